@@ -1,0 +1,1 @@
+"""logitproof: does your engine compute the same model as the reference?"""

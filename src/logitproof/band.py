@@ -1,0 +1,43 @@
+"""A band: how far two healthy engines may differ at a position, and where that number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PositionStatus = Literal["MATCH", "DRIFT", "TIE-FLIP", "WRONG", "NOT-MEASURED"]
+STATUSES: tuple[PositionStatus, ...] = ("MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED")
+
+TIE_SIGMAS = 4.0
+"""A flip is a tie when the margin is within this many standard deviations of the difference of two errors."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A tolerance on the RMS logit difference after shift removal, in logits, with its provenance.
+
+    Inside `match` a position is noise; above `wrong` no rounding explains it; between them it drifts.
+    The error of a *difference* of two logits is √2 times that of one, so a flipped argmax is a tie where
+    the reference's margin is at most `TIE_SIGMAS`·√2·match. `allow` is the share of positions that may
+    be WRONG all the same (a mixture of experts flips its routing now and then).
+    """
+
+    match: float
+    wrong: float
+    allow: float
+    basis: str
+
+    @property
+    def tie_margin(self) -> float:
+        """The largest margin, in logits, at which a flipped argmax is a tie."""
+        return TIE_SIGMAS * 2**0.5 * self.match
+
+    def status(self, rms_delta_logit: float, same_top1: bool, margin: float) -> PositionStatus:
+        """Verdict on one position; a NaN is NOT-MEASURED, never a match."""
+        if not (rms_delta_logit >= 0.0 and margin >= 0.0):
+            return "NOT-MEASURED"
+        if not rms_delta_logit <= self.wrong:
+            return "WRONG"
+        if not same_top1:
+            return "TIE-FLIP" if margin <= self.tie_margin else "WRONG"
+        return "MATCH" if rms_delta_logit <= self.match else "DRIFT"

@@ -1,0 +1,241 @@
+"""The contract: a versioned YAML file of engines, models, suites, a matrix, bands and gates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from logitproof import catalog
+from logitproof.errors import ContractError
+from logitproof.scope import parse_scope
+from logitproof.suite import Suite, open_suite
+from logitproof.yaml_file import Lines, place, read_yaml
+
+ORIGINAL = "original"
+Mode = Literal["prefill", "decode", "greedy", "self"]
+"""`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
+Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
+CellStatus = Literal[
+    "MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"
+]
+Axis = Literal["candidate", "model", "quantization", "mode", "isa"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineUse(_Strict):
+    """An engine with its options, as a contract names it."""
+
+    engine: str
+    options: dict[str, Any] = {}
+    environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
+    python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+
+
+class Reference(EngineUse):
+    """The engine that is taken for right. `weights: candidate` lets it read the candidate's own file."""
+
+    weights: Literal["original", "candidate"] = "original"
+
+
+class Filter(_Strict):
+    """Which cells of the matrix are meant; an axis that is not named is not restricted."""
+
+    candidate: list[str] | None = None
+    model: list[str] | None = None
+    quantization: list[str] | None = None
+    mode: list[Mode] | None = None
+    isa: list[str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_a_list(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: [value] if isinstance(value, str) else value for key, value in data.items()}
+        return data
+
+    @model_validator(mode="after")
+    def _selects_something(self) -> Filter:
+        for axis, values in self:
+            if values is not None and not values:
+                raise ValueError(f"{axis} is an empty list, so it selects nothing")
+        return self
+
+    def selects(self, axes: dict[str, str]) -> bool:
+        return all(values is None or axes[axis] in values for axis, values in self)
+
+
+class Candidate(EngineUse):
+    """An engine under test. `expect: WRONG` makes it a control: the run fails unless it is WRONG."""
+
+    only: Filter = Filter()
+    expect: Literal["WRONG"] | None = None
+
+
+class Matrix(_Strict):
+    """The axes; a cell is one candidate with one value of each."""
+
+    model: list[str] | None = Field(None, description="all models, unless named")
+    quantization: list[str] = Field([ORIGINAL], min_length=1)
+    mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
+    isa: list[Literal["native"]] = Field(["native"], min_length=1)
+
+
+class BandEntry(_Strict):
+    """A tolerance on the RMS logit difference per position, for some cells, with its reason."""
+
+    where: Filter = Filter()
+    match: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    allow: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    basis: Annotated[str, Field(min_length=10)]
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> BandEntry:
+        if self.match > self.wrong:
+            raise ValueError(f"match ({self.match:g}) must not exceed wrong ({self.wrong:g})")
+        return self
+
+
+class Gate(_Strict):
+    """A metric, the positions it looks at, a statistic and exactly one bound with its reason."""
+
+    id: str
+    metric: str
+    scope: str = "all"
+    statistic: Statistic = "mean"
+    at_most: Finite | None = None
+    at_least: Finite | None = None
+    basis: Annotated[str, Field(min_length=10)]
+    where: Filter = Filter()
+    if_fails: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_step_is_a_list(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("if_fails"), str):
+            return {**data, "if_fails": [data["if_fails"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> Gate:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("a gate has exactly one bound: `at_most` or `at_least`")
+        parse_scope(self.scope)
+        return self
+
+    @property
+    def bound(self) -> float:
+        return self.at_most if self.at_most is not None else self.at_least  # type: ignore[return-value]
+
+    def holds(self, observed: float) -> bool:
+        """Written so that NaN fails."""
+        if self.at_most is not None:
+            return observed <= self.at_most
+        return self.at_least is not None and observed >= self.at_least
+
+
+class Contract(_Strict):
+    """Everything that a verdict depends on, in one file."""
+
+    contract: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+([-+].*)?$")] = "0.1.0"
+    about: str = ""
+    reference: Reference
+    candidates: dict[str, Candidate] = Field(min_length=1)
+    models: dict[str, dict[str, str]] = Field(min_length=1)
+    suites: list[str] = Field(min_length=1)
+    matrix: Matrix = Matrix()
+    bands: list[BandEntry] = Field(min_length=1)
+    gates: list[Gate] = Field(min_length=1)
+    may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
+    bootstrap_seed: int = 0
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Contract:
+        ids = [gate.id for gate in self.gates]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"the gate id {twice[0]!r} stands twice")
+        for name in [*self.candidates, *self.models, *self.matrix.quantization]:
+            if not name or "/" in name or name == "reference":
+                raise ValueError(f"{name!r} cannot be a name: it is part of a cell's id")
+        return self
+
+
+@dataclass(frozen=True)
+class OpenContract:
+    """A contract with its file, its lines (for complaints) and its suites."""
+
+    path: Path
+    contract: Contract
+    lines: Lines
+    suites: tuple[Suite, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def where(self, *keys: str | int) -> str:
+        return place(self.path, self.lines, *keys)
+
+
+def open_contract(path: Path) -> OpenContract:
+    """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
+    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    path = path.resolve()
+    suites = tuple(
+        open_suite(name, path.parent, where=place(path, lines, "suites", index))
+        for index, name in enumerate(contract.suites)
+    )
+    opened = OpenContract(path, contract, lines, suites)
+    _check_engines(opened)
+    _check_names(opened)
+    return opened
+
+
+def _check_engines(opened: OpenContract) -> None:
+    uses: list[tuple[tuple[str, ...], EngineUse]] = [(("reference",), opened.contract.reference)]
+    uses += [(("candidates", name), use) for name, use in opened.contract.candidates.items()]
+    for keys, use in uses:
+        entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
+        for option in use.options:
+            if option not in entry.option_names:
+                raise ContractError(
+                    f"the engine {use.engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}",
+                    where=opened.where(*keys, "options", option),
+                )
+
+
+def _check_names(opened: OpenContract) -> None:
+    contract = opened.contract
+    axes = {
+        "candidate": list(contract.candidates),
+        "model": list(contract.models),
+        "quantization": sorted({key for files in contract.models.values() for key in files}),
+        "mode": list(Mode.__args__),  # type: ignore[attr-defined]
+        "isa": list(contract.matrix.isa),
+    }
+    filters = [(("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)]
+    filters += [(("bands", index, "where"), band.where) for index, band in enumerate(contract.bands)]
+    filters += [(("candidates", name, "only"), use.only) for name, use in contract.candidates.items()]
+    matrix = Filter(model=contract.matrix.model, quantization=contract.matrix.quantization)
+    for keys, one in [*filters, (("matrix",), matrix)]:
+        for axis, values in one:
+            for value in values or []:
+                if value not in axes[axis]:
+                    raise ContractError(
+                        f"no {axis} is called {value!r}{catalog.did_you_mean(value, axes[axis])}",
+                        where=opened.where(*keys, axis),
+                    )
+    for index, gate in enumerate(contract.gates):
+        catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
+        if not math.isfinite(gate.bound):
+            raise ContractError("the bound is not finite", where=opened.where("gates", index))

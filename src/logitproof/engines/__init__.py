@@ -1,0 +1,130 @@
+"""Engines: things that turn token ids into logits.
+
+To add one, put a file here (or in a package of yours, under the entry-point group
+`logitproof.engines`). The file's name is the engine's name; the one subclass of `Engine` in it is the
+engine; its dataclass fields are its options; its docstring is its help. Only the engine's own worker
+process ever imports the file, so a heavy import stands honestly at its top.
+
+    @dataclass
+    class Mine(Engine):
+        "My engine."
+        threads: int = 1
+
+        def hello(self):                      return Hello(versions={"mine": "1.0"}, modes=("prefill",))
+        def load(self, model, config=None):   ...; return Loaded(vocab_size=32000)
+        def score(self, token_ids, mode):     return Scored(logits)     # float32 [T, V]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Mode = Literal["prefill", "decode"]
+Finish = Literal["length", "stop"]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What an engine is and can do, before any weights are loaded.
+
+    `versions` names every library and build that can change a logit; `isa` is evidence of the
+    instruction set (what the library itself says), not a wish.
+    """
+
+    versions: dict[str, str]
+    modes: tuple[Mode, ...] = ("prefill", "decode")
+    generate: bool = True
+    tokenize: bool = True
+    isa: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is ready to score. `details` is recorded in the trace: types, sizes, choices made."""
+
+    vocab_size: int
+    context_length: int | None = None
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Teacher-forced logits: `logits[t]` predicts token t+1; float32 (or float64), shape [T, V]."""
+
+    logits: np.ndarray
+    isa: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A free-running continuation: the new ids [N] and the logits each was chosen from, [N, V]."""
+
+    token_ids: list[int]
+    logits: np.ndarray
+    finish: Finish
+
+
+class Refusal(Exception):
+    """Raised by an engine that will not do what it was asked, because the request or the file is wrong.
+
+    `field` names the option or file; `remedy` says what to do. Anything else that an engine raises is
+    the engine's own failure.
+    """
+
+    def __init__(self, text: str, *, field: str = "", remedy: str = "") -> None:
+        self.text, self.field, self.remedy = text, field, remedy
+        super().__init__(text)
+
+
+class Engine:
+    """One inference engine inside its own worker process. Subclasses are dataclasses of options."""
+
+    def hello(self) -> Hello:
+        """Say what this engine is, without loading weights."""
+        raise NotImplementedError
+
+    def load(self, model: Path, config: Path | None = None) -> Loaded:
+        """Make the weights at `model` (a file or folder) ready.
+
+        `config` is the HF folder of the unquantized model where the contract names one: its config and
+        tokenizer, for files that do not carry all of it themselves.
+        """
+        raise NotImplementedError
+
+    def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        """Logits at every position of `token_ids`: in one pass (prefill) or through the cache (decode)."""
+        raise NotImplementedError
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
+        """Continue greedily through the cache, ending after `max_new_tokens` or with a token of `stop`.
+
+        The default takes the argmax of `score`, one token after another: right, and slow.
+        """
+        ids, rows, finish = list(token_ids), [], "length"
+        while len(rows) < max_new_tokens and finish == "length":
+            row = self.score(ids, "prefill").logits[-1]
+            rows.append(row)
+            ids.append(int(np.argmax(row)))
+            finish = "stop" if ids[-1] in stop else "length"
+        logits = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+        return Generated(ids[len(token_ids) :], logits, finish)  # type: ignore[arg-type]
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of `text` as this engine would feed them to the model, special tokens included."""
+        raise Refusal("this engine has no tokenizer", remedy="give token_ids in the suite")
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Text of `token_ids`; bytes that are not UTF-8 become U+FFFD."""
+        raise Refusal("this engine has no tokenizer")
+
+    def replace_process(self) -> tuple[list[str], dict[str, str]] | None:
+        """argv and environment of a program that speaks the protocol itself and takes this one's place."""
+        return None
+

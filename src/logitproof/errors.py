@@ -1,0 +1,61 @@
+"""Everything that logitproof raises on purpose.
+
+    LogitproofError                 exit 3   never raised itself
+    ├── ContractError               exit 2   the contract, the command line or a file they name is wrong
+    │   └── ModelError              exit 2   weights are missing, truncated or not what they claim to be
+    └── EngineError                 exit 3   an engine failed, so nothing was proven
+        ├── EngineDied              exit 3   its process ended in the middle of a request
+        ├── EngineTimeout           exit 3   it did not answer in time
+        ├── EngineGarbage           exit 3   its answer breaks the protocol, or holds NaN, Inf or a wrong shape
+        └── EnvironmentFailed       exit 3   the machine failed: disk full, no permission, a missing library
+
+Every message says what is wrong, where, and the remedy: `text`, `where` and `remedy` are kept apart
+so that reports can lay them out, and `str()` joins them.
+"""
+
+from __future__ import annotations
+
+
+class LogitproofError(Exception):
+    """An error with a place and a remedy; `exit_code` is what the command line returns for it."""
+
+    exit_code = 3
+
+    def __init__(self, text: str, *, where: str = "", remedy: str = "") -> None:
+        self.text, self.where, self.remedy = text, where, remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        cure = f"\n  remedy: {self.remedy}" if self.remedy else ""
+        return f"{place}{self.text}{cure}"
+
+
+class ContractError(LogitproofError):
+    """The contract, the command line or a file that they name is wrong."""
+
+    exit_code = 2
+
+
+class ModelError(ContractError):
+    """Weights that are missing, truncated, foreign or not what they claim to be."""
+
+
+class EngineError(LogitproofError):
+    """An engine failed; its cell is ENGINE ERROR and the rest of the matrix goes on."""
+
+
+class EngineDied(EngineError):
+    """The engine's process ended in the middle of a request."""
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer within its time limit and was killed."""
+
+
+class EngineGarbage(EngineError):
+    """The engine answered with something that is not the protocol, not finite or not of the right shape."""
+
+
+class EnvironmentFailed(EngineError):
+    """The machine failed, not the engine: disk full, no permission, a missing library."""

@@ -1,0 +1,317 @@
+"""From a contract to jobs: pure data, nothing is run and nothing is loaded."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from logitproof.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.errors import ContractError
+from logitproof.model import Model, open_model
+from logitproof.protocol import HelloResult
+from logitproof.store import content_key
+from logitproof.suite import Prompt, Suite
+from logitproof.worker import Spec
+
+TRACE_FORMAT = 1
+JobKind = Literal["tokenize", "generate", "score"]
+AXES = ("candidate", "model", "quantization", "mode", "isa")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request to one engine. `after` is the generate job whose tokens this one is fed with."""
+
+    key: str
+    spec: Spec
+    model: Path
+    config: Path | None
+    kind: JobKind
+    mode: str
+    prompt: Prompt
+    max_new_tokens: int = 0
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two jobs whose traces are compared for one prompt, and the candidate's own tokenization."""
+
+    suite: str
+    prompt_idx: int
+    prompt: Prompt
+    source: str
+    reference: str
+    candidate: str
+    tokenized: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One candidate on one model, quantization, mode and ISA: a row of the verdict."""
+
+    candidate: str
+    model: str
+    quantization: str
+    mode: str
+    isa: str
+    reference_name: str
+    candidate_name: str
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def id(self) -> str:
+        parts = [self.candidate, self.model, self.quantization, self.mode]
+        return "/".join(parts if self.isa == "native" else [*parts, self.isa])
+
+    @property
+    def axes(self) -> dict[str, str]:
+        return {axis: getattr(self, axis) for axis in AXES}
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A cell that will not be measured, and why."""
+
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in an order that respects `after`; the cells that they serve; what will not be checked."""
+
+    jobs: tuple[Job, ...]
+    cells: tuple[Cell, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+
+def specs(opened: OpenContract) -> dict[str, Spec]:
+    """How to start every engine of the contract: `reference`, and each candidate by its name."""
+    uses: dict[str, EngineUse] = {"reference": opened.contract.reference, **opened.contract.candidates}
+    return {
+        name: Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
+        for name, use in uses.items()
+    }
+
+
+def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
+    """Check and hash every file of the models that a selected cell needs, by absolute path."""
+    wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
+    found: dict[str, Model] = {}
+    for name, quantization in sorted(wanted | {(model, ORIGINAL) for model, _ in wanted}):
+        files = opened.contract.models[name]
+        if quantization in files:
+            path = (opened.folder / files[quantization]).resolve()
+            found.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
+    return found
+
+
+def plan(
+    opened: OpenContract,
+    capabilities: Mapping[str, HelloResult | Exception],
+    models: Mapping[str, Model],
+    *,
+    only: str = "*",
+) -> Plan:
+    """Jobs and cells of a contract.
+
+    `capabilities` holds what each engine said in `hello` (by the names of `specs`), or the error that it
+    died with: its cells are then still planned, so that the failure stands where the traces would.
+    """
+    builder = _Builder(opened, capabilities, models)
+    for cell in _selected(opened, only):
+        builder.add(cell)
+    others = [Unmeasured(cell.id, f"not selected by --only {only}") for cell in _cells(opened) if not _is_selected(cell, only)]
+    return Plan(tuple(builder.jobs.values()), tuple(builder.cells), tuple(builder.unmeasured + others), models)
+
+
+class _Builder:
+    """Collects jobs by key, so that what two cells share is run once."""
+
+    def __init__(self, opened: OpenContract, capabilities: Mapping[str, Any], models: Mapping[str, Model]) -> None:
+        self.opened, self.capabilities, self.models = opened, capabilities, models
+        self.specs = specs(opened)
+        self.jobs: dict[str, Job] = {}
+        self.cells: list[Cell] = []
+        self.unmeasured: list[Unmeasured] = []
+
+    def add(self, cell: Cell) -> None:
+        if reason := self._impossible(cell):
+            self.unmeasured.append(Unmeasured(cell.id, reason))
+            return
+        pairs = []
+        for suite in self.opened.suites:
+            for index, prompt in enumerate(suite.prompts):
+                pairs.append(self._pair(cell, suite, index, prompt))
+        self.cells.append(Cell(**{**cell.__dict__, "pairs": tuple(pairs)}))
+
+    def _impossible(self, cell: Cell) -> str:
+        hello = self.capabilities[cell.candidate]
+        if isinstance(hello, Exception):
+            return ""
+        needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
+        for mode in needed:
+            if mode not in hello.modes:
+                return f"the engine {hello.engine} does not offer {mode}"
+        if cell.mode == "greedy" and not hello.generate:
+            return f"the engine {hello.engine} does not offer generate"
+        return ""
+
+    def _pair(self, cell: Cell, suite: Suite, index: int, prompt: Prompt) -> Pair:
+        original = self._path(cell.model, ORIGINAL)
+        reads_candidate = self.opened.contract.reference.weights == "candidate"
+        truth = self._path(cell.model, cell.quantization) if reads_candidate else original
+        file = self._path(cell.model, cell.quantization)
+        length = suite.continuation(prompt)
+        source = self._job("reference", truth, original, "generate", "greedy", prompt, length)
+        if cell.mode == "greedy":
+            reference = source
+            candidate = self._job(cell.candidate, file, original, "generate", "greedy", prompt, length, source)
+        else:
+            own = cell.mode == "self"
+            reference = self._job(
+                cell.candidate if own else "reference", file if own else truth, original, "score", "prefill", prompt, 0, source
+            )
+            mode = "decode" if own else cell.mode
+            candidate = self._job(cell.candidate, file, original, "score", mode, prompt, 0, source)
+        hello = self.capabilities[cell.candidate]
+        asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
+        tokenized = self._job(cell.candidate, file, original, "tokenize", "", prompt) if asks else None
+        return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
+
+    def _path(self, model: str, quantization: str) -> Path:
+        files = self.opened.contract.models[model]
+        if quantization not in files:
+            raise ContractError(
+                f"the model {model!r} has no file for the quantization {quantization!r}",
+                where=self.opened.where("models", model),
+                remedy=f"add `{quantization}: PATH`, or leave it out of the matrix with `only`",
+            )
+        return (self.opened.folder / files[quantization]).resolve()
+
+    def _job(
+        self,
+        use: str,
+        model: Path,
+        original: Path,
+        kind: JobKind,
+        mode: str,
+        prompt: Prompt,
+        max_new_tokens: int = 0,
+        after: str | None = None,
+    ) -> str:
+        spec = self.specs[use]
+        hello = self.capabilities[use]
+        config = original if original.is_dir() else None
+        key = content_key(
+            {
+                "format": TRACE_FORMAT,
+                "spec": spec.identity(),
+                "files": _option_files(spec),
+                "versions": {} if isinstance(hello, Exception) else hello.versions,
+                "isa": {} if isinstance(hello, Exception) else hello.isa,
+                "adapter": _adapter_sha256(),
+                "host": _host(),
+                "model": self.models[str(model)].sha256,
+                "config": self.models[str(config)].sha256 if config else "",
+                "kind": kind,
+                "mode": mode,
+                "prompt": [prompt.text, prompt.token_ids],
+                "max_new_tokens": max_new_tokens,
+                "after": after,
+            }
+        )
+        self.jobs.setdefault(key, Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after))
+        return key
+
+
+def _selected(opened: OpenContract, only: str) -> list[Cell]:
+    chosen = [cell for cell in _cells(opened) if _is_selected(cell, only)]
+    if not chosen:
+        known = "\n    ".join(cell.id for cell in _cells(opened))
+        raise ContractError(f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}")
+    return chosen
+
+
+def _is_selected(cell: Cell, only: str) -> bool:
+    return fnmatch.fnmatchcase(cell.id, only)
+
+
+def _cells(opened: OpenContract) -> Iterable[Cell]:
+    contract = opened.contract
+    matrix = contract.matrix
+    for name, use in contract.candidates.items():
+        for model in matrix.model or contract.models:
+            # `only` may widen a candidate beyond the matrix: a control needs no quantized file, say.
+            for quantization in use.only.quantization or matrix.quantization:
+                for mode in use.only.mode or matrix.mode:
+                    for isa in matrix.isa:
+                        cell = Cell(
+                            name, model, quantization, mode, isa, _reference_name(opened, name, mode), f"{name} ({use.engine})"
+                        )
+                        if use.only.selects(cell.axes):
+                            yield cell
+
+
+def _reference_name(opened: OpenContract, candidate: str, mode: str) -> str:
+    return f"{candidate} (its own prefill)" if mode == "self" else opened.contract.reference.engine
+
+
+def _option_files(spec: Spec) -> dict[str, str]:
+    """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
+    found: dict[str, str] = {}
+    folder = Path(spec.directory or ".")
+    for text in _strings([spec.options, spec.environment, spec.python]):
+        path = folder / text
+        try:
+            if path.is_file():
+                found[text] = _file_sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+            elif path.is_dir() and text not in ("", ".", "/"):
+                found[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
+        except (OSError, ValueError):
+            continue  # a long or odd string that is no path
+    return found
+
+
+def _strings(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_sha256(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _adapter_sha256() -> str:
+    """Our own side of the engines: an adapter that changed must not reuse what the old one measured."""
+    here = Path(__file__).parent
+    files = [here / "serve.py", *sorted(here.glob("engines/**/*.py")), *sorted(here.glob("mutations/**/*.py"))]
+    return content_key({str(path.relative_to(here)): path.read_text("utf-8") for path in files})
+
+
+@functools.cache
+def _host() -> str:
+    """The processor: the same library dispatches other kernels on another one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        name = platform.processor()
+    return f"{platform.machine()} {name}"

@@ -1,0 +1,175 @@
+"""The messages between harness and engine: JSON Lines on stdin and stdout, tensors as files.
+
+One request at a time. A request is `{"id", "method", "params"}`; its answer is `{"id", "result"}` or
+`{"id", "error"}`; before the answer an engine may send `{"id", "progress"}` any number of times. These
+models are the whole truth: `docs/protocol.schema.json` is generated from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+Mode = Literal["prefill", "decode"]
+TokenIds = list[Annotated[int, Field(ge=0)]]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(Message):
+    """A tensor in a file of raw little-endian numbers in C order; the harness names the path."""
+
+    path: str
+    dtype: Literal["float32", "float64"]
+    shape: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""
+        kind = np.dtype(self.dtype).newbyteorder("<")
+        expected = int(np.prod(self.shape)) * kind.itemsize
+        found = Path(self.path).stat().st_size
+        if found != expected:
+            raise ValueError(f"{list(self.shape)} of {self.dtype} is {expected} bytes, the file has {found}")
+        if expected == 0:
+            return np.empty(self.shape, kind)
+        return np.memmap(self.path, dtype=kind, mode="r", shape=self.shape)
+
+
+class HelloParams(Message):
+    protocol: int = VERSION
+    options: dict[str, Any] = {}
+
+
+class LoadParams(Message):
+    model: str = Field(description="absolute path of the weights: a file or a folder")
+    config: str | None = Field(None, description="HF folder of the unquantized model, for config and tokenizer")
+
+
+class TokenizeParams(Message):
+    text: str
+
+
+class DetokenizeParams(Message):
+    token_ids: TokenIds
+
+
+class ScoreParams(Message):
+    token_ids: TokenIds
+    mode: Mode
+    logits: str = Field(description="the file to write the logits to, [T, V] raw little-endian")
+
+
+class GenerateParams(Message):
+    token_ids: TokenIds
+    max_new_tokens: Annotated[int, Field(ge=0)]
+    stop: TokenIds = []
+    logits: str = Field(description="the file to write the logits of the N new tokens to, [N, V]")
+
+
+class CloseParams(Message):
+    pass
+
+
+class HelloResult(Message):
+    """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish."""
+
+    protocol: int
+    engine: str
+    versions: dict[str, str] = {}
+    modes: list[Mode] = ["prefill", "decode"]
+    generate: bool = False
+    tokenize: bool = False
+    isa: dict[str, str] = {}
+
+
+class LoadResult(Message):
+    vocab_size: Annotated[int, Field(ge=1)]
+    context_length: int | None = None
+    bos_token_id: int | None = None
+    eos_token_ids: TokenIds = []
+    details: dict[str, Any] = {}
+
+
+class TokenizeResult(Message):
+    token_ids: TokenIds
+
+
+class DetokenizeResult(Message):
+    text: str
+
+
+class ScoreResult(Message):
+    """`logits[t]` predicts token t+1; as many rows as token ids."""
+
+    logits: Tensor
+    isa: dict[str, str] = {}
+
+
+class GenerateResult(Message):
+    token_ids: TokenIds
+    logits: Tensor
+    finish: Literal["length", "stop"]
+
+
+class CloseResult(Message):
+    pass
+
+
+class Fault(Message):
+    """Why a request was not answered, and whose fault it is.
+
+    `refused`: the request or a file it names is wrong. `failed`: the engine is. `environment`: the
+    machine is (disk full, a missing library). `unsupported`: the engine does not offer this method.
+    """
+
+    kind: Literal["refused", "failed", "environment", "unsupported"]
+    message: str
+    field: str = ""
+    remedy: str = ""
+
+
+class Request(Message):
+    id: int
+    method: str
+    params: dict[str, Any] = {}
+
+
+class Response(Message):
+    id: int
+    result: dict[str, Any] | None = None
+    error: Fault | None = None
+    progress: dict[str, Any] | None = None
+
+
+METHODS: dict[str, tuple[type[Message], type[Message]]] = {
+    "hello": (HelloParams, HelloResult),
+    "load": (LoadParams, LoadResult),
+    "tokenize": (TokenizeParams, TokenizeResult),
+    "detokenize": (DetokenizeParams, DetokenizeResult),
+    "score": (ScoreParams, ScoreResult),
+    "generate": (GenerateParams, GenerateResult),
+    "close": (CloseParams, CloseResult),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of every message: requests, answers and the parameters and results of each method."""
+    from pydantic.json_schema import models_json_schema
+
+    models = [Request, Response, Tensor, Fault, *(model for pair in METHODS.values() for model in pair)]
+    _, schema = models_json_schema([(model, "validation") for model in models], title="logitproof engine protocol")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "version": VERSION,
+        "methods": {
+            name: {"params": {"$ref": f"#/$defs/{a.__name__}"}, "result": {"$ref": f"#/$defs/{b.__name__}"}}
+            for name, (a, b) in METHODS.items()
+        },
+        **schema,
+    }

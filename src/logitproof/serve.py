@@ -1,0 +1,174 @@
+"""The engine's end of the protocol: `python -m logitproof.serve ENGINE OPTIONS_JSON`, run by a worker.
+
+stdout belongs to the protocol, so the engine and every library under it are given stderr instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from logitproof import catalog
+from logitproof.engines import Engine, Refusal
+from logitproof.errors import ContractError
+from logitproof.protocol import (
+    METHODS,
+    VERSION,
+    DetokenizeParams,
+    GenerateParams,
+    LoadParams,
+    Message,
+    ScoreParams,
+    TokenizeParams,
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve one engine until its harness closes it or goes away."""
+    name, options = arguments
+    answers = _take_stdout()
+    try:
+        engine = _build(name, json.loads(options))
+        replacement = engine.replace_process()
+    except BaseException as error:
+        return _refuse_everything(answers, _fault(error))
+    if replacement:
+        argv, environment = replacement
+        os.dup2(answers.fileno(), 1)
+        os.execvpe(argv[0], argv, environment)
+    for line in sys.stdin.buffer:
+        if not _answer(engine, name, line, answers):
+            break
+    return 0
+
+
+def _take_stdout() -> BinaryIO:
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return answers
+
+
+def _build(name: str, options: dict[str, Any]) -> Engine:
+    kind = catalog.load("engines", name)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for option in options:
+        if option not in known:
+            raise Refusal(f"{name} has no option {option!r}{catalog.did_you_mean(option, known)}", field=option)
+    try:
+        engine: Engine = TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Refusal(f"{first['msg']}, got {first['input']!r}", field=place) from None
+    return engine
+
+
+def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
+    """Answer one request; False once it was `close`."""
+    number = -1
+    try:
+        request = json.loads(line)
+        number, method = request["id"], request["method"]
+        if method not in METHODS:
+            raise Refusal(f"no method is called {method!r}", field="method")
+        params = METHODS[method][0].model_validate(request.get("params", {}))
+        result = HANDLERS[method](engine, name, params)
+        _send(answers, {"id": number, "result": result})
+        return method != "close"
+    except Exception as error:
+        _send(answers, {"id": number, "error": _fault(error)})
+        return True
+
+
+def _hello(engine: Engine, name: str, params: Message) -> dict[str, Any]:
+    return {"protocol": VERSION, "engine": name, **dataclasses.asdict(engine.hello())}
+
+
+def _load(engine: Engine, name: str, params: LoadParams) -> dict[str, Any]:
+    config = Path(params.config) if params.config else None
+    return dataclasses.asdict(engine.load(Path(params.model), config))
+
+
+def _tokenize(engine: Engine, name: str, params: TokenizeParams) -> dict[str, Any]:
+    return {"token_ids": [int(token) for token in engine.tokenize(params.text)]}
+
+
+def _detokenize(engine: Engine, name: str, params: DetokenizeParams) -> dict[str, Any]:
+    return {"text": engine.detokenize(params.token_ids)}
+
+
+def _score(engine: Engine, name: str, params: ScoreParams) -> dict[str, Any]:
+    scored = engine.score(params.token_ids, params.mode)
+    return {"logits": _write(scored.logits, params.logits), "isa": scored.isa}
+
+
+def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, Any]:
+    made = engine.generate(params.token_ids, params.max_new_tokens, params.stop)
+    return {
+        "token_ids": [int(token) for token in made.token_ids],
+        "logits": _write(made.logits, params.logits),
+        "finish": made.finish,
+    }
+
+
+def _close(engine: Engine, name: str, params: Message) -> dict[str, Any]:
+    return {}
+
+
+HANDLERS: dict[str, Any] = {
+    "hello": _hello,
+    "load": _load,
+    "tokenize": _tokenize,
+    "detokenize": _detokenize,
+    "score": _score,
+    "generate": _generate,
+    "close": _close,
+}
+
+
+def _write(logits: np.ndarray, path: str) -> dict[str, Any]:
+    wide = logits.dtype == np.float64
+    kind = "<f8" if wide else "<f4"
+    np.ascontiguousarray(logits, kind).tofile(path)
+    return {"path": path, "dtype": "float64" if wide else "float32", "shape": list(logits.shape)}
+
+
+def _send(answers: BinaryIO, message: dict[str, Any]) -> None:
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    while data:
+        data = data[answers.write(data) :]
+
+
+def _fault(error: BaseException) -> dict[str, str]:
+    if isinstance(error, Refusal):
+        return {"kind": "refused", "message": error.text, "field": error.field, "remedy": error.remedy}
+    if isinstance(error, ContractError):
+        return {"kind": "refused", "message": error.text, "field": error.where, "remedy": error.remedy}
+    if isinstance(error, ValidationError):
+        return {"kind": "refused", "message": str(error).replace("\n", "; ")}
+    traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, ImportError):
+        return {"kind": "environment", "message": text, "remedy": "install the engine's extra, see `logitproof doctor`"}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        return {"kind": "environment", "message": text, "remedy": "free the disk or give another --out"}
+    return {"kind": "failed", "message": text}
+
+
+def _refuse_everything(answers: BinaryIO, fault: dict[str, str]) -> int:
+    for line in sys.stdin.buffer:
+        _send(answers, {"id": json.loads(line)["id"], "error": fault})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

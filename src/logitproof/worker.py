@@ -1,0 +1,293 @@
+"""The harness's end of the protocol: one engine in a process of its own.
+
+A crash, a hang, garbage or a NaN of an engine becomes one `EngineError` here, with the engine's own
+last words, and never the end of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from logitproof import protocol
+from logitproof.errors import (
+    ContractError,
+    EngineDied,
+    EngineError,
+    EngineGarbage,
+    EngineTimeout,
+    EnvironmentFailed,
+    LogitproofError,
+)
+
+LAST_WORDS = 20
+"""Lines of stderr that are kept for error messages."""
+LINE_LIMIT = 64 * 2**20
+"""Bytes an engine may put into one line before it is garbage: a million token ids fit."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How to start an engine: its catalogue name, options, environment, interpreter and time limit."""
+
+    engine: str
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    python: str | None = None
+    timeout: float = 600.0
+    directory: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of the spec that can change a logit, for content addressing."""
+        return {
+            "engine": self.engine,
+            "options": self.options,
+            "environment": self.environment,
+            "python": self.python,
+        }
+
+
+class Worker:
+    """A running engine. Use as a context manager; requests raise `EngineError` or `ContractError`.
+
+    >>> with Worker(Spec("toy"), name="toy") as worker:          # doctest: +SKIP
+    ...     worker.hello()
+    """
+
+    def __init__(self, spec: Spec, *, name: str) -> None:
+        self.spec, self.name = spec, name
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._count = 0
+        self._broken: EngineError | None = None
+        self._vocab_size: int | None = None
+        self._process = self._start()
+        self._threads = [self._pump(self._read_answers), self._pump(self._read_words)]
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._broken is None and self._process.poll() is None
+
+    def hello(self) -> protocol.HelloResult:
+        """Capabilities, versions and ISA evidence; refuses another version of the protocol."""
+        result = protocol.HelloResult.model_validate(self._ask("hello", {"options": self.spec.options.get("options", {})}))
+        if result.protocol != protocol.VERSION:
+            raise self._fail(EngineGarbage, f"speaks protocol {result.protocol}, this harness speaks {protocol.VERSION}")
+        return result
+
+    def load(self, model: Path, config: Path | None) -> protocol.LoadResult:
+        params = {"model": str(model), "config": str(config) if config else None}
+        result = protocol.LoadResult.model_validate(self._ask("load", params))
+        self._vocab_size = result.vocab_size
+        return result
+
+    def tokenize(self, text: str) -> list[int]:
+        return protocol.TokenizeResult.model_validate(self._ask("tokenize", {"text": text})).token_ids
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        answer = self._ask("detokenize", {"token_ids": list(token_ids)})
+        return protocol.DetokenizeResult.model_validate(answer).text
+
+    def score(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path) -> protocol.ScoreResult:
+        """Logits at every position of `token_ids`, written to the file `logits`, checked: [T, V], finite."""
+        params = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
+        result = protocol.ScoreResult.model_validate(self._ask("score", params))
+        self._check(result.logits, logits, rows=len(token_ids))
+        return result
+
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int], logits: Path
+    ) -> protocol.GenerateResult:
+        """Greedy continuation with the logits [N, V] that each new token was chosen from, checked."""
+        params = {
+            "token_ids": list(token_ids),
+            "max_new_tokens": max_new_tokens,
+            "stop": list(stop),
+            "logits": str(logits),
+        }
+        result = protocol.GenerateResult.model_validate(self._ask("generate", params))
+        if len(result.token_ids) > max_new_tokens:
+            raise self._fail(EngineGarbage, f"{len(result.token_ids)} new tokens, {max_new_tokens} were asked for")
+        if result.token_ids:
+            self._check(result.logits, logits, rows=len(result.token_ids))
+        return result
+
+    def close(self) -> None:
+        """End the engine: politely, then not."""
+        if self.alive:
+            with contextlib.suppress(LogitproofError):
+                self._ask("close", {}, timeout=5.0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=2.0)
+        self._kill()
+
+    def last_words(self) -> str:
+        """The last lines that the engine wrote to stderr."""
+        return "\n".join(self._words)
+
+    # -- the wire -------------------------------------------------------------------------------------
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        python = self.spec.python or sys.executable
+        argv = [python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
+        environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1"}
+        if self.spec.python:
+            environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                cwd=self.spec.directory,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ContractError(
+                f"cannot start {python}: {error.strerror}",
+                where=self.name,
+                remedy="`python` must name an interpreter with logitproof's engine installed",
+            ) from None
+
+    def _pump(self, target: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, daemon=True)
+        thread.start()
+        return thread
+
+    def _read_answers(self) -> None:
+        pipe: IO[bytes] = self._process.stdout  # type: ignore[assignment]
+        while line := pipe.readline(LINE_LIMIT):
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _read_words(self) -> None:
+        pipe: IO[bytes] = self._process.stderr  # type: ignore[assignment]
+        while line := pipe.readline(4096):
+            self._words.append(line.decode("utf-8", "replace").rstrip())
+
+    def _ask(self, method: str, params: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+        if self._broken is not None:
+            raise self._broken
+        self._count += 1
+        request = json.dumps({"id": self._count, "method": method, "params": params}).encode() + b"\n"
+        try:
+            self._process.stdin.write(request)  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            raise self._died(method) from None
+        while True:
+            response = self._receive(method, timeout or self.spec.timeout)
+            if response.error is not None:
+                raise self._error(response.error)
+            if response.result is not None:
+                return self._valid(method, response.result)
+
+    def _receive(self, method: str, timeout: float) -> protocol.Response:
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            text = f"no answer to `{method}` within {timeout:g} s, so it was killed"
+            raise self._fail(EngineTimeout, text, remedy="raise the engine's `timeout` if it is only slow") from None
+        if line is None:
+            raise self._died(method)
+        try:
+            response = protocol.Response.model_validate_json(line)
+        except ValidationError:
+            text = f"answered `{method}` with something that is not the protocol: {line[:120]!r}"
+            raise self._fail(EngineGarbage, text, remedy="stdout belongs to the protocol, log to stderr") from None
+        if response.id != self._count:
+            raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
+        return response
+
+    def _valid(self, method: str, result: dict[str, Any]) -> dict[str, Any]:
+        try:
+            protocol.METHODS[method][1].model_validate(result)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            text = f"its answer to `{method}` breaks the protocol at `{place}`: {first['msg']}"
+            raise self._fail(EngineGarbage, text, remedy="see docs/protocol.md") from None
+        return result
+
+    def _error(self, fault: protocol.Fault) -> LogitproofError:
+        where = f"{self.name}: {fault.field}" if fault.field else self.name
+        if fault.kind in ("refused", "unsupported"):
+            return ContractError(fault.message, where=where, remedy=fault.remedy)
+        kind = EnvironmentFailed if fault.kind == "environment" else EngineError
+        return kind(fault.message, where=where, remedy=fault.remedy)
+
+    def _check(self, tensor: protocol.Tensor, asked: Path, *, rows: int) -> None:
+        """Shape, size and finiteness of what the engine wrote, before anyone computes with it."""
+        wanted = (rows, self._vocab_size)
+        if tensor.shape != wanted or Path(tensor.path) != asked:
+            raise self._fail(
+                EngineGarbage,
+                f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary)",
+                remedy="one row a token id, one column an entry of the vocabulary that `load` announced",
+            )
+        try:
+            logits = tensor.open()
+        except (OSError, ValueError) as error:
+            raise self._fail(EngineGarbage, f"its logits file is not what it says: {error}") from None
+        for position, row in enumerate(logits):
+            if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():
+                bad = int(np.flatnonzero(~np.isfinite(row))[0])
+                value = float(row[bad])
+                text = f"logits hold {value} at position {position}, vocabulary entry {bad}"
+                raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
+
+    def _died(self, method: str) -> EngineError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2.0)
+        time.sleep(0.05)
+        code = self._process.poll()
+        how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
+        return self._fail(EngineDied, f"its process ended during `{method}` ({how})")
+
+    def _fail(self, kind: type[EngineError], text: str, *, remedy: str = "") -> EngineError:
+        """The process cannot be trusted any more: end it and remember why."""
+        self._kill()
+        words = self.last_words()
+        self._broken = kind(f"{text}\n  last words: {words}" if words else text, where=self.name, remedy=remedy)
+        return self._broken
+
+    def _kill(self) -> None:
+        # The whole session, so that a program that the engine started does not outlive it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for thread in self._threads if hasattr(self, "_threads") else []:
+            thread.join(timeout=1.0)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

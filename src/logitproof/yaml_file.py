@@ -1,0 +1,112 @@
+"""Strict YAML: a file checked against a pydantic model, every complaint with its file, line and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from logitproof.catalog import did_you_mean
+from logitproof.errors import ContractError
+
+M = TypeVar("M", bound=BaseModel)
+Lines = dict[tuple[str | int, ...], int]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence; a contract must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark)
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines]:
+    """Parse and validate a file; also the line of every path in it, for later complaints.
+
+    Raises ContractError for a missing file, broken YAML, an unknown key (with the nearest valid one), a
+    value of the wrong type, or a rule of the model that is broken.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ContractError("no such file", where=str(path), remedy=command or "correct the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"cannot be read: {error}", where=str(path)) from None
+    try:
+        data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
+        lines = _lines(yaml.compose(text, yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ContractError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from None
+    except yaml.YAMLError as error:
+        raise ContractError(f"not valid YAML: {error}", where=str(path)) from None
+    if not isinstance(data, dict):
+        raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
+    try:
+        return kind.model_validate(data), lines
+    except ValidationError as error:
+        raise _complaint(error, path, lines, kind) from None
+
+
+def place(path: Path, lines: Lines, *keys: str | int) -> str:
+    """`file:line: key.path` of an entry, or of its nearest parent that has a line."""
+    keys_with_line = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in lines), ())
+    line = f":{lines[keys_with_line]}" if keys_with_line else ""
+    return f"{path}{line}: {'.'.join(str(key) for key in keys)}"
+
+
+def _lines(node: yaml.Node | None, at: tuple[str | int, ...] = ()) -> Lines:
+    found: Lines = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inside = (*at, key.value)
+            found[inside] = key.start_mark.line + 1
+            found.update(_lines(value, inside))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            inside = (*at, index)
+            found[inside] = value.start_mark.line + 1
+            found.update(_lines(value, inside))
+    return found
+
+
+def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
+    first = error.errors()[0]
+    keys = tuple(first["loc"])
+    where = place(path, lines, *keys) if keys else str(path)
+    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(kind, keys[:-1])
+        return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}{others}", where=where)
+    if first["type"] == "missing":
+        return ContractError(f"the key {str(keys[-1])!r} is missing{others}", where=where, remedy="add it; see docs/contract.md")
+    text = first["msg"].removeprefix("Value error, ")
+    got = f", got {first['input']!r}" if not isinstance(first["input"], dict | list) else ""
+    return ContractError(f"{text}{got}{others}", where=where)
+
+
+def _known_keys(kind: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:
+    """The keys that are allowed at a place, following the models down."""
+    current: Any = kind
+    for key in keys:
+        fields = getattr(current, "model_fields", None)
+        annotation = fields[key].annotation if fields and key in fields else current
+        current = _inner_model(annotation) or current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _inner_model(argument):
+            return found
+    return None
