@@ -32,12 +32,16 @@ class Band:
         """The largest margin, in logits, at which a flipped argmax is a tie."""
         return TIE_SIGMAS * 2**0.5 * self.match
 
-    def status(self, rms_delta_logit: float, same_top1: bool, margin: float) -> PositionStatus:
-        """Verdict on one position; a NaN is NOT-MEASURED, never a match."""
-        if not (rms_delta_logit >= 0.0 and margin >= 0.0):
+    def status(self, rms_delta_logit: float, same_top1: bool, regret: float) -> PositionStatus:
+        """Verdict on one position; a NaN is NOT-MEASURED, never a match.
+
+        `regret` is how far, in the reference's own logits, the candidate's argmax lies under the
+        reference's (nats and logits are the same here: a difference of two log-probabilities).
+        """
+        if not (rms_delta_logit >= 0.0 and regret >= 0.0):
             return "NOT-MEASURED"
         if not rms_delta_logit <= self.wrong:
             return "WRONG"
         if not same_top1:
-            return "TIE-FLIP" if margin <= self.tie_margin else "WRONG"
+            return "TIE-FLIP" if regret <= self.tie_margin else "WRONG"
         return "MATCH" if rms_delta_logit <= self.match else "DRIFT"

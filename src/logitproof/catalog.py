@@ -39,6 +39,7 @@ class Entry:
     module: str
     file: Path
     class_name: str
+    base: str
     help: str
     options: tuple[Option, ...]
 
@@ -126,6 +127,7 @@ def _read(path: Path, module: str, catalogue: str) -> Entry:
         module=module,
         file=path,
         class_name=node.name,
+        base=ast.unparse(node.bases[0]),
         help=ast.get_docstring(node) or "",
         options=tuple(_options(node)),
     )

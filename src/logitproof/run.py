@@ -41,7 +41,7 @@ class Workers:
 
     def of(self, spec: Spec, name: str) -> Worker:
         """The worker of this spec; a fresh one if the last one died."""
-        key = _spec_key(spec)
+        key = spec_key(spec)
         with self._lock:
             worker = self._running.get(key)
             if worker is None or not worker.alive:
@@ -79,7 +79,7 @@ def run(
     finished = _Finished(store)
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        groups[_spec_key(job.spec)].append(job)
+        groups[spec_key(job.spec)].append(job)
     results: queue.Queue[Trace | Failure | BaseException] = queue.Queue()
     stop = threading.Event()
 
@@ -145,7 +145,7 @@ def _run_group(
     for job in sorted(group, key=lambda job: (str(job.model), job.after is not None)):
         if stop.is_set():
             return
-        name = names.get(_spec_key(job.spec), job.spec.engine)
+        name = names.get(spec_key(job.spec), job.spec.engine)
         if (trace := store.read(job.key)) is not None:
             yield trace
             continue
@@ -241,5 +241,6 @@ def _failure(job: Job, name: str, error: LogitproofError) -> Failure:
     return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
 
 
-def _spec_key(spec: Spec) -> str:
+def spec_key(spec: Spec) -> str:
+    """Specs with the same key share a worker."""
     return json.dumps([spec.identity(), spec.directory], sort_keys=True)

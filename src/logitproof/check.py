@@ -1,0 +1,176 @@
+"""The whole flow once: contract → plan → run → compare → judge → report. CLI, pytest and library call this."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from logitproof import catalog
+from logitproof.compare import compare
+from logitproof.contract import OpenContract, open_contract
+from logitproof.errors import ContractError, EngineError, LogitproofError
+from logitproof.judge import Compared, judge
+from logitproof.plan import Cell, Job, Pair, Plan, open_models, plan, specs
+from logitproof.report import Pieces, Report, provenance
+from logitproof.run import Workers, run, spec_key
+from logitproof.store import Store, content_key, write_atomically
+from logitproof.trace import Failure, Trace
+
+Results = Mapping[str, Trace | Failure]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` jobs have ended; `job` is the last of them and `result` what it gave."""
+
+    done: int
+    total: int
+    job: Job
+    result: Trace | Failure
+
+
+def check(
+    contract: Path | OpenContract,
+    store: Store,
+    *,
+    only: str = "*",
+    parallel: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """Run a contract and judge it.
+
+    Raises ContractError where the contract, a file it names or an option is wrong, before anything runs.
+    An engine that fails is an ENGINE ERROR in the report, never an exception.
+    """
+    opened = contract if isinstance(contract, OpenContract) else open_contract(contract)
+    models = open_models(opened, only)
+    with Workers() as workers:
+        hellos = workers.hello(specs(opened))
+        _refuse(opened, hellos)
+        planned = plan(opened, hellos, models, only=only)
+        results: dict[str, Trace | Failure] = {}
+        names = {spec_key(spec): name for name, spec in specs(opened).items()}
+        jobs = {job.key: job for job in planned.jobs}
+        for result in run(planned.jobs, store, workers, names=names, parallel=parallel):
+            results[result.key] = result
+            on_progress(Progress(len(results), len(jobs), jobs[result.key], result))
+        compared = compare_cells(planned.cells, results)
+        pieces = token_pieces(planned, compared, results, store, workers)
+    said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+    verdict = judge(compared, opened.contract, planned.unmeasured)
+    return Report(opened, verdict, compared, results, pieces, provenance(opened, planned, results, said))
+
+
+def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Compared]]:
+    """Compare every pair of traces of every cell; no engine is needed, so `judge RUN` calls this too."""
+    return {cell: [_compare_pair(pair, cell, results) for pair in cell.pairs] for cell in cells}
+
+
+def token_pieces(
+    planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: Store, workers: Workers
+) -> Pieces:
+    """The text of every token that a report may show, by model and id, from the reference's tokenizer.
+
+    A report shows what it can: where the reference has no tokenizer, the ids stand for themselves.
+    """
+    jobs = {job.key: job for job in planned.jobs}
+    wanted: dict[str, set[int]] = defaultdict(set)
+    sources: dict[str, Job] = {}
+    for cell, rows in compared.items():
+        for row in rows:
+            source = results[row.pair.source]
+            if row.comparison is not None and isinstance(source, Trace) and row.pair.prompt.text is not None:
+                sources[cell.model] = jobs[row.pair.source]
+                wanted[cell.model] |= {*source.token_ids, *source.new_token_ids, *row.comparison.shown_token_ids()}
+    return {model: _pieces(sources[model], ids, store, workers) for model, ids in wanted.items()}
+
+
+def _pieces(job: Job, ids: set[int], store: Store, workers: Workers) -> dict[int, str]:
+    file = store.folder / "pieces" / f"{content_key({'spec': job.spec.identity(), 'model': str(job.model)})}.json"
+    known: dict[int, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = {int(token): text for token, text in json.loads(file.read_text("utf-8")).items()}
+    if missing := sorted(ids - set(known)):
+        with contextlib.suppress(LogitproofError):
+            worker = workers.of(job.spec, "reference")
+            worker.load(job.model, job.config)
+            known.update({token: worker.detokenize([token]) for token in missing})
+            write_atomically(file, json.dumps(known))
+    return known
+
+
+def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
+    """An option that an engine refuses is the contract's fault and stops everything at once."""
+    for name, hello in hellos.items():
+        if isinstance(hello, ContractError):
+            keys = ("reference",) if name == "reference" else ("candidates", name)
+            option = hello.where.rpartition(": ")[2]
+            raise ContractError(hello.text, where=opened.where(*keys, "options", option), remedy=hello.remedy)
+
+
+def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
+    """Compare the two traces of a prompt; any failure stands where the comparison would."""
+    reference, candidate = results[pair.reference], results[pair.candidate]
+    for trace in (reference, candidate):
+        if isinstance(trace, Failure):
+            return Compared(pair, failure=trace)
+    if pair.tokenized is not None and (failure := _tokenized_otherwise(pair, results)):
+        return Compared(pair, failure=failure)
+    assert isinstance(reference, Trace) and isinstance(candidate, Trace)
+    try:
+        if cell.mode == "greedy":
+            return _compare_greedy(pair, reference, candidate)
+        labels = np.array([*reference.token_ids[1:], -1], np.int64)
+        source = results[pair.source]
+        length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
+        return Compared(pair, length, compare(reference, candidate, labels=labels))
+    except EngineError as error:
+        return Compared(pair, failure=_failure(pair.candidate, cell, error))
+
+
+def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
+    """Free-running rows are comparable up to and including the first divergence."""
+    ours, theirs = reference.new_token_ids, candidate.new_token_ids
+    if not ours:
+        return Compared(pair, failure=Failure(pair.reference, reference.engine, "setup", "the reference continued by no token",
+                                              remedy="raise the suite's max_new_tokens or drop the greedy mode"))
+    whole = {}
+    for name, entry in catalog.entries("metrics").items():
+        if entry.base == "PromptMetric":
+            whole[name] = float(catalog.load("metrics", name)().compute(ours, theirs))
+    same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    rows = min(same + 1, len(ours), len(theirs))
+    if rows == 0:
+        return Compared(pair, 0, None, Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"), whole)
+    comparison = compare(reference, candidate, labels=np.array(ours[:rows], np.int64), rows=rows)
+    return Compared(pair, 0, comparison, None, whole)
+
+
+def _tokenized_otherwise(pair: Pair, results: Results) -> Failure | None:
+    """Whether the candidate would feed itself other tokens than it is scored on: a set-up fault."""
+    own, source = results[pair.tokenized or ""], results[pair.source]
+    if isinstance(own, Failure):
+        return own
+    if not isinstance(source, Trace) or own.token_ids == source.token_ids:
+        return None
+    ours, theirs = source.token_ids, own.token_ids
+    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    return Failure(
+        pair.candidate,
+        own.engine,
+        "setup",
+        f"tokenizes the prompt otherwise than the reference: at index {at} it has {theirs[at : at + 4]}, "
+        f"the reference {ours[at : at + 4]} ({len(theirs)} tokens against {len(ours)})",
+        where=f"prompt {pair.prompt.id}",
+        remedy="look at BOS, special tokens and the pre-tokenizer of the candidate's file",
+    )
+
+
+def _failure(key: str, cell: Cell, error: LogitproofError) -> Failure:
+    return Failure(key, cell.candidate_name, "engine", error.text, error.where, error.remedy)

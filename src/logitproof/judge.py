@@ -1,0 +1,278 @@
+"""From comparisons to a verdict: pure functions, no engine, no file.
+
+Severity orders everything: a cell is as bad as the worst thing in it, the whole as the worst cell or
+gate, and where there is nothing to look at the answer is ERROR.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from logitproof.band import Band, PositionStatus
+from logitproof.compare import Comparison, summarize
+from logitproof.contract import CellStatus, Contract, Gate
+from logitproof.plan import Cell, Pair, Unmeasured
+from logitproof.scope import parse_scope
+from logitproof.trace import Failure
+
+Status = Literal["PASS", "FAIL", "ERROR"]
+GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
+SEVERITY: tuple[CellStatus, ...] = ("MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One prompt of one cell: the comparison of its two traces, or the failure that stands in its place.
+
+    `whole` holds metrics with one value a prompt (greedy match, first divergence).
+    """
+
+    pair: Pair
+    prompt_length: int = 0
+    comparison: Comparison | None = None
+    failure: Failure | None = None
+    whole: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptVerdict:
+    """Status of every position of a prompt, and of the prompt."""
+
+    pair: Pair
+    status: CellStatus
+    statuses: tuple[PositionStatus, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(self.statuses))
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """One row of the matrix. `metrics[name][statistic]` are over all its positions."""
+
+    cell: Cell
+    status: CellStatus
+    expected: str | None
+    band: Band | None
+    positions: int
+    counts: Mapping[str, int]
+    metrics: Mapping[str, Mapping[str, Any]]
+    prompts: tuple[PromptVerdict, ...]
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+
+    @property
+    def as_expected(self) -> bool:
+        """A control is fine only when it is exactly as bad as was planted."""
+        return self.status == self.expected if self.expected else self.status in ("MATCH", "TIE-FLIP", "DRIFT")
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """One gate on one cell. A gate on a control cell is shown and does not count."""
+
+    id: str
+    cell: str
+    metric: str
+    scope: str
+    statistic: str
+    operator: Literal["at_most", "at_least"]
+    status: GateStatus
+    observed: float | None
+    bound: float
+    basis: str
+    positions: int = 0
+    where: str = ""
+    if_fails: tuple[str, ...] = ()
+    control: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The whole. `exit_code`: 0 PASS, 1 FAIL, 2 the contract is wrong, 3 an engine or the machine failed."""
+
+    status: Status
+    exit_code: int
+    cells: tuple[CellVerdict, ...]
+    gates: tuple[GateVerdict, ...]
+    unmeasured: tuple[Unmeasured, ...]
+
+
+def judge(
+    compared: Mapping[Cell, Sequence[Compared]], contract: Contract, unmeasured: Sequence[Unmeasured] = ()
+) -> Verdict:
+    """Judge every cell by its band and its gates; nothing compared is ERROR."""
+    bands = {cell.id: _band(contract, cell) for cell in compared}
+    gates = [verdict for gate in contract.gates for verdict in _gate(gate, compared, contract)]
+    failed = {gate.cell for gate in gates if gate.status == "FAIL"}
+    cells = [_cell(cell, rows, contract, bands[cell.id], cell.id in failed) for cell, rows in compared.items()]
+    skipped = [one for one in unmeasured if not one.reason.startswith("not selected")]
+    forbidden = [one for one in skipped if not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured)]
+    orphans = {gate.id for gate in gates if gate.status == "ERROR"}
+    status, code = _whole(cells, gates, bool(forbidden), bool(orphans))
+    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured))
+
+
+def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool, orphans: bool) -> tuple[Status, int]:
+    faults = {failure.fault for cell in cells for failure in cell.failures}
+    if not cells or faults & {"engine", "environment"} or any(cell.positions == 0 and not cell.failures for cell in cells):
+        return "ERROR", 3
+    if "setup" in faults or forbidden or orphans:
+        return "ERROR", 2 if "setup" in faults or orphans else 3
+    counted = [gate for gate in gates if not gate.control]
+    if any(gate.status == "FAIL" for gate in counted) or not all(cell.as_expected for cell in cells):
+        return "FAIL", 1
+    measured = any(gate.status == "PASS" for gate in counted) or any(cell.expected for cell in cells)
+    return ("PASS", 0) if measured else ("ERROR", 3)
+
+
+def _band(contract: Contract, cell: Cell) -> Band | None:
+    """The last band whose filter selects the cell, so that a special case stands after the general one."""
+    chosen = [band for band in contract.bands if band.where.selects(cell.axes)]
+    return Band(chosen[-1].match, chosen[-1].wrong, chosen[-1].allow, chosen[-1].basis) if chosen else None
+
+
+def _cell(cell: Cell, rows: Sequence[Compared], contract: Contract, band: Band | None, gate_failed: bool) -> CellVerdict:
+    prompts = tuple(_prompt(row, band) for row in rows)
+    counts = Counter(status for prompt in prompts for status in prompt.statuses)
+    positions = sum(counts.values()) - counts["NOT-MEASURED"]
+    failures = tuple(row.failure for row in rows if row.failure)
+    status, reason = _cell_status(prompts, counts, positions, band, gate_failed)
+    return CellVerdict(
+        cell=cell,
+        status=status,
+        expected=contract.candidates[cell.candidate].expect,
+        band=band,
+        positions=positions,
+        counts=dict(counts),
+        metrics=_metrics(rows, contract.bootstrap_seed),
+        prompts=prompts,
+        failures=failures,
+        reason=reason,
+    )
+
+
+def _cell_status(
+    prompts: Sequence[PromptVerdict], counts: Counter[PositionStatus], positions: int, band: Band | None, gate_failed: bool
+) -> tuple[CellStatus, str]:
+    worst: CellStatus = max((prompt.status for prompt in prompts), key=SEVERITY.index, default="NOT-MEASURED")
+    if worst in ("SET-UP ERROR", "ENGINE ERROR"):
+        first = next(prompt.failure for prompt in prompts if prompt.failure and prompt.status == worst)
+        return worst, first.text
+    if positions == 0:
+        return "NOT-MEASURED", "no position was compared"
+    if band is None:
+        return "NOT-MEASURED", "no band of the contract selects this cell"
+    wrong = counts["WRONG"] / positions
+    if wrong > band.allow:
+        return "WRONG", f"{counts['WRONG']} of {positions} positions are WRONG, {band.allow:.2%} are allowed"
+    if gate_failed:
+        return "WRONG", "a gate fails"
+    rest: list[CellStatus] = [status for status in ("MATCH", "TIE-FLIP", "DRIFT") if counts[status]]
+    return max(rest, key=SEVERITY.index, default="MATCH"), ""
+
+
+def _prompt(row: Compared, band: Band | None) -> PromptVerdict:
+    if row.failure is not None:
+        return PromptVerdict(row.pair, "SET-UP ERROR" if row.failure.fault == "setup" else "ENGINE ERROR", (), row.failure)
+    if row.comparison is None or band is None:
+        count = row.comparison.positions if row.comparison else 0
+        return PromptVerdict(row.pair, "NOT-MEASURED", ("NOT-MEASURED",) * count)
+    columns = row.comparison.metrics
+    statuses = tuple(
+        band.status(float(rms), bool(top1 == 1.0), float(regret))
+        for rms, top1, regret in zip(columns["rms_delta_logit"], columns["top1"], columns["regret"], strict=True)
+    )
+    worst: CellStatus = max(statuses, key=SEVERITY.index, default="NOT-MEASURED")
+    return PromptVerdict(row.pair, worst, statuses)
+
+
+def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, dict[str, Any]]:
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row.comparison.metrics if row.comparison else ()))
+        names.update(dict.fromkeys(row.whole))
+    found = {}
+    for name in names:
+        values = [_values(row, name) for row in rows if row.comparison is not None]
+        if any(np.isfinite(one).any() for one in values):
+            found[name] = summarize(values, seed=seed)
+    return found
+
+
+def _values(row: Compared, metric: str) -> np.ndarray:
+    """[T] values of a metric in one prompt: one a position, or a single one for metrics of whole prompts."""
+    if metric in row.whole:
+        return np.array([row.whole[metric]], np.float64)
+    if row.comparison is not None and metric in row.comparison.metrics:
+        return np.asarray(row.comparison.metrics[metric], np.float64)
+    return np.empty(0)
+
+
+def _gate(gate: Gate, compared: Mapping[Cell, Sequence[Compared]], contract: Contract) -> list[GateVerdict]:
+    cells = [cell for cell in compared if gate.where.selects(cell.axes) and _can_measure(gate, compared[cell])]
+    if not cells:
+        broken = any(row.failure for cell in compared if gate.where.selects(cell.axes) for row in compared[cell])
+        reason = "the cells that it looks at failed" if broken else "no cell of this run measures it"
+        selected = [cell for cell in compared if gate.where.selects(cell.axes)]
+        status: GateStatus = "ERROR" if selected else "NOT-MEASURED"
+        return [_gate_verdict(gate, "", status, None, 0, "", False, reason)]
+    return [_gate_on(gate, cell, compared[cell], contract.candidates[cell.candidate].expect is not None, contract) for cell in cells]
+
+
+def _can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
+    """A metric of whole prompts exists in free-running cells only, and such a gate means those."""
+    return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.metrics) for row in rows)
+
+
+def _gate_on(gate: Gate, cell: Cell, rows: Sequence[Compared], control: bool, contract: Contract) -> GateVerdict:
+    scope = parse_scope(gate.scope)
+    values, places = [], []
+    for row in rows:
+        if row.failure is not None:
+            return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}")
+        found = _values(row, gate.metric)
+        whole = gate.metric in row.whole
+        chosen = range(len(found)) if whole else scope.positions(len(found), row.prompt_length)
+        values.append(found[list(chosen)])
+        places += [(row.pair.prompt.id, None if whole else index) for index in chosen]
+    flat = np.concatenate(values) if values else np.empty(0)
+    if not np.isfinite(flat).any():
+        return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, "nothing was measured in its scope")
+    observed = float(summarize(values, seed=contract.bootstrap_seed)[gate.statistic])
+    worst = int(np.nanargmax(flat) if gate.at_most is not None else np.nanargmin(flat))
+    prompt, index = places[worst]
+    where = f"worst at prompt {prompt}" + ("" if index is None else f", position {index}") + f": {flat[worst]:.6g}"
+    status: GateStatus = "PASS" if gate.holds(observed) else "FAIL"
+    return _gate_verdict(gate, cell.id, status, observed, int(np.isfinite(flat).sum()), where, control, "")
+
+
+def _gate_verdict(
+    gate: Gate, cell: str, status: GateStatus, observed: float | None, positions: int, where: str, control: bool, reason: str
+) -> GateVerdict:
+    return GateVerdict(
+        id=gate.id,
+        cell=cell,
+        metric=gate.metric,
+        scope=gate.scope,
+        statistic=gate.statistic,
+        operator="at_most" if gate.at_most is not None else "at_least",
+        status=status,
+        observed=observed,
+        bound=gate.bound,
+        basis=gate.basis,
+        positions=positions,
+        where=where,
+        if_fails=tuple(gate.if_fails),
+        control=control,
+        reason=reason,
+    )

@@ -1,0 +1,175 @@
+"""The report: a verdict with everything that it rests on, as plain data. Reporters only lay it out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from logitproof.contract import OpenContract
+from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
+from logitproof.plan import Cell, Plan
+from logitproof.protocol import HelloResult
+from logitproof.trace import Failure, Trace
+
+SCHEMA_VERSION = 1
+Pieces = dict[str, dict[int, str]]
+"""Text of single tokens, by model name and token id."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What reporters are given. `facts` are pins, versions, host and commands, ready for JSON."""
+
+    opened: OpenContract
+    verdict: Verdict
+    compared: Mapping[Cell, Sequence[Compared]]
+    results: Mapping[str, Trace | Failure]
+    pieces: Pieces
+    facts: Mapping[str, Any]
+
+    def piece(self, model: str, token_id: int) -> str:
+        """Text of one token; its id in angle brackets where it is not known."""
+        return self.pieces.get(model, {}).get(token_id, f"<{token_id}>")
+
+    def text(self, model: str, token_ids: Sequence[int]) -> str:
+        return "".join(self.piece(model, token) for token in token_ids)
+
+    def as_json(self) -> dict[str, Any]:
+        """verdict.json, as `schemas/verdict.schema.json` describes it."""
+        verdict = self.verdict
+        return {
+            "schema": SCHEMA_VERSION,
+            "contract": self.opened.contract.contract,
+            "contract_version": self.opened.contract.version,
+            "status": verdict.status,
+            "exit_code": verdict.exit_code,
+            "cells": [_cell_json(cell) for cell in verdict.cells],
+            "gates": [_gate_json(gate) for gate in verdict.gates],
+            "unmeasured": [asdict(one) for one in verdict.unmeasured],
+            **self.facts,
+        }
+
+    def failing_positions(self) -> Iterator[dict[str, Any]]:
+        """A record for every WRONG position and every failed prompt, in the order of the matrix."""
+        for cell in self.verdict.cells:
+            for prompt, row in zip(cell.prompts, self.compared[cell.cell], strict=True):
+                yield from _failing(cell, prompt, row)
+
+
+def provenance(
+    opened: OpenContract, planned: Plan, results: Mapping[str, Trace | Failure], hellos: Mapping[str, HelloResult]
+) -> dict[str, Any]:
+    """Pins, versions, host and command of a run: what someone needs to run it again."""
+    contract = opened.contract
+    uses = {"reference": contract.reference, **contract.candidates}
+    return {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pins": {
+            "models": {
+                name: {
+                    quantization: {"path": path, "files": model.files, "sha256": model.sha256}
+                    for quantization, path in files.items()
+                    if (model := planned.models.get(str((opened.folder / path).resolve())))
+                }
+                for name, files in contract.models.items()
+            },
+            "suites": {suite.suite: suite.sha256 for suite in opened.suites},
+        },
+        "engines": {
+            name: {
+                "engine": use.engine,
+                "options": use.options,
+                "environment": sorted(use.environment),
+                **({"versions": hellos[name].versions, "isa": hellos[name].isa} if name in hellos else {}),
+                "details": _details(planned, results, use.engine, name),
+            }
+            for name, use in uses.items()
+        },
+        "versions": {"logitproof": _version(), "python": platform.python_version()},
+        "host": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        "commands": [" ".join(["logitproof", *sys.argv[1:]])],
+        "jobs": len(planned.jobs),
+        "seconds": round(sum(result.seconds for result in results.values() if isinstance(result, Trace)), 3),
+    }
+
+
+def _details(planned: Plan, results: Mapping[str, Trace | Failure], engine: str, name: str) -> dict[str, Any]:
+    """What each engine said when it loaded, by weights file: types, sizes and choices in effect."""
+    found: dict[str, Any] = {}
+    for job in planned.jobs:
+        trace = results.get(job.key)
+        if isinstance(trace, Trace) and trace.engine == name:
+            found.setdefault(job.model.name, trace.details)
+    return found
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("logitproof")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cell_json(verdict: CellVerdict) -> dict[str, Any]:
+    cell = verdict.cell
+    return {
+        "id": cell.id,
+        "reference": cell.reference_name,
+        "candidate": cell.candidate,
+        "engine": cell.candidate_name,
+        "model": cell.model,
+        "quantization": cell.quantization,
+        "mode": cell.mode,
+        "isa": cell.isa,
+        "status": verdict.status,
+        "expected": verdict.expected,
+        "as_expected": verdict.as_expected,
+        "reason": verdict.reason,
+        "positions": verdict.positions,
+        "counts": dict(verdict.counts),
+        "band": asdict(verdict.band) if verdict.band else None,
+        "metrics": {name: dict(statistics) for name, statistics in verdict.metrics.items()},
+        "prompts": [_prompt_json(prompt) for prompt in verdict.prompts],
+    }
+
+
+def _prompt_json(prompt: PromptVerdict) -> dict[str, Any]:
+    return {
+        "suite": prompt.pair.suite,
+        "prompt_idx": prompt.pair.prompt_idx,
+        "prompt_id": prompt.pair.prompt.id,
+        "bucket": prompt.pair.prompt.bucket,
+        "status": prompt.status,
+        "counts": prompt.counts,
+        "failure": asdict(prompt.failure) if prompt.failure else None,
+    }
+
+
+def _gate_json(gate: GateVerdict) -> dict[str, Any]:
+    return {**asdict(gate), "if_fails": list(gate.if_fails)}
+
+
+def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:
+    place = {
+        "model": cell.cell.model,
+        "quantization": cell.cell.quantization,
+        "candidate": cell.cell.candidate,
+        "mode": cell.cell.mode,
+        "suite": prompt.pair.suite,
+        "prompt_idx": prompt.pair.prompt_idx,
+        "prompt_id": prompt.pair.prompt.id,
+    }
+    if prompt.failure is not None:
+        yield {**place, "token_idx": None, "status": prompt.status, "error": prompt.failure.text}
+        return
+    if row.comparison is None:
+        return
+    for position, status in enumerate(prompt.statuses):
+        if status == "WRONG":
+            yield {**place, "token_idx": position, "status": status, **row.comparison.record(position)}

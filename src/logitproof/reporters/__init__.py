@@ -1,0 +1,20 @@
+"""Reporters: layouts of one report.
+
+To add one, put a file here (or in a package of yours, under the entry-point group
+`logitproof.reporters`): one subclass of `Reporter` whose `render` writes its files into a run folder. A
+reporter decides nothing: every status, number and order stands in the report already.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from logitproof.report import Report
+
+
+class Reporter:
+    """One layout of a report."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        """Write into `folder`, atomically; returns the file that a person would open."""
+        raise NotImplementedError
