@@ -9,141 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from logitproof.errors import ContractError, ModelError
-
-Array = np.ndarray
-Change = Callable[[list[Array]], Array]
-
-
-@dataclass(frozen=True)
-class Config:
-    """config.json with errors that say what is missing."""
-
-    values: dict[str, Any]
-    where: str
-
-    def need(self, name: str) -> Any:
-        """The value of `name`, which must be there."""
-        if self.values.get(name) is None:
-            raise ModelError(f"{name!r} is missing", where=self.where, remedy="save the config with transformers 4.50+")
-        return self.values[name]
-
-    def refuse(self, reason: str) -> ContractError:
-        """The error for a setting that llama.cpp would silently compute differently."""
-        return ContractError(reason, where=self.where, remedy="llama.cpp has no such setting for this family")
-
-    @property
-    def rope(self) -> dict[str, Any]:
-        """Rope parameters, in the form of transformers 5; older configs keep the base and scaling apart."""
-        older = {"rope_theta": self.values.get("rope_theta", 10000.0), **(self.values.get("rope_scaling") or {})}
-        return self.values.get("rope_parameters") or older
-
-    @property
-    def head_size(self) -> int:
-        """Size D of an attention head."""
-        return self.values.get("head_dim") or self.need("hidden_size") // self.need("num_attention_heads")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One GGUF tensor: made by `change` from the checkpoint tensors named in `sources`."""
-
-    name: str
-    sources: tuple[str, ...]
-    change: Change = field(default=lambda arrays: arrays[0])
-
-
-@dataclass(frozen=True)
-class Layout:
-    """All of a model: architecture name in GGUF, keys below `{name}.`, tensors, and prefixes left out on purpose."""
-
-    name: str
-    keys: dict[str, Any]
-    tensors: list[Planned]
-    left_out: tuple[str, ...] = ()
-
-
-def layout_of(values: dict[str, Any], where: str) -> Layout:
-    """The layout for a config.json; ContractError for a family that is not in the table."""
-    named = (values.get("architectures") or ["nothing"])[0]
-    if named not in ARCHITECTURES:
-        raise ContractError(
-            f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}"
-        )
-    config = Config(values, where)
-    if config.need("hidden_act") != "silu":
-        raise config.refuse(f"activation {values['hidden_act']!r} instead of 'silu'")
-    return ARCHITECTURES[named](config)
-
-
-def common_keys(config: Config) -> dict[str, Any]:
-    """Keys that every decoder has."""
-    keys = {
-        "block_count": config.need("num_hidden_layers"),
-        "context_length": config.need("max_position_embeddings"),
-        "embedding_length": config.need("hidden_size"),
-        "feed_forward_length": config.need("intermediate_size"),
-        "attention.head_count": config.need("num_attention_heads"),
-        "attention.head_count_kv": config.need("num_key_value_heads"),
-        "attention.layer_norm_rms_epsilon": float(config.need("rms_norm_eps")),
-        "rope.freq_base": float(config.rope["rope_theta"]),
-    }
-    if config.values.get("head_dim"):
-        keys |= {"attention.key_length": config.head_size, "attention.value_length": config.head_size}
-    return keys | _rope_scaling(config)
-
-
-def _rope_scaling(config: Config) -> dict[str, Any]:
-    """Scaling that llama.cpp computes itself; llama3's is a tensor instead."""
-    rope = config.rope
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind in ("default", "llama3"):
-        return {}
-    keys = {"rope.scaling.type": kind, "rope.scaling.factor": float(rope.get("factor", 1.0))}
-    if kind == "linear":
-        return keys
-    if kind == "yarn" and set(rope) <= {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"}:
-        return keys | {"rope.scaling.original_context_length": int(rope["original_max_position_embeddings"])}
-    raise config.refuse(f"rope scaling {rope}")
-
-
-def frame(config: Config) -> list[Planned]:
-    """Embedding, last norm and, where it is not the embedding, the output matrix."""
-    tensors = [
-        Planned("token_embd.weight", ("model.embed_tokens.weight",)),
-        Planned("output_norm.weight", ("model.norm.weight",)),
-    ]
-    if not config.values.get("tie_word_embeddings"):
-        tensors.append(Planned("output.weight", ("lm_head.weight",)))
-    return tensors
-
-
-NORMS = {"attn_norm.weight": "input_layernorm.weight", "ffn_norm.weight": "post_attention_layernorm.weight"}
-ATTENTION = {
-    "attn_q.weight": "self_attn.q_proj.weight",
-    "attn_k.weight": "self_attn.k_proj.weight",
-    "attn_v.weight": "self_attn.v_proj.weight",
-    "attn_output.weight": "self_attn.o_proj.weight",
-}
-QKV_BIASES = {f"attn_{letter}.bias": f"self_attn.{letter}_proj.bias" for letter in "qkv"}
-QK_NORMS = {f"attn_{letter}_norm.weight": f"self_attn.{letter}_norm.weight" for letter in "qk"}
-FEED_FORWARD = {f"ffn_{part}.weight": f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
-
-
-def layer(number: int, names: dict[str, str], changes: dict[str, Change] | None = None) -> list[Planned]:
-    """The tensors of one layer: GGUF name to checkpoint name, both without the layer's prefix."""
-    made = []
-    for name, source in names.items():
-        planned = Planned(f"blk.{number}.{name}", (f"model.layers.{number}.{source}",))
-        if changes and name in changes:
-            planned = Planned(planned.name, planned.sources, changes[name])
-        made.append(planned)
-    return made
+from logitproof.errors import ContractError
+from logitproof.gguf_layout import (
+    ATTENTION,
+    FEED_FORWARD,
+    NORMS,
+    QK_NORMS,
+    QKV_BIASES,
+    Array,
+    Change,
+    Config,
+    Layout,
+    Planned,
+    common_keys,
+    frame,
+    layer,
+)
 
 
 def llama(config: Config) -> Layout:
@@ -180,19 +65,20 @@ def _neighbours(heads: int) -> Change:
 def llama3_rope_factors(rope: dict[str, Any], size: int) -> Array:
     """Divisors of the D/2 rotary frequencies, shape (D/2,).
 
-    In float32 and in PyTorch's order, so that they are equal to the bit to what transformers computes with.
+    In float32 and in PyTorch's order of operations (a number over a tensor is its reciprocal times the
+    number), so that the divisors are equal to the bit to those of llama.cpp's converter.
     """
+    one, low, high = np.float32(1), rope["low_freq_factor"], rope["high_freq_factor"]
+    factor, context = rope["factor"], rope["original_max_position_embeddings"]
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    frequencies = np.float32(1) / np.power(np.float32(rope["rope_theta"]), exponents)
-    low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
-    context = rope["original_max_position_embeddings"]
-    divisors = []
-    for wavelength in np.float32(2 * math.pi) / frequencies:
-        smooth = (np.float32(context) / wavelength - np.float32(low)) / np.float32(high - low)
-        between = 1 / ((1 - smooth) / np.float32(factor) + smooth)
-        short, long = wavelength < context / high, wavelength > context / low
-        divisors.append(1.0 if short else factor if long else between)
-    return np.array(divisors, dtype=np.float32)
+    # PyTorch's power is rounded correctly, NumPy's in float32 is not
+    powers = np.power(float(rope["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
+    wavelengths = (one / (one / powers)) * np.float32(2 * math.pi)
+    smooth = ((one / wavelengths) * np.float32(context) - np.float32(low)) / np.float32(high - low)
+    between = one / ((one - smooth) / np.float32(factor) + smooth)
+    longest, shortest = np.float32(context / low), np.float32(context / high)
+    stretched = np.where(wavelengths > longest, np.float32(factor), between)
+    return np.where(wavelengths < shortest, one, stretched)
 
 
 def qwen2(config: Config) -> Layout:
@@ -235,7 +121,87 @@ def qwen3_moe(config: Config) -> Layout:
     return Layout("qwen3moe", plain.keys | keys, plain.tensors)
 
 
-from logitproof.gguf_delta_net import qwen3_5  # noqa: E402  (it needs the names above)
+DELTA_NET = {
+    "attn_qkv.weight": "in_proj_qkv.weight",
+    "attn_gate.weight": "in_proj_z.weight",
+    "ssm_beta.weight": "in_proj_b.weight",
+    "ssm_alpha.weight": "in_proj_a.weight",
+    "ssm_a": "A_log",
+    "ssm_dt.bias": "dt_bias",
+    "ssm_conv1d.weight": "conv1d.weight",
+    "ssm_norm.weight": "norm.weight",
+    "ssm_out.weight": "out_proj.weight",
+}
+
+
+def qwen3_5(config: Config) -> Layout:
+    """Qwen3.5: layers of gated attention among layers of gated delta-net; the draft head (mtp) is left out."""
+    kinds = config.need("layer_types")
+    one_centred: Change = lambda arrays: arrays[0] + np.float32(1)  # noqa: E731  its norms store weight - 1
+    norms = {"attn_norm.weight": NORMS["attn_norm.weight"], "post_attention_norm.weight": NORMS["ffn_norm.weight"]}
+    centred = dict.fromkeys((*norms, *QK_NORMS), one_centred)
+    changes = centred | _delta_net_changes(config)
+    mixers = {
+        "full_attention": ATTENTION | QK_NORMS,
+        "linear_attention": {name: f"linear_attn.{source}" for name, source in DELTA_NET.items()},
+    }
+    tensors = [
+        Planned(one.name, one.sources, one_centred if one.name == "output_norm.weight" else one.change)
+        for one in frame(config)
+    ]
+    for number, kind in enumerate(kinds):
+        tensors += layer(number, norms | mixers[kind] | FEED_FORWARD, changes)
+    keys = common_keys(config) | _delta_net_keys(config) | {
+        "attention.recurrent_layers": [kind == "linear_attention" for kind in kinds],
+        # only read where recurrent_layers is missing
+        "full_attention_interval": config.values.get("full_attention_interval", 4),
+        "rope.dimension_count": int(config.head_size * config.rope.get("partial_rotary_factor", 0.25)),
+        "rope.dimension_sections": [*config.rope.get("mrope_section", (11, 11, 10)), 0],
+    }
+    return Layout("qwen35", keys, tensors, left_out=("mtp.",))
+
+
+def _delta_net_keys(config: Config) -> dict[str, Any]:
+    """The state-space keys under which GGUF files a delta-net's sizes."""
+    if config.need("linear_key_head_dim") != config.need("linear_value_head_dim"):
+        raise config.refuse("key and value heads of different size in the delta-net")
+    return {
+        "ssm.conv_kernel": config.need("linear_conv_kernel_dim"),
+        "ssm.state_size": config.need("linear_key_head_dim"),
+        "ssm.group_count": config.need("linear_num_key_heads"),
+        "ssm.time_step_rank": config.need("linear_num_value_heads"),
+        "ssm.inner_size": config.need("linear_value_head_dim") * config.need("linear_num_value_heads"),
+    }
+
+
+def _delta_net_changes(config: Config) -> dict[str, Change]:
+    """Value heads stand grouped by key head in the checkpoint and dealt out in turn in GGUF.
+
+    So everything with a value-head axis is reordered, and the decay is stored as -exp(A_log).
+    """
+    groups, heads, size = (
+        config.need(name) for name in ("linear_num_key_heads", "linear_num_value_heads", "linear_value_head_dim")
+    )
+    keys = 2 * groups * config.need("linear_key_head_dim")  # rows of q and k, which come before v
+
+    def dealt(array: Array, width: int, axis: int = 0) -> Array:
+        order = np.arange(heads * width).reshape(groups, heads // groups, width).swapaxes(0, 1).ravel()
+        return np.take(array, order, axis=axis)
+
+    def after_keys(array: Array) -> Array:
+        return np.concatenate([array[:keys], dealt(array[keys:], size)])
+
+    return {
+        "attn_qkv.weight": lambda arrays: after_keys(arrays[0]),
+        "ssm_conv1d.weight": lambda arrays: after_keys(arrays[0].squeeze(1)),
+        "attn_gate.weight": lambda arrays: dealt(arrays[0], size),
+        "ssm_out.weight": lambda arrays: dealt(arrays[0], size, axis=1),
+        "ssm_beta.weight": lambda arrays: dealt(arrays[0], 1),
+        "ssm_alpha.weight": lambda arrays: dealt(arrays[0], 1),
+        "ssm_dt.bias": lambda arrays: dealt(arrays[0], 1),
+        "ssm_a": lambda arrays: dealt(-np.exp(arrays[0]), 1),
+    }
+
 
 ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "LlamaForCausalLM": llama,
@@ -244,3 +210,16 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "Qwen3MoeForCausalLM": qwen3_moe,
     "Qwen3_5ForCausalLM": qwen3_5,
 }
+
+
+def layout_of(values: dict[str, Any], where: str) -> Layout:
+    """The layout for a config.json; ContractError for a family that is not in the table."""
+    named = (values.get("architectures") or ["nothing"])[0]
+    if named not in ARCHITECTURES:
+        raise ContractError(
+            f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}"
+        )
+    config = Config(values, where)
+    if config.need("hidden_act") != "silu":
+        raise config.refuse(f"activation {values['hidden_act']!r} instead of 'silu'")
+    return ARCHITECTURES[named](config)

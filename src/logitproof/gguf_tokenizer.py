@@ -26,10 +26,20 @@ SPECIAL_KEYS = {
 }  # GGUF spells the separator's key so
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ModelError where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
+        ) from error
+
+
 def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
     """Every `tokenizer.*` key; `rows` is the number of embedding rows, which may pass the number of tokens."""
-    tokenizer = _read_json(folder / "tokenizer.json")
-    settings = _read_json(folder / "tokenizer_config.json")
+    tokenizer = read_json(folder / "tokenizer.json")
+    settings = read_json(folder / "tokenizer_config.json")
     if tokenizer["model"].get("type") != "BPE":
         raise ModelError(
             f"tokenizer of type {tokenizer['model'].get('type')!r}", where=str(folder / "tokenizer.json"),
@@ -43,19 +53,10 @@ def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.merges": [_merge(pair) for pair in tokenizer["model"]["merges"]],
     }
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     keys |= _special_ids(tokenizer, settings, config) | _added_automatically(tokenizer, settings)
     template = _chat_template(folder, settings)
     return keys | ({"tokenizer.chat_template": template} if template else {})
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
-        ) from error
 
 
 def _tokens(tokenizer: dict[str, Any], rows: int, folder: Path) -> tuple[list[str], list[int]]:

@@ -208,29 +208,50 @@ class _Builder:
         max_new_tokens: int = 0,
         after: str | None = None,
     ) -> str:
-        spec = self.specs[use]
         hello = self.capabilities[use]
+        said = None if isinstance(hello, Exception) else hello
         config = original if original.is_dir() else None
-        key = content_key(
-            {
-                "format": TRACE_FORMAT,
-                "spec": spec.identity(),
-                "files": _option_files(spec),
-                "versions": {} if isinstance(hello, Exception) else hello.versions,
-                "isa": {} if isinstance(hello, Exception) else hello.isa,
-                "adapter": _adapter_sha256(),
-                "host": _host(),
-                "model": self.models[str(model)].sha256,
-                "config": self.models[str(config)].sha256 if config else "",
-                "kind": kind,
-                "mode": mode,
-                "prompt": [prompt.text, prompt.token_ids],
-                "max_new_tokens": max_new_tokens,
-                "after": after,
-            }
-        )
-        self.jobs.setdefault(key, Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after))
-        return key
+        job = make_job(self.specs[use], said, self.models, model, config, kind, mode, prompt, max_new_tokens, after)
+        self.jobs.setdefault(job.key, job)
+        return job.key
+
+
+def make_job(
+    spec: Spec,
+    hello: HelloResult | None,
+    models: Mapping[str, Model],
+    model: Path,
+    config: Path | None,
+    kind: JobKind,
+    mode: str,
+    prompt: Prompt,
+    max_new_tokens: int = 0,
+    after: str | None = None,
+) -> Job:
+    """A job whose key is the hash of everything that can change its trace.
+
+    `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
+    the failure stands where the trace would.
+    """
+    key = content_key(
+        {
+            "format": TRACE_FORMAT,
+            "spec": spec.identity(),
+            "files": _option_files(spec),
+            "versions": hello.versions if hello else {},
+            "isa": hello.isa if hello else {},
+            "adapter": _adapter_sha256(),
+            "host": _host(),
+            "model": models[str(model)].sha256,
+            "config": models[str(config)].sha256 if config else "",
+            "kind": kind,
+            "mode": mode,
+            "prompt": [prompt.text, prompt.token_ids],
+            "max_new_tokens": max_new_tokens,
+            "after": after,
+        }
+    )
+    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after)
 
 
 def _selected(opened: OpenContract, only: str) -> list[Cell]:

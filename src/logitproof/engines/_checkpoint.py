@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.engines import Refusal
-from logitproof.engines._dequantize import REPLACE, GgufWeights, _some
+from logitproof.engines._dequantize import REPLACE, GgufWeights, some
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -53,14 +54,16 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
-        f"{kind.removesuffix('_keys')}: {_some(sorted(str(name) for name in found[kind]))}"
+        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in found[kind]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
         if found.get(kind)
     ]
     if problems:
-        raise Refusal(f"{folder} is not this model's checkpoint: {'; '.join(problems)}", field=str(folder), remedy=REPLACE)
+        text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
+        raise Refusal(text, field=str(folder), remedy=REPLACE)
     _check_tied(model, names)
-    return model, {"ignored_tensors": sorted(name for name in names if _is_ignored(model, name))}
+    ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
+    return model, {"ignored_tensors": dict(ignored)}
 
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -72,6 +75,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
     config.tie_word_embeddings = weights.ties_embeddings
     with no_init_weights():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+    model.tie_weights()
     model.eval()
     parameters = dict(model.named_parameters())
     filled = dict.fromkeys(parameters, 0)
@@ -85,7 +89,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
             filled[piece.name] += piece.values.numel()
     short = sorted(name for name, count in filled.items() if count != parameters[name].numel())
     if short:
-        raise Refusal(f"{file.name} does not fill {_some(short)} exactly once", field=str(file), remedy=REPLACE)
+        raise Refusal(f"{file.name} does not fill {some(short)} exactly once", field=str(file), remedy=REPLACE)
     return model, {"tensor_types": weights.tensor_types, "rope_factors": _compare_rope(model, config, weights)}
 
 

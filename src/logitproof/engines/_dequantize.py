@@ -114,7 +114,7 @@ class GgufWeights:
         foreign = sorted(name for name, target in targets.items() if target is None)
         if foreign:
             raise Refusal(
-                f"{self._path.name} has tensors that no {self.architecture} model has: {_some(foreign)}",
+                f"{self._path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
                 field=str(self._path),
                 remedy="convert the model again with the converter of this architecture",
             )
@@ -209,6 +209,6 @@ def _grouped(values: torch.Tensor, config: Any, axis: int, size: int, keys_first
     return values.index_select(axis, order)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more

@@ -1,0 +1,65 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# They need Python 3.11, a C and C++ compiler and the package indexes; all else is made here.
+
+PYTHON    ?= $(shell command -v python3.11 || command -v python3)
+VENV      := .venv
+PY        := $(VENV)/bin/python
+PIP       := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+LLAMA     := 0.3.36
+SDIST     := .cache/llama_cpp_python-$(LLAMA)
+JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
+# No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
+# Unity builds halve the compile time.
+LLAMA_CMAKE := -DLLAVA_BUILD=OFF;-DGGML_NATIVE=OFF;-DCMAKE_UNITY_BUILD=ON;-DLLAMA_BUILD_TOOLS=OFF
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint zoo test-engines clean
+
+help:                ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+
+setup: $(VENV)/.ready  ## make .venv with both real engines
+
+demo: setup          ## all the set-up, then the main job, offline
+	$(PY) zoo/make_gguf.py --only qwen3 llama3
+	$(PY) -m logitproof check examples/demo.parity.yaml --out runs/demo --parallel $(JOBS)
+
+test: setup $(VENV)/.test-ready zoo lint  ## all the set-up, then the tests
+	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(VENV)/.test-ready  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+zoo: setup           ## GGUF files of every zoo model, in every quantization
+	$(PY) zoo/make_gguf.py
+
+bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes benchmarks/results/NAME.json
+	$(PY) benchmarks/$*.py
+
+clean:               ## remove everything that was made
+	rm -rf $(VENV) .cache zoo/gguf runs
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "logitproof needs Python 3.11 or newer: make PYTHON=..."'
+	$(PYTHON) -m venv $(VENV)
+
+# The sdist is unpacked because llama.cpp's own converter, which the tests compare with, is only in there.
+$(SDIST)/.unpacked: | $(VENV)/bin/python
+	mkdir -p .cache
+	$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d .cache llama-cpp-python==$(LLAMA)
+	tar -xzf $(SDIST).tar.gz -C .cache
+	ln -sfn llama_cpp_python-$(LLAMA)/vendor/llama.cpp .cache/llama.cpp
+	touch $@
+
+$(VENV)/.llama-ready: $(SDIST)/.unpacked Makefile
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) ./$(SDIST) --config-settings="cmake.args=$(LLAMA_CMAKE)"
+	touch $@
+
+$(VENV)/.ready: constraints.txt pyproject.toml $(VENV)/.llama-ready
+	$(PIP) -e '.[transformers]'
+	touch $@
+
+$(VENV)/.test-ready: constraints.txt pyproject.toml | $(VENV)/.ready
+	$(PIP) -e '.[transformers,test]'
+	touch $@

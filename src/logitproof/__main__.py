@@ -1,0 +1,5 @@
+"""`python -m logitproof` is the command line."""
+
+from logitproof.cli import main
+
+main()

@@ -1,0 +1,226 @@
+"""Captures: what one engine gave for a suite, kept in a folder, and two of them compared.
+
+    FOLDER/capture.json     engine, model, prompts with the keys of their traces
+    FOLDER/store/…          the traces
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from logitproof import catalog
+from logitproof.check import Progress
+from logitproof.compare import compare, summarize
+from logitproof.errors import ContractError, EngineError
+from logitproof.model import open_model
+from logitproof.plan import Job, make_job
+from logitproof.protocol import HelloResult
+from logitproof.run import Workers, run
+from logitproof.store import Store, write_atomically
+from logitproof.suite import Prompt, Suite, open_suite
+from logitproof.trace import Failure, Trace
+from logitproof.worker import Spec
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CapturedPrompt:
+    """A prompt of a capture: how many of the trace's tokens are the prompt, and the trace's key."""
+
+    id: str
+    bucket: str
+    prompt_length: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a capture folder holds."""
+
+    format: int
+    engine: str
+    options: dict[str, Any]
+    model: str
+    model_sha256: str
+    suite: str
+    mode: str
+    versions: dict[str, str]
+    prompts: tuple[CapturedPrompt, ...]
+    positions: int
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`name=value` pairs, each value read as YAML; raises ContractError for one without `=`."""
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ContractError(f"{pair!r} is not NAME=VALUE", where="--option")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ContractError(f"the value of {name!r} is not valid YAML: {error}", where="--option") from None
+    return options
+
+
+def capture(
+    engine: str,
+    model: Path,
+    suite: str,
+    out: Path,
+    *,
+    options: dict[str, Any] | None = None,
+    mode: str = "prefill",
+    config: Path | None = None,
+    tokens_from: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Capture:
+    """Score every prompt of a suite, and its greedy continuation, with one engine.
+
+    With `tokens_from` the very tokens of another capture are scored, so that the two can be compared.
+    Raises EngineError if any prompt fails; what was measured before that is kept in the store.
+    """
+    entry = catalog.find("engines", engine, where="ENGINE")
+    for option in options or {}:
+        if option not in entry.option_names:
+            raise ContractError(f"{engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}", where="--option")
+    paths = [path.resolve() for path in (model, config) if path]
+    models = {str(path): open_model(path) for path in paths}
+    opened = open_suite(suite, Path(), where="SUITE")
+    spec = Spec(engine, options or {}, directory=str(Path.cwd()))
+    store = Store(out / "store")
+    store.sweep()
+    with Workers() as workers:
+        hello = workers.hello({engine: spec})[engine]
+        if isinstance(hello, Exception):
+            raise hello
+        jobs = _jobs(opened, tokens_from, lambda *rest: make_job(spec, hello, models, paths[0], paths[1] if config else None, *rest), mode)
+        results = _collect(jobs, store, workers, engine, on_progress)
+    return _keep(out, opened, jobs, results, spec, hello, model, models[str(paths[0])].sha256, mode)
+
+
+def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
+    """A capture and its traces; raises ContractError if it is none or a trace is gone."""
+    path = folder / "capture.json"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        prompts = tuple(CapturedPrompt(**prompt) for prompt in record.pop("prompts"))
+        found = Capture(**record, prompts=prompts)
+    except FileNotFoundError:
+        raise ContractError("is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ContractError(f"is damaged: {error}", where=str(path), remedy="capture it again") from None
+    store = Store(folder / "store")
+    traces = [store.read(prompt.key) for prompt in found.prompts]
+    for prompt, trace in zip(found.prompts, traces, strict=True):
+        if trace is None:
+            raise ContractError(f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again")
+    return found, [trace for trace in traces if trace is not None]
+
+
+def compare_captures(reference: Path, candidate: Path) -> dict[str, Any]:
+    """Statistics of every metric over all positions of two captures of the same tokens.
+
+    Raises ContractError where they were not fed the same tokens or nothing can be compared.
+    """
+    (ours, left), (theirs, right) = open_capture(reference), open_capture(candidate)
+    for prompt, a in zip(ours.prompts, left, strict=True):
+        match = next((b for other, b in zip(theirs.prompts, right, strict=True) if other.id == prompt.id), None)
+        if match is None or match.token_ids != a.token_ids:
+            raise ContractError(
+                f"prompt {prompt.id!r} was not fed the same tokens as in {reference}",
+                where=str(candidate),
+                remedy=f"capture the candidate with --tokens-from {reference}",
+            )
+    by_id = {other.id: b for other, b in zip(theirs.prompts, right, strict=True)}
+    tables = [
+        compare(a, by_id[prompt.id], labels=np.array([*a.token_ids[1:], -1], np.int64))
+        for prompt, a in zip(ours.prompts, left, strict=True)
+    ]
+    if not tables:
+        raise ContractError("holds no prompt, so nothing was compared", where=str(reference))
+    values = {name: [np.asarray(table.metrics[name]) for table in tables] for name in tables[0].metrics}
+    return {
+        "reference": f"{ours.engine} {ours.model} {ours.mode}",
+        "candidate": f"{theirs.engine} {theirs.model} {theirs.mode}",
+        "positions": sum(table.positions for table in tables),
+        "metrics": {
+            name: summarize(rows, seed=0) for name, rows in values.items() if any(np.isfinite(row).any() for row in rows)
+        },
+    }
+
+
+def _jobs(suite: Suite, tokens_from: Path | None, make: Callable[..., Job], mode: str) -> list[Job]:
+    """The generate job of each prompt and the score job after it, or a score job on given tokens."""
+    jobs = []
+    if tokens_from is None:
+        for prompt in suite.prompts:
+            source = make("generate", "greedy", prompt, suite.continuation(prompt))
+            jobs += [source, make("score", mode, prompt, 0, source.key)]
+        return jobs
+    source_capture, traces = open_capture(tokens_from)
+    by_id = {prompt.id: trace for prompt, trace in zip(source_capture.prompts, traces, strict=True)}
+    for prompt in suite.prompts:
+        if prompt.id not in by_id:
+            raise ContractError(f"has no prompt {prompt.id!r}", where=str(tokens_from), remedy="use the suite of that capture")
+        given = Prompt(id=prompt.id, bucket=prompt.bucket, token_ids=by_id[prompt.id].token_ids)
+        jobs.append(make("score", mode, given))
+    return jobs
+
+
+def _collect(
+    jobs: list[Job], store: Store, workers: Workers, engine: str, on_progress: Callable[[Progress], None]
+) -> dict[str, Trace]:
+    by_key = {job.key: job for job in jobs}
+    results: dict[str, Trace] = {}
+    failed: Failure | None = None
+    for done, result in enumerate(run(by_key.values(), store, workers, names={}), start=1):
+        on_progress(Progress(done, len(by_key), by_key[result.key], result))
+        if isinstance(result, Failure):
+            failed = failed or result
+        else:
+            results[result.key] = result
+    if failed is not None:
+        kind = ContractError if failed.fault == "setup" else EngineError
+        raise kind(failed.text, where=failed.where or engine, remedy=failed.remedy)
+    return results
+
+
+def _keep(
+    out: Path,
+    suite: Suite,
+    jobs: list[Job],
+    results: dict[str, Trace],
+    spec: Spec,
+    hello: HelloResult,
+    model: Path,
+    sha256: str,
+    mode: str,
+) -> Capture:
+    prompts = []
+    for job in jobs:
+        if job.kind == "score":
+            source = results[job.after] if job.after else results[job.key]
+            prompts.append(CapturedPrompt(job.prompt.id, job.prompt.bucket, source.prompt_length, job.key))
+    made = Capture(
+        format=FORMAT,
+        engine=spec.engine,
+        options=spec.options,
+        model=str(model),
+        model_sha256=sha256,
+        suite=suite.suite,
+        mode=mode,
+        versions=hello.versions,
+        prompts=tuple(prompts),
+        positions=sum(len(results[prompt.key].logits) for prompt in prompts),
+    )
+    write_atomically(out / "capture.json", json.dumps(asdict(made), indent=1))
+    return made

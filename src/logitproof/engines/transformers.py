@@ -1,0 +1,275 @@
+"""The reference: Hugging Face transformers on PyTorch, from a safetensors folder or a dequantized GGUF."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+# Both are read once, when the libraries are imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import numpy as np
+import torch
+import transformers
+from pydantic import TypeAdapter, ValidationError
+
+from logitproof import catalog
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import _checkpoint as checkpoint
+from logitproof.engines import _float64 as wide
+from logitproof.errors import ContractError
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "kernels", "fla-core")
+BUILT_WITH = {"mkl": "Intel(R) oneAPI Math Kernel", "onednn": "Intel(R) MKL-DNN", "lapack": "LAPACK", "openmp": "OpenMP"}
+ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+
+
+@dataclass
+class Transformers(Engine):
+    """Hugging Face transformers on PyTorch: the reference, never with network or remote code.
+
+    dtype float64 computes in float64 throughout, also where the model's code asks for float32.
+    attention is the implementation; chunk is the number of positions per prefill pass (all in one if
+    absent); threads is PyTorch's; mutation plants a known bug with mutation_options.
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    attention: Literal["eager", "sdpa"] = "eager"
+    device: str = "cpu"
+    threads: int | None = None
+    mutation: str | None = None
+    mutation_options: dict[str, Any] | None = None
+    chunk: int | None = None
+    _model: Any = field(init=False, default=None, repr=False)
+    _folder: Path | None = field(init=False, default=None, repr=False)
+    _tokenizer: Any = field(init=False, default=None, repr=False)
+    _context_length: int | None = field(init=False, default=None, repr=False)
+    _planted: ExitStack = field(init=False, default_factory=ExitStack, repr=False)
+
+    def hello(self) -> Hello:
+        """Versions of every library that can change a logit, and the instruction set as torch reports it."""
+        versions = {"python": platform.python_version()}
+        for name in PACKAGES:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
+        versions |= {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
+        return Hello(versions=versions, isa=self._isa())
+
+    def load(self, model: Path, config: Path | None = None) -> Loaded:
+        """Load a safetensors folder, or a GGUF file with the config of `config`, strictly."""
+        self._set_up_torch()
+        self._planted.close()
+        self._model = self._tokenizer = None
+        folder = self._config_folder(model, config)
+        settings = checkpoint.read_config(folder)
+        if self.dtype == "float64":
+            wide.check_family(settings.model_type)
+        dtype = getattr(torch, self.dtype)
+        options = {"attn_implementation": self.attention, "experts_implementation": "eager"}
+        if model.is_dir():
+            self._model, loading = checkpoint.load_folder(model, settings, dtype=dtype, **options)
+        else:
+            self._model, loading = checkpoint.load_gguf(model, settings, dtype, **options)
+        self._model.to(self.device).eval()
+        self._folder, self._context_length = folder, getattr(settings, "max_position_embeddings", None)
+        upgraded = wide.widen(self._model) if self.dtype == "float64" else []
+        self._plant()
+        return self._loaded({**loading, "upgraded_to_float64": upgraded})
+
+    def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        """Logits [T, V]: in one pass without cache, in pieces of `chunk`, or token by token through the cache."""
+        ids = self._checked(token_ids)
+        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
+        with self._computing():
+            if len(pieces) == 1 and mode == "prefill":
+                return Scored(self._rows(self._model(input_ids=ids[None], use_cache=False).logits))
+            logits, cache = [], None
+            for part in ids.split(pieces):
+                rows, cache = self._step(part, cache)
+                logits.append(rows)
+        return Scored(np.concatenate(logits))
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
+        """Continue greedily through the cache; among equal logits the lowest id is taken."""
+        ids = self._checked(token_ids, more=max_new_tokens)
+        chosen: list[int] = []
+        rows, cache = [], None
+        with self._computing():
+            parts = list(ids.split(self._pieces(len(ids))))
+            while len(chosen) < max_new_tokens and not (chosen and chosen[-1] in stop):
+                for part in parts:
+                    step, cache = self._step(part, cache)
+                rows.append(step[-1])
+                chosen.append(int(np.argmax(rows[-1])))
+                parts = [torch.tensor(chosen[-1:], device=self.device)]
+        logits = np.stack(rows) if rows else np.empty((0, self._vocab_size()), np.float32)
+        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length")
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of `text` with the special tokens that the tokenizer adds."""
+        return list(self._loaded_tokenizer().encode(text, add_special_tokens=True))
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Text of `token_ids`, special tokens kept, spaces as they are."""
+        ids = [int(token) for token in token_ids]
+        tokenizer = self._loaded_tokenizer()
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _set_up_torch(self) -> None:
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            remedy = "use device: cpu or a CUDA build of torch"
+            raise Refusal("torch sees no CUDA device", field="device", remedy=remedy)
+        if self.chunk is not None and self.chunk < 1:
+            raise Refusal(f"chunk is {self.chunk}", field="chunk", remedy="give a positive number of positions")
+        if self.threads is not None:
+            if self.threads < 1:
+                raise Refusal(f"threads is {self.threads}", field="threads", remedy="give a positive number")
+            torch.set_num_threads(self.threads)
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        transformers.utils.logging.disable_progress_bar()
+
+    def _config_folder(self, model: Path, config: Path | None) -> Path:
+        if not model.exists():
+            raise Refusal(f"{model} does not exist", field="model", remedy="correct the path or fetch the model")
+        if model.is_dir():
+            return config or model
+        if model.suffix != ".gguf":
+            raise Refusal(f"{model} is no model", field="model", remedy="give a safetensors folder or a .gguf file")
+        if config is None:
+            text = f"{model.name} does not carry all of the model's config (RoPE scaling, head size, tokenizer)"
+            raise Refusal(text, field="config", remedy="name the HF folder of the unquantized model as its config")
+        return config
+
+    def _plant(self) -> None:
+        if self.mutation is None:
+            return
+        try:
+            kind = catalog.load("mutations", self.mutation)
+            mutation = TypeAdapter(kind).validate_python(self.mutation_options or {})
+        except ContractError as error:
+            raise Refusal(error.text, field="mutation", remedy=error.remedy) from error
+        except ValidationError as error:
+            text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise Refusal(text, field="mutation_options") from error
+        if not mutation.applies(self._model.config):
+            text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
+            raise Refusal(text, field="mutation", remedy="leave this mutation out for this model")
+        self._planted.enter_context(mutation.applied_to(self._model))
+
+    def _loaded(self, loading: dict[str, Any]) -> Loaded:
+        config, generation = self._model.config, self._generation_config()
+        stops = generation.eos_token_id
+        return Loaded(
+            vocab_size=self._vocab_size(),
+            context_length=self._context_length,
+            bos_token_id=generation.bos_token_id,
+            eos_token_ids=tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,),
+            details={
+                "architecture": type(self._model).__name__,
+                "model_type": config.model_type,
+                "dtype": str(self._model.dtype).removeprefix("torch."),
+                "attention": config._attn_implementation,
+                "parameters": self._model.num_parameters(),
+                "rope": self._rope(),
+                "threads": torch.get_num_threads(),
+                "device": self.device,
+                "mutation": self.mutation,
+                **loading,
+            },
+        )
+
+    def _generation_config(self) -> Any:
+        folder = self._folder
+        if folder is not None and (folder / "generation_config.json").is_file():
+            return transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+        return self._model.generation_config
+
+    def _rope(self) -> list[dict[str, Any]]:
+        """What the model really rotates by: the inverse frequencies in memory, not the config's wish."""
+        return [
+            {
+                "module": name,
+                "parameters": dict(getattr(module.config, "rope_parameters", None) or {}),
+                "attention_scaling": float(module.attention_scaling),
+                "inv_freq_dtype": str(module.inv_freq.dtype).removeprefix("torch."),
+                "inv_freq_sha256": hashlib.sha256(module.inv_freq.cpu().numpy().tobytes()).hexdigest(),
+                "inv_freq": module.inv_freq.tolist(),
+            }
+            for name, module in self._model.named_modules()
+            if hasattr(module, "inv_freq")
+        ]
+
+    def _isa(self) -> dict[str, str]:
+        report = {"aten": torch.backends.cpu.get_cpu_capability(), "machine": platform.machine()}
+        report |= {name: os.environ[name] for name in ISA_VARIABLES if name in os.environ}
+        if self.device.startswith("cuda") and torch.cuda.is_available():
+            report["cuda_device"] = torch.cuda.get_device_name(self.device)
+            report["cuda_version"] = str(torch.version.cuda)
+            report["matmul_allow_tf32"] = str(torch.backends.cuda.matmul.allow_tf32)
+            report["cudnn_allow_tf32"] = str(torch.backends.cudnn.allow_tf32)
+        return report
+
+    def _checked(self, token_ids: Sequence[int], more: int = 0) -> torch.Tensor:
+        """`token_ids` as a tensor [T]; refuses what the model cannot be asked."""
+        if self._model is None:
+            raise Refusal("no model is loaded", remedy="send load first")
+        if not len(token_ids):
+            raise Refusal("there are no token ids", field="token_ids", remedy="give at least one token")
+        vocabulary = self._model.get_input_embeddings().num_embeddings
+        wrong = [token for token in token_ids if not 0 <= token < vocabulary]
+        if wrong:
+            text = f"token id {wrong[0]} is outside the vocabulary of {vocabulary}"
+            raise Refusal(text, field="token_ids", remedy="tokenize with this model's own tokenizer")
+        length = len(token_ids) + more
+        if self._context_length is not None and length > self._context_length:
+            text = f"{length} positions are more than the context length of {self._context_length}"
+            raise Refusal(text, field="token_ids", remedy="shorten the prompt or ask for fewer new tokens")
+        return torch.tensor(list(token_ids), dtype=torch.long, device=self.device)
+
+    def _pieces(self, length: int) -> list[int]:
+        size = self.chunk or length
+        return [min(size, length - start) for start in range(0, length, size)]
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.inference_mode(), wide.float64() if self.dtype == "float64" else nullcontext():
+            yield
+
+    def _step(self, ids: torch.Tensor, cache: Any) -> tuple[np.ndarray, Any]:
+        """Logits [n, V] of the next `ids` [n], and the cache after them. The model counts positions itself."""
+        out = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True)
+        return self._rows(out.logits), out.past_key_values
+
+    def _rows(self, logits: torch.Tensor) -> np.ndarray:
+        """Logits [1, T, V] of a pass as a float32 array [T, V]; float64 stays."""
+        kind = torch.float64 if self.dtype == "float64" else torch.float32
+        return np.asarray(logits[0].to(kind).cpu().numpy())
+
+    def _vocab_size(self) -> int:
+        return int(self._model.get_output_embeddings().weight.shape[0])
+
+    def _loaded_tokenizer(self) -> Any:
+        if self._folder is None:
+            raise Refusal("no model is loaded", remedy="send load first")
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder, **checkpoint.LOCAL)
+            except (OSError, ValueError) as error:
+                text = f"{self._folder} has no tokenizer: {error}"
+                raise Refusal(text, field=str(self._folder), remedy="add tokenizer.json or give token_ids") from error
+        return self._tokenizer

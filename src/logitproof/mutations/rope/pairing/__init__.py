@@ -1,0 +1,1 @@
+"""Bugs of which two dimensions of a head are rotated together."""
