@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PositionStatus = Literal["MATCH", "DRIFT", "TIE-FLIP", "WRONG", "NOT-MEASURED"]
-STATUSES: tuple[PositionStatus, ...] = ("MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED")
+
 
 TIE_SIGMAS = 4.0
 """A flip is a tie when the margin is within this many standard deviations of the difference of two errors."""

@@ -1,7 +1,7 @@
 """Captures: what one engine gave for a suite, kept in a folder, and two of them compared.
 
-    FOLDER/capture.json     engine, model, prompts with the keys of their traces
-    FOLDER/store/…          the traces
+FOLDER/capture.json     engine, model, prompts with the keys of their traces
+FOLDER/store/…          the traces
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def capture(
     entry = catalog.find("engines", engine, where="ENGINE")
     for option in options or {}:
         if option not in entry.option_names:
-            raise ContractError(f"{engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}", where="--option")
+            raise ContractError(
+                f"{engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}", where="--option"
+            )
     paths = [path.resolve() for path in (model, config) if path]
     models = {str(path): open_model(path) for path in paths}
     opened = open_suite(suite, Path(), where="SUITE")
@@ -102,7 +104,12 @@ def capture(
         hello = workers.hello({engine: spec})[engine]
         if isinstance(hello, Exception):
             raise hello
-        jobs = _jobs(opened, tokens_from, lambda *rest: make_job(spec, hello, models, paths[0], paths[1] if config else None, *rest), mode)
+        jobs = _jobs(
+            opened,
+            tokens_from,
+            lambda *rest: make_job(spec, hello, models, paths[0], paths[1] if config else None, *rest),
+            mode,
+        )
         results = _collect(jobs, store, workers, engine, on_progress)
     return _keep(out, opened, jobs, results, spec, hello, model, models[str(paths[0])].sha256, mode)
 
@@ -115,14 +122,18 @@ def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
         prompts = tuple(CapturedPrompt(**prompt) for prompt in record.pop("prompts"))
         found = Capture(**record, prompts=prompts)
     except FileNotFoundError:
-        raise ContractError("is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one") from None
+        raise ContractError(
+            "is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one"
+        ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ContractError(f"is damaged: {error}", where=str(path), remedy="capture it again") from None
     store = Store(folder / "store")
     traces = [store.read(prompt.key) for prompt in found.prompts]
     for prompt, trace in zip(found.prompts, traces, strict=True):
         if trace is None:
-            raise ContractError(f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again")
+            raise ContractError(
+                f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again"
+            )
     return found, [trace for trace in traces if trace is not None]
 
 
@@ -142,7 +153,7 @@ def compare_captures(reference: Path, candidate: Path) -> dict[str, Any]:
             )
     by_id = {other.id: b for other, b in zip(theirs.prompts, right, strict=True)}
     tables = [
-        compare(a, by_id[prompt.id], labels=np.array([*a.token_ids[1:], -1], np.int64))
+        compare(a.logits, by_id[prompt.id].logits, labels=np.array([*a.token_ids[1:], -1], np.int64))
         for prompt, a in zip(ours.prompts, left, strict=True)
     ]
     if not tables:

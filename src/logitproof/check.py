@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +17,9 @@ from logitproof.compare import compare
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, EngineError, LogitproofError
 from logitproof.judge import Compared, judge
+from logitproof.metrics import PromptMetric
 from logitproof.plan import Cell, Job, Pair, Plan, open_models, plan, specs
-from logitproof.report import Pieces, Report, provenance
+from logitproof.report import Pieces, Report, provenance, shown_token_ids
 from logitproof.run import Workers, run, spec_key
 from logitproof.store import Store, content_key, write_atomically
 from logitproof.trace import Failure, Trace
@@ -87,7 +89,7 @@ def token_pieces(
             source = results[row.pair.source]
             if row.comparison is not None and isinstance(source, Trace) and row.pair.prompt.text is not None:
                 sources[cell.model] = jobs[row.pair.source]
-                wanted[cell.model] |= {*source.token_ids, *source.new_token_ids, *row.comparison.shown_token_ids()}
+                wanted[cell.model] |= {*source.token_ids, *source.new_token_ids, *shown_token_ids(row.comparison)}
     return {model: _pieces(sources[model], ids, store, workers) for model, ids in wanted.items()}
 
 
@@ -117,19 +119,19 @@ def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
     """Compare the two traces of a prompt; any failure stands where the comparison would."""
     reference, candidate = results[pair.reference], results[pair.candidate]
-    for trace in (reference, candidate):
-        if isinstance(trace, Failure):
-            return Compared(pair, failure=trace)
+    if isinstance(reference, Failure):
+        return Compared(pair, failure=reference)
+    if isinstance(candidate, Failure):
+        return Compared(pair, failure=candidate)
     if pair.tokenized is not None and (failure := _tokenized_otherwise(pair, results)):
         return Compared(pair, failure=failure)
-    assert isinstance(reference, Trace) and isinstance(candidate, Trace)
     try:
         if cell.mode == "greedy":
             return _compare_greedy(pair, reference, candidate)
         labels = np.array([*reference.token_ids[1:], -1], np.int64)
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
-        return Compared(pair, length, compare(reference, candidate, labels=labels))
+        return Compared(pair, length, compare(reference.logits, candidate.logits, labels=labels))
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
 
@@ -138,18 +140,31 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
     """Free-running rows are comparable up to and including the first divergence."""
     ours, theirs = reference.new_token_ids, candidate.new_token_ids
     if not ours:
-        return Compared(pair, failure=Failure(pair.reference, reference.engine, "setup", "the reference continued by no token",
-                                              remedy="raise the suite's max_new_tokens or drop the greedy mode"))
-    whole = {}
-    for name, entry in catalog.entries("metrics").items():
-        if entry.base == "PromptMetric":
-            whole[name] = float(catalog.load("metrics", name)().compute(ours, theirs))
+        return Compared(
+            pair,
+            failure=Failure(
+                pair.reference,
+                reference.engine,
+                "setup",
+                "the reference continued by no token",
+                remedy="raise the suite's max_new_tokens or drop the greedy mode",
+            ),
+        )
+    whole = {name: float(metric.compute(ours, theirs)) for name, metric in _prompt_metrics().items()}
     same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
     rows = min(same + 1, len(ours), len(theirs))
     if rows == 0:
-        return Compared(pair, 0, None, Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"), whole)
-    comparison = compare(reference, candidate, labels=np.array(ours[:rows], np.int64), rows=rows)
+        return Compared(
+            pair, 0, None, Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"), whole
+        )
+    comparison = compare(reference.logits[:rows], candidate.logits[:rows], labels=np.array(ours[:rows], np.int64))
     return Compared(pair, 0, comparison, None, whole)
+
+
+@functools.cache
+def _prompt_metrics() -> dict[str, PromptMetric]:
+    kinds = {name: catalog.load("metrics", name) for name in catalog.entries("metrics")}
+    return {name: kind() for name, kind in kinds.items() if issubclass(kind, PromptMetric)}
 
 
 def _tokenized_otherwise(pair: Pair, results: Results) -> Failure | None:

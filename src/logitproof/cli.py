@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from logitproof.errors import ContractError, LogitproofError
+from logitproof.errors import LogitproofError
 
 OUT = click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder; default runs/CONTRACT.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print verdict.json to stdout instead of a table.")
@@ -52,9 +52,9 @@ def main() -> None:
 @JSON
 def check(contract: Path, out: Path | None, only: str, resume: bool, parallel: int, as_json: bool) -> None:
     """Run a contract: engines, comparison, verdict, report."""
-    from logitproof.workspace import Workspace
     from logitproof.contract import open_contract
     from logitproof.progress import shown_progress
+    from logitproof.workspace import Workspace
 
     opened = open_contract(contract)
     space = Workspace(out or Path("runs") / opened.contract.contract)
@@ -84,9 +84,18 @@ def judge(run: Path, contract: Path | None, as_json: bool) -> None:
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
 @click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
 @click.option("--config", type=click.Path(path_type=Path), help="HF folder of the unquantized model, for a GGUF.")
-@click.option("--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared.")
+@click.option(
+    "--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared."
+)
 def capture(
-    engine: str, model: Path, suite: str, out: Path, options: tuple[str, ...], mode: str, config: Path | None, tokens_from: Path | None
+    engine: str,
+    model: Path,
+    suite: str,
+    out: Path,
+    options: tuple[str, ...],
+    mode: str,
+    config: Path | None,
+    tokens_from: Path | None,
 ) -> None:
     """Run one engine on a suite and keep its logits."""
     from logitproof.capture import capture as run_capture
@@ -95,8 +104,15 @@ def capture(
 
     with shown_progress() as on_progress:
         made = run_capture(
-            engine, model, suite, out, options=parse_options(options), mode=mode, config=config,
-            tokens_from=tokens_from, on_progress=on_progress,
+            engine,
+            model,
+            suite,
+            out,
+            options=parse_options(options),
+            mode=mode,
+            config=config,
+            tokens_from=tokens_from,
+            on_progress=on_progress,
         )
     click.echo(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
     click.echo(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")

@@ -19,9 +19,7 @@ ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
-CellStatus = Literal[
-    "MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"
-]
+CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
 Axis = Literal["candidate", "model", "quantization", "mode", "isa"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -192,8 +190,7 @@ def open_contract(path: Path) -> OpenContract:
     contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
     path = path.resolve()
     suites = tuple(
-        open_suite(name, path.parent, where=place(path, lines, "suites", index))
-        for index, name in enumerate(contract.suites)
+        open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
     )
     opened = OpenContract(path, contract, lines, suites)
     _check_engines(opened)
@@ -223,7 +220,9 @@ def _check_names(opened: OpenContract) -> None:
         "mode": list(Mode.__args__),  # type: ignore[attr-defined]
         "isa": list(contract.matrix.isa),
     }
-    filters = [(("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)]
+    filters: list[tuple[tuple[str | int, ...], Filter]] = [
+        (("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)
+    ]
     filters += [(("bands", index, "where"), band.where) for index, band in enumerate(contract.bands)]
     filters += [(("candidates", name, "only"), use.only) for name, use in contract.candidates.items()]
     matrix = Filter(model=contract.matrix.model, quantization=contract.matrix.quantization)

@@ -66,7 +66,11 @@ class Examination:
 
 def examine() -> Examination:
     """Ask every engine of the catalogue that needs no option for its versions and ISA evidence."""
-    askable = [name for name, entry in catalog.entries("engines").items() if all(option.default is not None for option in entry.options)]
+    askable = [
+        name
+        for name, entry in catalog.entries("engines").items()
+        if all(option.default is not None for option in entry.options)
+    ]
     with Workers() as workers:
         answers = workers.hello({name: Spec(name, timeout=120.0) for name in askable})
     states = []

@@ -107,7 +107,7 @@ def qwen3_moe(config: Config) -> Layout:
         raise config.refuse("layers without experts")
     if not config.values.get("norm_topk_prob"):
         raise config.refuse("norm_topk_prob = false")
-    experts = config.need("num_experts")
+    experts = config.values.get("num_local_experts") or config.need("num_experts")  # renamed in transformers 5
     plain = _plain("qwen3moe", config, NORMS | ATTENTION | QK_NORMS | {"ffn_gate_inp.weight": "mlp.gate.weight"})
     for number in range(config.need("num_hidden_layers")):
         for part in ("gate", "up", "down"):
@@ -199,8 +199,13 @@ def _delta_net_changes(config: Config) -> dict[str, Change]:
         "ssm_beta.weight": lambda arrays: dealt(arrays[0], 1),
         "ssm_alpha.weight": lambda arrays: dealt(arrays[0], 1),
         "ssm_dt.bias": lambda arrays: dealt(arrays[0], 1),
-        "ssm_a": lambda arrays: dealt(-np.exp(arrays[0]), 1),
+        "ssm_a": lambda arrays: dealt(-_exp(arrays[0]), 1),
     }
+
+
+def _exp(array: Array) -> Array:
+    """exp in float32, rounded correctly as PyTorch's is; NumPy's in float32 is not."""
+    return np.exp(array.astype(np.float64)).astype(np.float32)
 
 
 ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {

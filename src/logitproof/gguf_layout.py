@@ -40,7 +40,7 @@ class Config:
     @property
     def head_size(self) -> int:
         """Size D of an attention head."""
-        return self.values.get("head_dim") or self.need("hidden_size") // self.need("num_attention_heads")
+        return int(self.values.get("head_dim") or self.need("hidden_size") // self.need("num_attention_heads"))
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,14 @@ SPECIAL_KEYS = {
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ModelError where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
         ) from error
+    if not isinstance(found, dict):
+        raise ModelError("is no JSON object", where=str(path), remedy="give a complete Hugging Face model folder")
+    return found
 
 
 def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
@@ -147,7 +150,8 @@ def _added_by_template(step: dict[str, Any], settings: dict[str, Any]) -> dict[s
 
 def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
     """The chat template, from the tokenizer's settings or from its own file."""
-    if isinstance(settings.get("chat_template"), str):
-        return settings["chat_template"]
+    named = settings.get("chat_template")
+    if isinstance(named, str):
+        return named
     path = folder / "chat_template.jinja"
     return path.read_text(encoding="utf-8") if path.is_file() else ""

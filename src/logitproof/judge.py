@@ -107,9 +107,7 @@ class Verdict:
     unmeasured: tuple[Unmeasured, ...]
 
 
-def judge(
-    compared: Mapping[Cell, Sequence[Compared]], contract: Contract, unmeasured: Sequence[Unmeasured] = ()
-) -> Verdict:
+def judge(compared: Mapping[Cell, Sequence[Compared]], contract: Contract, unmeasured: Sequence[Unmeasured] = ()) -> Verdict:
     """Judge every cell by its band and its gates; nothing compared is ERROR."""
     bands = {cell.id: _band(contract, cell) for cell in compared}
     gates = [verdict for gate in contract.gates for verdict in _gate(gate, compared, contract)]
@@ -153,7 +151,7 @@ def _cell(cell: Cell, rows: Sequence[Compared], contract: Contract, band: Band |
         expected=contract.candidates[cell.candidate].expect,
         band=band,
         positions=positions,
-        counts=dict(counts),
+        counts={str(status): count for status, count in counts.items()},
         metrics=_metrics(rows, contract.bootstrap_seed),
         prompts=prompts,
         failures=failures,
@@ -186,9 +184,10 @@ def _prompt(row: Compared, band: Band | None) -> PromptVerdict:
         return PromptVerdict(row.pair, "SET-UP ERROR" if row.failure.fault == "setup" else "ENGINE ERROR", (), row.failure)
     if row.comparison is None or band is None:
         count = row.comparison.positions if row.comparison else 0
-        return PromptVerdict(row.pair, "NOT-MEASURED", ("NOT-MEASURED",) * count)
+        unmeasured: list[PositionStatus] = ["NOT-MEASURED"] * count
+        return PromptVerdict(row.pair, "NOT-MEASURED", tuple(unmeasured))
     columns = row.comparison.metrics
-    statuses = tuple(
+    statuses: tuple[PositionStatus, ...] = tuple(
         band.status(float(rms), bool(top1 == 1.0), float(regret))
         for rms, top1, regret in zip(columns["rms_delta_logit"], columns["top1"], columns["regret"], strict=True)
     )
@@ -226,7 +225,9 @@ def _gate(gate: Gate, compared: Mapping[Cell, Sequence[Compared]], contract: Con
         selected = [cell for cell in compared if gate.where.selects(cell.axes)]
         status: GateStatus = "ERROR" if selected else "NOT-MEASURED"
         return [_gate_verdict(gate, "", status, None, 0, "", False, reason)]
-    return [_gate_on(gate, cell, compared[cell], contract.candidates[cell.candidate].expect is not None, contract) for cell in cells]
+    return [
+        _gate_on(gate, cell, compared[cell], contract.candidates[cell.candidate].expect is not None, contract) for cell in cells
+    ]
 
 
 def _can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
@@ -239,7 +240,9 @@ def _gate_on(gate: Gate, cell: Cell, rows: Sequence[Compared], control: bool, co
     values, places = [], []
     for row in rows:
         if row.failure is not None:
-            return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}")
+            return _gate_verdict(
+                gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}"
+            )
         found = _values(row, gate.metric)
         whole = gate.metric in row.whole
         chosen = range(len(found)) if whole else scope.positions(len(found), row.prompt_length)

@@ -41,7 +41,9 @@ def open_model(path: Path, *, where: str = "") -> Model:
     """
     if not path.exists():
         raise ModelError(
-            f"no such file or folder: {path}", where=where, remedy="correct the path, or make the file (`make zoo` makes the zoo's)"
+            f"no such file or folder: {path}",
+            where=where,
+            remedy="correct the path, or make the file (`make zoo` makes the zoo's)",
         )
     if path.is_dir():
         return _open_folder(path, where)

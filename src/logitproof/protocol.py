@@ -162,8 +162,9 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of every message: requests, answers and the parameters and results of each method."""
     from pydantic.json_schema import models_json_schema
 
-    models = [Request, Response, Tensor, Fault, *(model for pair in METHODS.values() for model in pair)]
-    _, schema = models_json_schema([(model, "validation") for model in models], title="logitproof engine protocol")
+    models: list[type[Message]] = [Request, Response, Tensor, Fault, *(model for pair in METHODS.values() for model in pair)]
+    modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(model, "validation") for model in models]
+    _, schema = models_json_schema(modes, title="logitproof engine protocol")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "version": VERSION,

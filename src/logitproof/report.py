@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logitproof.compare import Comparison
 from logitproof.contract import OpenContract
 from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
 from logitproof.plan import Cell, Plan
@@ -99,6 +100,28 @@ def provenance(
     }
 
 
+def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
+    """One position of a comparison as plain data: the label, every metric, the top five of both and delta.
+
+    `delta` is the largest logit difference over the vocabulary after shift removal, in logits.
+    """
+    row = comparison.table.slice(position, 1).to_pylist()[0]
+    top = {
+        f"top5_{side}": [
+            [token, logit] for token, logit in zip(row[f"top5_ids_{side}"], row[f"top5_logits_{side}"], strict=True)
+        ]
+        for side in ("reference", "candidate")
+    }
+    metrics = {name: row[name] for name in comparison.names}
+    return {"label": row["label"], **top, "delta": row["max_delta_logit"], "metrics": metrics}
+
+
+def shown_token_ids(comparison: Comparison) -> set[int]:
+    """Ids of the tokens that a report of this comparison may show."""
+    columns = [comparison.table[f"top5_ids_{side}"].combine_chunks().flatten() for side in ("reference", "candidate")]
+    return {token for column in columns for token in column.to_pylist() if token >= 0}
+
+
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], engine: str, name: str) -> dict[str, Any]:
     """What each engine said when it loaded, by weights file: types, sizes and choices in effect."""
     found: dict[str, Any] = {}
@@ -172,4 +195,4 @@ def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterato
         return
     for position, status in enumerate(prompt.statuses):
         if status == "WRONG":
-            yield {**place, "token_idx": position, "status": status, **row.comparison.record(position)}
+            yield {**place, "token_idx": position, "status": status, **position_record(row.comparison, position)}

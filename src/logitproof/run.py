@@ -50,6 +50,7 @@ class Workers:
 
     def hello(self, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
         """Ask every engine for its capabilities, at the same time; an engine that cannot say stands as its error."""
+
         def ask(item: tuple[str, Spec]) -> tuple[str, HelloResult | LogitproofError]:
             name, spec = item
             try:
@@ -152,7 +153,9 @@ def _run_group(
         try:
             token_ids, stop_ids = _tokens(job, finished)
             if len(deaths[job.model]) >= GIVE_UP:
-                raise EngineDied(f"not tried: it failed {GIVE_UP} times on this model, last with: {deaths[job.model][-1]}", where=name)
+                raise EngineDied(
+                    f"not tried: it failed {GIVE_UP} times on this model, last with: {deaths[job.model][-1]}", where=name
+                )
             worker = workers.of(job.spec, name)
             if loaded != (worker, job.model):
                 loaded = None

@@ -1,11 +1,11 @@
 """Scopes: which positions of a prompt a gate looks at.
 
-    all                    every position
-    prompt                 positions that predict a token of the prompt
-    continuation           positions that predict a token after the prompt
-    first N tokens         the first N positions of the continuation (of everything, where there is none)
-    last N tokens          the last N positions
-    position N             one position; negative numbers count from the end
+all                    every position
+prompt                 positions that predict a token of the prompt
+continuation           positions that predict a token after the prompt
+first N tokens         the first N positions of the continuation (of everything, where there is none)
+last N tokens          the last N positions
+position N             one position; negative numbers count from the end
 """
 
 from __future__ import annotations
@@ -54,6 +54,4 @@ def parse_scope(text: str) -> Scope:
         return Scope(match[1], int(match[2]))
     if match := _SINGLE.fullmatch(words):
         return Scope("position", int(match[1]))
-    raise ValueError(
-        f"{text!r} is no scope; write all, prompt, continuation, first N tokens, last N tokens or position N"
-    )
+    raise ValueError(f"{text!r} is no scope; write all, prompt, continuation, first N tokens, last N tokens or position N")

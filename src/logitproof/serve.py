@@ -83,7 +83,7 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
         params = METHODS[method][0].model_validate(request.get("params", {}))
         result = HANDLERS[method](engine, name, params)
         _send(answers, {"id": number, "result": result})
-        return method != "close"
+        return bool(method != "close")
     except Exception as error:
         _send(answers, {"id": number, "error": _fault(error)})
         return True

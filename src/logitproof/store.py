@@ -1,7 +1,7 @@
 """Traces in a folder by content hash, written atomically.
 
-    STORE/traces/ab/abcdef…/{trace.json, logits.bin}      complete, or not there
-    STORE/partial/…                                       what a killed run left, swept at the next start
+STORE/traces/ab/abcdef…/{trace.json, logits.bin}      complete, or not there
+STORE/partial/…                                       what a killed run left, swept at the next start
 """
 
 from __future__ import annotations

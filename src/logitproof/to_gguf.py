@@ -27,6 +27,7 @@ OWN_TYPES = {
     "BF16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
+STORED = {"F16": "<f2", "F32": "<f4"}
 # llama.cpp's kernels take these in float32 only, whatever the type of the file
 ALWAYS_F32 = ("_norm.weight", ".ffn_gate_inp.weight", ".ssm_conv1d.weight")
 
@@ -123,14 +124,17 @@ def read_checkpoint(folder: Path) -> dict[str, Array]:
 
 
 def _as_float32(tensor: gguf.utility.LocalTensor, path: Path, name: str) -> Array:
-    raw = tensor.mmap_bytes()
+    raw: Array = tensor.mmap_bytes()
     if tensor.dtype == "BF16":  # the upper half of a float32
-        return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(tensor.shape)
-    if tensor.dtype in ("F16", "F32"):
-        return raw.view(tensor.dtype.replace("F16", "<f2").replace("F32", "<f4")).astype(np.float32).reshape(tensor.shape)
-    raise ModelError(
-        f"tensor {name!r} has type {tensor.dtype}", where=str(path), remedy="save the weights as bfloat16, float16 or float32"
-    )
+        values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    elif tensor.dtype in STORED:
+        values = raw.view(STORED[tensor.dtype]).astype(np.float32)
+    else:
+        raise ModelError(
+            f"tensor {name!r} has type {tensor.dtype}", where=str(path),
+            remedy="save the weights as bfloat16, float16 or float32",
+        )
+    return values.reshape(tensor.shape)
 
 
 def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: dict[str, Any], folder: Path) -> None:
@@ -138,8 +142,8 @@ def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: di
     wanted = _sources(layout.tensors)
     missing = sorted(wanted - checkpoint.keys())
     left = {name for name in checkpoint.keys() - wanted if not name.startswith(layout.left_out or ("\0",))}
-    tied = config.get("tie_word_embeddings") and "lm_head.weight" in left
-    if tied and np.array_equal(checkpoint["lm_head.weight"], checkpoint.get("model.embed_tokens.weight")):
+    tied = config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} <= checkpoint.keys()
+    if tied and np.array_equal(checkpoint["lm_head.weight"], checkpoint["model.embed_tokens.weight"]):
         left.discard("lm_head.weight")  # a copy of the embedding that says nothing new
     if missing:
         raise ModelError(
@@ -168,7 +172,8 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
     file_type = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}", None)
     if file_type is None:
         raise ContractError(
-            f"unknown quantization {quantization!r}", remedy="one of F32, F16, BF16, Q8_0, or a type of llama.cpp such as Q4_K_M"
+            f"unknown quantization {quantization!r}",
+            remedy="one of F32, F16, BF16, Q8_0, or a type of llama.cpp such as Q4_K_M",
         )
     exact = out.with_suffix(".f32")
     try:

@@ -204,6 +204,8 @@ class Worker:
                 raise self._error(response.error)
             if response.result is not None:
                 return self._valid(method, response.result)
+            if response.progress is None:
+                raise self._fail(EngineGarbage, f"answered `{method}` with neither result nor error")
 
     def _receive(self, method: str, timeout: float) -> protocol.Response:
         try:

@@ -1,8 +1,8 @@
 """A run folder: the store of its traces, what was planned, and the rendered report.
 
-    RUN/store/…          traces by content hash, reused by the next run
-    RUN/run.json         what was planned and what failed, for `judge`
-    RUN/verdict.json …   one file a reporter
+RUN/store/…          traces by content hash, reused by the next run
+RUN/run.json         what was planned and what failed, for `judge`
+RUN/verdict.json …   one file a reporter
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Workspace:
         try:
             record: dict[str, Any] = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
-            raise ContractError("is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first") from None
+            raise ContractError(
+                "is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first"
+            ) from None
         except ValueError as error:
             raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
         if record.get("format") != FORMAT:
@@ -100,7 +102,9 @@ class Workspace:
             return Failure(**record["failures"][key])
         trace = store.read(key)
         if trace is None:
-            return Failure(key, "", "environment", f"the trace {key[:12]} is gone from the store", remedy="run `logitproof check` again")
+            return Failure(
+                key, "", "environment", f"the trace {key[:12]} is gone from the store", remedy="run `logitproof check` again"
+            )
         return trace
 
 
@@ -108,8 +112,15 @@ def _recorded(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "contract": str(report.opened.path),
-        "cells": [{**cell.axes, "reference_name": cell.reference_name, "candidate_name": cell.candidate_name,
-                   "pairs": [_pair_json(pair) for pair in cell.pairs]} for cell in report.compared],
+        "cells": [
+            {
+                **cell.axes,
+                "reference_name": cell.reference_name,
+                "candidate_name": cell.candidate_name,
+                "pairs": [_pair_json(pair) for pair in cell.pairs],
+            }
+            for cell in report.compared
+        ],
         "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
         "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
         "pieces": report.pieces,

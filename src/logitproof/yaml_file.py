@@ -23,7 +23,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark
+                )
             seen[key.value] = line
         return super().construct_mapping(node, deep)
 
@@ -87,7 +89,9 @@ def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[Base
         known = _known_keys(kind, keys[:-1])
         return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}{others}", where=where)
     if first["type"] == "missing":
-        return ContractError(f"the key {str(keys[-1])!r} is missing{others}", where=where, remedy="add it; see docs/contract.md")
+        return ContractError(
+            f"the key {str(keys[-1])!r} is missing{others}", where=where, remedy="add it; see docs/contract.md"
+        )
     text = first["msg"].removeprefix("Value error, ")
     got = f", got {first['input']!r}" if not isinstance(first["input"], dict | list) else ""
     return ContractError(f"{text}{got}{others}", where=where)

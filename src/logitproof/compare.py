@@ -1,0 +1,171 @@
+"""Two logit arrays in, metrics of every position out; and the summary of many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from logitproof.errors import EngineError, EngineGarbage
+from logitproof.metrics import Metric
+
+SHOWN = 5  # best tokens of both rows in the table
+RESAMPLES = 2000
+_DRAWS_AT_ONCE = 1 << 20
+_COLUMNS = ("position", "label", "support", "nonfinite_reference", "nonfinite_candidate")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate against reference, position by position.
+
+    `table` has one row a position: `position`, `label` (-1: none), `support` (ids not masked), a float64
+    column of each metric of `names`, `top5_ids_*` and `top5_logits_*` of both sides, and
+    `nonfinite_reference` and `nonfinite_candidate`: how many logits are not finite. A position that has
+    any is not measured (NaN in every metric), and its engine has failed.
+    """
+
+    table: pa.Table
+    names: tuple[str, ...]
+
+    @property
+    def positions(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """float64 [T] of every metric; NaN where it was not measured."""
+        return {name: self.table[name].to_numpy() for name in self.names}
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Positions at which either row holds a logit that is not finite."""
+        bad = self.table["nonfinite_reference"].to_numpy() + self.table["nonfinite_candidate"].to_numpy()
+        return np.flatnonzero(bad)
+
+
+def compare(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    metrics: Mapping[str, Metric] | None = None,
+    *,
+    labels: Sequence[int] | np.ndarray,
+    threads: int | None = None,
+) -> Comparison:
+    """Compare two logit arrays [T, V]; `labels` [T] holds the token that follows each position or -1.
+
+    `metrics` are by name; without them every metric of the catalogue that has one value a position is
+    computed, with its default options. Rows that cannot be paired raise EngineGarbage.
+    """
+    following = np.asarray(labels, np.int64)
+    _pair_up(reference, candidate, following)
+    return compare_logits(reference, candidate, following, all_metrics() if metrics is None else metrics, threads)
+
+
+def compare_logits(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    labels: np.ndarray,
+    metrics: Mapping[str, Metric],
+    threads: int | None = None,
+) -> Comparison:
+    """`compare` for arrays that are known to pair up."""
+    from logitproof.rowstats import row_statistics  # numba: half a second that only a comparison pays
+
+    stats = row_statistics(reference, candidate, labels, threads)
+    values = {name: np.asarray(metric.compute(stats), np.float64) for name, metric in metrics.items()}
+    columns: dict[str, Any] = {"position": np.arange(len(labels))}
+    columns |= {name: np.ascontiguousarray(stats[name]) for name in _COLUMNS[1:]} | values
+    for side in ("reference", "candidate"):
+        for shown, field in (("ids", "ids"), ("logits", "top")):
+            best = np.ascontiguousarray(stats[f"{field}_{side}"][:, :SHOWN])
+            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(best.reshape(-1)), SHOWN)
+    return Comparison(pa.table(columns), tuple(values))
+
+
+def all_metrics() -> dict[str, Metric]:
+    """Every metric of the catalogue that has one value a position, with its default options, by name."""
+    from logitproof import catalog
+
+    kinds = {name: catalog.load("metrics", name) for name in catalog.entries("metrics")}
+    return {name: kind() for name, kind in kinds.items() if issubclass(kind, Metric)}
+
+
+def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+    """Statistics of one metric over all positions of several prompts, one array [T] each.
+
+    `interval` is the 95 % interval of the mean from a bootstrap over prompts (positions of a prompt are
+    not independent), null for a single one. NaN is not measured: counted in `not_measured`, in nothing
+    else. Where nothing was measured there is no summary: EngineError.
+    """
+    kept = [np.asarray(values, np.float64)[~np.isnan(values)] for values in values_by_prompt]
+    flat = np.concatenate(kept) if kept else np.empty(0)
+    total = sum(len(values) for values in values_by_prompt)
+    if flat.size == 0:
+        raise EngineError(
+            f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
+            remedy="look at the failures of the run: a summary of nothing would prove nothing",
+        )
+    p95, p99 = np.percentile(flat, [95, 99])
+    return {
+        "mean": float(flat.mean()),
+        "median": float(np.median(flat)),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": float(flat.max()),
+        "min": float(flat.min()),
+        "rms": float(np.sqrt(np.mean(flat * flat))),
+        "count": int(flat.size),
+        "not_measured": int(total - flat.size),
+        "prompts": sum(len(values) > 0 for values in kept),
+        "interval": _interval(kept, seed),
+        "seed": seed,
+    }
+
+
+def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
+    sums = np.array([values.sum() for values in kept if len(values)])
+    counts = np.array([len(values) for values in kept if len(values)])
+    if len(sums) < 2:
+        return None
+    random, means = np.random.default_rng(seed), []
+    step = max(1, _DRAWS_AT_ONCE // len(sums))
+    for start in range(0, RESAMPLES, step):
+        drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]
+
+
+def _pair_up(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> None:
+    """Raise EngineGarbage, saying observed, allowed and where, unless the rows can be compared."""
+    for side, logits in (("reference", reference), ("candidate", candidate)):
+        if logits.ndim != 2 or logits.dtype.kind != "f":
+            raise _unpaired(side, f"{logits.dtype} of shape {list(logits.shape)}", "floating point of shape [T, V]")
+    if 0 in reference.shape:
+        raise _unpaired("reference", f"logits of shape {list(reference.shape)}", "at least one position and one token")
+    if candidate.shape[1] != reference.shape[1]:
+        raise _unpaired(
+            "candidate", f"a vocabulary of {candidate.shape[1]}", f"the reference's {reference.shape[1]}", "logits, axis V"
+        )
+    if candidate.shape[0] != reference.shape[0]:
+        raise _unpaired(
+            "candidate", f"{candidate.shape[0]} positions", f"the reference's {reference.shape[0]}", "logits, axis T"
+        )
+    if labels.shape != (reference.shape[0],):
+        raise _unpaired("labels", f"shape {list(labels.shape)}", f"shape [{reference.shape[0]}]")
+    wrong = np.flatnonzero((labels < -1) | (labels >= reference.shape[1]))
+    if wrong.size:
+        at = int(wrong[0])
+        allowed = f"ids from 0 to {reference.shape[1] - 1}, or -1 where there is none"
+        raise _unpaired("labels", f"id {labels[at]}", allowed, f"position {at}")
+
+
+def _unpaired(side: str, observed: str, allowed: str, place: str = "") -> EngineGarbage:
+    return EngineGarbage(
+        f"observed {observed}, allowed {allowed}",
+        where=f"{side}, {place}" if place else side,
+        remedy="both engines must score the same tokens with the same vocabulary, one row a position",
+    )
