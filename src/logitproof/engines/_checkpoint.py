@@ -50,7 +50,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
                 folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-            reports = [text for text in log if "LOAD REPORT" in text or "CONVERSION" in text]
+            reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
@@ -61,7 +61,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
     if problems:
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
         raise Refusal(text, field=str(folder), remedy=REPLACE)
-    _check_tied(model, names)
+    _check_tied(model, folder)
     ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
     return model, {"ignored_tensors": dict(ignored)}
 
@@ -117,35 +117,30 @@ def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
     return f"{'agree' if worst < 1e-4 else 'disagree'} with the config, worst relative difference {worst:.1e}"
 
 
-def _tensor_names(folder: Path) -> dict[str, Path]:
-    """The name of every tensor of the folder, and its file; unreadable files are refused."""
+def _tensor_names(folder: Path) -> list[str]:
+    """The name of every tensor of the folder; unreadable files are refused."""
     index = folder / "model.safetensors.index.json"
     try:
         if index.is_file():
             files = sorted({folder / name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
         else:
             files = [folder / "model.safetensors"]
-        names = {}
+        names: list[str] = []
         for file in files:
             with safe_open(file, "pt") as tensors:
-                names.update(dict.fromkeys(tensors.keys(), file))
+                names.extend(tensors.keys())
         return names
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         remedy = f"{REPLACE}; weights are read from safetensors only"
         raise Refusal(f"cannot read the weights of {folder}: {error}", field=str(folder), remedy=remedy) from error
 
 
-def _check_tied(model: Any, names: dict[str, Path]) -> None:
-    """A checkpoint may hold a tied tensor twice, but then it must be the same tensor."""
-    for name in getattr(model, "all_tied_weights_keys", {}):
-        if name not in names:
-            continue
-        with safe_open(names[name], "pt") as tensors:
-            stored = tensors.get_tensor(name)
-        loaded = model.get_parameter(name)
-        if not torch.equal(stored.to(loaded), loaded):
-            text = f"{name} differs from the tensor that the config ties it to"
-            raise Refusal(text, field=str(names[name]), remedy="set tie_word_embeddings: false in config.json")
+def _check_tied(model: Any, folder: Path) -> None:
+    """A checkpoint may hold a tied tensor twice, but then with the same values; else transformers unties it."""
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    if model.config.tie_word_embeddings and not tied:
+        text = "lm_head.weight differs from the embedding that the config ties it to"
+        raise Refusal(text, field=str(folder), remedy="set tie_word_embeddings: false in config.json, or remove it")
 
 
 def _is_ignored(model: Any, name: str) -> bool:
@@ -160,8 +155,11 @@ def _captured_log() -> Iterator[list[str]]:
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(re.sub(r"\x1b\[\d+m", "", record.getMessage()))  # type: ignore[method-assign]
     logger = logging.getLogger("transformers")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
     try:
         yield lines
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)

@@ -21,7 +21,7 @@ FAMILIES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text")
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class Float64(TorchFunctionMode):
+class Float64(TorchFunctionMode):  # type: ignore[misc]
     """While entered, torch computes in float64 wherever float32 is asked for."""
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ class Transformers(Engine):
     _folder: Path | None = field(init=False, default=None, repr=False)
     _tokenizer: Any = field(init=False, default=None, repr=False)
     _context_length: int | None = field(init=False, default=None, repr=False)
-    _planted: ExitStack = field(init=False, default_factory=ExitStack, repr=False)
+    _planted: Any = field(init=False, default=None, repr=False)
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
@@ -69,7 +69,8 @@ class Transformers(Engine):
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         """Load a safetensors folder, or a GGUF file with the config of `config`, strictly."""
         self._set_up_torch()
-        self._planted.close()
+        if self._planted is not None:
+            self._planted.close()
         self._model = self._tokenizer = None
         folder = self._config_folder(model, config)
         settings = checkpoint.read_config(folder)
@@ -159,8 +160,12 @@ class Transformers(Engine):
         if self.mutation is None:
             return
         try:
-            kind = catalog.load("mutations", self.mutation)
-            mutation = TypeAdapter(kind).validate_python(self.mutation_options or {})
+            options, known = self.mutation_options or {}, catalog.find("mutations", self.mutation).option_names
+            for option in options:
+                if option not in known:
+                    text = f"{self.mutation} has no option {option!r}{catalog.did_you_mean(option, known)}"
+                    raise Refusal(text, field="mutation_options", remedy="see `logitproof list mutations`")
+            mutation = TypeAdapter(catalog.load("mutations", self.mutation)).validate_python(options)
         except ContractError as error:
             raise Refusal(error.text, field="mutation", remedy=error.remedy) from error
         except ValidationError as error:
@@ -169,6 +174,7 @@ class Transformers(Engine):
         if not mutation.applies(self._model.config):
             text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
             raise Refusal(text, field="mutation", remedy="leave this mutation out for this model")
+        self._planted = ExitStack()
         self._planted.enter_context(mutation.applied_to(self._model))
 
     def _loaded(self, loading: dict[str, Any]) -> Loaded:
