@@ -9,8 +9,11 @@ LLAMA     := 0.3.36
 SDIST     := .cache/llama_cpp_python-$(LLAMA)
 JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 # No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
-# Unity builds halve the compile time.
-LLAMA_CMAKE := -DLLAVA_BUILD=OFF;-DGGML_NATIVE=OFF;-DCMAKE_UNITY_BUILD=ON;-DLLAMA_BUILD_TOOLS=OFF
+# Only the libraries are built, in unity: a third of the time that the bindings' own build takes.
+LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=OFF -DCMAKE_UNITY_BUILD=ON \
+    -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
+    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_OPENSSL=OFF \
+    '-DCMAKE_INSTALL_RPATH=$$ORIGIN' -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint zoo test-engines clean
@@ -52,8 +55,17 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	ln -sfn llama_cpp_python-$(LLAMA)/vendor/llama.cpp .cache/llama.cpp
 	touch $@
 
-$(VENV)/.llama-ready: $(SDIST)/.unpacked Makefile
-	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) ./$(SDIST) --config-settings="cmake.args=$(LLAMA_CMAKE)"
+.cache/llama-build/.built: $(SDIST)/.unpacked
+	$(PIP) cmake ninja
+	$(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-build $(LLAMA_CMAKE) > .cache/llama-build.log
+	$(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) >> .cache/llama-build.log
+	touch $@
+
+$(VENV)/.llama-ready: .cache/llama-build/.built
+	$(PIP) ./$(SDIST) --config-settings="cmake.args=-DLLAMA_BUILD=OFF"
+	$(PY) -c 'import shutil, pathlib, importlib.util as u; \
+	    to = pathlib.Path(u.find_spec("llama_cpp").origin).parent / "lib"; to.mkdir(exist_ok=True); \
+	    [shutil.copy(f, to / f.name) for f in pathlib.Path(".cache/llama-build/bin").iterdir() if f.name.startswith("lib")]'
 	touch $@
 
 $(VENV)/.ready: constraints.txt pyproject.toml $(VENV)/.llama-ready

@@ -150,12 +150,14 @@ def _run_group(
         if (trace := store.read(job.key)) is not None:
             yield trace
             continue
+        if len(died := deaths[job.model]) >= GIVE_UP:
+            text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1]}"
+            yield Failure(job.key, name, "engine", text, name)
+            continue
+        asked = False
         try:
             token_ids, stop_ids = _tokens(job, finished)
-            if len(deaths[job.model]) >= GIVE_UP:
-                raise EngineDied(
-                    f"not tried: it failed {GIVE_UP} times on this model, last with: {deaths[job.model][-1]}", where=name
-                )
+            asked = True
             worker = workers.of(job.spec, name)
             if loaded != (worker, job.model):
                 loaded = None
@@ -164,7 +166,7 @@ def _run_group(
             assert facts is not None
             yield _run_job(job, worker, facts, store, token_ids, stop_ids)
         except LogitproofError as error:
-            if not isinstance(error, ContractError) and (loaded is None or not loaded[0].alive):
+            if asked and not isinstance(error, ContractError) and (loaded is None or not loaded[0].alive):
                 deaths[job.model].append(error.text)
             yield _failure(job, name, error)
 

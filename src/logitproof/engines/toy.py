@@ -1,0 +1,153 @@
+"""The engine `toy`: a deterministic language model in NumPy, for tests of the harness itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from logitproof.engines import Engine, Hello, Loaded, Mode, Refusal, Scored
+
+WIDTH = 16
+Fault = Literal[
+    "crash-at-load",
+    "crash",
+    "hang",
+    "garbage",
+    "nan",
+    "inf",
+    "wrong-vocab",
+    "short",
+    "off-by-one",
+    "fed-twice",
+    "raise",
+    "exit-0",
+    "slow",
+]
+
+
+@dataclass
+class Toy(Engine):
+    """A deterministic byte-level toy in NumPy, for tests of the harness; it can fail on purpose.
+
+    The model is a JSON file `{"vocab_size": V, "seed": s}`. `noise` adds seeded Gaussian noise to every
+    logit, `decode_noise` to those of decode only, `shift` and `scale` act on all. From the `fault_at`-th
+    request for logits on, `fault` happens.
+    """
+
+    noise: float = 0.0
+    decode_noise: float = 0.0
+    seed: int = 0
+    shift: float = 0.0
+    scale: float = 1.0
+    fault: Fault | None = None
+    fault_at: int = 0
+    _requests: int = field(default=0, init=False)
+    _embedding: Any = field(default=None, init=False)
+    _head: Any = field(default=None, init=False)
+
+    def hello(self) -> Hello:
+        return Hello(versions={"toy": "1", "numpy": np.__version__}, isa={"kernels": "numpy"})
+
+    def load(self, model: Path, config: Path | None = None) -> Loaded:
+        if self.fault == "crash-at-load":
+            os.abort()
+        vocab_size, seed = _read(model)
+        random = np.random.default_rng(seed)
+        self._embedding = random.normal(size=(vocab_size, WIDTH))
+        self._head = random.normal(size=(WIDTH, vocab_size))
+        return Loaded(vocab_size, context_length=4096, eos_token_ids=(0,), details={"width": WIDTH})
+
+    def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        begun = self._requests >= self.fault_at
+        self._requests += 1
+        fault = self.fault if begun else None
+        if fault is not None:
+            _fail(fault)
+        ids = list(token_ids)
+        if fault == "off-by-one":
+            ids = [ids[0], *ids[:-1]]
+        if fault == "fed-twice":
+            ids = [*ids[:-1], ids[-1], ids[-1]]
+        logits = self._logits(ids, self.noise + (self.decode_noise if mode == "decode" else 0.0))
+        if fault == "fed-twice":
+            logits = np.concatenate([logits[: len(token_ids) - 1], logits[-1:]])
+        return Scored(_damage(logits, fault).astype(np.float32))
+
+    def tokenize(self, text: str) -> list[int]:
+        return [1 + byte for byte in text.encode()]
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        return bytes(token - 1 for token in token_ids if 1 <= token <= 256).decode("utf-8", "replace")
+
+    def _logits(self, ids: list[int], noise: float) -> np.ndarray:
+        """[T, V]: a decaying sum of embeddings through tanh, so that every token before t matters at t."""
+        state, states = np.zeros(WIDTH), []
+        for token in ids:
+            state = np.tanh(0.6 * state + self._embedding[token])
+            states.append(state)
+        logits = np.stack(states) @ self._head
+        if noise:
+            random = np.random.default_rng([self.seed, len(ids), *ids[:64]])
+            logits = logits + noise * random.normal(size=logits.shape)
+        return self.scale * logits + self.shift
+
+
+def _read(model: Path) -> tuple[int, int]:
+    try:
+        record = json.loads(model.read_text("utf-8"))
+        vocab_size, seed = int(record["vocab_size"]), int(record["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            f"{model} is no toy model: {error}", field="model", remedy='give {"vocab_size": 300, "seed": 1}'
+        ) from None
+    if vocab_size < 257:
+        raise Refusal(f"vocab_size is {vocab_size}", field="model", remedy="bytes need at least 257 entries")
+    return vocab_size, seed
+
+
+def _fail(fault: Fault) -> None:
+    if fault == "crash":
+        os.abort()
+    if fault == "exit-0":
+        os._exit(0)
+    if fault == "hang":
+        time.sleep(3600)
+    if fault == "slow":
+        time.sleep(0.5)
+    if fault == "raise":
+        raise RuntimeError("the toy was told to fail")
+    if fault == "garbage":
+        _write_garbage()
+
+
+def _write_garbage() -> None:
+    """Write to the protocol's own pipe, which serve.py has moved away from stdout."""
+    pipes = [int(name) for name in os.listdir("/proc/self/fd") if _is_pipe(name) and int(name) > 2]
+    protocol = min(pipes, default=1)
+    os.write(protocol, b"llama_model_load: this is not JSON\n")
+
+
+def _is_pipe(descriptor: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:")
+    except OSError:
+        return False
+
+
+def _damage(logits: np.ndarray, fault: Fault | None) -> np.ndarray:
+    if fault == "nan":
+        logits[-1, 3] = np.nan
+    if fault == "inf":
+        logits[-1, 3] = np.inf
+    if fault == "wrong-vocab":
+        return logits[:, :-1]
+    if fault == "short":
+        return logits[:-1]
+    return logits
