@@ -46,6 +46,7 @@ class Vocabulary:
     template: str
     begin_of_text: str = ""  # put before every text by the post-processor, where the family does so
     added: tuple[str, ...] = ()  # added tokens that are not special, such as <think>
+    composed: bool = False  # normalize to NFC, as transformers does for every Qwen2 model whatever its files say
     whole_words_first: bool = False  # `ignore_merges`: a pre-token that is in the vocabulary is not merged
 
 
@@ -87,7 +88,7 @@ FAMILIES: dict[str, Family] = {
             template=LLAMA_TEMPLATE, whole_words_first=True,
         ),
         seed=31,
-        steps=420,
+        steps=620,
     ),
     "qwen2.5": Family(
         architecture="Qwen2ForCausalLM",
@@ -100,10 +101,11 @@ FAMILIES: dict[str, Family] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
         },
         vocabulary=Vocabulary(
-            size=1520, regex=QWEN2_REGEX, special=QWEN_SPECIAL, end_of_text="<|endoftext|>", template=QWEN_TEMPLATE
+            size=1520, regex=QWEN2_REGEX, special=QWEN_SPECIAL, end_of_text="<|endoftext|>", template=QWEN_TEMPLATE,
+            composed=True,
         ),
         seed=25,
-        steps=420,
+        steps=620,
         padded_rows=16,
         bias_spread=0.5,
     ),
@@ -121,7 +123,7 @@ FAMILIES: dict[str, Family] = {
             end_of_text="<|endoftext|>", template=QWEN3_TEMPLATE,
         ),
         seed=3,
-        steps=420,
+        steps=620,
     ),
     "qwen3-moe": Family(
         architecture="Qwen3MoeForCausalLM",
@@ -139,7 +141,7 @@ FAMILIES: dict[str, Family] = {
             end_of_text="<|endoftext|>", template=QWEN3_TEMPLATE,
         ),
         seed=38,
-        steps=400,
+        steps=600,
         options={"output_router_logits": True},
     ),
     "qwen3.5": Family(
@@ -163,6 +165,6 @@ FAMILIES: dict[str, Family] = {
             end_of_text="<|endoftext|>", template=QWEN3_TEMPLATE,
         ),
         seed=35,
-        steps=380,
+        steps=540,
     ),
 }

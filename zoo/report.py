@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ PROMPTS = (
     "Der Wald ist",
     "Однажды утром",
     "В лесу было",
-    "def ",
+    "def count_words(",
     "int main(",
 )
 GREEDY_TOKENS = 200
@@ -42,13 +43,15 @@ def measure(model: PreTrainedModel, stream: list[int], window: int) -> dict[str,
     logits, targets = logits_over(model, stream, window)
     best = logits.topk(2, dim=-1).values
     margins = (best[:, 0] - best[:, 1]).double()
-    counts = [int(((margins >= low) & (margins < high)).sum()) for low, high in zip(MARGIN_EDGES, MARGIN_EDGES[1:])]
+    counts = [int(((margins >= low) & (margins < high)).sum()) for low, high in pairwise(MARGIN_EDGES)]
     quantiles = torch.quantile(margins, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64))
     return {
         "tokens": len(targets),
         "loss": round(float(F.cross_entropy(logits, targets)), 4),
         "top1_accuracy": round(float((logits.argmax(-1) == targets).float().mean()), 4),
-        "margin_histogram": {f"{low:g}..{high:g}": count for low, high, count in zip(MARGIN_EDGES, MARGIN_EDGES[1:], counts)},
+        "margin_histogram": {
+            f"{low:g}..{high:g}": count for (low, high), count in zip(pairwise(MARGIN_EDGES), counts, strict=True)
+        },
         "margin_quantiles_5_25_50_75_95": [round(float(value), 3) for value in quantiles],
     }
 

@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 WINDOW = 256  # positions in a training window
 BATCH = 16
 PEAK_RATE = 6e-3
-WEIGHT_DECAY = 0.1
-RESIDUAL_DROPOUT = 0.1  # without dropout and smoothing the margins of a memorized text grow huge
-LABEL_SMOOTHING = 0.05
+WEIGHT_DECAY = 0.3
+# the text is small and would be learned by heart, with huge margins; these three keep the margins a real model's
+RESIDUAL_DROPOUT = 0.1
+LABEL_SMOOTHING = 0.1
+WRONG_INPUTS = 0.05  # share of input tokens replaced by random ones; the targets stay right
 WARM_UP = 0.08  # share of the steps
 
 
@@ -29,13 +31,16 @@ class Run:
     seconds: float
 
 
-def windows(stream: list[int], steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`steps` batches of shape (BATCH, WINDOW + 1) at random offsets."""
+def windows(stream: list[int], steps: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """`steps` pairs (inputs, next tokens), each of shape (BATCH, WINDOW), at random offsets."""
     tokens = torch.tensor(stream)
     offsets = torch.arange(WINDOW + 1)
     for _ in range(steps):
         starts = torch.randint(0, len(stream) - WINDOW - 1, (BATCH, 1), generator=generator)
-        yield tokens[starts + offsets]
+        rows = tokens[starts + offsets]
+        wrong = torch.rand((BATCH, WINDOW), generator=generator) < WRONG_INPUTS
+        others = tokens[torch.randint(0, len(stream), (BATCH, WINDOW), generator=generator)]
+        yield torch.where(wrong, others, rows[:, :-1]), rows[:, 1:]
 
 
 def drop_residual_branches(model: PreTrainedModel) -> None:
@@ -82,8 +87,8 @@ def train(model: PreTrainedModel, stream: list[int], steps: int, seed: int, say:
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: rate_at(step, steps)) for one in used]
     started, losses = time.monotonic(), []
     model.train()
-    for step, batch in enumerate(windows(stream, steps, generator)):
-        losses.append(train_step(model, batch, used))
+    for step, (inputs, targets) in enumerate(windows(stream, steps, generator)):
+        losses.append(train_step(model, inputs, targets, used))
         for schedule in schedules:
             schedule.step()
         if (step + 1) % 20 == 0:
@@ -94,12 +99,12 @@ def train(model: PreTrainedModel, stream: list[int], steps: int, seed: int, say:
     return Run(loss=[round(mean, 4) for mean in means], seconds=time.monotonic() - started)
 
 
-def train_step(model: PreTrainedModel, batch: Tensor, used: list[torch.optim.Optimizer]) -> float:
+def train_step(model: PreTrainedModel, inputs: Tensor, targets: Tensor, used: list[torch.optim.Optimizer]) -> float:
     """One step; the loss is cross-entropy with smoothing, plus the router's balance loss where there is one."""
     with torch.autocast("cpu", torch.bfloat16):
-        output = model(input_ids=batch[:, :-1], use_cache=False)
+        output = model(input_ids=inputs, use_cache=False)
     logits = output.logits.float().flatten(0, 1)
-    loss = F.cross_entropy(logits, batch[:, 1:].flatten(), label_smoothing=LABEL_SMOOTHING)
+    loss = F.cross_entropy(logits, targets.flatten(), label_smoothing=LABEL_SMOOTHING)
     balance = getattr(output, "aux_loss", None)
     total = loss if balance is None else loss + model.config.router_aux_loss_coef * balance
     total.backward()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from families import Vocabulary
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 
 def train_tokenizer(vocabulary: Vocabulary, documents: list[str]) -> Tokenizer:
     """The tokenizer of `documents`; tokens are learned first, special tokens take the last ids.
 
-    Real Qwen tokenizers also normalize to NFC. This one does not: llama.cpp has no such step, and the zoo
-    wants texts that are tokenized alike everywhere.
+    Real Qwen tokenizers normalize to NFC. llama.cpp has no such step, so it is only here where transformers
+    puts it in by itself; the other families' texts are tokenized alike everywhere.
     """
     tokenizer = Tokenizer(models.BPE(ignore_merges=vocabulary.whole_words_first))
+    if vocabulary.composed:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(vocabulary.regex), behavior="isolated"),

@@ -6,10 +6,11 @@ other type (Q4_K_M, IQ4_XS, ...) is quantized from F32 by libllama, since those 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,26 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
         _write(folder, exact, "F32")
         options = llama_cpp.llama_model_quantize_default_params()
         options.ftype, options.nthread = file_type, 1
-        status = llama_cpp.llama_model_quantize(os.fsencode(exact), os.fsencode(out), ctypes.byref(options))
+        with _log_of(llama_cpp) as lines:
+            status = llama_cpp.llama_model_quantize(os.fsencode(exact), os.fsencode(out), ctypes.byref(options))
     finally:
         exact.unlink(missing_ok=True)
     if status != 0:
         raise ModelError(
-            f"libllama cannot quantize to {quantization} (status {status})", where=str(folder),
-            remedy="its reason is in the log above; F16 and Q8_0 are always possible",
+            f"libllama cannot quantize to {quantization}: {b''.join(lines[-3:]).decode(errors='replace').strip()}",
+            where=str(folder), remedy="F32, F16, BF16 and Q8_0 are always possible",
         )
+
+
+@contextlib.contextmanager
+def _log_of(llama_cpp: Any) -> Iterator[list[bytes]]:
+    """Collects what libllama logs instead of letting it print a line for every tensor; then restores the log."""
+    lines: list[bytes] = []
+    before, data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
+    llama_cpp.llama_log_get(ctypes.byref(before), ctypes.byref(data))
+    collect = llama_cpp.llama_log_callback(lambda level, text, _: lines.append(text))
+    llama_cpp.llama_log_set(collect, None)
+    try:
+        yield lines
+    finally:
+        llama_cpp.llama_log_set(before, data)
