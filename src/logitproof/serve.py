@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+import typing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,13 +64,29 @@ def _build(name: str, options: dict[str, Any]) -> Engine:
     for option in options:
         if option not in known:
             raise Refusal(f"{name} has no option {option!r}{catalog.did_you_mean(option, known)}", field=option)
-    try:
-        engine: Engine = TypeAdapter(kind).validate_python(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise Refusal(f"{first['msg']}, got {first['input']!r}", field=place) from None
+    types = typing.get_type_hints(kind)
+    values = {}
+    for option, value in options.items():
+        try:
+            # Only the options are checked: an engine's private state may be of any type.
+            values[option] = TypeAdapter(types[option]).validate_python(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in (option, *first["loc"]))
+            raise Refusal(f"{first['msg']}, got {first['input']!r}", field=place) from None
+    missing = [
+        field.name for field in dataclasses.fields(kind) if field.init and field.name not in values and _is_required(field)
+    ]
+    if missing:
+        raise Refusal(
+            f"the engine {name} needs this option", field=missing[0], remedy=f"`logitproof list engines` shows {name}'s options"
+        )
+    engine: Engine = kind(**values)
     return engine
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
