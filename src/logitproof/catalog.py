@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -50,6 +51,11 @@ class Entry:
 
 def entries(catalogue: Catalogue) -> dict[str, Entry]:
     """All entries of a catalogue by name, sorted; a name claimed twice is an error."""
+    return dict(_entries(catalogue))
+
+
+@functools.cache
+def _entries(catalogue: Catalogue) -> dict[str, Entry]:
     folder = Path(__file__).parent / catalogue
     found: dict[str, Entry] = {}
     files = [(path, _module_name(catalogue, path.relative_to(folder))) for path in sorted(folder.rglob("*.py"))]

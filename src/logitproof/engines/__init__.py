@@ -107,7 +107,8 @@ class Engine:
 
         The default takes the argmax of `score`, one token after another: right, and slow.
         """
-        ids, rows, finish = list(token_ids), [], "length"
+        ids, finish = list(token_ids), "length"
+        rows: list[np.ndarray] = []
         while len(rows) < max_new_tokens and finish == "length":
             row = self.score(ids, "prefill").logits[-1]
             rows.append(row)
