@@ -42,9 +42,9 @@ class Comparison:
 
     @property
     def nonfinite(self) -> np.ndarray:
-        """Positions at which either row holds a logit that is not finite."""
+        """Positions at which either row holds a logit that is not finite, or both hold nothing but -inf."""
         bad = self.table["nonfinite_reference"].to_numpy() + self.table["nonfinite_candidate"].to_numpy()
-        return np.flatnonzero(bad)
+        return np.flatnonzero((bad > 0) | (self.table["support"].to_numpy() == 0))
 
 
 def compare(

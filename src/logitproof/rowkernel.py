@@ -1,8 +1,8 @@
 """The compiled part of `rowstats`: what happens to the two rows of one position.
 
 All of it stands in one file, because numba's cache sees changes of one file only. LLVM vectorizes none of
-libm's exp, log and a maximum as numba writes it, hence the polynomials and intrinsics. Blocks keep both
-rows' part of the work in the first-level cache and the rounding error of sums small.
+libm's exp, log and a maximum as numba writes it, hence the polynomials (in Estrin's form, whose chains are
+short) and the intrinsics. Blocks keep the work near the processor and the rounding error of sums small.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
-_BLOCK = 512
-_SCAN = 1024
+_BLOCK = 2048
+_SCAN = 256  # a block that may hold one of the top-k is searched one by one
 _HUGE = 1e100  # squares of anything beyond overflow; no logit is
 _CLOSE = 2.0  # nats; where the interpolant of `log_cosh_half` ends
 
@@ -75,7 +75,7 @@ def arctanh(s: float) -> float:
 
 @_exact
 def log_cosh_half(square: float) -> float:
-    """log cosh(u / 2) from u^2 <= 4: u^2 R(u^2), R the Chebyshev interpolant of degree 11 (error 2.5e-15)."""
+    """log cosh(u / 2) from u^2 <= 4: u^2 R(u^2), R the Chebyshev interpolant of degree 11 (relative error 2e-14)."""
     v2 = square * square
     v4 = v2 * v2
     low = (0.12499999999999749 - 0.005208333333152274 * square) + (

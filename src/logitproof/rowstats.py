@@ -14,7 +14,6 @@ later ones load numba's cache.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from mmap import MADV_DONTNEED, PAGESIZE, mmap
@@ -25,7 +24,6 @@ import numpy as np
 from logitproof.rowkernel import measure
 
 TOP_K = 10
-_POPULATE_READ = 22  # Linux 5.14; not in Python's mmap
 POSITIONS = 8  # per task: enough to amortize a call, few enough that mapped pages stay few
 
 STATS = np.dtype(
@@ -72,9 +70,7 @@ STATS = np.dtype(
 RowStats = np.recarray[Any, Any]  # of STATS, [T]
 
 
-def row_statistics(
-    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, threads: int | None = None
-) -> RowStats:
+def row_statistics(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, threads: int | None = None) -> RowStats:
     """STATS of every position of two logit arrays [T, V]; `labels` [T] holds the next token or -1.
 
     Memory-mapped arrays are streamed: their pages are let go behind the reader. `threads` defaults to
@@ -88,7 +84,8 @@ def row_statistics(
     top, ids = np.full((len(labels), 2, TOP_K), np.nan), np.full((len(labels), 2, TOP_K), -1)
     lanes = max(1, min(threads, -(-len(labels) // POSITIONS)))
     with ThreadPoolExecutor(lanes) as pool:
-        jobs = [pool.submit(_stream, reference, candidate, stats, top, ids, slice(lane, None, lanes)) for lane in range(lanes)]
+        turns = [slice(lane, None, lanes) for lane in range(lanes)]
+        jobs = [pool.submit(_stream, reference, candidate, stats, top, ids, turn) for turn in turns]
     for job in jobs:
         job.result()
     return _finished(stats, top, ids)
@@ -101,12 +98,10 @@ def _stream(
     scratch = np.empty((2, reference.shape[1]))
     for start in range(0, len(stats), POSITIONS)[lane]:
         part = slice(start, start + POSITIONS)
-        for rows in (reference[part], candidate[part]):
-            pass
         rows_r, rows_t = _readable(reference[part]), _readable(candidate[part])
         measure(rows_r, rows_t, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
-        for rows in (reference[part], candidate[part]):
-            _advise(rows, MADV_DONTNEED)
+        _release(reference[part])
+        _release(candidate[part])
 
 
 def _finished(stats: np.ndarray, top: np.ndarray, ids: np.ndarray) -> RowStats:
@@ -135,11 +130,8 @@ def _readable(rows: np.ndarray) -> np.ndarray:
     return ready
 
 
-def _advise(rows: np.ndarray, advice: int) -> None:
-    """Tell the system about the pages of a block, if it is mapped from a file and only read.
-
-    Fetched together they cost less; let go, they do not make resident memory grow with T.
-    """
+def _release(rows: np.ndarray) -> None:
+    """Let go of the mapped pages of a block that is only read, so that resident memory does not grow with T."""
     owner: Any = rows.base
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -148,5 +140,4 @@ def _advise(rows: np.ndarray, advice: int) -> None:
     origin = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
     first = rows.__array_interface__["data"][0] - origin
     begin = first // PAGESIZE * PAGESIZE
-    with contextlib.suppress(OSError):  # advice only: an older kernel does not know it
-        owner.madvise(advice, begin, min(first + rows.nbytes, len(owner)) - begin)
+    owner.madvise(MADV_DONTNEED, begin, min(first + rows.nbytes, len(owner)) - begin)

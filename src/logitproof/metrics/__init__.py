@@ -1,0 +1,67 @@
+"""Metrics: one number a position (or a prompt) that says how far the candidate is from the reference.
+
+To add one, put a file here (or in a package of yours, under the entry-point group `logitproof.metrics`).
+The file's name is the metric's name in a contract; the one subclass of `Metric` in it is the metric; its
+dataclass fields are its options; its docstring is its help. It computes from the statistics that
+`rowstats` has read already (see `rowstats.STATS` for every field), so it costs nothing:
+
+    @dataclass
+    class MaxLogit(Metric):
+        "The candidate's largest logit less the reference's."
+        unit: ClassVar[str] = "logits"
+        better: ClassVar[Better] = "zero"
+        formula: ClassVar[str] = "max z_t - max z_r"
+
+        def compute(self, stats):
+            return stats.max_candidate - stats.max_reference
+
+z_r and z_t are the logits of reference and candidate, p = softmax(z_r), q = softmax(z_t), y is the next
+token. NaN means not measured: it is counted apart and never averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from logitproof.rowstats import RowStats
+
+Better = Literal["lower", "higher", "zero", "one", "none"]
+"""Which way is good. `zero` and `one`: the nearer the better; `none`: it describes the reference alone."""
+
+
+class Metric:
+    """One value a position. Subclasses are dataclasses of options."""
+
+    unit: ClassVar[str]
+    better: ClassVar[Better]
+    formula: ClassVar[str]
+
+    def compute(self, stats: RowStats) -> np.ndarray:
+        """float64 [T] from the statistics of T positions; NaN where it cannot be measured."""
+        raise NotImplementedError
+
+
+class PromptMetric:
+    """One value a prompt, from two free-running greedy continuations. Subclasses are dataclasses of options."""
+
+    unit: ClassVar[str]
+    better: ClassVar[Better]
+    formula: ClassVar[str]
+
+    def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
+        """One number from the new ids of both; NaN where it cannot be measured.
+
+        `margins` [N] are the reference's top-1 less top-2 logits at each of its new tokens.
+        """
+        raise NotImplementedError
+
+
+def common_prefix(reference_ids: Sequence[int], candidate_ids: Sequence[int]) -> int:
+    """How many ids agree before the first that does not."""
+    shared = min(len(reference_ids), len(candidate_ids))
+    differ = (i for i in range(shared) if reference_ids[i] != candidate_ids[i])
+    return next(differ, shared)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from logitproof.metrics import Better, Metric
+
+if TYPE_CHECKING:
+    from logitproof.rowstats import RowStats
+
+
+@dataclass
+class Top1(Metric):
+    """Whether both rows have the same largest logit, 1 or 0; equal logits go to the lowest id."""
+
+    unit: ClassVar[str] = "share"
+    better: ClassVar[Better] = "higher"
+    formula: ClassVar[str] = "argmax z_r = argmax z_t"
+
+    def compute(self, stats: RowStats) -> np.ndarray:
+        same = stats.ids_reference[:, 0] == stats.ids_candidate[:, 0]
+        return np.where(stats.ids_reference[:, 0] >= 0, same, np.nan)
