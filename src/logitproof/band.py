@@ -8,7 +8,7 @@ from typing import Literal
 PositionStatus = Literal["MATCH", "DRIFT", "TIE-FLIP", "WRONG", "NOT-MEASURED"]
 
 
-TIE_SIGMAS = 4.0
+TIE_SIGMAS = 2.0
 """A flip is a tie when the margin is within this many standard deviations of the difference of two errors."""
 
 
