@@ -145,14 +145,14 @@ def _divergences(r: Any, t: Any, e_r: Any, e_t: Any, inverse_r: float, inverse_t
 def _close_divergences(r: Any, t: Any, e_r: Any, e_t: Any, inverse_r: float, inverse_t: float, shift: float) -> Any:
     """`_divergences` where |u| <= 2 for u = log q - log p, without its division.
 
-    A term of twice JS is (q - p) u - 2 (p + q) log cosh(u / 2).
+    A term of twice JS is (q - p) u / 2 - (p + q) log cosh(u / 2).
     """
     difference, js = 0.0, 0.0
     for i in range(r.size):
         p, q = e_r[i] * inverse_r, e_t[i] * inverse_t
         u = np.float64(t[i]) - np.float64(r[i]) - shift
         difference += abs(q - p)
-        js += (q - p) * u - 2.0 * (p + q) * log_cosh_half(u * u)
+        js += 0.5 * (q - p) * u - (p + q) * log_cosh_half(u * u)
     return difference, js
 
 

@@ -1,0 +1,140 @@
+"""Pairing, the table, and a summary that nothing can slip through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from logitproof.compare import Comparison, all_metrics, compare, compare_logits, summarize
+from logitproof.errors import EngineError, EngineGarbage
+from logitproof.metrics.kl_divergence import KlDivergence
+from logitproof.metrics.top1 import Top1
+
+SUITE = {"kl_divergence": KlDivergence(), "top1": Top1()}
+
+
+def logits(positions: int = 4, size: int = 12, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((positions, size)).astype(np.float32)
+
+
+def test_one_row_a_position_with_every_metric() -> None:
+    reference, candidate = logits(seed=1), logits(seed=2)
+    found = compare(reference, candidate, labels=[3, 1, 4, -1])
+    assert isinstance(found, Comparison)
+    assert found.positions == 4
+    assert set(found.names) == set(all_metrics())
+    assert found.table["position"].to_pylist() == [0, 1, 2, 3]
+    assert found.table["label"].to_pylist() == [3, 1, 4, -1]
+    best = np.argsort(-candidate, axis=1, kind="stable")[:, :5]
+    assert found.table["top5_ids_candidate"].to_pylist() == best.tolist()
+    wanted = np.take_along_axis(candidate, best, axis=1).astype(float)
+    assert found.table["top5_logits_candidate"].to_pylist() == wanted.tolist()
+    assert found.table["top5_ids_reference"].to_pylist()[0][0] == int(reference[0].argmax())
+    assert found.nonfinite.size == 0
+    assert np.isnan(found.metrics["delta_p"]).tolist() == [False, False, False, True]
+
+
+def test_only_the_metrics_asked_for_are_computed() -> None:
+    found = compare(logits(), logits(), SUITE, labels=[0] * 4)
+    assert found.names == ("kl_divergence", "top1")
+    assert found.metrics["kl_divergence"].tolist() == [0.0] * 4
+    inner = compare_logits(logits(), logits(), np.zeros(4, np.int64), SUITE)
+    assert inner.table.equals(found.table)
+
+
+def test_a_vocabulary_of_one_token_is_compared() -> None:
+    found = compare(logits(size=1), logits(size=1, seed=3), labels=[0] * 4)
+    assert found.metrics["kl_divergence"].tolist() == [0.0] * 4
+    assert found.metrics["top1"].tolist() == [1.0] * 4
+    assert found.table["top5_ids_reference"].to_pylist()[0] == [0, -1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_reported_with_its_position_and_side(side: str, bad: float) -> None:
+    rows = {"reference": logits(seed=1), "candidate": logits(seed=2)}
+    rows[side][2, 5] = bad
+    found = compare(rows["reference"], rows["candidate"], SUITE, labels=[0] * 4)
+    assert found.nonfinite.tolist() == [2]
+    assert found.table[f"nonfinite_{side}"].to_pylist() == [0, 0, 1, 0]
+    assert np.isnan(found.metrics["kl_divergence"]).tolist() == [False, False, True, False]
+    assert np.isnan(found.metrics["top1"]).tolist() == [False, False, True, False]
+
+
+def test_a_row_of_nothing_but_masked_ids_is_reported() -> None:
+    rows = logits()
+    rows[1] = -np.inf
+    assert compare(rows, rows, SUITE, labels=[0] * 4).nonfinite.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "labels", "words"),
+    [
+        (logits(4, 12), logits(4, 13), [0] * 4, ("vocabulary of 13", "reference's 12", "axis V")),
+        (logits(4, 12), logits(3, 12), [0] * 4, ("3 positions", "reference's 4", "axis T")),
+        (logits(4, 12), logits(4, 12), [0] * 3, ("labels", "shape [3]", "shape [4]")),
+        (logits(4, 12), logits(4, 12), [0, 0, 12, 0], ("id 12", "0 to 11", "position 2")),
+        (logits(4, 12), logits(4, 12), [0, -2, 0, 0], ("id -2", "position 1")),
+        (logits(4, 12)[0], logits(4, 12), [0] * 4, ("reference", "shape [12]", "[T, V]")),
+        (logits(4, 12), logits(4, 12).astype(int), [0] * 4, ("candidate", "int64", "floating point")),
+        (logits(0, 12), logits(0, 12), [], ("reference", "at least one position")),
+        (logits(4, 0), logits(4, 0), [0] * 4, ("reference", "at least one position and one token")),
+    ],
+)
+def test_rows_that_do_not_pair_up_say_observed_allowed_and_where(
+    reference: np.ndarray, candidate: np.ndarray, labels: list[int], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(EngineGarbage) as caught:
+        compare(reference, candidate, SUITE, labels=labels)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_summary_pools_positions() -> None:
+    prompts = [np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0, -6.0])]
+    flat = np.concatenate(prompts)
+    found = summarize(prompts, seed=7)
+    assert found["mean"] == pytest.approx(flat.mean())
+    assert found["median"] == np.median(flat)
+    assert found["p95"] == np.percentile(flat, 95)
+    assert found["p99"] == np.percentile(flat, 99)
+    assert (found["max"], found["min"]) == (5.0, -6.0)
+    assert found["rms"] == pytest.approx(np.sqrt((flat**2).mean()))
+    assert (found["count"], found["not_measured"], found["prompts"], found["seed"]) == (6, 0, 2, 7)
+
+
+def test_what_was_not_measured_is_counted_and_not_averaged() -> None:
+    found = summarize([np.array([1.0, np.nan]), np.array([np.nan]), np.array([3.0])], seed=0)
+    assert found["mean"] == 2.0
+    assert (found["count"], found["not_measured"], found["prompts"]) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("nothing", [[], [np.empty(0)], [np.array([np.nan, np.nan])]])
+def test_a_summary_of_nothing_is_an_error_and_never_zero(nothing: list[np.ndarray]) -> None:
+    with pytest.raises(EngineError, match="nothing was measured"):
+        summarize(nothing, seed=0)
+
+
+def test_one_prompt_has_no_interval() -> None:
+    assert summarize([np.arange(100.0)], seed=0)["interval"] is None
+    assert summarize([np.arange(100.0), np.array([np.nan])], seed=0)["interval"] is None
+
+
+def test_the_interval_is_seeded_and_clustered_by_prompt() -> None:
+    random = np.random.default_rng(0)
+    offsets = random.standard_normal(40)
+    prompts = [offset + 0.01 * random.standard_normal(200) for offset in offsets]
+    found = summarize(prompts, seed=1)
+    assert found["interval"] == summarize(prompts, seed=1)["interval"]
+    assert found["interval"] != summarize(prompts, seed=2)["interval"]
+    low, high = found["interval"]
+    assert low < found["mean"] < high
+    # Independent positions would give 4 * 1 / sqrt(8000) = 0.04; prompts are what varies.
+    assert high - low == pytest.approx(2 * 1.96 * offsets.std() / np.sqrt(40), rel=0.15)
+
+
+def test_a_longer_prompt_weighs_more_in_the_resampled_mean() -> None:
+    prompts = [np.zeros(1), np.ones(99)] * 30
+    low, high = summarize(prompts, seed=3)["interval"]
+    assert low > 0.97
+    assert high <= 1.0
