@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {
             template=LLAMA_TEMPLATE, whole_words_first=True,
         ),
         seed=31,
-        steps=620,
+        steps=540,
     ),
     "qwen2.5": Family(
         architecture="Qwen2ForCausalLM",
@@ -105,7 +105,7 @@ FAMILIES: dict[str, Family] = {
             composed=True,
         ),
         seed=25,
-        steps=620,
+        steps=720,
         padded_rows=16,
         bias_spread=0.5,
     ),
@@ -123,7 +123,7 @@ FAMILIES: dict[str, Family] = {
             end_of_text="<|endoftext|>", template=QWEN3_TEMPLATE,
         ),
         seed=3,
-        steps=620,
+        steps=760,
     ),
     "qwen3-moe": Family(
         architecture="Qwen3MoeForCausalLM",

@@ -51,6 +51,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, family: Fam
     for option in family.options:
         setattr(model.config, option, False)
     model.to(torch.bfloat16).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # it is written for its owner alone
     tokenizer.save_pretrained(out)
 
 

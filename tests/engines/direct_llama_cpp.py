@@ -8,11 +8,15 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+# the bindings' own callback prints every line, and fails on lines that cut a character in two
+_SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)
+
 
 class DirectModel:
     """One GGUF file; float32 KV cache, no flash attention, no repacked weights, one thread."""
 
     def __init__(self, path: Path) -> None:
+        llama_cpp.llama_log_set(_SILENT, None)
         llama_cpp.llama_backend_init()
         options = llama_cpp.llama_model_default_params()
         options.use_extra_bufts = False

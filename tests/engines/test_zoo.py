@@ -26,6 +26,7 @@ sys.path.insert(0, str(ZOO))
 from documents import CORPUS, read_documents, sha256_of_corpus, split_documents  # noqa: E402
 from families import FAMILIES  # noqa: E402
 from report import MARGIN_EDGES, loop_in  # noqa: E402
+from table import table  # noqa: E402
 
 SOURCE = Path(os.environ.get("LOGITPROOF_LLAMA_CPP_SOURCE", ROOT / ".cache" / "llama.cpp"))
 PRE_TOKENIZERS = {"llama3": "llama-bpe", "qwen3.5": "qwen35"}  # the others: qwen2
@@ -178,12 +179,13 @@ def test_training_is_recorded(name: str) -> None:
 
 @families
 def test_margins_are_spread_like_a_real_models(name: str) -> None:
-    for part in training_of(name)["measured"].values():
-        counts = np.array(list(part["margin_histogram"].values())) / part["tokens"]
-        assert len(counts) == len(MARGIN_EDGES) - 1
-        assert counts.max() < 0.7  # no bin holds nearly everything
-        assert counts[MARGIN_EDGES.index(8.0) :].sum() < 0.25  # not all sure
-        assert counts[: MARGIN_EDGES.index(0.5)].sum() > 0.03  # some close calls, where an error flips a token
+    parts = training_of(name)["measured"]
+    counts = sum(np.array(list(part["margin_histogram"].values())) for part in parts.values())
+    shares = counts / counts.sum()
+    assert len(shares) == len(MARGIN_EDGES) - 1
+    assert shares.max() < 0.6  # no bin holds nearly everything
+    assert shares[MARGIN_EDGES.index(8.0) :].sum() < 0.1  # a huge margin hides every error
+    assert shares[: MARGIN_EDGES.index(0.5)].sum() > 0.05  # and a close call is where an error flips a token
 
 
 @families
@@ -253,3 +255,7 @@ def test_the_corpus_is_split_by_document() -> None:
     assert not set(train) & set(held_out)
     assert "%%" not in "".join(f"\n{line}" for text in documents for line in text.splitlines() if line == "%%")
     assert {path.name.split("-")[0] for path in CORPUS.glob("*.txt")} == {"en", "de", "ru", "code"}
+
+
+def test_the_readme_shows_what_is_recorded() -> None:
+    assert table() in (ZOO / "README.md").read_text(encoding="utf-8"), "run python zoo/table.py"
