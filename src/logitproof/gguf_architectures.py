@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
 from logitproof.gguf_layout import (
     ATTENTION,
     FEED_FORWARD,
@@ -30,6 +30,8 @@ from logitproof.gguf_layout import (
     layer,
 )
 
+LLAMA3_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
+
 
 def llama(config: Config) -> Layout:
     """Llama 2 and 3: rotary pairs are neighbours in GGUF, halves in the checkpoint."""
@@ -43,6 +45,12 @@ def llama(config: Config) -> Layout:
     for number in range(config.need("num_hidden_layers")):
         tensors += layer(number, names, pairs)
     if config.rope.get("rope_type", config.rope.get("type")) == "llama3":
+        lost = LLAMA3_SCALING - config.rope.keys()
+        if lost:
+            raise ModelError(
+                f"llama3 rope scaling lacks {', '.join(sorted(lost))}", where=config.where,
+                remedy="take config.json from the model's publisher",
+            )
         factors = llama3_rope_factors(config.rope, size)
         tensors.insert(0, Planned("rope_freqs.weight", (), lambda arrays: factors))
     keys = {"vocab_size": config.need("vocab_size"), "rope.dimension_count": size}
@@ -224,7 +232,4 @@ def layout_of(values: dict[str, Any], where: str) -> Layout:
         raise ContractError(
             f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}"
         )
-    config = Config(values, where)
-    if config.need("hidden_act") != "silu":
-        raise config.refuse(f"activation {values['hidden_act']!r} instead of 'silu'")
-    return ARCHITECTURES[named](config)
+    return ARCHITECTURES[named](Config(values, where))

@@ -34,8 +34,8 @@ class Config:
     @property
     def rope(self) -> dict[str, Any]:
         """Rope parameters, in the form of transformers 5; older configs keep the base and scaling apart."""
-        older = {"rope_theta": self.values.get("rope_theta", 10000.0), **(self.values.get("rope_scaling") or {})}
-        return self.values.get("rope_parameters") or older
+        scaling = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
+        return {"rope_theta": self.values.get("rope_theta", 10000.0), **scaling}
 
     @property
     def head_size(self) -> int:
@@ -62,8 +62,10 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
 
-def common_keys(config: Config) -> dict[str, Any]:
-    """Keys that every decoder has."""
+def common_keys(config: Config, activation: str = "silu") -> dict[str, Any]:
+    """Keys that every decoder has; GGUF cannot name the activation, so it must be the family's own."""
+    if config.need("hidden_act") != activation:
+        raise config.refuse(f"activation {config.need('hidden_act')!r} instead of {activation!r}")
     keys = {
         "block_count": config.need("num_hidden_layers"),
         "context_length": config.need("max_position_embeddings"),

@@ -142,7 +142,7 @@ def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: di
     """ModelError unless every planned source is in the checkpoint and nothing in the checkpoint is left over."""
     wanted = _sources(layout.tensors)
     missing = sorted(wanted - checkpoint.keys())
-    left = {name for name in checkpoint.keys() - wanted if not name.startswith(layout.left_out or ("\0",))}
+    left = {name for name in checkpoint.keys() - wanted if not name.startswith(layout.left_out)}
     tied = config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} <= checkpoint.keys()
     if tied and np.array_equal(checkpoint["lm_head.weight"], checkpoint["model.embed_tokens.weight"]):
         left.discard("lm_head.weight")  # a copy of the embedding that says nothing new

@@ -178,6 +178,27 @@ def test_yarn_scaling_is_written_in_full(folder: Path, tmp_path: Path) -> None:
     assert fields["qwen3.rope.scaling.original_context_length"].contents() == 32
 
 
+def test_llama3_scaling_becomes_divisors_and_must_be_complete(folder: Path, tmp_path: Path) -> None:
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128,
+    }  # fmt: skip
+    tensors = {name: array for name, array in seeded_tensors().items() if not name.endswith(("q_norm.weight", "k_norm.weight"))}
+    write_safetensors(folder / "model.safetensors", tensors)
+    change_config(folder, architectures=["LlamaForCausalLM"], rope_scaling=scaling)
+    reader = gguf.GGUFReader(to_gguf(folder, tmp_path / "x.gguf", "F16"))
+    arrays = {tensor.name: tensor.data for tensor in reader.tensors}
+    assert arrays["rope_freqs.weight"].dtype == np.float32
+    assert arrays["rope_freqs.weight"].tolist()[0] == 1.0
+    assert arrays["rope_freqs.weight"].tolist()[-1] == 8.0
+    key = tensors["model.layers.0.self_attn.k_proj.weight"].astype(np.float16)
+    assert np.array_equal(arrays["blk.0.attn_k.weight"][:4], key[[0, 4, 1, 5]])  # halves of a head of 8 become pairs
+    del scaling["factor"]
+    change_config(folder, architectures=["LlamaForCausalLM"], rope_scaling=scaling)
+    with pytest.raises(ModelError, match="factor"):
+        to_gguf(folder, tmp_path / "x.gguf", "F32")
+
+
 def test_an_unknown_pre_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     other = TOKENIZER | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"\w+"}}}
     (folder / "tokenizer.json").write_text(json.dumps(other))
