@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from logitproof import catalog
-from logitproof.compare import compare
+from logitproof.compare import Comparison, compare
 from logitproof.contract import OpenContract, open_contract
-from logitproof.errors import ContractError, EngineError, LogitproofError
+from logitproof.errors import ContractError, EngineError, EngineGarbage, LogitproofError
 from logitproof.judge import Compared, judge
 from logitproof.metrics import PromptMetric
 from logitproof.plan import Cell, Job, Pair, Plan, open_models, plan, specs
@@ -131,7 +131,8 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
         labels = np.array([*reference.token_ids[1:], -1], np.int64)
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
-        return Compared(pair, length, compare(reference.logits, candidate.logits, labels=labels))
+        comparison = compare(reference.logits, candidate.logits, labels=labels)
+        return Compared(pair, length, _finite(comparison, reference, candidate))
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
 
@@ -150,15 +151,29 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
                 remedy="raise the suite's max_new_tokens or drop the greedy mode",
             ),
         )
-    whole = {name: float(metric.compute(ours, theirs)) for name, metric in _prompt_metrics().items()}
     same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
     rows = min(same + 1, len(ours), len(theirs))
     if rows == 0:
-        return Compared(
-            pair, 0, None, Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"), whole
-        )
-    comparison = compare(reference.logits[:rows], candidate.logits[:rows], labels=np.array(ours[:rows], np.int64))
+        return Compared(pair, failure=Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"))
+    labels = np.array(ours[:rows], np.int64)
+    comparison = _finite(compare(reference.logits[:rows], candidate.logits[:rows], labels=labels), reference, candidate)
+    margins = comparison.metrics["margin"]
+    whole = {name: float(metric.compute(ours, theirs, margins)) for name, metric in _prompt_metrics().items()}
     return Compared(pair, 0, comparison, None, whole)
+
+
+def _finite(comparison: Comparison, reference: Trace, candidate: Trace) -> Comparison:
+    """The comparison, unless a position holds what no engine may give: a masked entry in one row only, say."""
+    if (bad := comparison.nonfinite).size == 0:
+        return comparison
+    at = int(bad[0])
+    side = "reference" if comparison.table["nonfinite_reference"][at].as_py() else "candidate"
+    trace = reference if side == "reference" else candidate
+    raise EngineGarbage(
+        f"{bad.size} positions cannot be compared, the first at {at}: the {side} is infinite where the other is not",
+        where=trace.engine,
+        remedy="mask the same vocabulary entries in both engines, or none",
+    )
 
 
 @functools.cache

@@ -180,7 +180,8 @@ def _show(report: Any, folder: Path, as_json: bool, *, next_command: str) -> NoR
 
         from logitproof.reporters.console import renderable
 
-        Console().print(renderable(report, folder / "report.md", next_command))
+        terminal = Console()
+        terminal.print(renderable(report, folder / "report.md", next_command, width=terminal.width))
     sys.exit(report.verdict.exit_code)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from logitproof.check import Progress
 from logitproof.trace import Failure
 
+SHOWN_FAILURES = 3
+
 
 @contextlib.contextmanager
 def shown_progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
@@ -36,12 +38,14 @@ def _bar(console: object) -> Iterator[Callable[[Progress], None]]:
 
 
 def _lines(console: object) -> Callable[[Progress], None]:
-    shown = -1
+    shown, failures = -1, 0
 
     def tell(progress: Progress) -> None:
-        nonlocal shown
-        tenth = 10 * progress.done // progress.total
-        if tenth != shown or isinstance(progress.result, Failure):
+        nonlocal shown, failures
+        tenth, failed = 10 * progress.done // progress.total, isinstance(progress.result, Failure)
+        failures += failed
+        # One broken engine fails every prompt; the report has them all.
+        if tenth != shown or (failed and failures <= SHOWN_FAILURES):
             shown = tenth
             console.print(f"{progress.done}/{progress.total} {_what(progress)}", markup=False, highlight=False)  # type: ignore[attr-defined]
 

@@ -24,7 +24,8 @@ class Store:
     """A folder of traces. `read` gives None for what is not there or not whole."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        # Absolute, because a worker runs in the contract's folder.
+        self.folder = folder = folder.resolve()
         try:
             (folder / "traces").mkdir(parents=True, exist_ok=True)
             (folder / "partial").mkdir(exist_ok=True)

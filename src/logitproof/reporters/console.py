@@ -1,0 +1,186 @@
+"""The console: a table that a person reads in five seconds, and where to look next."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console as Terminal
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from logitproof.judge import CellVerdict, GateVerdict
+from logitproof.report import Report
+from logitproof.reporters import Reporter
+from logitproof.store import write_atomically
+
+STYLES = {
+    "PASS": ("✔", "bold green"),
+    "MATCH": ("✔", "green"),
+    "TIE-FLIP": ("≈", "green"),
+    "DRIFT": ("~", "yellow"),
+    "WRONG": ("✘", "bold red"),
+    "FAIL": ("✘", "bold red"),
+    "NOT-MEASURED": ("?", "magenta"),
+    "SET-UP ERROR": ("!", "bold magenta"),
+    "ENGINE ERROR": ("!", "bold magenta"),
+    "ERROR": ("!", "bold magenta"),
+}
+WIDE = 96
+"""Columns from which on the table shows everything."""
+SHOWN = 6
+"""Failing gates and errors that are shown; the rest is in report.md."""
+
+
+class Console(Reporter):
+    """console.txt: what the command line prints, without colours."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        sheet = io.StringIO()
+        Terminal(file=sheet, width=WIDE, color_system=None).print(renderable(report, folder / "report.md", "", width=WIDE))
+        path = folder / "console.txt"
+        write_atomically(path, sheet.getvalue())
+        return path
+
+
+def renderable(report: Report, page: Path, next_command: str, *, width: int) -> RenderableType:
+    """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
+    parts: list[RenderableType] = [_cells(report, wide=width >= WIDE)]
+    parts += _controls(report)
+    parts += _failing_gates(report)
+    parts += _wrong_cells(report)
+    parts += _errors(report)
+    if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
+        parts.append(Text(f"{len(missing)} cells not measured, first: {missing[0].cell}: {missing[0].reason}", "magenta"))
+    parts.append(_last_line(report))
+    parts.append(Text.assemble("report: ", (str(page), "bold")))
+    if next_command:
+        parts.append(Text.assemble("next:   ", (next_command, "bold")))
+    return Group(*parts)
+
+
+def summary_table(summary: dict[str, Any]) -> RenderableType:
+    """The statistics of `compare`, one row a metric."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions"
+    )
+    table.add_column("metric")
+    for name in ("mean", "median", "p95", "p99", "max"):
+        table.add_column(name, justify="right")
+    for name, statistics in summary["metrics"].items():
+        table.add_row(name, *(_number(statistics[key]) for key in ("mean", "median", "p95", "p99", "max")))
+    return table
+
+
+def _cells(report: Report, *, wide: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("status", no_wrap=True)
+    table.add_column("cell", overflow="fold")
+    table.add_column("positions" if wide else "pos", justify="right", no_wrap=True)
+    for name in ("mean KL", *(["p99 KL"] if wide else []), "top-1 %", "match@10 %" if wide else "@10 %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in report.verdict.cells:
+        table.add_row(_status(cell), Text(cell.cell.id), *_figures(cell, wide=wide))
+    return table
+
+
+def _figures(cell: CellVerdict, *, wide: bool) -> list[str]:
+    kl = cell.metrics.get("kl_divergence", {})
+    top1, greedy = (cell.metrics.get(name, {}).get("mean") for name in ("top1", "greedy_match_10"))
+    tail = [_number(kl.get("p99"))] if wide else []
+    return [str(cell.positions), _number(kl.get("mean")), *tail, _percent(top1), _percent(greedy)]
+
+
+def _status(cell: CellVerdict) -> Text:
+    symbol, style = STYLES[cell.status]
+    if cell.expected and cell.as_expected:
+        symbol, style = STYLES["PASS"]
+    return Text(f"{symbol} {cell.status}{' *' if cell.expected else ''}", style)
+
+
+def _controls(report: Report) -> list[RenderableType]:
+    controls = [cell for cell in report.verdict.cells if cell.expected]
+    if not controls:
+        return []
+    missed = [cell for cell in controls if not cell.as_expected]
+    if missed:
+        text = (
+            f"* {len(missed)} of {len(controls)} controls are not {missed[0].expected}: this harness would miss a planted bug"
+        )
+        return [Text(text, "bold red")]
+    return [Text("* a control: an engine with a planted bug, and it was caught", "green")]
+
+
+def _failing_gates(report: Report) -> list[RenderableType]:
+    bad = [gate for gate in report.verdict.gates if gate.status in ("FAIL", "ERROR") and not gate.control]
+    lines: list[RenderableType] = [_gate_line(gate) for gate in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(Text(f"… and {len(bad) - SHOWN} more gates"))
+    return lines
+
+
+def _gate_line(gate: GateVerdict) -> Text:
+    symbol, style = STYLES[gate.status]
+    text = Text.assemble((f"{symbol} {gate.id} ", style), f"{gate.cell or '(no cell)'}: ")
+    if gate.status == "ERROR":
+        return text.append(gate.reason)
+    sign = "≤" if gate.operator == "at_most" else "≥"
+    text.append(f"{gate.metric} {gate.statistic} over {gate.scope} is {gate.observed:.4g}, ")
+    text.append(f"must be {sign} {gate.bound:.4g}; {gate.where}")
+    for step in gate.if_fails:
+        text.append(f"\n    → {step}")
+    return text
+
+
+def _wrong_cells(report: Report) -> list[RenderableType]:
+    """Cells that are WRONG by their band; those that a gate explains have their line already."""
+    explained = {gate.cell for gate in report.verdict.gates if gate.status == "FAIL"}
+    wrong = [cell for cell in report.verdict.cells if cell.status == "WRONG" and not cell.as_expected]
+    lines: list[RenderableType] = [
+        Text.assemble(("✘ WRONG ", "bold red"), f"{cell.cell.id}: {cell.reason}")
+        for cell in wrong
+        if cell.cell.id not in explained
+    ]
+    return lines[:SHOWN]
+
+
+def _errors(report: Report) -> list[RenderableType]:
+    seen = {(one.text, one.where): (cell, one) for cell in report.verdict.cells for one in cell.failures}
+    # What only follows from another error is not the one to look at.
+    causes = {key: value for key, value in seen.items() if not value[1].text.startswith("not tried")}
+    seen = causes or seen
+    lines: list[RenderableType] = []
+    for cell, one in list(seen.values())[:SHOWN]:
+        symbol, style = STYLES[cell.status]
+        line = Text.assemble(
+            (f"{symbol} {cell.status} ", style), f"{cell.cell.id}: {one.where + ': ' if one.where else ''}{one.text}"
+        )
+        if one.remedy:
+            line.append(f"\n    remedy: {one.remedy}")
+        lines.append(line)
+    if len(seen) > SHOWN:
+        lines.append(Text(f"… and {len(seen) - SHOWN} more errors"))
+    return lines
+
+
+def _last_line(report: Report) -> Text:
+    verdict = report.verdict
+    symbol, style = STYLES[verdict.status]
+    counted = [gate for gate in verdict.gates if not gate.control]
+    held = sum(gate.status == "PASS" for gate in counted)
+    positions = sum(cell.positions for cell in verdict.cells)
+    return Text.assemble(
+        (f"{symbol} {verdict.status}", style),
+        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.2e}" if abs(value) < 1e-2 and value else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{100 * value:.1f}"

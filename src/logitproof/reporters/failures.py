@@ -1,0 +1,34 @@
+"""failures.jsonl: a line a failing position, for grep and for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from logitproof.report import Report
+from logitproof.reporters import Reporter
+from logitproof.reporters.verdict import plain
+from logitproof.store import write_atomically
+
+
+class Failures(Reporter):
+    """failures.jsonl: model, quantization, prompt, token, the top five of both with their text, and delta."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        path = folder / "failures.jsonl"
+        lines = [json.dumps(plain(_with_text(report, record)), allow_nan=False) for record in report.failing_positions()]
+        write_atomically(path, "".join(f"{line}\n" for line in lines))
+        return path
+
+
+def _with_text(report: Report, record: dict[str, Any]) -> dict[str, Any]:
+    shown = dict(record)
+    for side in ("top5_reference", "top5_candidate"):
+        if side in record:
+            shown[side] = [
+                {"id": token, "text": report.piece(record["model"], token), "logit": logit}
+                for token, logit in record[side]
+                if token >= 0
+            ]
+    return shown

@@ -1,0 +1,55 @@
+"""positions.parquet: every metric at every position of every cell."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from logitproof.judge import CellVerdict
+from logitproof.report import Report
+from logitproof.reporters import Reporter
+from logitproof.store import environment_errors
+
+
+class Positions(Reporter):
+    """positions.parquet: one row a position, with its cell, prompt, status, metrics and the top five of both."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        path = folder / "positions.parquet"
+        tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]
+        whole = pa.concat_tables(tables) if tables else pa.table({"position": pa.array([], pa.int64())})
+        with environment_errors(path):
+            handle, name = tempfile.mkstemp(dir=folder, prefix=".positions.")
+            os.close(handle)
+            try:
+                pq.write_table(whole, name, compression="zstd")
+                os.chmod(name, 0o644)
+                os.replace(name, path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        return path
+
+
+def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:
+    tables = []
+    for prompt, row in zip(cell.prompts, report.compared[cell.cell], strict=True):
+        if row.comparison is None:
+            continue
+        count = row.comparison.positions
+        place = {
+            **cell.cell.axes,
+            "suite": prompt.pair.suite,
+            "prompt_idx": prompt.pair.prompt_idx,
+            "prompt_id": prompt.pair.prompt.id,
+        }
+        columns = {name: pa.array([value] * count) for name, value in place.items()}
+        table = pa.table({**columns, "status": pa.array(list(prompt.statuses), pa.string())})
+        for name in row.comparison.table.column_names:
+            table = table.append_column(name, row.comparison.table[name])
+        tables.append(table)
+    return tables
