@@ -19,7 +19,7 @@ from logitproof.errors import ContractError, EngineError, EngineGarbage, Logitpr
 from logitproof.judge import Compared, judge
 from logitproof.metrics import PromptMetric
 from logitproof.plan import Cell, Job, Pair, Plan, open_models, plan, specs
-from logitproof.report import Pieces, Report, provenance, shown_token_ids
+from logitproof.report import Report, Words, provenance, shown_tokens, words_key
 from logitproof.run import Workers, run, spec_key
 from logitproof.store import Store, content_key, write_atomically
 from logitproof.trace import Failure, Trace
@@ -63,10 +63,10 @@ def check(
             results[result.key] = result
             on_progress(Progress(len(results), len(jobs), jobs[result.key], result))
         compared = compare_cells(planned.cells, results)
-        pieces = token_pieces(planned, compared, results, store, workers)
+        words = read_words(planned, compared, results, store, workers)
     said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
     verdict = judge(compared, opened.contract, planned.unmeasured)
-    return Report(opened, verdict, compared, results, pieces, provenance(opened, planned, results, said))
+    return Report(opened, verdict, compared, results, words, provenance(opened, planned, results, said))
 
 
 def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Compared]]:
@@ -74,37 +74,37 @@ def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Co
     return {cell: [_compare_pair(pair, cell, results) for pair in cell.pairs] for cell in cells}
 
 
-def token_pieces(
+def read_words(
     planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: Store, workers: Workers
-) -> Pieces:
-    """The text of every token that a report may show, by model and id, from the reference's tokenizer.
+) -> Words:
+    """The text of every token that a report may show, from the reference's tokenizer.
 
     A report shows what it can: where the reference has no tokenizer, the ids stand for themselves.
     """
     jobs = {job.key: job for job in planned.jobs}
-    wanted: dict[str, set[int]] = defaultdict(set)
+    wanted: dict[str, set[tuple[int, ...]]] = defaultdict(set)
     sources: dict[str, Job] = {}
     for cell, rows in compared.items():
         for row in rows:
-            source = results[row.pair.source]
-            if row.comparison is not None and isinstance(source, Trace) and row.pair.prompt.text is not None:
+            if row.comparison is not None and row.pair.prompt.text is not None:
                 sources[cell.model] = jobs[row.pair.source]
-                wanted[cell.model] |= {*source.token_ids, *source.new_token_ids, *shown_token_ids(row.comparison)}
-    return {model: _pieces(sources[model], ids, store, workers) for model, ids in wanted.items()}
+                wanted[cell.model] |= shown_tokens(row, results)
+    return {model: _words(sources[model], stretches, store, workers) for model, stretches in wanted.items()}
 
 
-def _pieces(job: Job, ids: set[int], store: Store, workers: Workers) -> dict[int, str]:
-    file = store.folder / "pieces" / f"{content_key({'spec': job.spec.identity(), 'model': str(job.model)})}.json"
-    known: dict[int, str] = {}
+def _words(job: Job, stretches: set[tuple[int, ...]], store: Store, workers: Workers) -> dict[str, str]:
+    """Texts by key, remembered in the store so that a finished run loads no model for them."""
+    file = store.folder / "words" / f"{content_key({'spec': job.spec.identity(), 'model': str(job.model)})}.json"
+    known: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError):
-        known = {int(token): text for token, text in json.loads(file.read_text("utf-8")).items()}
-    if missing := sorted(ids - set(known)):
+        known = json.loads(file.read_text("utf-8"))
+    if missing := sorted(stretch for stretch in stretches if words_key(stretch) not in known):
         with contextlib.suppress(LogitproofError):
             worker = workers.of(job.spec, "reference")
             worker.load(job.model, job.config)
-            known.update({token: worker.detokenize([token]) for token in missing})
+            known.update({words_key(stretch): worker.detokenize(stretch) for stretch in missing})
             write_atomically(file, json.dumps(known))
-    return known
+    return {words_key(stretch): known[words_key(stretch)] for stretch in stretches if words_key(stretch) in known}
 
 
 def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:

@@ -19,8 +19,8 @@ from logitproof.protocol import HelloResult
 from logitproof.trace import Failure, Trace
 
 SCHEMA_VERSION = 1
-Pieces = dict[str, dict[int, str]]
-"""Text of single tokens, by model name and token id."""
+Words = dict[str, dict[str, str]]
+"""Text of tokens by model name, then by token ids joined with commas: single tokens and whole stretches."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,18 @@ class Report:
     verdict: Verdict
     compared: Mapping[Cell, Sequence[Compared]]
     results: Mapping[str, Trace | Failure]
-    pieces: Pieces
+    words: Words
     facts: Mapping[str, Any]
 
     def piece(self, model: str, token_id: int) -> str:
         """Text of one token; its id in angle brackets where it is not known."""
-        return self.pieces.get(model, {}).get(token_id, f"<{token_id}>")
+        return self.text(model, [token_id])
 
     def text(self, model: str, token_ids: Sequence[int]) -> str:
-        return "".join(self.piece(model, token) for token in token_ids)
+        """Text of tokens; put together from single ones where the stretch is not known, ids where those are not."""
+        known = self.words.get(model, {})
+        whole = known.get(words_key(token_ids))
+        return whole if whole is not None else "".join(known.get(str(token), f"<{token}>") for token in token_ids)
 
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
@@ -61,6 +64,10 @@ class Report:
         for cell in self.verdict.cells:
             for prompt, row in zip(cell.prompts, self.compared[cell.cell], strict=True):
                 yield from _failing(cell, prompt, row)
+
+
+def words_key(token_ids: Sequence[int]) -> str:
+    return ",".join(map(str, token_ids))
 
 
 def provenance(
@@ -116,10 +123,23 @@ def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
     return {"label": row["label"], **top, "delta": row["max_delta_logit"], "metrics": metrics}
 
 
-def shown_token_ids(comparison: Comparison) -> set[int]:
-    """Ids of the tokens that a report of this comparison may show."""
-    columns = [comparison.table[f"top5_ids_{side}"].combine_chunks().flatten() for side in ("reference", "candidate")]
-    return {token for column in columns for token in column.to_pylist() if token >= 0}
+def parting(reference: Trace, candidate: Trace) -> tuple[list[int], list[int], list[int]]:
+    """Two free-running continuations as what they share and how each goes on."""
+    ours, theirs = reference.new_token_ids, candidate.new_token_ids
+    shared = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    return ours[:shared], ours[shared:], theirs[shared:]
+
+
+def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[tuple[int, ...]]:
+    """The tokens and stretches of tokens that a report of this prompt may show."""
+    reference, candidate = results[row.pair.reference], results[row.pair.candidate]
+    if row.comparison is None or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
+        return set()
+    table = row.comparison.table
+    columns = [table[f"top5_ids_{side}"].combine_chunks().flatten() for side in ("reference", "candidate")]
+    singles = {token for column in [*columns, table["label"]] for token in column.to_pylist() if token >= 0}
+    stretches = [reference.token_ids, *(parting(reference, candidate) if row.whole else [])]
+    return {(token,) for token in singles} | {tuple(stretch) for stretch in stretches if stretch}
 
 
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], engine: str, name: str) -> dict[str, Any]:

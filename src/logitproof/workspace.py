@@ -64,8 +64,7 @@ class Workspace:
         results = {key: self._result(key, record, store) for cell in cells for pair in cell.pairs for key in _keys(pair)}
         compared = compare_cells(cells, results)
         verdict = judge(compared, opened.contract, [Unmeasured(**one) for one in record["unmeasured"]])
-        pieces = {model: {int(token): text for token, text in words.items()} for model, words in record["pieces"].items()}
-        report = Report(opened, verdict, compared, results, pieces, record["facts"])
+        report = Report(opened, verdict, compared, results, record["words"], record["facts"])
         self.render(report)
         return report
 
@@ -123,7 +122,7 @@ def _recorded(report: Report) -> dict[str, Any]:
         ],
         "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
         "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
-        "pieces": report.pieces,
+        "words": report.words,
         "facts": dict(report.facts),
     }
 

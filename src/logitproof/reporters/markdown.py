@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.judge import CellVerdict, Compared, GateVerdict
-from logitproof.report import Report, position_record
+from logitproof.report import Report, parting, position_record
 from logitproof.reporters import Reporter
 from logitproof.store import write_atomically
 from logitproof.trace import Trace
 
 WORST = 8
 """Prompts that are shown with their texts."""
+BARE_BAR = re.compile(r"(?<!\\)\|")
+"""A bar ends a table's cell, even inside code."""
 COMMON = 160
 """Characters of the text before the token where two continuations part."""
 
@@ -36,7 +38,7 @@ def code(text: str) -> str:
     longest = max((len(run) for run in re.findall("`+", visible)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if visible.startswith("`") or visible.endswith("`") or not visible.strip() else ""
-    return f"{fence}{pad}{visible}{pad}{fence}".replace("|", "\\|")
+    return f"{fence}{pad}{visible}{pad}{fence}"
 
 
 def plain(text: str) -> str:
@@ -49,7 +51,7 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
-        yield "| " + " | ".join(row) + " |"
+        yield "| " + " | ".join(BARE_BAR.sub(r"\|", text) for text in row) + " |"
     yield ""
 
 
@@ -171,7 +173,7 @@ def _worst_row(report: Report, cell: CellVerdict, row: Compared) -> list[str]:
     assert row.comparison is not None
     at = int(row.comparison.metrics["kl_divergence"].argmax())
     record = position_record(row.comparison, at)
-    label = code(report.piece(cell.cell.model, record["label"])) if record["label"] >= 0 else "–"
+    label = code(report.text(cell.cell.model, [record["label"]])) if record["label"] >= 0 else "–"
     return [
         code(cell.cell.id),
         plain(row.pair.prompt.id),
@@ -188,20 +190,20 @@ def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
     reference, candidate = report.results[row.pair.reference], report.results[row.pair.candidate]
     if not isinstance(reference, Trace) or not isinstance(candidate, Trace) or row.comparison is None:
         return
-    model, parted = cell.cell.model, int(row.whole["first_divergence"])
-    ours, theirs = reference.new_token_ids, candidate.new_token_ids
+    model, (shared, ours, theirs) = cell.cell.model, parting(reference, candidate)
     yield f"### {plain(row.pair.prompt.id)} in {code(cell.cell.id)}"
     yield ""
     yield f"Prompt: {code(report.text(model, reference.token_ids)[-COMMON:])}"
     yield ""
-    if ours == theirs:
-        yield f"Both continue with the same {len(ours)} tokens: {code(report.text(model, ours)[:COMMON])}"
+    if not ours and not theirs:
+        yield f"Both continue with the same {len(shared)} tokens: {code(report.text(model, shared)[:COMMON])}"
         yield ""
         return
-    yield f"{parted} tokens in common: {code(report.text(model, ours[:parted])[-COMMON:])}"
+    yield f"{len(shared)} tokens in common: {code(report.text(model, shared)[-COMMON:])}" if shared else "They part at once."
     yield ""
-    yield f"- reference goes on: {code(report.text(model, ours[parted:])[:COMMON])}"
-    yield f"- candidate goes on: {code(report.text(model, theirs[parted:])[:COMMON])}"
+    yield f"- reference goes on: {code(report.text(model, ours)[:COMMON]) if ours else 'it ends here'}"
+    yield f"- candidate goes on: {code(report.text(model, theirs)[:COMMON]) if theirs else 'it ends here'}"
+    parted = len(shared)
     if parted < row.comparison.positions:
         record = position_record(row.comparison, parted)
         yield f"- regret {_number(record['metrics']['regret'])} nats, KL {_number(record['metrics']['kl_divergence'])} nats"
@@ -211,7 +213,7 @@ def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
 
 
 def _top5(report: Report, cell: CellVerdict, top: list[list[Any]]) -> str:
-    return ", ".join(f"{code(report.piece(cell.cell.model, token))} {logit:.3f}" for token, logit in top if token >= 0)
+    return ", ".join(f"{code(report.text(cell.cell.model, [token]))} {logit:.3f}" for token, logit in top if token >= 0)
 
 
 def _provenance(report: Report) -> Iterator[str]:
