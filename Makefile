@@ -55,9 +55,10 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	ln -sfn llama_cpp_python-$(LLAMA)/vendor/llama.cpp .cache/llama.cpp
 	touch $@
 
+# Without GIT_DIR it would call itself by this repository's commit.
 .cache/llama-build/.built: $(SDIST)/.unpacked
 	$(PIP) cmake ninja
-	$(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-build $(LLAMA_CMAKE) > .cache/llama-build.log
+	GIT_DIR=/dev/null $(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-build $(LLAMA_CMAKE) > .cache/llama-build.log
 	$(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) >> .cache/llama-build.log
 	touch $@
 
