@@ -48,7 +48,8 @@ def llama(config: Config) -> Layout:
         lost = LLAMA3_SCALING - config.rope.keys()
         if lost:
             raise ModelError(
-                f"llama3 rope scaling lacks {', '.join(sorted(lost))}", where=config.where,
+                f"llama3 rope scaling lacks {', '.join(sorted(lost))}",
+                where=config.where,
                 remedy="take config.json from the model's publisher",
             )
         factors = llama3_rope_factors(config.rope, size)
@@ -154,18 +155,21 @@ def qwen3_5(config: Config) -> Layout:
         "linear_attention": {name: f"linear_attn.{source}" for name, source in DELTA_NET.items()},
     }
     tensors = [
-        Planned(one.name, one.sources, one_centred if one.name == "output_norm.weight" else one.change)
-        for one in frame(config)
+        Planned(one.name, one.sources, one_centred if one.name == "output_norm.weight" else one.change) for one in frame(config)
     ]
     for number, kind in enumerate(kinds):
         tensors += layer(number, norms | mixers[kind] | FEED_FORWARD, changes)
-    keys = common_keys(config) | _delta_net_keys(config) | {
-        "attention.recurrent_layers": [kind == "linear_attention" for kind in kinds],
-        # only read where recurrent_layers is missing
-        "full_attention_interval": config.values.get("full_attention_interval", 4),
-        "rope.dimension_count": int(config.head_size * config.rope.get("partial_rotary_factor", 0.25)),
-        "rope.dimension_sections": [*config.rope.get("mrope_section", (11, 11, 10)), 0],
-    }
+    keys = (
+        common_keys(config)
+        | _delta_net_keys(config)
+        | {
+            "attention.recurrent_layers": [kind == "linear_attention" for kind in kinds],
+            # only read where recurrent_layers is missing
+            "full_attention_interval": config.values.get("full_attention_interval", 4),
+            "rope.dimension_count": int(config.head_size * config.rope.get("partial_rotary_factor", 0.25)),
+            "rope.dimension_sections": [*config.rope.get("mrope_section", (11, 11, 10)), 0],
+        }
+    )
     return Layout("qwen35", keys, tensors, left_out=("mtp.",))
 
 
@@ -229,7 +233,5 @@ def layout_of(values: dict[str, Any], where: str) -> Layout:
     """The layout for a config.json; ContractError for a family that is not in the table."""
     named = (values.get("architectures") or ["nothing"])[0]
     if named not in ARCHITECTURES:
-        raise ContractError(
-            f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}"
-        )
+        raise ContractError(f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}")
     return ARCHITECTURES[named](Config(values, where))

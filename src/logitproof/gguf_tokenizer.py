@@ -22,7 +22,13 @@ PRE_TOKENIZERS: dict[str, str] = {
     _WORDS + r"[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+" + _TAIL: "qwen35",
 }
 SPECIAL_KEYS = {
-    "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask",
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",
+    "pad": "padding",
+    "cls": "cls",
+    "mask": "mask",
 }  # GGUF spells the separator's key so
 
 
@@ -45,7 +51,8 @@ def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
     settings = read_json(folder / "tokenizer_config.json")
     if tokenizer["model"].get("type") != "BPE":
         raise ModelError(
-            f"tokenizer of type {tokenizer['model'].get('type')!r}", where=str(folder / "tokenizer.json"),
+            f"tokenizer of type {tokenizer['model'].get('type')!r}",
+            where=str(folder / "tokenizer.json"),
             remedy="only byte-level BPE tokenizers can be converted",
         )
     tokens, types = _tokens(tokenizer, rows, folder)
@@ -74,7 +81,8 @@ def _tokens(tokenizer: dict[str, Any], rows: int, folder: Path) -> tuple[list[st
         types[added["id"]] = CONTROL if special else USER_DEFINED
     if max(named) >= rows:
         raise ModelError(
-            f"token id {max(named)} has no row in an embedding of {rows}", where=str(folder / "tokenizer.json"),
+            f"token id {max(named)} has no row in an embedding of {rows}",
+            where=str(folder / "tokenizer.json"),
             remedy="take the tokenizer that belongs to these weights",
         )
     return [named.get(at, f"[PAD{at}]") for at in range(rows)], [types.get(at, UNUSED) for at in range(rows)]
@@ -87,15 +95,12 @@ def _merge(pair: str | list[str]) -> str:
 def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
     """llama.cpp's name for the split expression."""
     step = tokenizer.get("pre_tokenizer") or {}
-    patterns = [
-        part["pattern"].get("Regex", "")
-        for part in step.get("pretokenizers", [step])
-        if part.get("type") == "Split"
-    ]
+    patterns = [part["pattern"].get("Regex", "") for part in step.get("pretokenizers", [step]) if part.get("type") == "Split"]
     if len(patterns) == 1 and patterns[0] in PRE_TOKENIZERS:
         return PRE_TOKENIZERS[patterns[0]]
     raise ModelError(
-        f"unknown pre-tokenizer {patterns}", where=str(folder / "tokenizer.json"),
+        f"unknown pre-tokenizer {patterns}",
+        where=str(folder / "tokenizer.json"),
         remedy="add the expression and llama.cpp's name for it to PRE_TOKENIZERS",
     )
 

@@ -132,7 +132,8 @@ def _as_float32(tensor: gguf.utility.LocalTensor, path: Path, name: str) -> Arra
         values = raw.view(STORED[tensor.dtype]).astype(np.float32)
     else:
         raise ModelError(
-            f"tensor {name!r} has type {tensor.dtype}", where=str(path),
+            f"tensor {name!r} has type {tensor.dtype}",
+            where=str(path),
             remedy="save the weights as bfloat16, float16 or float32",
         )
     return values.reshape(tensor.shape)
@@ -148,13 +149,15 @@ def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: di
         left.discard("lm_head.weight")  # a copy of the embedding that says nothing new
     if missing:
         raise ModelError(
-            f"{len(missing)} tensors are missing: {', '.join(missing[:5])}", where=str(folder),
+            f"{len(missing)} tensors are missing: {', '.join(missing[:5])}",
+            where=str(folder),
             remedy="complete the download, or correct config.json",
         )
     if left:
         raise ModelError(
             f"{len(left)} tensors have no place in a {layout.name} model: {', '.join(sorted(left)[:5])}",
-            where=str(folder), remedy="the config does not describe these weights, or the family is not known fully",
+            where=str(folder),
+            remedy="the config does not describe these weights, or the family is not known fully",
         )
 
 
@@ -167,9 +170,7 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
     try:
         import llama_cpp  # heavy, and not needed for the types written here
     except (ImportError, OSError, RuntimeError) as error:
-        raise EnvironmentFailed(
-            f"{quantization} needs llama.cpp: {error}", remedy="pip install llama-cpp-python"
-        ) from error
+        raise EnvironmentFailed(f"{quantization} needs llama.cpp: {error}", remedy="pip install llama-cpp-python") from error
     file_type = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}", None)
     if file_type is None:
         raise ContractError(
@@ -188,7 +189,8 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
     if status != 0:
         raise ModelError(
             f"libllama cannot quantize to {quantization}: {b''.join(lines[-3:]).decode(errors='replace').strip()}",
-            where=str(folder), remedy="F32, F16, BF16 and Q8_0 are always possible",
+            where=str(folder),
+            remedy="F32, F16, BF16 and Q8_0 are always possible",
         )
 
 
