@@ -1,0 +1,228 @@
+"""JSON Schemas of the files that others write and read; `python -m logitproof.schema` writes them again.
+
+contract.schema.json     a contract, for editors that complete and check YAML
+suite.schema.json        a suite
+verdict.schema.json      verdict.json, for whoever reads it
+protocol.schema.json     the messages of the engine protocol
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from logitproof import protocol
+from logitproof.band import PositionStatus
+from logitproof.contract import CellStatus, Contract, Mode, Statistic
+from logitproof.judge import GateStatus, Status
+from logitproof.store import write_atomically
+from logitproof.suite import Suite
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+FOLDER = Path(__file__).parent / "schemas"
+
+
+def contract() -> dict[str, Any]:
+    """Schema of a contract. Whether its names agree is checked when it is opened, not here."""
+    schema = Contract.model_json_schema()
+    gate, axes = schema["$defs"]["Gate"], schema["$defs"]["Filter"]["properties"]
+    # What the models accept before they look: one value where a list is meant, and exactly one bound.
+    gate["oneOf"] = [{"required": ["at_most"]}, {"required": ["at_least"]}]
+    gate["properties"]["if_fails"] = _one_or_many(gate["properties"]["if_fails"])
+    schema["$defs"]["Filter"]["properties"] = {axis: _one_or_many(kind) for axis, kind in axes.items()}
+    return {"$schema": DRAFT, **schema}
+
+
+def suite() -> dict[str, Any]:
+    """Schema of a suite."""
+    return {"$schema": DRAFT, **Suite.model_json_schema()}
+
+
+def verdict() -> dict[str, Any]:
+    """Schema of verdict.json."""
+    return {"$schema": DRAFT, **_Verdict.model_json_schema(by_alias=True)}
+
+
+def protocol_messages() -> dict[str, Any]:
+    """Schema of every message of the engine protocol."""
+    return protocol.json_schema()
+
+
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "contract": contract,
+    "suite": suite,
+    "verdict": verdict,
+    "protocol": protocol_messages,
+}
+
+
+def as_text(name: str) -> str:
+    """The file of one schema, as it stands in the package."""
+    return json.dumps(SCHEMAS[name](), indent=1, ensure_ascii=False) + "\n"
+
+
+def path(name: str) -> Path:
+    """Where a schema stands."""
+    return FOLDER / f"{name}.schema.json"
+
+
+def _one_or_many(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list, or of a list or null, that one item may stand for."""
+    kinds = schema.get("anyOf", [schema])
+    items = [kind["items"] for kind in kinds if "items" in kind]
+    kept = [{key: value for key, value in kind.items() if key not in ("default", "title")} for kind in kinds]
+    return {**{key: schema[key] for key in ("default", "title") if key in schema}, "anyOf": [*items, *kept]}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Band(_Part):
+    match: float = Field(description="RMS logit difference up to which a position is noise")
+    wrong: float = Field(description="RMS logit difference above which a position is WRONG")
+    allow: float = Field(description="share of positions that may be WRONG all the same")
+    basis: str
+
+
+class _Statistics(_Part):
+    """One metric over all positions of a cell; null is a number that is not finite."""
+
+    mean: float | None
+    median: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+    min: float | None
+    rms: float | None
+    count: int = Field(description="values that were measured")
+    not_measured: int
+    prompts: int
+    interval: tuple[float | None, float | None] | None = Field(
+        description="95 % interval of the mean, from a bootstrap over prompts; null for a single prompt"
+    )
+    seed: int
+
+
+class _Failure(_Part):
+    key: str
+    engine: str
+    fault: Literal["setup", "engine", "environment"]
+    text: str
+    where: str
+    remedy: str
+
+
+class _Prompt(_Part):
+    suite: str
+    prompt_idx: int
+    prompt_id: str
+    bucket: str
+    status: CellStatus
+    counts: dict[PositionStatus, int]
+    failure: _Failure | None = Field(description="what stands where the comparison would")
+
+
+class _Cell(_Part):
+    """One candidate on one model, quantization, mode and ISA."""
+
+    id: str
+    reference: str
+    candidate: str
+    engine: str
+    model: str
+    quantization: str
+    mode: Mode
+    isa: str
+    status: CellStatus
+    expected: str | None = Field(description="the status that a control must have; null for a candidate")
+    as_expected: bool
+    reason: str
+    positions: int = Field(description="positions that were compared and measured")
+    counts: dict[PositionStatus, int]
+    band: _Band | None
+    metrics: dict[str, _Statistics]
+    prompts: list[_Prompt]
+
+
+class _Gate(_Part):
+    """One gate on one cell; `cell` is empty where no cell could be measured."""
+
+    id: str
+    cell: str
+    metric: str
+    scope: str
+    statistic: Statistic
+    operator: Literal["at_most", "at_least"]
+    status: GateStatus
+    observed: float | None
+    bound: float
+    basis: str
+    positions: int
+    where: str
+    if_fails: list[str]
+    control: bool = Field(description="a gate on a control is shown and does not count")
+    reason: str
+
+
+class _Unmeasured(_Part):
+    cell: str
+    reason: str
+
+
+class _PinnedModel(_Part):
+    path: str
+    files: dict[str, str] = Field(description="sha256 by file")
+    sha256: str
+
+
+class _Pins(_Part):
+    models: dict[str, dict[str, _PinnedModel]] = Field(description="by model, then by quantization")
+    suites: dict[str, str] = Field(description="sha256 by suite")
+
+
+class _Engine(_Part):
+    engine: str
+    options: dict[str, Any]
+    environment: list[str] = Field(description="names of the variables that were set, never their values")
+    versions: dict[str, str] = {}
+    isa: dict[str, str] = {}
+    details: dict[str, Any] = Field(description="what it said when it loaded, by weights file")
+
+
+class _Host(_Part):
+    machine: str
+    system: str
+    cores: int | None
+
+
+class _Verdict(_Part):
+    """verdict.json: the whole verdict, with everything that is needed to reach it again."""
+
+    model_config = ConfigDict(extra="forbid", title="logitproof verdict")
+
+    schema_: Literal[1] = Field(alias="schema", description="version of this format")
+    contract: str
+    contract_version: str
+    status: Status
+    exit_code: Literal[0, 1, 2, 3]
+    cells: list[_Cell]
+    gates: list[_Gate]
+    unmeasured: list[_Unmeasured]
+    made_at: str
+    pins: _Pins
+    engines: dict[str, _Engine]
+    versions: dict[str, str]
+    host: _Host
+    commands: list[str]
+    jobs: int
+    seconds: float
+
+
+if __name__ == "__main__":
+    for name in SCHEMAS:
+        write_atomically(path(name), as_text(name))
