@@ -2,7 +2,7 @@
 
 One request at a time. A request is `{"id", "method", "params"}`; its answer is `{"id", "result"}` or
 `{"id", "error"}`; before the answer an engine may send `{"id", "progress"}` any number of times. These
-models are the whole truth: `docs/protocol.schema.json` is generated from them.
+models are the whole truth: `schemas/protocol.schema.json` is generated from them.
 """
 
 from __future__ import annotations
