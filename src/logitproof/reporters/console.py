@@ -15,6 +15,8 @@ from rich.text import Text
 from logitproof.judge import CellVerdict, GateVerdict
 from logitproof.report import Report
 from logitproof.reporters import Reporter
+from logitproof.reporters._errors import distinct_failures
+from logitproof.reporters._text import percent, visible
 from logitproof.store import write_atomically
 
 STYLES = {
@@ -31,8 +33,13 @@ STYLES = {
 }
 WIDE = 96
 """Columns from which on the table shows everything."""
+COLUMNS = {"positions": 60, "mean KL": 30, "p99 KL": WIDE, "top-1 %": 60, "match@10 %": 60}
+"""Numbers of a cell, and from how wide a terminal on they are shown."""
+SHORT = {"positions": "pos", "match@10 %": "@10 %"}
 SHOWN = 6
 """Failing gates and errors that are shown; the rest is in report.md."""
+LINES = 6
+"""Lines of an engine's words that are shown."""
 
 
 class Console(Reporter):
@@ -42,30 +49,32 @@ class Console(Reporter):
         sheet = io.StringIO()
         Terminal(file=sheet, width=WIDE, color_system=None).print(renderable(report, folder / "report.md", "", width=WIDE))
         path = folder / "console.txt"
-        write_atomically(path, sheet.getvalue())
+        write_atomically(path, "\n".join(line.rstrip() for line in sheet.getvalue().split("\n")))
         return path
 
 
 def renderable(report: Report, page: Path, next_command: str, *, width: int) -> RenderableType:
     """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
-    parts: list[RenderableType] = [_cells(report, wide=width >= WIDE)]
+    parts: list[RenderableType] = [_cells(report, width)]
     parts += _controls(report)
     parts += _failing_gates(report)
     parts += _wrong_cells(report)
     parts += _errors(report)
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
-        parts.append(Text(f"{len(missing)} cells not measured, first: {missing[0].cell}: {missing[0].reason}", "magenta"))
+        first = visible(f"{missing[0].cell}: {missing[0].reason}")
+        parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
     parts.append(_last_line(report))
-    parts.append(Text.assemble("report: ", (str(page), "bold")))
+    parts.append(Text.assemble("report: ", (visible(str(page)), "bold")))
     if next_command:
-        parts.append(Text.assemble("next:   ", (next_command, "bold")))
+        parts.append(Text.assemble("next:   ", (visible(next_command), "bold")))
     return Group(*parts)
 
 
 def summary_table(summary: dict[str, Any]) -> RenderableType:
     """The statistics of `compare`, one row a metric."""
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions"
+        box=box.SIMPLE_HEAD,
+        title=Text(visible(f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions")),
     )
     table.add_column("metric")
     for name in ("mean", "median", "p95", "p99", "max"):
@@ -75,29 +84,31 @@ def summary_table(summary: dict[str, Any]) -> RenderableType:
     return table
 
 
-def _cells(report: Report, *, wide: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+def _cells(report: Report, width: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("status", no_wrap=True)
     table.add_column("cell", overflow="fold")
-    table.add_column("positions" if wide else "pos", justify="right", no_wrap=True)
-    for name in ("mean KL", *(["p99 KL"] if wide else []), "top-1 %", "match@10 %" if wide else "@10 %"):
-        table.add_column(name, justify="right", no_wrap=True)
+    shown = [name for name, least in COLUMNS.items() if width >= least]
+    for name in shown:
+        table.add_column(name if width >= WIDE else SHORT.get(name, name), justify="right", no_wrap=True)
     for cell in report.verdict.cells:
-        table.add_row(_status(cell), Text(cell.cell.id), *_figures(cell, wide=wide))
+        figures = _figures(cell)
+        table.add_row(_status(cell), Text(visible(cell.cell.id)), *(figures[name] for name in shown))
     return table
 
 
-def _figures(cell: CellVerdict, *, wide: bool) -> list[str]:
+def _figures(cell: CellVerdict) -> dict[str, str]:
+    """What stands in each of `COLUMNS`."""
     kl = cell.metrics.get("kl_divergence", {})
     top1, greedy = (cell.metrics.get(name, {}).get("mean") for name in ("top1", "greedy_match_10"))
-    tail = [_number(kl.get("p99"))] if wide else []
-    return [str(cell.positions), _number(kl.get("mean")), *tail, _percent(top1), _percent(greedy)]
+    numbers = (str(cell.positions), _number(kl.get("mean")), _number(kl.get("p99")), percent(top1, 1), percent(greedy, 1))
+    return dict(zip(COLUMNS, numbers, strict=True))
 
 
 def _status(cell: CellVerdict) -> Text:
     symbol, style = STYLES[cell.status]
-    if cell.expected and cell.as_expected:
-        symbol, style = STYLES["PASS"]
+    if cell.expected:
+        symbol, style = STYLES["PASS" if cell.as_expected else "FAIL"]
     return Text(f"{symbol} {cell.status}{' *' if cell.expected else ''}", style)
 
 
@@ -124,14 +135,14 @@ def _failing_gates(report: Report) -> list[RenderableType]:
 
 def _gate_line(gate: GateVerdict) -> Text:
     symbol, style = STYLES[gate.status]
-    text = Text.assemble((f"{symbol} {gate.id} ", style), f"{gate.cell or '(no cell)'}: ")
+    text = Text.assemble((f"{symbol} {visible(gate.id)} ", style), f"{visible(gate.cell) or '(no cell)'}: ")
     if gate.status == "ERROR":
-        return text.append(gate.reason)
+        return text.append(visible(gate.reason))
     sign = "≤" if gate.operator == "at_most" else "≥"
     text.append(f"{gate.metric} {gate.statistic} over {gate.scope} is {gate.observed:.4g}, ")
-    text.append(f"must be {sign} {gate.bound:.4g}; {gate.where}")
+    text.append(f"must be {sign} {gate.bound:.4g}; {visible(gate.where)}")
     for step in gate.if_fails:
-        text.append(f"\n    → {step}")
+        text.append(f"\n    → {visible(step)}")
     return text
 
 
@@ -140,7 +151,7 @@ def _wrong_cells(report: Report) -> list[RenderableType]:
     explained = {gate.cell for gate in report.verdict.gates if gate.status == "FAIL"}
     wrong = [cell for cell in report.verdict.cells if cell.status == "WRONG" and not cell.as_expected]
     lines: list[RenderableType] = [
-        Text.assemble(("✘ WRONG ", "bold red"), f"{cell.cell.id}: {cell.reason}")
+        Text.assemble(("✘ WRONG ", "bold red"), visible(f"{cell.cell.id}: {cell.reason}"))
         for cell in wrong
         if cell.cell.id not in explained
     ]
@@ -148,7 +159,7 @@ def _wrong_cells(report: Report) -> list[RenderableType]:
 
 
 def _errors(report: Report) -> list[RenderableType]:
-    seen = {(one.text, one.where): (cell, one) for cell in report.verdict.cells for one in cell.failures}
+    seen = distinct_failures(report)
     # What only follows from another error is not the one to look at.
     causes = {key: value for key, value in seen.items() if not value[1].text.startswith("not tried")}
     seen = causes or seen
@@ -156,10 +167,12 @@ def _errors(report: Report) -> list[RenderableType]:
     for cell, one in list(seen.values())[:SHOWN]:
         symbol, style = STYLES[cell.status]
         line = Text.assemble(
-            (f"{symbol} {cell.status} ", style), f"{cell.cell.id}: {one.where + ': ' if one.where else ''}{one.text}"
+            (f"{symbol} {cell.status} ", style),
+            visible(f"{cell.cell.id}: {one.where + ': ' if one.where else ''}"),
+            _words(one.text),
         )
         if one.remedy:
-            line.append(f"\n    remedy: {one.remedy}")
+            line.append(f"\n    remedy: {visible(one.remedy)}")
         lines.append(line)
     if len(seen) > SHOWN:
         lines.append(Text(f"… and {len(seen) - SHOWN} more errors"))
@@ -182,5 +195,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.2e}" if abs(value) < 1e-2 and value else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{100 * value:.1f}"
+def _words(text: str) -> str:
+    """What an engine said: the beginning and its last words, without anything that could steer a terminal."""
+    lines = [visible(line) for line in text.splitlines() if line.strip()]
+    return "\n    ".join(lines if len(lines) <= LINES else [lines[0], "…", *lines[1 - LINES :]])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from logitproof.report import Report
 from logitproof.reporters import Reporter
-from logitproof.reporters.verdict import plain
+from logitproof.reporters._text import json_text
 from logitproof.store import write_atomically
 
 
@@ -17,13 +16,16 @@ class Failures(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "failures.jsonl"
-        lines = [json.dumps(plain(_with_text(report, record)), allow_nan=False) for record in report.failing_positions()]
+        lines = [json_text(_with_text(report, record)) for record in report.failing_positions()]
         write_atomically(path, "".join(f"{line}\n" for line in lines))
         return path
 
 
 def _with_text(report: Report, record: dict[str, Any]) -> dict[str, Any]:
     shown = dict(record)
+    if "label" in record:
+        label = record["label"]
+        shown["label"] = {"id": label, "text": report.piece(record["model"], label)} if label >= 0 else None
     for side in ("top5_reference", "top5_candidate"):
         if side in record:
             shown[side] = [

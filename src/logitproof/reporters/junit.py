@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from logitproof.judge import CellVerdict, GateVerdict
+from logitproof.judge import CellVerdict, GateVerdict, Verdict
 from logitproof.report import Report
 from logitproof.reporters import Reporter
+from logitproof.reporters._text import legal_xml
 from logitproof.store import write_atomically
-
-ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold."""
 
 
 class Junit(Reporter):
-    """junit.xml: a suite a cell, a case for the cell itself and for each of its gates."""
+    """junit.xml: a suite a cell, a case for the cell itself and for each of its gates; `verdict` is the whole."""
 
     def render(self, report: Report, folder: Path) -> Path:
         root = ET.Element("testsuites", name=report.opened.contract.contract)
         for cell in report.verdict.cells:
             gates = [gate for gate in report.verdict.gates if gate.cell == cell.cell.id]
             _add_suite(root, cell.cell.id, [_cell_case(cell), *(_gate_case(cell.cell.id, gate) for gate in gates)])
-        loose = [_gate_case("contract", gate) for gate in report.verdict.gates if not gate.cell]
+        loose = [_whole_case(report.verdict), *_gates_without_cell(report.verdict)]
         loose += [_case("contract", f"unmeasured {one.cell}", "skipped", one.reason) for one in report.verdict.unmeasured]
-        if loose:
-            _add_suite(root, "contract", loose)
+        _add_suite(root, "contract", loose)
         path = folder / "junit.xml"
         write_atomically(path, '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
         return path
 
 
+def _whole_case(verdict: Verdict) -> ET.Element:
+    """The whole: it fails wherever the exit code says so, even if every case of a cell passes."""
+    if verdict.status == "PASS":
+        return _case("contract", "verdict PASS")
+    outcome = "failure" if verdict.status == "FAIL" else "error"
+    return _case("contract", f"verdict {verdict.status}", outcome, f"{verdict.status}, exit code {verdict.exit_code}")
+
+
+def _gates_without_cell(verdict: Verdict) -> list[ET.Element]:
+    return [_gate_case("contract", gate) for gate in verdict.gates if not gate.cell]
+
+
 def _cell_case(cell: CellVerdict) -> ET.Element:
     name = f"status {cell.status}" + (f" (expected {cell.expected})" if cell.expected else "")
-    if cell.status in ("ENGINE ERROR", "SET-UP ERROR"):
+    if cell.status in ("ENGINE ERROR", "SET-UP ERROR", "NOT-MEASURED"):
         return _case(cell.cell.id, name, "error", cell.reason)
     if cell.as_expected:
         return _case(cell.cell.id, name)
@@ -56,10 +64,10 @@ def _gate_case(suite: str, gate: GateVerdict) -> ET.Element:
 
 
 def _case(suite: str, name: str, outcome: str = "", text: str = "") -> ET.Element:
-    case = ET.Element("testcase", classname=_legal(suite), name=_legal(name))
+    case = ET.Element("testcase", classname=legal_xml(suite), name=legal_xml(name))
     if outcome:
-        element = ET.SubElement(case, outcome, message=_legal(text.splitlines()[0] if text else outcome))
-        element.text = _legal(text)
+        element = ET.SubElement(case, outcome, message=legal_xml(text.splitlines()[0] if text else outcome))
+        element.text = legal_xml(text)
     return case
 
 
@@ -68,9 +76,5 @@ def _add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
         f"{what}s": str(sum(case.find(what) is not None for case in cases)) for what in ("failure", "error")
     }
     skipped = str(sum(case.find("skipped") is not None for case in cases))
-    suite = ET.SubElement(root, "testsuite", name=_legal(name), tests=str(len(cases)), skipped=skipped, **counts)
+    suite = ET.SubElement(root, "testsuite", name=legal_xml(name), tests=str(len(cases)), skipped=skipped, **counts)
     suite.extend(cases)
-
-
-def _legal(text: str) -> str:
-    return ILLEGAL.sub("\ufffd", text)

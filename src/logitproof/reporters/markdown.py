@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from logitproof.judge import CellVerdict, Compared, GateVerdict
 from logitproof.report import Report, parting, position_record
 from logitproof.reporters import Reporter
+from logitproof.reporters._errors import distinct_failures
+from logitproof.reporters._text import code, encodable, number, paragraph, percent, visible, words
 from logitproof.store import write_atomically
 from logitproof.trace import Trace
 
@@ -28,23 +32,8 @@ class Markdown(Reporter):
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "report.md"
         sections = [_head, _cells, _gates, _unmeasured, _errors, _worst_prompts, _provenance]
-        write_atomically(path, "\n".join(line for section in sections for line in section(report)) + "\n")
+        write_atomically(path, encodable("\n".join(line for section in sections for line in section(report))) + "\n")
         return path
-
-
-def code(text: str) -> str:
-    """Text that an engine or a prompt chose, as one line of code that cannot end the table or the code."""
-    visible = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-    longest = max((len(run) for run in re.findall("`+", visible)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if visible.startswith("`") or visible.endswith("`") or not visible.strip() else ""
-    return f"{fence}{pad}{visible}{pad}{fence}"
-
-
-def plain(text: str) -> str:
-    """Text of a contract or an error, escaped for a table or a paragraph."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", "".join(char for char in flat if char.isprintable()))
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
@@ -60,10 +49,10 @@ def _head(report: Report) -> Iterator[str]:
     measured = sum(cell.positions for cell in verdict.cells)
     held = sum(gate.status == "PASS" for gate in verdict.gates if not gate.control)
     counted = sum(not gate.control for gate in verdict.gates)
-    yield f"# {verdict.status}: {plain(contract.contract)} {contract.version}"
+    yield f"# {verdict.status}: {words(contract.contract)} {words(contract.version)}"
     yield ""
     if contract.about:
-        yield plain(contract.about)
+        yield paragraph(contract.about)
         yield ""
     yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
     yield ""
@@ -72,7 +61,17 @@ def _head(report: Report) -> Iterator[str]:
 def _cells(report: Report) -> Iterator[str]:
     yield "## Cells"
     yield ""
-    head = ["status", "cell", "positions", "mean KL (nats)", "95 % interval", "p99 KL", "same top-1", "greedy match@10"]
+    head = [
+        "status",
+        "cell",
+        "positions",
+        "mean KL (nats)",
+        "95 % interval",
+        "p99 KL",
+        "same top-1 (%)",
+        "greedy match@10 (%)",
+        "why",
+    ]
     yield from _table(head, (_cell_row(cell) for cell in report.verdict.cells))
     yield "KL is KL(reference‖candidate). A control is an engine with a planted bug: it must be WRONG."
     yield ""
@@ -92,11 +91,12 @@ def _cell_row(cell: CellVerdict) -> list[str]:
         f"**{cell.status}**{control}",
         code(cell.cell.id),
         str(cell.positions),
-        _number(kl.get("mean")),
-        f"{_number(interval[0])} – {_number(interval[1])}" if interval else "–",
-        _number(kl.get("p99")),
-        _percent(cell.metrics.get("top1", {}).get("mean")),
-        _percent(cell.metrics.get("greedy_match_10", {}).get("mean")),
+        number(kl.get("mean")),
+        f"{number(interval[0])} – {number(interval[1])}" if interval else "–",
+        number(kl.get("p99")),
+        percent(cell.metrics.get("top1", {}).get("mean"), 2),
+        percent(cell.metrics.get("greedy_match_10", {}).get("mean"), 2),
+        "" if cell.as_expected else words(cell.reason.partition("\n")[0]),
     ]
 
 
@@ -104,60 +104,66 @@ def _gates(report: Report) -> Iterator[str]:
     yield "## Gates"
     yield ""
     order = {"FAIL": 0, "ERROR": 1, "NOT-MEASURED": 2, "PASS": 3}
-    gates = sorted((gate for gate in report.verdict.gates if not gate.control), key=lambda gate: order[gate.status])
+    gates = sorted(report.verdict.gates, key=lambda gate: (gate.control, order[gate.status]))
     head = ["status", "gate", "cell", "what", "observed", "bound", "basis"]
     yield from _table(head, (_gate_row(gate) for gate in gates))
     for gate in gates:
-        if gate.status == "FAIL":
-            yield f"**{plain(gate.id)}** fails on {code(gate.cell)}: {plain(gate.where)}"
+        if gate.status in ("FAIL", "ERROR") and not gate.control:
+            place = f" on {code(gate.cell)}" if gate.cell else ""
+            yield f"**{words(gate.id)}** is {gate.status}{place}: {words(gate.where or gate.reason)}"
             yield ""
-            yield from (f"- {plain(step)}" for step in gate.if_fails)
+            yield from (f"- {paragraph(step)}" for step in gate.if_fails)
             yield ""
 
 
 def _gate_row(gate: GateVerdict) -> list[str]:
     sign = "≤" if gate.operator == "at_most" else "≥"
     return [
-        f"**{gate.status}**",
-        plain(gate.id),
-        code(gate.cell) if gate.cell else plain(gate.reason),
-        f"{plain(gate.metric)}, {gate.statistic}, {plain(gate.scope)}",
-        _number(gate.observed),
-        f"{sign} {_number(gate.bound)}",
-        plain(gate.basis),
+        f"{gate.status} (control, not counted)" if gate.control else f"**{gate.status}**",
+        words(gate.id),
+        code(gate.cell) if gate.cell else words(gate.reason),
+        f"{words(gate.metric)}, {gate.statistic}, {words(gate.scope)}",
+        number(gate.observed),
+        f"{sign} {number(gate.bound)}",
+        words(gate.basis),
     ]
 
 
 def _unmeasured(report: Report) -> Iterator[str]:
-    if report.verdict.unmeasured:
-        yield "## Not measured"
+    yield "## Not measured"
+    yield ""
+    if not report.verdict.unmeasured:
+        yield "Every cell of the contract was planned; what then failed stands under its errors."
         yield ""
-        yield from _table(["cell", "why"], ([code(one.cell), plain(one.reason)] for one in report.verdict.unmeasured))
+    else:
+        yield from _table(["cell", "why"], ([code(one.cell), words(one.reason)] for one in report.verdict.unmeasured))
 
 
 def _errors(report: Report) -> Iterator[str]:
-    failures = {(one.text, one.where): (cell, one) for cell in report.verdict.cells for one in cell.failures}
+    failures = distinct_failures(report)
     if not failures:
         return
     yield "## Errors"
     yield ""
     for cell, one in failures.values():
-        yield f"**{cell.status}** in {code(cell.cell.id)}, {plain(one.where or one.engine)}"
+        yield f"**{cell.status}** in {code(cell.cell.id)}, {words(one.where or one.engine)}"
         yield ""
-        yield from (f"    {line}" for line in _printable(one.text).splitlines())
+        yield from (f"    {visible(line)}" for line in one.text.strip().splitlines())
         yield ""
         if one.remedy:
-            yield f"Remedy: {plain(one.remedy)}"
+            yield f"Remedy: {words(one.remedy)}"
             yield ""
 
 
 def _worst_prompts(report: Report) -> Iterator[str]:
-    """Prompts by their worst position, worst first; controls are left out unless there is nothing else."""
+    """Prompts by their worst position, worst first; those of controls are wrong on purpose and left out."""
     ranked = []
     for cell in report.verdict.cells:
         for row in report.compared[cell.cell]:
-            if row.comparison is not None and not cell.expected:
-                ranked.append((float(row.comparison.metrics["kl_divergence"].max()), cell, row))
+            if row.comparison is not None and not cell.expected and _measured(row).size:
+                ranked.append((float(_measured(row).max()), cell, row))
+    if not ranked:
+        return
     ranked.sort(key=lambda entry: -entry[0])
     greedy = [entry for entry in ranked if entry[1].cell.mode == "greedy"]
     yield "## Worst prompts"
@@ -169,16 +175,21 @@ def _worst_prompts(report: Report) -> Iterator[str]:
     yield from _table(head, (_worst_row(report, cell, row) for _, cell, row in teacher))
 
 
+def _measured(row: Compared) -> np.ndarray:
+    values = row.comparison.metrics["kl_divergence"] if row.comparison else np.empty(0)
+    return values[~np.isnan(values)]
+
+
 def _worst_row(report: Report, cell: CellVerdict, row: Compared) -> list[str]:
     assert row.comparison is not None
-    at = int(row.comparison.metrics["kl_divergence"].argmax())
+    at = int(np.nanargmax(row.comparison.metrics["kl_divergence"]))
     record = position_record(row.comparison, at)
     label = code(report.text(cell.cell.model, [record["label"]])) if record["label"] >= 0 else "–"
     return [
         code(cell.cell.id),
-        plain(row.pair.prompt.id),
+        words(row.pair.prompt.id),
         str(at),
-        _number(record["metrics"]["kl_divergence"]),
+        number(record["metrics"]["kl_divergence"]),
         label,
         _top5(report, cell, record["top5_reference"]),
         _top5(report, cell, record["top5_candidate"]),
@@ -191,7 +202,7 @@ def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
     if not isinstance(reference, Trace) or not isinstance(candidate, Trace) or row.comparison is None:
         return
     model, (shared, ours, theirs) = cell.cell.model, parting(reference, candidate)
-    yield f"### {plain(row.pair.prompt.id)} in {code(cell.cell.id)}"
+    yield f"### {words(row.pair.prompt.id)} in {code(cell.cell.id)}"
     yield ""
     yield f"Prompt: {code(report.text(model, reference.token_ids)[-COMMON:])}"
     yield ""
@@ -206,7 +217,7 @@ def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
     parted = len(shared)
     if parted < row.comparison.positions:
         record = position_record(row.comparison, parted)
-        yield f"- regret {_number(record['metrics']['regret'])} nats, KL {_number(record['metrics']['kl_divergence'])} nats"
+        yield f"- regret {number(record['metrics']['regret'])} nats, KL {number(record['metrics']['kl_divergence'])} nats"
         yield f"- reference's top 5: {_top5(report, cell, record['top5_reference'])}"
         yield f"- candidate's top 5: {_top5(report, cell, record['top5_candidate'])}"
     yield ""
@@ -222,23 +233,11 @@ def _provenance(report: Report) -> Iterator[str]:
     yield ""
     for name, files in facts["pins"]["models"].items():
         for quantization, pin in files.items():
-            yield f"- {plain(name)} {plain(quantization)}: {code(pin['path'])}, sha256 {code(pin['sha256'])}"
+            yield f"- {paragraph(name)} {words(quantization)}: {code(pin['path'])}, sha256 {code(pin['sha256'])}"
     for name, sha256 in facts["pins"]["suites"].items():
-        yield f"- suite {plain(name)}: sha256 {code(sha256)}"
+        yield f"- suite {words(name)}: sha256 {code(sha256)}"
     for name, engine in facts["engines"].items():
         versions = ", ".join(f"{key} {value}" for key, value in engine.get("versions", {}).items() if "sha256" not in key)
-        yield f"- {plain(name)} ({plain(engine['engine'])}): {plain(json.dumps(engine['options']))}; {plain(versions)}"
-    yield f"- host: {plain(json.dumps(facts['host']))}; logitproof {facts['versions']['logitproof']}; {facts['made_at']}"
+        yield f"- {paragraph(name)} ({words(engine['engine'])}): {words(json.dumps(engine['options']))}; {words(versions)}"
+    yield f"- host: {words(json.dumps(facts['host']))}; logitproof {facts['versions']['logitproof']}; {facts['made_at']}"
     yield from (f"- command: {code(command)}" for command in facts["commands"])
-
-
-def _printable(text: str) -> str:
-    return "".join(char for char in text if char.isprintable() or char == "\n")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3g}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{100 * value:.2f} %"

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logitproof.judge import CellVerdict
+from logitproof.plan import AXES
 from logitproof.report import Report
 from logitproof.reporters import Reporter
+from logitproof.reporters._text import encodable
 from logitproof.store import environment_errors
 
 
@@ -21,7 +23,7 @@ class Positions(Reporter):
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "positions.parquet"
         tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]
-        whole = pa.concat_tables(tables) if tables else pa.table({"position": pa.array([], pa.int64())})
+        whole = pa.concat_tables(tables) if tables else _nothing()
         with environment_errors(path):
             handle, name = tempfile.mkstemp(dir=folder, prefix=".positions.")
             os.close(handle)
@@ -41,15 +43,27 @@ def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:
         if row.comparison is None:
             continue
         count = row.comparison.positions
-        place = {
+        place: dict[str, str | int] = {
             **cell.cell.axes,
             "suite": prompt.pair.suite,
             "prompt_idx": prompt.pair.prompt_idx,
             "prompt_id": prompt.pair.prompt.id,
         }
-        columns = {name: pa.array([value] * count) for name, value in place.items()}
+        columns = {name: _constant(value, count) for name, value in place.items()}
         table = pa.table({**columns, "status": pa.array(list(prompt.statuses), pa.string())})
         for name in row.comparison.table.column_names:
             table = table.append_column(name, row.comparison.table[name])
         tables.append(table)
     return tables
+
+
+def _constant(value: str | int, count: int) -> pa.Array:
+    return pa.repeat(
+        pa.scalar(value, pa.int64()) if isinstance(value, int) else pa.scalar(encodable(value), pa.string()), count
+    )
+
+
+def _nothing() -> pa.Table:
+    """A table without a row still says which columns place one."""
+    kinds = {**dict.fromkeys([*AXES, "suite", "prompt_id", "status"], pa.string()), "prompt_idx": pa.int64()}
+    return pa.schema({**kinds, "position": pa.int64()}).empty_table()

@@ -1,0 +1,16 @@
+"""The failures of a report, each told once."""
+
+from __future__ import annotations
+
+from logitproof.judge import CellVerdict
+from logitproof.report import Report
+from logitproof.trace import Failure
+
+
+def distinct_failures(report: Report) -> dict[tuple[str, str, str], tuple[CellVerdict, Failure]]:
+    """Every failure once, with the first cell that it stands in."""
+    found: dict[tuple[str, str, str], tuple[CellVerdict, Failure]] = {}
+    for cell in report.verdict.cells:
+        for failure in cell.failures:
+            found.setdefault((failure.fault, failure.text, failure.where), (cell, failure))
+    return found
