@@ -59,8 +59,7 @@ def build(family: str, folder: Path, **changes: Any) -> Path:
 def write_gguf(folder: Path, file: Path, kind: str = "F32") -> Path:
     """Write the weights of `folder` as GGUF without a tokenizer: matrices as `kind`, the rest as F32."""
     config = json.loads((folder / "config.json").read_text())
-    # transformers 5.23 saves Qwen3-MoE's num_experts as num_local_experts
-    layout = layout_of({"num_experts": config.get("num_local_experts"), **config}, str(folder))
+    layout = layout_of(config, str(folder))
     stored = load_file(folder / "model.safetensors")
     writer = gguf.GGUFWriter(file, layout.name)
     for planned in layout.tensors:
