@@ -1,0 +1,50 @@
+"""The format `aprt`: intermediate tensors of a layer, read only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.dump import Dump, refusal
+from logitproof.readers import Peek, Reader
+from logitproof.readers._files import AGAIN, Cursor
+
+MAGIC, WHOLE = b"APRT", 0xFFFFFFFF
+
+
+@dataclass
+class Aprt(Reader):
+    """`APRT`: char[4] magic, u32 layer (0xFFFFFFFF: the whole model), u32 dim, f32 rows of dim; records may follow each other.
+
+    Read into taps (`layers.3`, `model`); it holds no tokens and no logits.
+    """
+
+    def recognizes(self, peek: Peek) -> bool:
+        return peek.head.startswith(MAGIC) and not peek.head.startswith(b"APRTX")
+
+    def read(self, path: Path) -> Dump:
+        file, taps = Cursor(path), dict[str, np.ndarray]()
+        while file.at < file.size or not taps:
+            file.magic(MAGIC)
+            layer, dim = file.numbers("<II", "layer")
+            name = "model" if layer == WHOLE else f"layers.{layer}"
+            if name in taps:
+                raise refusal(path, name, "stands twice", "write one record a layer")
+            rows = _rows(file, file.count("dim", dim))
+            taps[name] = file.array(f"{name}, data", "<f4", (rows, dim))
+        return Dump((), taps=taps, provenance={"taps": sorted(taps)})
+
+
+def _rows(file: Cursor, dim: int) -> int:
+    """Rows until the next record or the end of the file."""
+    rest = file.size - file.at
+    if rest % (4 * dim) == 0:
+        data = np.memmap(file.path, np.uint8, "r", offset=file.at, shape=(rest,)) if rest else np.empty(0, np.uint8)
+        starts = data[4 * dim :: 4 * dim]
+        if rest and not any(bytes(data[4 * dim * n : 4 * dim * n + 4]) == MAGIC for n in range(1, len(starts) + 1)):
+            return rest // (4 * dim)
+    if rest < 4 * dim:
+        raise refusal(file.path, "dim", f"is {dim}, but only {rest} bytes follow", AGAIN)
+    return 1

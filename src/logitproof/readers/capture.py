@@ -1,0 +1,32 @@
+"""The format `capture`: a folder that `logitproof capture` wrote, read only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.dump import Dump, DumpedPrompt
+from logitproof.readers import Peek, Reader
+
+
+@dataclass
+class Capture(Reader):
+    """A folder of `logitproof capture`: capture.json and the store of its traces."""
+
+    def recognizes(self, peek: Peek) -> bool:
+        return (peek.path / "capture.json").is_file()
+
+    def read(self, path: Path) -> Dump:
+        from logitproof.capture import open_capture  # it imports what runs engines, which no other format needs
+
+        capture, traces = open_capture(path)
+        prompts = tuple(
+            DumpedPrompt(
+                one.id, trace.token_ids, one.prompt_length, np.arange(len(trace.logits)), trace.logits, bucket=one.bucket
+            )
+            for one, trace in zip(capture.prompts, traces, strict=True)
+        )
+        about = {name: getattr(capture, name) for name in ("engine", "model", "model_sha256", "suite", "mode", "options")}
+        return Dump(prompts, int(traces[0].logits.shape[1]) if traces else None, versions=capture.versions, provenance=about)
