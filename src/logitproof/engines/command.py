@@ -34,7 +34,7 @@ class Command(Engine):
             if not Path(self.cwd).is_dir():
                 raise Refusal(f"no such folder: {self.cwd}", field="cwd")
             os.chdir(self.cwd)
-        program = shutil.which(self.argv[0])
+        program = shutil.which(self.argv[0], path=self.environment.get("PATH"))
         if program is None:
             raise Refusal(
                 f"{self.argv[0]!r} is no program that can be run",
@@ -44,10 +44,10 @@ class Command(Engine):
         if self.sha256 is not None:
             with open(program, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self.sha256:
+            if found != self.sha256.lower():
                 raise Refusal(
                     f"{program} has sha256 {found}, pinned is {self.sha256}",
-                    field="sha256",
+                    field="argv",
                     remedy="build the pinned version, or pin the new one on purpose",
                 )
         return [program, *self.argv[1:]], {**os.environ, **self.environment}

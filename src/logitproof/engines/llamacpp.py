@@ -5,17 +5,21 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
-from logitproof.engines._libllama import Library, open_library
+from logitproof.engines._libllama import Library, open_library, said_of_context
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
 """ggml's own numbers of these types."""
+QUANTIZED = ("q8_0", "q4_0")
+FACTS = ("file type", "arch ", "n_rot", "rope", "freq_", "n_ctx_orig_yarn", "mrope")
+"""What llama.cpp prints about a model that its API does not tell: the lines `print_info: …` that are kept."""
 ROUND_CONTEXT = 256
 """llama.cpp rounds a context up to this; asking for it outright keeps what is recorded true."""
 
@@ -25,10 +29,11 @@ class LlamaCpp(Engine):
     """llama.cpp through libllama: full-vocabulary logits at every position, prefill and decode.
 
     `library` is the folder (or libllama file) of any build of the bindings' version, else the bundled
-    one; `backend` a CPU variant to load by path. The KV cache is float32 unless asked otherwise:
-    llama.cpp's own default is f16. `repack` lets it rewrite quantized weights for its fastest kernels,
-    which changes their rounding by another 0.1 logits and, in builds by GCC 12, crashes on AMX machines;
-    so it is off.
+    one; `backend` the file of a CPU variant, for builds that load theirs at run time. The KV cache is
+    float32 unless asked otherwise: llama.cpp's own default is f16, and its flash attention computes in
+    f16 whatever the log says, so it wants another `kv_type`. `repack` lets it rewrite quantized
+    weights for its fastest kernels, which changes their rounding by another 0.1 logits and, in builds by
+    GCC 12, crashes on AMX machines; so it is off. `mmap` maps the file instead of reading it.
     """
 
     library: str | None = None
@@ -41,11 +46,13 @@ class LlamaCpp(Engine):
     flash_attention: bool = False
     repack: bool = False
     context: int | None = None
+    mmap: bool = True
     _lib: Library | None = field(default=None, init=False, repr=False)
     _model: Any = field(default=None, init=False, repr=False)
     _vocab: Any = field(default=None, init=False, repr=False)
     _context: Any = field(default=None, init=False, repr=False)
     _context_size: int = field(default=0, init=False)
+    _context_log: list[str] = field(default_factory=list, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
 
@@ -54,18 +61,25 @@ class LlamaCpp(Engine):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise Refusal(f"{value} is less than 1", field=name)
+        if self.flash_attention and "f32" in (self.kv_type, self.kv_type_v or self.kv_type):
+            raise Refusal(
+                "llama.cpp's flash attention computes a float32 KV cache in f16, and its log says f32 all the same",
+                field="kv_type",
+                remedy="say kv_type: f16 with flash_attention, or leave flash_attention off",
+            )
 
     def hello(self) -> Hello:
-        library = self._library()
-        return Hello(versions=library.versions(), isa=library.features())
+        return Hello(versions=self._library().versions(), isa=self._library().features())
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         library = self._library()
         self._free()
         llama = library.llama
         params = llama.llama_model_default_params()
+        # Repacked kernels round differently, and GCC 12 builds of the AMX ones crash at the first decode.
         params.use_extra_bufts = self.repack
         params.n_gpu_layers = 0
+        params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if self.mmap else llama.LLAMA_LOAD_MODE_NONE
         library.log.clear()
         self._model = llama.llama_model_load_from_file(str(model).encode(), params)
         if not self._model:
@@ -77,6 +91,7 @@ class LlamaCpp(Engine):
         self._vocab = llama.llama_model_get_vocab(self._model)
         self._vocab_size = llama.llama_vocab_n_tokens(self._vocab)
         self._trained_length = llama.llama_model_n_ctx_train(self._model)
+        facts = [line for line in library.log.matching("print_info: ") if line.split(": ")[1].startswith(FACTS)]
         self._open_context(self.context or ROUND_CONTEXT)
         eos = [token for token in range(self._vocab_size) if llama.llama_vocab_is_eog(self._vocab, token)]
         bos = llama.llama_vocab_bos(self._vocab)
@@ -85,11 +100,11 @@ class LlamaCpp(Engine):
             context_length=self._trained_length,
             bos_token_id=bos if bos >= 0 else None,
             eos_token_ids=tuple(eos),
-            details=self._details(),
+            details=self._details() | {"log": [*facts, *self._context_log]},
         )
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
-        self._begin(len(token_ids))
+        self._begin(len(token_ids), token_ids)
         step = self.batch_size if mode == "prefill" else 1
         logits = np.empty((len(token_ids), self._vocab_size), np.float32)
         for start in range(0, len(token_ids), step):
@@ -97,7 +112,10 @@ class LlamaCpp(Engine):
         return Scored(logits)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
-        self._begin(len(token_ids) + max_new_tokens)
+        if not token_ids:
+            raise Refusal("an empty prompt has no continuation", field="token_ids")
+        # The last new token is never fed.
+        self._begin(len(token_ids) + max(max_new_tokens - 1, 0), token_ids)
         for start in range(0, len(token_ids), self.batch_size):
             row = self._decode(token_ids[start : start + self.batch_size], start, every=False)[-1]
         new: list[int] = []
@@ -112,71 +130,107 @@ class LlamaCpp(Engine):
         return Generated(new, np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32), "length")
 
     def tokenize(self, text: str) -> list[int]:
-        data = text.encode()
+        llama, data = self._tokenizer(), text.encode()
         room = len(data) + 16
-        ids = (ctypes.c_int32 * room)()
-        count = self._library().llama.llama_tokenize(self._vocab, data, len(data), ids, room, True, True)
-        if count < 0:
-            raise RuntimeError(f"llama_tokenize asks for {-count} places, {room} were given")
-        return list(ids[:count])
+        for _ in range(2):
+            ids = (ctypes.c_int32 * room)()
+            count = llama.llama_tokenize(self._vocab, data, len(data), ids, room, True, True)
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+        raise RuntimeError(f"llama_tokenize asks for {-count} places after it asked for {room}")
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
+        llama = self._tokenizer()
+        self._check_ids(token_ids)
         count, room = len(token_ids), 256 * max(len(token_ids), 1)
         ids = (ctypes.c_int32 * max(count, 1))(*token_ids)
         text = ctypes.create_string_buffer(room)
-        length = self._library().llama.llama_detokenize(self._vocab, ids, count, text, room, False, True)
+        length = llama.llama_detokenize(self._vocab, ids, count, text, room, False, True)
         if length < 0:
             raise RuntimeError(f"llama_detokenize asks for {-length} bytes, {room} were given")
         return text.raw[:length].decode("utf-8", "replace")
-
-    # -- below the interface --------------------------------------------------------------------------
 
     def _library(self) -> Library:
         if self._lib is None:
             self._lib = open_library(self.library, self.backend)
         return self._lib
 
-    def _begin(self, positions: int) -> None:
+    def _tokenizer(self) -> Any:
+        """The bindings, once it is sure that there is a tokenizer: without one libllama ends the process."""
+        llama = self._loaded().llama
+        if llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_NONE:
+            raise Refusal("this GGUF file carries no tokenizer", field="model", remedy="give token_ids in the suite")
+        return llama
+
+    def _loaded(self) -> Library:
+        if not self._model:
+            raise Refusal("no model is loaded", field="model", remedy="send `load` first")
+        return self._library()
+
+    def _check_ids(self, token_ids: Sequence[int]) -> None:
+        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
+        if wrong:
+            raise Refusal(f"token id {wrong[0]} is outside the vocabulary of {self._vocab_size}", field="token_ids")
+
+    def _begin(self, positions: int, token_ids: Sequence[int]) -> None:
         """An empty cache with room for `positions`; hybrid models' recurrent state is emptied too."""
+        llama = self._loaded().llama
+        self._check_ids(token_ids)
         if positions > self._trained_length:
             raise Refusal(
                 f"{positions} tokens exceed the model's context of {self._trained_length}",
                 field="token_ids",
                 remedy="shorten the prompt or its max_new_tokens",
             )
-        if positions > self._context_size:
-            if self.context is not None:
-                raise Refusal(f"{positions} tokens exceed the context of {self.context} that was asked for", field="context")
-            self._open_context(-(-positions // ROUND_CONTEXT) * ROUND_CONTEXT)
-        llama = self._library().llama
+        if self.context is not None and positions > self.context:
+            raise Refusal(f"{positions} tokens exceed the context of {self.context} that was asked for", field="context")
+        if not self._context or positions > self._context_size:
+            self._open_context(self.context or -(-positions // ROUND_CONTEXT) * ROUND_CONTEXT)
         llama.llama_memory_clear(llama.llama_get_memory(self._context), True)
 
     def _open_context(self, positions: int) -> None:
         library = self._library()
-        llama = library.llama
-        if self._context:
-            llama.llama_free(self._context)
+        self._free_context()
+        library.log.clear()
+        self._context = library.llama.llama_init_from_model(self._model, self._context_params(positions))
+        if not self._context:
+            text = f"llama.cpp refuses this context: {library.log.errors()}"
+            if {self.kv_type, self.kv_type_v} & set(QUANTIZED):
+                raise Refusal(text, field="kv_type", remedy="a quantized V cache needs flash_attention")
+            raise RuntimeError(text)
+        self._context_log = library.log.matching("llama_kv_cache", "llama_memory_recurrent", "llama_context:")
+        self._context_size = library.llama.llama_n_ctx(self._context)
+        self._check_context(positions)
+
+    def _context_params(self, positions: int) -> Any:
+        llama = self._library().llama
         params = llama.llama_context_default_params()
         params.n_ctx = positions
         params.n_batch = min(self.batch_size, positions)
         params.n_ubatch = min(self.ubatch_size or self.batch_size, params.n_batch)
-        params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = self.threads
         params.type_k = KV_TYPES[self.kv_type]
         params.type_v = KV_TYPES[self.kv_type_v or self.kv_type]
+        # A build with a GPU would else send long prompts there, and only those.
+        params.op_offload = params.offload_kqv = False
         params.flash_attn_type = (
             llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if self.flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
-        library.log.clear()
-        self._context = llama.llama_init_from_model(self._model, params)
-        if not self._context:
-            raise Refusal(
-                f"llama.cpp refuses this context: {library.log.errors()}",
-                field="kv_type",
-                remedy="a quantized V cache needs flash_attention",
-            )
-        self._context_size = positions
-        self._context_log = library.log.matching("llama_kv_cache", "llama_memory_recurrent", "llama_context:")
+        return params
+
+    def _check_context(self, positions: int) -> None:
+        """What the library says it made, against what it was asked for: nothing is taken on trust."""
+        found, wish = self._settings(), self._context_params(positions)
+        asked = {
+            "n_batch": wish.n_batch, "n_ubatch": wish.n_ubatch, "threads": self.threads,
+            "flash_attention": "enabled" if self.flash_attention else "disabled",
+        }  # fmt: skip
+        if found["kv_types"] or not any(line.startswith("llama_memory_recurrent") for line in self._context_log):
+            asked["kv_types"] = [[self.kv_type, self.kv_type_v or self.kv_type]]
+        wrong = [f"{name} is {found[name]}, asked for was {value}" for name, value in asked.items() if found[name] != value]
+        if wrong or self._context_size < positions:
+            raise RuntimeError(f"llama.cpp made another context: {'; '.join(wrong) or f'n_ctx is {self._context_size}'}")
 
     def _decode(self, token_ids: Sequence[int], start: int, *, every: bool) -> np.ndarray:
         """Feed tokens at positions start…; the logits of all of them, or of the last: [n, V], copied."""
@@ -197,32 +251,50 @@ class LlamaCpp(Engine):
                 raise RuntimeError(f"llama_decode returned {code}: {library.log.errors()}")
         finally:
             llama.llama_batch_free(batch)
-        return np.stack([self._row(index) for index in (range(count) if every else [count - 1])])
+        return self._rows(range(count) if every else [count - 1])
 
-    def _row(self, index: int) -> np.ndarray:
-        pointer = self._library().llama.llama_get_logits_ith(self._context, index)
-        if not pointer:
-            raise RuntimeError(f"llama.cpp kept no logits of token {index} of the batch")
-        return np.ctypeslib.as_array(pointer, (self._vocab_size,)).copy()
-
-    def _details(self) -> dict[str, Any]:
-        """What is in effect, as the library says it after loading: not what was asked for."""
+    def _rows(self, indexes: Sequence[int]) -> np.ndarray:
+        """Logits of these tokens of the batch, copied: [n, V]. Rows of another width would lie elsewhere."""
         llama = self._library().llama
-        text = ctypes.create_string_buffer(256)
-        llama.llama_model_desc(self._model, text, 256)
+        pointers = [llama.llama_get_logits_ith(self._context, index) for index in indexes]
+        if not all(pointers):
+            raise RuntimeError(f"llama.cpp kept no logits of {sum(not pointer for pointer in pointers)} tokens of the batch")
+        places = [ctypes.addressof(pointer.contents) for pointer in pointers]
+        width = 4 * self._vocab_size
+        if any(after - before != width for before, after in pairwise(places)):
+            raise RuntimeError(f"rows of llama.cpp's logits are not {self._vocab_size} floats apart")
+        return np.stack([np.ctypeslib.as_array(pointer, (self._vocab_size,)) for pointer in pointers])
+
+    def _settings(self) -> dict[str, Any]:
+        """What is in effect, as the library says it: K and V type of each cache come from its log alone."""
+        llama = self._library().llama
         return {
-            "model": text.value.decode("utf-8", "replace"),
-            "parameters": llama.llama_model_n_params(self._model),
+            "n_ctx": self._context_size,
             "n_batch": llama.llama_n_batch(self._context),
             "n_ubatch": llama.llama_n_ubatch(self._context),
             "threads": llama.llama_n_threads(self._context),
-            "log": self._context_log,
+            **said_of_context(self._context_log),
+        }
+
+    def _details(self) -> dict[str, Any]:
+        """The model and what is in effect after loading: not what was asked for."""
+        library = self._library()
+        text = ctypes.create_string_buffer(256)
+        library.llama.llama_model_desc(self._model, text, 256)
+        return {
+            "library": [str(path) for path in library.files()],
+            "model": text.value.decode("utf-8", "replace"),
+            "parameters": library.llama.llama_model_n_params(self._model),
+            **self._settings(),
         }
 
     def _free(self) -> None:
-        llama = self._library().llama
-        if self._context:
-            llama.llama_free(self._context)
+        self._free_context()
         if self._model:
-            llama.llama_model_free(self._model)
-        self._context = self._model = None
+            self._library().llama.llama_model_free(self._model)
+        self._model = None
+
+    def _free_context(self) -> None:
+        if self._context:
+            self._library().llama.llama_free(self._context)
+        self._context, self._context_size = None, 0

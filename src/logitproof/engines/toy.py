@@ -52,6 +52,10 @@ class Toy(Engine):
     _embedding: Any = field(default=None, init=False)
     _head: Any = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise Refusal(f"{self.seed} is less than 0", field="seed")
+
     def hello(self) -> Hello:
         return Hello(versions={"toy": "1", "numpy": np.__version__}, isa={"kernels": "numpy"})
 
@@ -71,6 +75,10 @@ class Toy(Engine):
         if fault is not None:
             _fail(fault)
         ids = list(token_ids)
+        if self._embedding is None or not all(0 <= token < len(self._embedding) for token in ids):
+            raise Refusal("a token id is outside the vocabulary, or no model is loaded", field="token_ids")
+        if not ids:
+            raise Refusal("there is nothing to score", field="token_ids")
         if fault == "off-by-one":
             ids = [ids[0], *ids[:-1]]
         if fault == "fed-twice":
