@@ -4,10 +4,16 @@ To add one, put a file under a family's folder; its path is its id (`rope/pairin
 `rope.pairing.interleaved`), the one subclass of `Mutation` in it is the entry, its dataclass fields are
 its parameters, its docstring is its help. It acts on a loaded transformers model from outside (attention
 interface, module hooks, module-level functions, tensors) and leaves it bit for bit as it was.
+
+What shows only outside one pass over given tokens says so in `needs`: `decode` (through the cache),
+`chunked prefill`, `second sequence` (after another one), `outliers` (huge activations), `tokenizer` and
+`sampling`. The last two have their bug in `tokens` or `chosen`; `applied_to` may then have nothing to plant.
+`equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -20,6 +26,9 @@ class Mutation:
     seen_in: ClassVar[tuple[str, ...]]
     first_tap: ClassVar[str]
     remedy: ClassVar[str]
+    needs: ClassVar[str] = ""
+    equivalent: ClassVar[str] = ""
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def applies(self, config: Any) -> bool:
         """Whether a model of this transformers config can have the bug at all."""
@@ -28,3 +37,11 @@ class Mutation:
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Plant the bug in `model` while the context is open; bit-equal to before once it is closed."""
         raise NotImplementedError
+
+    def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:
+        """The ids that the bug makes of a text whose right ids are `token_ids`."""
+        return list(token_ids)
+
+    def chosen(self, logits: Any, token_ids: Sequence[int], sampling: Any) -> int:
+        """The token that the bug draws from `logits` [V] after `token_ids`; `sampling` holds the settings."""
+        raise NotImplementedError(f"{type(self).__name__} chooses no tokens")
