@@ -1,0 +1,89 @@
+"""results.sarif: findings for code scanning and editors (SARIF 2.1.0)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from logitproof.report import Report
+from logitproof.reporters import Reporter
+from logitproof.reporters._findings import Finding, contract_place, findings
+from logitproof.reporters._text import json_text
+from logitproof.store import write_atomically
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+MEANING = {
+    "ENGINE ERROR": "An engine failed, so nothing was proven.",
+    "SET-UP ERROR": "The contract or a file that it names is wrong, so nothing was proven.",
+    "WRONG": "More positions than allowed are out of the cell's band.",
+    "control": "A planted bug is not caught.",
+    "NOT-MEASURED": "A cell of the contract was not measured.",
+    "verdict": "The whole run is no PASS.",
+}
+
+
+class Sarif(Reporter):
+    """results.sarif: a result a finding, at the line of the gate or the candidate in the contract."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        path = folder / "results.sarif"
+        write_atomically(path, json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(report)]}, indent=1) + "\n")
+        return path
+
+
+def _run(report: Report) -> dict[str, Any]:
+    found = findings(report)
+    rules = list(dict.fromkeys(one.rule for one in found))
+    versions: dict[str, str] = report.facts.get("versions", {})
+    verdict = report.verdict
+    return {
+        "tool": {
+            "driver": {
+                "name": "logitproof",
+                "semanticVersion": versions.get("logitproof", "0"),
+                "rules": [_rule(report, rule) for rule in rules],
+            }
+        },
+        "invocations": [{"executionSuccessful": verdict.status != "ERROR", "exitCode": verdict.exit_code}],
+        "originalUriBaseIds": {"%SRCROOT%": {"uri": f"{contract_place(report)[0].as_uri()}/"}},
+        "automationDetails": {"id": f"logitproof/{report.opened.contract.contract}/"},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(report, one, rules.index(one.rule)) for one in found],
+    }
+
+
+def _rule(report: Report, rule: str) -> dict[str, Any]:
+    gate = next((gate for gate in report.opened.contract.gates if rule == f"gate/{gate.id}"), None)
+    if gate is None:
+        return {"id": rule, "shortDescription": {"text": MEANING.get(rule, rule)}}
+    operator = "at most" if gate.at_most is not None else "at least"
+    short = f"{gate.statistic} of {gate.metric} over {gate.scope} is {operator} {gate.bound:g}"
+    steps = "".join(f"\n- {step}" for step in gate.if_fails)
+    return {
+        "id": rule,
+        "shortDescription": {"text": short},
+        "fullDescription": {"text": gate.basis},
+        "help": {"text": f"{gate.basis}{steps}"},
+    }
+
+
+def _result(report: Report, finding: Finding, rule_index: int) -> dict[str, Any]:
+    place: dict[str, Any] = {
+        "physicalLocation": {
+            "artifactLocation": {"uri": quote(contract_place(report)[1]), "uriBaseId": "%SRCROOT%"},
+            "region": {"startLine": finding.line},
+        }
+    }
+    if finding.cell:
+        place["logicalLocations"] = [{"fullyQualifiedName": finding.cell}]
+    same = hashlib.sha256(f"{finding.rule} {finding.cell}".encode("utf-8", "replace")).hexdigest()
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": rule_index,
+        "level": finding.level,
+        "message": {"text": f"{finding.title}\n{finding.text}"},
+        "locations": [place],
+        "partialFingerprints": {"ruleAndCell/v1": same},
+    }

@@ -1,0 +1,74 @@
+"""step_summary.md: the page of a GitHub Actions step, or of any CI that shows Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from logitproof.judge import CellVerdict
+from logitproof.report import Report
+from logitproof.reporters import Reporter
+from logitproof.reporters._findings import Finding, findings
+from logitproof.reporters._text import code, encodable, number, words
+from logitproof.store import write_atomically
+
+ROWS = 100
+"""Rows of a table and findings that are shown; GitHub takes no page above a megabyte."""
+TEXT = 2000
+"""Characters of one finding."""
+
+
+class StepSummary(Reporter):
+    """step_summary.md: the verdict, every finding with observed, allowed and where, and a row a cell."""
+
+    def render(self, report: Report, folder: Path) -> Path:
+        path = folder / "step_summary.md"
+        lines = [line for part in (_head, _findings, _cells) for line in part(report)]
+        write_atomically(path, encodable("\n".join(lines)) + "\n")
+        return path
+
+
+def _head(report: Report) -> Iterator[str]:
+    verdict, contract = report.verdict, report.opened.contract
+    counted = [gate for gate in verdict.gates if not gate.control]
+    held = sum(gate.status == "PASS" for gate in counted)
+    positions = sum(cell.positions for cell in verdict.cells)
+    yield f"## {verdict.status}: {words(contract.contract)} {words(contract.version)}"
+    yield ""
+    measured = f"{positions} positions in {len(verdict.cells)} cells"
+    yield f"{held} of {len(counted)} gates hold; {measured}. Exit code {verdict.exit_code}."
+    yield ""
+
+
+def _findings(report: Report) -> Iterator[str]:
+    found = findings(report)
+    for one in found[:ROWS]:
+        yield from _finding(one)
+    if len(found) > ROWS:
+        yield f"… and {len(found) - ROWS} more: see `report.md`."
+    if found:
+        yield ""
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    first, *rest = [line for line in finding.text[:TEXT].splitlines() if line.strip()] or [""]
+    yield f"- **{words(finding.title)}** (line {finding.line}): {words(first)}"
+    for line in rest:
+        yield f"  <br>{words(line)}"
+
+
+def _cells(report: Report) -> Iterator[str]:
+    yield "| status | cell | positions | mean KL (nats) | largest KL |"
+    yield "|---|---|---|---|---|"
+    cells = sorted(report.verdict.cells, key=lambda cell: cell.as_expected)
+    for cell in cells[:ROWS]:
+        yield _row(cell)
+    if len(cells) > ROWS:
+        yield f"| | … and {len(cells) - ROWS} more | | | |"
+
+
+def _row(cell: CellVerdict) -> str:
+    kl = cell.metrics.get("kl_divergence", {})
+    status = cell.status + (f" (expected {cell.expected})" if cell.expected else "")
+    name = code(cell.cell.id).replace("|", r"\|")
+    return f"| {status} | {name} | {cell.positions} | {number(kl.get('mean'))} | {number(kl.get('max'))} |"
