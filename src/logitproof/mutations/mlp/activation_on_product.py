@@ -1,0 +1,29 @@
+"""The activation is applied to the product of gate and up."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations import Mutation
+from logitproof.mutations.mlp._gate import activation_of, combined
+
+
+@dataclass
+class ActivationOnProduct(Mutation):
+    """The activation stands on gate·up instead of on the gate."""
+
+    bug: ClassVar[str] = "the activation is applied to the product of gate and up"
+    shows: ClassVar[str] = "wrong from the first MLP on, at every position"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.mlp.activation"
+    remedy: ClassVar[str] = "apply the activation to the gate, then multiply"
+
+    def applies(self, config: Any) -> bool:
+        """Every model with a gated MLP."""
+        return bool(activation_of(config))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Combine gate and up wrongly in every gated MLP."""
+        return combined(model, lambda gate, up, activation: activation(gate * up))

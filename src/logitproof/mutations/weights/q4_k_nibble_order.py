@@ -1,0 +1,38 @@
+"""Q4_K nibbles are read in the wrong order."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from logitproof.mutations import Mutation
+from logitproof.mutations import _parts as parts
+from logitproof.mutations.weights._quants import dequantize, matrices, requantized, swap_nibbles
+
+
+@dataclass
+class Q4KNibbleOrder(Mutation):
+    """The two codes of a byte of Q4_K are exchanged."""
+
+    bug: ClassVar[str] = "Q4_K nibbles are read in the wrong order"
+    shows: ClassVar[str] = "gibberish, every position, from the first layer on"
+    seen_in: ClassVar[tuple[str, ...]] = ("aprender #2069", "imp M26")
+    first_tap: ClassVar[str] = "layers.0.attn.q"
+    remedy: ClassVar[str] = "low nibbles are the first 32 weights of a pair of sub-blocks, high nibbles the second"
+
+    projection: str = ""
+
+    def applies(self, config: Any) -> bool:
+        """Models with rows of whole Q4_K blocks; whether it is quantized, the config cannot say."""
+        return bool(matrices(parts.skeleton(config), "Q4_K", self.projection))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Quantize the matrices to Q4_K and read them wrongly."""
+        return requantized(model, "Q4_K", self.projection, _read)
+
+
+def _read(blocks: np.ndarray) -> np.ndarray:
+    return dequantize("Q4_K", np.concatenate((blocks[:, :16], swap_nibbles(blocks[:, 16:])), axis=-1))
