@@ -21,7 +21,7 @@ def test_it_is_seen_and_gone_afterwards(mutation: Any, family: str) -> None:
     check(mutation, family)
 
 
-@pytest.mark.parametrize(("kind", "error"), [("Q8_0", 0.005), ("Q5_0", 0.04), ("Q4_0", 0.09), ("Q4_K", 0.08), ("Q6_K", 0.02)])
+@pytest.mark.parametrize(("kind", "error"), [("Q8_0", 0.01), ("Q5_0", 0.05), ("Q4_0", 0.09), ("Q4_K", 0.08), ("Q6_K", 0.02)])
 def test_the_blocks_that_are_spoilt_are_right_before(kind: str, error: float) -> None:
     model = build("llama3")
     weight = model.model.layers[0].mlp.up_proj.weight

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 _ABSENT = object()
+Make = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 
 
 @contextmanager
@@ -55,9 +56,7 @@ def outputs_changed(modules: Iterable[Any], change: Callable[[Any, tuple[Any, ..
 
 
 @contextmanager
-def inputs_changed(
-    modules: Iterable[Any], change: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-) -> Iterator[None]:
+def inputs_changed(modules: Iterable[Any], change: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
     """While open, each module gets the (args, kwargs) that `change(module, args, kwargs)` returns."""
     handles = [module.register_forward_pre_hook(change, with_kwargs=True) for module in modules]
     try:
@@ -68,22 +67,19 @@ def inputs_changed(
 
 
 @contextmanager
-def functions_replaced(
-    model: Any, owner: str, names: Iterable[str], make: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Iterator[None]:
-    """While open, layers of `model` whose class name ends in `owner` call `make(original)` for each named function.
+def functions_replaced(model: Any, owner: str, names: Iterable[str], make: Make) -> Iterator[None]:
+    """While open, layers of `model` whose class name ends in `owner` call `make(layer, original)` for each function.
 
     The functions belong to a whole modeling module, so they are swapped when such a layer's forward begins
     and swapped back when it ends, also by an exception: other models of the family keep the originals.
     """
     handles = []
-    for layer in model.modules():
-        if type(layer).__name__.endswith(owner):
-            for name in names:
-                swap = _Swap(sys.modules[type(layer).__module__], name, make)
-                handles.append(layer.register_forward_pre_hook(swap.enter))
-                # the first to enter is the last to leave, so that two mutations of one function can be nested
-                handles.append(layer.register_forward_hook(swap.leave, always_call=True, prepend=True))
+    for layer in [one for one in model.modules() if type(one).__name__.endswith(owner)]:
+        for name in names:
+            swap = _Swap(sys.modules[type(layer).__module__], name, make)
+            handles.append(layer.register_forward_pre_hook(swap.enter))
+            # the first to enter is the last to leave, so that two mutations of one function can be nested
+            handles.append(layer.register_forward_hook(swap.leave, always_call=True, prepend=True))
     try:
         yield
     finally:
@@ -94,13 +90,13 @@ def functions_replaced(
 class _Swap:
     """The two hooks of one layer for one function."""
 
-    def __init__(self, module: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def __init__(self, module: Any, name: str, make: Make) -> None:
         self._module, self._name, self._make = module, name, make
         self._original: Any = None
 
-    def enter(self, *_: Any) -> None:
+    def enter(self, layer: Any, *_: Any) -> None:
         self._original = getattr(self._module, self._name)
-        setattr(self._module, self._name, self._make(self._original))
+        setattr(self._module, self._name, self._make(layer, self._original))
 
     def leave(self, *_: Any) -> None:
         if self._original is not None:

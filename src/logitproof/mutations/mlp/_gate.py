@@ -38,7 +38,7 @@ def activation_of(config: Any) -> str:
     return str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", ""))
 
 
-class Activation(nn.Module):
+class Activation(nn.Module):  # type: ignore[misc]  # torch is not followed
     """A function as the module that transformers expects."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,10 @@ class LayerDuplicated(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Give the second of two like layers the weights of the first."""
-        first, second = _twins(model) or ((), ())
+        twins = _twins(model)
+        if twins is None:
+            return nullcontext()
+        first, second = twins
         pairs = zip(second.parameters(), first.parameters(), strict=True)
         return tensors_replaced([(mine, other.data) for mine, other in pairs])
 

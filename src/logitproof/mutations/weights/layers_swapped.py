@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,10 @@ class LayersSwapped(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Exchange the weights of two like layers."""
-        first, second = _twins(model) or ((), ())
+        twins = _twins(model)
+        if twins is None:
+            return nullcontext()
+        first, second = twins
         pairs = list(zip(first.parameters(), second.parameters(), strict=True))
         changes = [(mine, other.data) for mine, other in pairs] + [(other, mine.data) for mine, other in pairs]
         return tensors_replaced(changes)

@@ -1,0 +1,33 @@
+"""Beta lacks its sigmoid."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations import Mutation
+from logitproof.mutations.deltanet._rule import given, has_delta_net
+
+
+@dataclass
+class BetaNoSigmoid(Mutation):
+    """The raw projection is used as beta."""
+
+    bug: ClassVar[str] = "beta lacks its sigmoid"
+    shows: ClassVar[str] = "wrong from position 0 on"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    remedy: ClassVar[str] = "take the sigmoid of the projection"
+
+    def applies(self, config: Any) -> bool:
+        """Models with gated delta-net layers."""
+        return has_delta_net(config)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Change what the rule of every gated delta-net layer gets."""
+        return given(model, _change)
+
+
+def _change(layer: Any, options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "beta": options["beta"].logit()}

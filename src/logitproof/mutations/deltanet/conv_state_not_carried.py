@@ -1,0 +1,40 @@
+"""The convolution's state is not carried from token to token."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from logitproof.mutations import Mutation
+from logitproof.mutations._tensors import functions_replaced
+from logitproof.mutations.deltanet._rule import has_delta_net
+
+
+@dataclass
+class ConvStateNotCarried(Mutation):
+    """The convolution sees only the token itself in decode."""
+
+    bug: ClassVar[str] = "the convolution's state is not carried from token to token"
+    shows: ClassVar[str] = "prefill exact, decode wrong from position 1 on"
+    seen_in: ClassVar[tuple[str, ...]] = ("vLLM #34587", "transformers #46190")
+    first_tap: ClassVar[str] = "layers.0.linear_attn.conv"
+    remedy: ClassVar[str] = "keep the last tokens of the convolution in the cache"
+    needs: ClassVar[str] = "decode"
+
+    def applies(self, config: Any) -> bool:
+        """Models with gated delta-net layers."""
+        return has_delta_net(config)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Plant the bug in every layer of `model`."""
+        return functions_replaced(model, "GatedDeltaNet", ("causal_conv1d_update",), _forgetting)
+
+
+def _forgetting(layer: Any, original: Any) -> Any:
+    def update(x: torch.Tensor, state: torch.Tensor, *rest: Any) -> Any:
+        return original(x, state.zero_(), *rest)
+
+    return update

@@ -1,0 +1,34 @@
+"""The convolution's window is shifted by one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch.nn import functional
+
+from logitproof.mutations import Mutation
+from logitproof.mutations import _parts as parts
+from logitproof.mutations._tensors import tensors_replaced
+from logitproof.mutations.deltanet._rule import has_delta_net
+
+
+@dataclass
+class ConvWindowShifted(Mutation):
+    """The window ends one token too early and does not see the token itself."""
+
+    bug: ClassVar[str] = "the convolution's window is shifted by one"
+    shows: ClassVar[str] = "wrong from position 0 on"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.linear_attn.conv"
+    remedy: ClassVar[str] = "the last tap belongs to the token itself"
+
+    def applies(self, config: Any) -> bool:
+        """Models with gated delta-net layers."""
+        return has_delta_net(config)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Change the tensor of every gated delta-net layer."""
+        kernels = [net.conv1d.weight for net in parts.delta_nets(model)]
+        return tensors_replaced([(one, functional.pad(one.data[..., 1:], (0, 1))) for one in kernels])

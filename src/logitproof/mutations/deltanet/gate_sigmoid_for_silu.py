@@ -1,0 +1,31 @@
+"""The output gate uses a sigmoid instead of SiLU."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations import Mutation
+from logitproof.mutations import _parts as parts
+from logitproof.mutations._tensors import attributes_replaced
+from logitproof.mutations.deltanet._rule import has_delta_net
+
+
+@dataclass
+class GateSigmoidForSilu(Mutation):
+    """The output gate is a sigmoid."""
+
+    bug: ClassVar[str] = "the output gate uses a sigmoid instead of SiLU"
+    shows: ClassVar[str] = "wrong from position 0 on"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    remedy: ClassVar[str] = "use SiLU for the gate z"
+
+    def applies(self, config: Any) -> bool:
+        """Models with gated delta-net layers."""
+        return has_delta_net(config)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Plant the bug in every layer of `model`."""
+        return attributes_replaced([(one.norm, "activation", "sigmoid") for one in parts.delta_nets(model)])

@@ -1,0 +1,42 @@
+"""The norm stands after the gate."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch.nn import functional
+
+from logitproof.mutations import Mutation
+from logitproof.mutations import _parts as parts
+from logitproof.mutations._tensors import attributes_replaced
+from logitproof.mutations.deltanet._rule import has_delta_net
+
+
+@dataclass
+class NormAfterGate(Mutation):
+    """The gated output is normalized, as in Mamba 2, not the output gated."""
+
+    bug: ClassVar[str] = "the norm stands after the gate"
+    shows: ClassVar[str] = "wrong from position 0 on"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    remedy: ClassVar[str] = "normalize first, then gate"
+
+    def applies(self, config: Any) -> bool:
+        """Models with gated delta-net layers."""
+        return has_delta_net(config)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Plant the bug in every layer of `model`."""
+        norms = [one.norm for one in parts.delta_nets(model)]
+        return attributes_replaced([(norm, "forward", functools.partial(_forward, norm)) for norm in norms])
+
+
+def _forward(norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    gated = x.float() * functional.silu(gate.float())
+    scale = torch.rsqrt(gated.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+    return (norm.weight * (gated * scale)).to(x.dtype)
