@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 _ABSENT = object()
-Make = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+Make = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def inputs_changed(modules: Iterable[Any], change: Callable[[Any, tuple[Any, ...
 
 @contextmanager
 def functions_replaced(model: Any, owner: str, names: Iterable[str], make: Make) -> Iterator[None]:
-    """While open, layers of `model` whose class name ends in `owner` call `make(layer, original)` for each function.
+    """While open, layers of `model` whose class name ends in `owner` call `make(original)` for each function.
 
     The functions belong to a whole modeling module, so they are swapped when such a layer's forward begins
     and swapped back when it ends, also by an exception: other models of the family keep the originals.
@@ -94,9 +94,9 @@ class _Swap:
         self._module, self._name, self._make = module, name, make
         self._original: Any = None
 
-    def enter(self, layer: Any, *_: Any) -> None:
+    def enter(self, *_: Any) -> None:
         self._original = getattr(self._module, self._name)
-        setattr(self._module, self._name, self._make(layer, self._original))
+        setattr(self._module, self._name, self._make(self._original))
 
     def leave(self, *_: Any) -> None:
         if self._original is not None:

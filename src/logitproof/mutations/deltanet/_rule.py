@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from logitproof.mutations import _parts as parts
@@ -25,7 +26,18 @@ def given(model: Any, change: Change, names: tuple[str, ...] = (CHUNKED, RECURRE
 
         return rule
 
-    return functions_replaced(model, "GatedDeltaNet", names, make)
+    return replaced(model, names, make)
+
+
+@contextmanager
+def replaced(
+    model: Any, names: tuple[str, ...], make: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """While open, every gated delta-net layer calls `make(layer, original)` for each of the named functions."""
+    with ExitStack() as stack:
+        for layer in parts.delta_nets(model):
+            stack.enter_context(functions_replaced(layer, "GatedDeltaNet", names, functools.partial(make, layer)))
+        yield
 
 
 def has_delta_net(config: Any) -> bool:

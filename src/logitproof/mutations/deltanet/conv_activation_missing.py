@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import functions_replaced
-from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.mutations.deltanet._rule import has_delta_net, replaced
 
 
 @dataclass
@@ -27,7 +26,7 @@ class ConvActivationMissing(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Plant the bug in every layer of `model`."""
-        return functions_replaced(model, "GatedDeltaNet", ("causal_conv1d_fn", "causal_conv1d_update"), _linear)
+        return replaced(model, ("causal_conv1d_fn", "causal_conv1d_update"), _linear)
 
 
 def _linear(layer: Any, original: Any) -> Any:

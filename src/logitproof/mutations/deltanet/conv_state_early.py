@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import functions_replaced
-from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.mutations.deltanet._rule import has_delta_net, replaced
 
 
 @dataclass
@@ -30,7 +29,7 @@ class ConvStateEarly(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Plant the bug in every layer of `model`."""
-        return functions_replaced(model, "GatedDeltaNet", ("causal_conv1d_update",), _lagging)
+        return replaced(model, ("causal_conv1d_update",), _lagging)
 
 
 def _lagging(layer: Any, original: Any) -> Any:

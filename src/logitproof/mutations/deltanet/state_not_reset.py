@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import functions_replaced
-from logitproof.mutations.deltanet._rule import CHUNKED, RECURRENT, has_delta_net
+from logitproof.mutations.deltanet._rule import CHUNKED, RECURRENT, has_delta_net, replaced
 
 
 @dataclass
@@ -29,7 +28,7 @@ class StateNotReset(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Let every layer remember its last state."""
-        return functions_replaced(model, "GatedDeltaNet", (CHUNKED, RECURRENT), functools.partial(_remembering, {}))
+        return replaced(model, (CHUNKED, RECURRENT), functools.partial(_remembering, {}))
 
 
 def _remembering(states: dict[Any, Any], layer: Any, original: Any) -> Any:
