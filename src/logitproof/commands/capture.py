@@ -1,0 +1,49 @@
+"""`logitproof capture`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("capture")
+@click.argument("engine")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("suite")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
+@click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
+@click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
+@click.option("--config", type=click.Path(path_type=Path), help="HF folder of the unquantized model, for a GGUF.")
+@click.option(
+    "--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared."
+)
+def command(
+    engine: str,
+    model: Path,
+    suite: str,
+    out: Path,
+    options: tuple[str, ...],
+    mode: str,
+    config: Path | None,
+    tokens_from: Path | None,
+) -> None:
+    """Run one engine on a suite and keep its logits."""
+    from logitproof.capture import capture as run_capture
+    from logitproof.capture import parse_options
+    from logitproof.progress import shown_progress
+
+    with shown_progress() as on_progress:
+        made = run_capture(
+            engine,
+            model,
+            suite,
+            out,
+            options=parse_options(options),
+            mode=mode,
+            config=config,
+            tokens_from=tokens_from,
+            on_progress=on_progress,
+        )
+    click.echo(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
+    click.echo(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")

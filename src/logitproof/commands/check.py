@@ -1,0 +1,30 @@
+"""`logitproof check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from logitproof.commands._options import JSON, OUT, PARALLEL
+from logitproof.commands._show import show
+
+
+@click.command("check")
+@click.argument("contract", type=click.Path(path_type=Path))
+@OUT
+@click.option("--only", default="*", metavar="GLOB", help="Cells to run, such as 'mine/*/Q8_0/*'.")
+@click.option("--resume/--fresh", default=True, help="Reuse what an earlier run measured, or measure all again.")
+@PARALLEL
+@JSON
+def command(contract: Path, out: Path | None, only: str, resume: bool, parallel: int, as_json: bool) -> None:
+    """Run a contract: engines, comparison, verdict, report."""
+    from logitproof.contract import open_contract
+    from logitproof.progress import shown_progress
+    from logitproof.workspace import Workspace
+
+    opened = open_contract(contract)
+    space = Workspace(out or Path("runs") / opened.contract.contract)
+    with shown_progress(quiet=as_json) as on_progress:
+        report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress)
+    show(report, space.folder, as_json, next_command=space.next_command(report, contract))

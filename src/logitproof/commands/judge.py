@@ -1,0 +1,23 @@
+"""`logitproof judge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from logitproof.commands._options import JSON
+from logitproof.commands._show import show
+
+
+@click.command("judge")
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--contract", type=click.Path(path_type=Path), help="Judge by this contract instead of the run's own.")
+@JSON
+def command(run: Path, contract: Path | None, as_json: bool) -> None:
+    """Judge a finished run again, without any engine, after bands or gates were changed."""
+    from logitproof.workspace import Workspace
+
+    space = Workspace(run)
+    report = space.judge_again(contract)
+    show(report, space.folder, as_json, next_command=space.next_command(report, report.opened.path))

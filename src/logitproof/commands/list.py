@@ -1,0 +1,18 @@
+"""`logitproof list`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "reporters", "suites"]))
+@click.option("--json", "as_json", is_flag=True)
+def command(what: str, as_json: bool) -> None:
+    """List the entries of a catalogue with their help and options; imports none of them."""
+    from logitproof import listing
+
+    rows = listing.rows(what)
+    click.echo(json.dumps(rows, indent=2) if as_json else listing.as_text(rows))

@@ -1,0 +1,17 @@
+"""`logitproof new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("new")
+@click.argument("path", type=click.Path(path_type=Path), default="my.parity.yaml")
+def command(path: Path) -> None:
+    """Write a contract to start from."""
+    from logitproof import listing
+
+    listing.write_starter(path)
+    click.echo(f"wrote {path}\nnext: set the paths in it, then `logitproof check {path}`")
