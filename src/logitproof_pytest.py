@@ -95,12 +95,12 @@ class ContractFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         from logitproof.contract import open_contract
         from logitproof.errors import LogitproofError
-        from logitproof.plan import _cells as planned_cells
+        from logitproof.plan import matrix_cells
 
         try:
             opened = open_contract(self.path)
             only = self.config.getoption("logitproof_only")
-            cells = [cell for cell in planned_cells(opened) if fnmatch.fnmatchcase(cell.id, only)]
+            cells = [cell for cell in matrix_cells(opened) if fnmatch.fnmatchcase(cell.id, only)]
         except LogitproofError as error:
             raise self.CollectError(str(error)) from None
         if not cells:

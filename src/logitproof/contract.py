@@ -11,15 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.history import Amendment, CrossReference, Falsification, Stage
 from logitproof.scope import parse_scope
 from logitproof.suite import Suite, open_suite
+from logitproof.waiver import Waiver
 from logitproof.yaml_file import Lines, place, read_yaml
 
 ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
-CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
+CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
 Axis = Literal["candidate", "model", "quantization", "mode", "isa"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -81,7 +83,7 @@ class Candidate(EngineUse):
 class Matrix(_Strict):
     """The axes; a cell is one candidate with one value of each."""
 
-    model: list[str] | None = Field(None, description="all models, unless named")
+    model: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="all models, unless named")
     quantization: list[str] = Field([ORIGINAL], min_length=1)
     mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
     isa: list[Literal["native"]] = Field(["native"], min_length=1)
@@ -154,14 +156,27 @@ class Contract(_Strict):
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
     gates: list[Gate] = Field(min_length=1)
+    status: Literal["draft", "active", "retired"] = "draft"
+    stages: list[Stage] = []
+    amendments: list[Amendment] = []
+    falsification: list[Falsification] = []
+    references: list[CrossReference] = []
+    waivers: list[Waiver] = []
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
     bootstrap_seed: int = 0
 
     @model_validator(mode="after")
     def _names_agree(self) -> Contract:
-        ids = [gate.id for gate in self.gates]
-        if twice := sorted({name for name in ids if ids.count(name) > 1}):
-            raise ValueError(f"the gate id {twice[0]!r} stands twice")
+        for kind, entries in (
+            ("gate", self.gates),
+            ("stage", self.stages),
+            ("falsification", self.falsification),
+            ("reference", self.references),
+            ("waiver", self.waivers),
+        ):
+            ids = [entry.id for entry in entries]
+            if twice := sorted({name for name in ids if ids.count(name) > 1}):
+                raise ValueError(f"the {kind} id {twice[0]!r} stands twice")
         for name in [*self.candidates, *self.models, *self.matrix.quantization]:
             if not name or "/" in name or name == "reference":
                 raise ValueError(f"{name!r} cannot be a name: it is part of a cell's id")
@@ -234,7 +249,24 @@ def _check_names(opened: OpenContract) -> None:
                         f"no {axis} is called {value!r}{catalog.did_you_mean(value, axes[axis])}",
                         where=opened.where(*keys, axis),
                     )
+    _check_gate_names(opened)
     for index, gate in enumerate(contract.gates):
         catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
         if not math.isfinite(gate.bound):
             raise ContractError("the bound is not finite", where=opened.where("gates", index))
+
+
+def _check_gate_names(opened: OpenContract) -> None:
+    """Every gate that the contract's history speaks of exists."""
+    contract = opened.contract
+    ids = [gate.id for gate in contract.gates]
+    named: list[tuple[tuple[str | int, ...], list[str]]] = [
+        (("stages", index, "gates"), stage.gates) for index, stage in enumerate(contract.stages)
+    ]
+    for index, entry in enumerate(contract.falsification):
+        named.append((("falsification", index, "test"), entry.test))
+        named += [(("falsification", index, "if_fails", n, "when"), steps.when) for n, steps in enumerate(entry.if_fails)]
+    for keys, names in named:
+        for name in names:
+            if name not in ids:
+                raise ContractError(f"no gate is called {name!r}{catalog.did_you_mean(name, ids)}", where=opened.where(*keys))

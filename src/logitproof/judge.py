@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +18,23 @@ import numpy as np
 from logitproof.band import Band, PositionStatus
 from logitproof.compare import Comparison, summarize
 from logitproof.contract import CellStatus, Contract, Gate
-from logitproof.plan import Cell, Pair, Unmeasured
+from logitproof.plan import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.scope import parse_scope
 from logitproof.trace import Failure
+from logitproof.waiver import Waiver, WaiverVerdict, unused
 
 Status = Literal["PASS", "FAIL", "ERROR"]
 GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
-SEVERITY: tuple[CellStatus, ...] = ("MATCH", "TIE-FLIP", "DRIFT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR")
+SEVERITY: tuple[CellStatus, ...] = (
+    "MATCH",
+    "TIE-FLIP",
+    "DRIFT",
+    "KNOWN-DIVERGENT",
+    "WRONG",
+    "NOT-MEASURED",
+    "SET-UP ERROR",
+    "ENGINE ERROR",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class PromptVerdict:
     status: CellStatus
     statuses: tuple[PositionStatus, ...] = ()
     failure: Failure | None = None
+    waiver: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,7 +84,7 @@ class CellVerdict:
     @property
     def as_expected(self) -> bool:
         """A control is fine only when it is exactly as bad as was planted."""
-        return self.status == self.expected if self.expected else self.status in ("MATCH", "TIE-FLIP", "DRIFT")
+        return self.status == self.expected if self.expected else SEVERITY.index(self.status) < SEVERITY.index("WRONG")
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,16 @@ class GateVerdict:
 
 
 @dataclass(frozen=True)
+class Falsified:
+    """A prediction of the contract that the gates refute, and what it says to check first."""
+
+    id: str
+    prediction: str
+    gates: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The whole. `exit_code`: 0 PASS, 1 FAIL, 2 the contract is wrong, 3 an engine or the machine failed."""
 
@@ -105,19 +127,71 @@ class Verdict:
     cells: tuple[CellVerdict, ...]
     gates: tuple[GateVerdict, ...]
     unmeasured: tuple[Unmeasured, ...]
+    waivers: tuple[WaiverVerdict, ...] = ()
+    falsified: tuple[Falsified, ...] = ()
 
 
-def judge(compared: Mapping[Cell, Sequence[Compared]], contract: Contract, unmeasured: Sequence[Unmeasured] = ()) -> Verdict:
-    """Judge every cell by its band and its gates; nothing compared is ERROR."""
+def judge(
+    compared: Mapping[Cell, Sequence[Compared]],
+    contract: Contract,
+    unmeasured: Sequence[Unmeasured] = (),
+    *,
+    today: date | None = None,
+) -> Verdict:
+    """Judge every cell by its band and its gates; nothing compared is ERROR.
+
+    A prompt that a waiver of the contract covers on `today` counts in no gate of that cell.
+    """
+    today = today or date.today()
+    waived = {cell: _waived(cell, rows, contract, today) for cell, rows in compared.items()}
+    counting = {cell: [row for row in rows if row.pair.prompt.id not in waived[cell]] for cell, rows in compared.items()}
     bands = {cell.id: _band(contract, cell) for cell in compared}
-    gates = [verdict for gate in contract.gates for verdict in _gate(gate, compared, contract)]
+    gates = [verdict for gate in contract.gates for verdict in _gate(gate, counting, contract)]
     failed = {gate.cell for gate in gates if gate.status == "FAIL"}
-    cells = [_cell(cell, rows, contract, bands[cell.id], cell.id in failed) for cell, rows in compared.items()]
-    skipped = [one for one in unmeasured if not one.reason.startswith("not selected")]
+    cells = [_cell(cell, rows, contract, bands[cell.id], waived[cell], cell.id in failed) for cell, rows in compared.items()]
+    skipped = [one for one in unmeasured if not one.reason.startswith(NOT_SELECTED)]
     forbidden = [one for one in skipped if not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured)]
     orphans = {gate.id for gate in gates if gate.status == "ERROR"}
+    waivers = _waiver_verdicts(cells, contract, today)
     status, code = _whole(cells, gates, bool(forbidden), bool(orphans))
-    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured))
+    if status == "PASS" and any(one.status == "FIXED" for one in waivers):
+        status, code = "FAIL", 1
+    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured), waivers, _falsified(gates, contract))
+
+
+def _waived(cell: Cell, rows: Sequence[Compared], contract: Contract, today: date) -> dict[str, Waiver]:
+    """The waiver of each prompt that has one; a control and a failed prompt have none."""
+    if contract.candidates[cell.candidate].expect is not None:
+        return {}
+    prompts = [row.pair.prompt for row in rows if row.failure is None]
+    pairs = [(prompt.id, one) for prompt in prompts for one in contract.waivers if one.covers(cell.id, prompt, today)]
+    return dict(pairs)
+
+
+def _waiver_verdicts(cells: Sequence[CellVerdict], contract: Contract, today: date) -> tuple[WaiverVerdict, ...]:
+    by_id = {waiver.id: waiver for waiver in contract.waivers}
+    verdicts = []
+    for cell in cells:
+        for prompt in cell.prompts:
+            if waiver := by_id.get(prompt.waiver):
+                known = prompt.status == "KNOWN-DIVERGENT"
+                text = f"prompt {prompt.pair.prompt.id} is " + (
+                    "still WRONG" if known else f"{prompt.status} again: take the waiver out"
+                )
+                status = prompt.status if prompt.status == "KNOWN-DIVERGENT" else "FIXED"
+                verdicts.append(
+                    WaiverVerdict(waiver.id, status, waiver.issue, str(waiver.until), cell.cell.id, prompt.pair.prompt.id, text)
+                )
+    return (*verdicts, *unused(contract.waivers, {one.id for one in verdicts}, today))
+
+
+def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsified, ...]:
+    failed = {gate.id for gate in gates if gate.status == "FAIL" and not gate.control}
+    return tuple(
+        Falsified(one.id, one.prediction, tuple(sorted(failed & set(one.test))), tuple(one.next_steps(failed)))
+        for one in contract.falsification
+        if failed & set(one.test)
+    )
 
 
 def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool, orphans: bool) -> tuple[Status, int]:
@@ -139,12 +213,19 @@ def _band(contract: Contract, cell: Cell) -> Band | None:
     return Band(chosen[-1].match, chosen[-1].wrong, chosen[-1].allow, chosen[-1].basis) if chosen else None
 
 
-def _cell(cell: Cell, rows: Sequence[Compared], contract: Contract, band: Band | None, gate_failed: bool) -> CellVerdict:
-    prompts = tuple(_prompt(row, band) for row in rows)
+def _cell(
+    cell: Cell,
+    rows: Sequence[Compared],
+    contract: Contract,
+    band: Band | None,
+    waived: Mapping[str, Waiver],
+    gate_failed: bool,
+) -> CellVerdict:
+    prompts = tuple(_excused(_prompt(row, band), waived.get(row.pair.prompt.id)) for row in rows)
     counts = Counter(status for prompt in prompts for status in prompt.statuses)
     positions = sum(counts.values()) - counts["NOT-MEASURED"]
     failures = tuple(row.failure for row in rows if row.failure)
-    status, reason = _cell_status(prompts, counts, positions, band, gate_failed)
+    status, reason = _cell_status(prompts, positions, band, gate_failed)
     return CellVerdict(
         cell=cell,
         status=status,
@@ -159,8 +240,15 @@ def _cell(cell: Cell, rows: Sequence[Compared], contract: Contract, band: Band |
     )
 
 
+def _excused(prompt: PromptVerdict, waiver: Waiver | None) -> PromptVerdict:
+    """A waived prompt that is still WRONG is KNOWN-DIVERGENT; any other keeps its status, and so its waiver is done."""
+    if waiver is None or prompt.status == "NOT-MEASURED":
+        return prompt
+    return replace(prompt, waiver=waiver.id, status="KNOWN-DIVERGENT" if prompt.status == "WRONG" else prompt.status)
+
+
 def _cell_status(
-    prompts: Sequence[PromptVerdict], counts: Counter[PositionStatus], positions: int, band: Band | None, gate_failed: bool
+    prompts: Sequence[PromptVerdict], positions: int, band: Band | None, gate_failed: bool
 ) -> tuple[CellStatus, str]:
     worst: CellStatus = max((prompt.status for prompt in prompts), key=SEVERITY.index, default="NOT-MEASURED")
     if worst in ("SET-UP ERROR", "ENGINE ERROR"):
@@ -170,11 +258,14 @@ def _cell_status(
         return "NOT-MEASURED", "no position was compared"
     if band is None:
         return "NOT-MEASURED", "no band of the contract selects this cell"
-    wrong = counts["WRONG"] / positions
-    if wrong > band.allow:
-        return "WRONG", f"{counts['WRONG']} of {positions} positions are WRONG, {band.allow:.2%} are allowed"
+    counts = Counter(status for prompt in prompts if not prompt.waiver for status in prompt.statuses)
+    judged = max(sum(counts.values()), 1)
+    if counts["WRONG"] / judged > band.allow:
+        return "WRONG", f"{counts['WRONG']} of {judged} positions are WRONG, {band.allow:.2%} are allowed"
     if gate_failed:
         return "WRONG", "a gate fails"
+    if worst == "KNOWN-DIVERGENT":
+        return worst, "waived: " + ", ".join(sorted({one.waiver for one in prompts if one.status == worst}))
     rest: list[CellStatus] = [status for status in ("MATCH", "TIE-FLIP", "DRIFT") if counts[status]]
     return max(rest, key=SEVERITY.index, default="MATCH"), ""
 

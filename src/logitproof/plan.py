@@ -21,6 +21,7 @@ from logitproof.worker import Spec
 
 TRACE_FORMAT = 1
 JobKind = Literal["tokenize", "generate", "score"]
+NOT_SELECTED = "not selected by --only"
 AXES = ("candidate", "model", "quantization", "mode", "isa")
 
 
@@ -129,7 +130,7 @@ def plan(
     builder = _Builder(opened, capabilities, models)
     for cell in _selected(opened, only):
         builder.add(cell)
-    others = [Unmeasured(cell.id, f"not selected by --only {only}") for cell in _cells(opened) if not _is_selected(cell, only)]
+    others = [Unmeasured(cell.id, f"{NOT_SELECTED} {only}") for cell in matrix_cells(opened) if not _is_selected(cell, only)]
     return Plan(tuple(builder.jobs.values()), tuple(builder.cells), tuple(builder.unmeasured + others), models)
 
 
@@ -157,6 +158,8 @@ class _Builder:
         hello = self.capabilities[cell.candidate]
         if isinstance(hello, Exception):
             return ""
+        if self._is_the_reference(cell):
+            return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
         for mode in needed:
             if mode not in hello.modes:
@@ -165,10 +168,18 @@ class _Builder:
             return f"the engine {hello.engine} does not offer generate"
         return ""
 
+    def _is_the_reference(self, cell: Cell) -> bool:
+        same = self.specs[cell.candidate].identity() == self.specs["reference"].identity()
+        return same and cell.mode == "prefill" and self._path(cell.model, cell.quantization) == self._truth(cell)
+
+    def _truth(self, cell: Cell) -> Path:
+        """The weights that the reference reads."""
+        reads_candidate = self.opened.contract.reference.weights == "candidate"
+        return self._path(cell.model, cell.quantization if reads_candidate else ORIGINAL)
+
     def _pair(self, cell: Cell, suite: Suite, index: int, prompt: Prompt) -> Pair:
         original = self._path(cell.model, ORIGINAL)
-        reads_candidate = self.opened.contract.reference.weights == "candidate"
-        truth = self._path(cell.model, cell.quantization) if reads_candidate else original
+        truth = self._truth(cell)
         file = self._path(cell.model, cell.quantization)
         length = suite.continuation(prompt)
         source = self._job("reference", truth, original, "generate", "greedy", prompt, length)
@@ -254,10 +265,34 @@ def make_job(
     return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after)
 
 
+def matrix_cells(opened: OpenContract) -> list[Cell]:
+    """Every cell of the contract, without its pairs.
+
+    Raises ContractError where a candidate or a gate has none: what never runs can never fail.
+    """
+    cells = list(_cells(opened))
+    for name in opened.contract.candidates:
+        if not any(cell.candidate == name for cell in cells):
+            raise ContractError(
+                f"the candidate {name!r} has no cell in the matrix, so it would never run",
+                where=opened.where("candidates", name),
+                remedy="widen its `only` or the matrix, or take it out",
+            )
+    for index, gate in enumerate(opened.contract.gates):
+        if not any(gate.where.selects(cell.axes) for cell in cells):
+            raise ContractError(
+                f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
+                where=opened.where("gates", index, "where"),
+                remedy="correct its `where` or widen the matrix",
+            )
+    return cells
+
+
 def _selected(opened: OpenContract, only: str) -> list[Cell]:
-    chosen = [cell for cell in _cells(opened) if _is_selected(cell, only)]
+    cells = matrix_cells(opened)
+    chosen = [cell for cell in cells if _is_selected(cell, only)]
     if not chosen:
-        known = "\n    ".join(cell.id for cell in _cells(opened))
+        known = "\n    ".join(cell.id for cell in cells)
         raise ContractError(f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}")
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,7 @@ from typing import Any
 from logitproof.compare import Comparison
 from logitproof.contract import OpenContract
 from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
-from logitproof.plan import Cell, Plan
+from logitproof.plan import NOT_SELECTED, Cell, Plan, Unmeasured
 from logitproof.protocol import HelloResult
 from logitproof.trace import Failure, Trace
 
@@ -55,9 +56,16 @@ class Report:
             "exit_code": verdict.exit_code,
             "cells": [_cell_json(cell) for cell in verdict.cells],
             "gates": [_gate_json(gate) for gate in verdict.gates],
-            "unmeasured": [asdict(one) for one in verdict.unmeasured],
+            "unmeasured": [{**asdict(one), "allowed": self.is_allowed(one)} for one in verdict.unmeasured],
+            "waivers": [asdict(one) for one in verdict.waivers],
+            "falsified": [{**asdict(one), "gates": [*one.gates], "steps": [*one.steps]} for one in verdict.falsified],
             **self.facts,
         }
+
+    def is_allowed(self, one: Unmeasured) -> bool:
+        """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
+        leave = self.opened.contract.may_be_unmeasured
+        return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
         """A record for every WRONG position and every failed prompt, in the order of the matrix."""
@@ -187,9 +195,11 @@ def _prompt_json(prompt: PromptVerdict) -> dict[str, Any]:
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,
         "prompt_id": prompt.pair.prompt.id,
+        "prompt_sha256": prompt.pair.prompt.sha256,
         "bucket": prompt.pair.prompt.bucket,
         "status": prompt.status,
         "counts": prompt.counts,
+        "waiver": prompt.waiver,
         "failure": asdict(prompt.failure) if prompt.failure else None,
     }
 

@@ -21,6 +21,7 @@ from logitproof.contract import CellStatus, Contract, Mode, Statistic
 from logitproof.judge import GateStatus, Status
 from logitproof.store import write_atomically
 from logitproof.suite import Suite
+from logitproof.waiver import WaiverStatus
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 FOLDER = Path(__file__).parent / "schemas"
@@ -121,9 +122,11 @@ class _Prompt(_Part):
     suite: str
     prompt_idx: int
     prompt_id: str
+    prompt_sha256: str = Field(description="hash of the prompt's content, by which a waiver names it")
     bucket: str
     status: CellStatus
     counts: dict[PositionStatus, int]
+    waiver: str = Field(description="the waiver that covers this prompt in this cell, or nothing")
     failure: _Failure | None = Field(description="what stands where the comparison would")
 
 
@@ -172,6 +175,28 @@ class _Gate(_Part):
 class _Unmeasured(_Part):
     cell: str
     reason: str
+    allowed: bool = Field(description="whether the verdict may be PASS without it")
+
+
+class _Waiver(_Part):
+    """What became of a waiver; FIXED fails the run until it is taken out."""
+
+    id: str
+    status: WaiverStatus
+    issue: str
+    until: str
+    cell: str
+    prompt_id: str
+    text: str
+
+
+class _Falsified(_Part):
+    """A prediction of the contract that its gates refute, and what to check first."""
+
+    id: str
+    prediction: str
+    gates: list[str]
+    steps: list[str]
 
 
 class _PinnedModel(_Part):
@@ -213,6 +238,8 @@ class _Verdict(_Part):
     cells: list[_Cell]
     gates: list[_Gate]
     unmeasured: list[_Unmeasured]
+    waivers: list[_Waiver]
+    falsified: list[_Falsified]
     made_at: str
     pins: _Pins
     engines: dict[str, _Engine]

@@ -176,7 +176,9 @@ def _fault(error: BaseException) -> dict[str, str]:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, ImportError):
         return {"kind": "environment", "message": text, "remedy": "install the engine's extra, see `logitproof doctor`"}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    # numpy's tofile says "1000 requested and 0 written" without a number where the disk is full.
+    short = isinstance(error, OSError) and error.errno is None and str(error).endswith("written")
+    if short or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
         return {"kind": "environment", "message": text, "remedy": "free the disk or give another --out"}
     return {"kind": "failed", "message": text}
 

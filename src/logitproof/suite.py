@@ -30,6 +30,12 @@ class Prompt(BaseModel):
     token_ids: list[Annotated[int, Field(ge=0)]] | None = None
     max_new_tokens: Annotated[int, Field(ge=0)] | None = None
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the content alone: the id and the bucket are only names."""
+        text = json.dumps([self.text, self.token_ids, self.max_new_tokens], ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     @model_validator(mode="after")
     def _has_one_source(self) -> Prompt:
         if (self.text is None) == (self.token_ids is None):

@@ -40,6 +40,8 @@ LAST_WORDS = 20
 """Lines of stderr that are kept for error messages."""
 LINE_LIMIT = 64 * 2**20
 """Bytes an engine may put into one line before it is garbage: a million token ids fit."""
+GRACE = 1.0
+"""Seconds in which the last lines of a dead engine arrive."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,14 @@ class Worker:
 
     def __init__(self, spec: Spec, *, name: str) -> None:
         self.spec, self.name = spec, name
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self._count = 0
         self._broken: EngineError | None = None
         self._vocab_size: int | None = None
         self._process = self._start()
-        self._threads = [self._pump(self._read_answers), self._pump(self._read_words)]
+        self._threads = [self._pump(one) for one in (self._write_requests, self._read_answers, self._read_words)]
 
     def __enter__(self) -> Worker:
         return self
@@ -120,7 +123,10 @@ class Worker:
     def generate(
         self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int], logits: Path
     ) -> protocol.GenerateResult:
-        """Greedy continuation with the logits [N, V] that each new token was chosen from, checked."""
+        """Greedy continuation with the logits [N, V] that each new token was chosen from, checked.
+
+        Raises EngineGarbage where a token is not the argmax of its row or the continuation ends without cause.
+        """
         params = {
             "token_ids": list(token_ids),
             "max_new_tokens": max_new_tokens,
@@ -128,10 +134,10 @@ class Worker:
             "logits": str(logits),
         }
         result = protocol.GenerateResult.model_validate(self._ask("generate", params))
-        if len(result.token_ids) > max_new_tokens:
-            raise self._fail(EngineGarbage, f"{len(result.token_ids)} new tokens, {max_new_tokens} were asked for")
+        self._check_end(result, max_new_tokens, stop)
         if result.token_ids:
             self._check(result.logits, logits, rows=len(result.token_ids))
+            self._check_greedy(result)
         return result
 
     def close(self) -> None:
@@ -177,27 +183,33 @@ class Worker:
         thread.start()
         return thread
 
+    # A pipe is closed by the one thread that uses it: what an engine started may hold the other end for ever.
+
+    def _write_requests(self) -> None:
+        pipe: IO[bytes] = self._process.stdin  # type: ignore[assignment]
+        with contextlib.suppress(OSError), pipe:
+            while (request := self._requests.get()) is not None:
+                pipe.write(request)
+                pipe.flush()
+
     def _read_answers(self) -> None:
         pipe: IO[bytes] = self._process.stdout  # type: ignore[assignment]
-        while line := pipe.readline(LINE_LIMIT):
-            self._lines.put(line)
+        with pipe:
+            while line := pipe.readline(LINE_LIMIT):
+                self._lines.put(line)
         self._lines.put(None)
 
     def _read_words(self) -> None:
         pipe: IO[bytes] = self._process.stderr  # type: ignore[assignment]
-        while line := pipe.readline(4096):
-            self._words.append(line.decode("utf-8", "replace").rstrip())
+        with pipe:
+            while line := pipe.readline(4096):
+                self._words.append(line.decode("utf-8", "replace").rstrip())
 
     def _ask(self, method: str, params: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         if self._broken is not None:
             raise self._broken
         self._count += 1
-        request = json.dumps({"id": self._count, "method": method, "params": params}).encode() + b"\n"
-        try:
-            self._process.stdin.write(request)  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
-        except OSError:
-            raise self._died(method) from None
+        self._requests.put(json.dumps({"id": self._count, "method": method, "params": params}).encode() + b"\n")
         while True:
             response = self._receive(method, timeout or self.spec.timeout)
             if response.error is not None:
@@ -209,7 +221,7 @@ class Worker:
 
     def _receive(self, method: str, timeout: float) -> protocol.Response:
         try:
-            line = self._lines.get(timeout=timeout)
+            line = self._next_line(timeout)
         except queue.Empty:
             text = f"no answer to `{method}` within {timeout:g} s, so it was killed"
             raise self._fail(EngineTimeout, text, remedy="raise the engine's `timeout` if it is only slow") from None
@@ -223,6 +235,19 @@ class Worker:
         if response.id != self._count:
             raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
         return response
+
+    def _next_line(self, timeout: float) -> bytes | None:
+        """The next line, None where the engine is gone; raises queue.Empty after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while True:
+            gone = self._process.poll() is not None
+            try:
+                return self._lines.get(timeout=min(GRACE, max(end - time.monotonic(), 0.001)))
+            except queue.Empty:
+                if gone:
+                    return None
+                if time.monotonic() >= end:
+                    raise
 
     def _valid(self, method: str, result: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -261,6 +286,25 @@ class Worker:
                 text = f"logits hold {value} at position {position}, vocabulary entry {bad}"
                 raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
 
+    def _check_end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
+        ids = result.token_ids
+        if len(ids) > max_new_tokens:
+            raise self._fail(EngineGarbage, f"{len(ids)} new tokens, {max_new_tokens} were asked for")
+        if result.finish == "stop" and not (ids and ids[-1] in stop):
+            raise self._fail(EngineGarbage, "its continuation ends by `stop`, and its last token is none of those")
+        if result.finish == "length" and len(ids) < max_new_tokens:
+            raise self._fail(EngineGarbage, f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
+
+    def _check_greedy(self, result: protocol.GenerateResult) -> None:
+        for position, (token, row) in enumerate(zip(result.token_ids, result.logits.open(), strict=True)):
+            if token >= len(row):
+                raise self._fail(EngineGarbage, f"token {token} at new position {position} is outside its vocabulary")
+            if row[token] != row.max():
+                best = int(row.argmax())
+                text = f"token {token} at new position {position} is not the argmax of its logits, which is {best}"
+                remedy = "`generate` is greedy: no temperature, no penalty, no other sampler"
+                raise EngineGarbage(text, where=self.name, remedy=remedy)
+
     def _died(self, method: str) -> EngineError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2.0)
@@ -281,11 +325,9 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for thread in self._threads if hasattr(self, "_threads") else []:
-            thread.join(timeout=1.0)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        self._requests.put(None)
+        for thread in self._threads:
+            thread.join(timeout=GRACE)
 
 
 def _signal_name(number: int) -> str:

@@ -128,4 +128,3 @@ class Engine:
     def replace_process(self) -> tuple[list[str], dict[str, str]] | None:
         """argv and environment of a program that speaks the protocol itself and takes this one's place."""
         return None
-

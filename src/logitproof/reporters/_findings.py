@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from logitproof.judge import CellVerdict, GateVerdict
-from logitproof.plan import Unmeasured
+from logitproof.plan import NOT_SELECTED, Unmeasured
 from logitproof.report import Report
+from logitproof.waiver import WaiverVerdict
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def findings(report: Report) -> list[Finding]:
     verdict = report.verdict
     found = [_of_cell(report, cell) for cell in verdict.cells if not cell.as_expected and not _has_failing_gate(report, cell)]
     found += [_of_gate(report, gate) for gate in verdict.gates if _counts(report, gate)]
-    found += [_of_unmeasured(report, one) for one in verdict.unmeasured if not one.reason.startswith("not selected")]
+    found += [_of_unmeasured(report, one) for one in verdict.unmeasured if not one.reason.startswith(NOT_SELECTED)]
+    found += [_of_waiver(report, one) for one in verdict.waivers]
     if verdict.status != "PASS" and not any(one.level == "error" for one in found):
         found.append(_of_whole(report))
     return sorted(found, key=_severity)
@@ -45,7 +46,7 @@ def contract_place(report: Report) -> tuple[Path, str]:
     return root, path.relative_to(root).as_posix()
 
 
-_ORDER = ("ENGINE ERROR", "SET-UP ERROR", "gate", "control", "WRONG", "NOT-MEASURED", "verdict")
+_ORDER = ("ENGINE ERROR", "SET-UP ERROR", "gate", "control", "WRONG", "waiver", "NOT-MEASURED", "verdict")
 
 
 def _severity(finding: Finding) -> tuple[bool, int]:
@@ -103,10 +104,16 @@ def _of_cell(report: Report, verdict: CellVerdict) -> Finding:
 
 
 def _of_unmeasured(report: Report, one: Unmeasured) -> Finding:
-    leave = any(fnmatch.fnmatchcase(one.cell, glob) for glob in report.opened.contract.may_be_unmeasured)
     line = _line(report, "candidates", one.cell.partition("/")[0])
     title = f"{one.cell} is not measured"
-    return Finding("note" if leave else "error", "NOT-MEASURED", title, one.reason, line, one.cell)
+    return Finding("note" if report.is_allowed(one) else "error", "NOT-MEASURED", title, one.reason, line, one.cell)
+
+
+def _of_waiver(report: Report, one: WaiverVerdict) -> Finding:
+    index = next(n for n, waiver in enumerate(report.opened.contract.waivers) if waiver.id == one.id)
+    level: Literal["error", "note"] = "error" if one.status == "FIXED" else "note"
+    title = f"the waiver {one.id} is {one.status}"
+    return Finding(level, f"waiver/{one.id}", title, f"{one.text} ({one.issue})", _line(report, "waivers", index), one.cell)
 
 
 def _of_whole(report: Report) -> Finding:

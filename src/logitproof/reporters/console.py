@@ -24,6 +24,10 @@ STYLES = {
     "MATCH": ("✔", "green"),
     "TIE-FLIP": ("≈", "green"),
     "DRIFT": ("~", "yellow"),
+    "KNOWN-DIVERGENT": ("w", "yellow"),
+    "FIXED": ("✘", "bold red"),
+    "EXPIRED": ("w", "yellow"),
+    "UNUSED": ("w", "yellow"),
     "WRONG": ("✘", "bold red"),
     "FAIL": ("✘", "bold red"),
     "NOT-MEASURED": ("?", "magenta"),
@@ -60,6 +64,8 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts += _failing_gates(report)
     parts += _wrong_cells(report)
     parts += _errors(report)
+    parts += _not_measured(report)
+    parts += _history(report)
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
@@ -176,6 +182,33 @@ def _errors(report: Report) -> list[RenderableType]:
         lines.append(line)
     if len(seen) > SHOWN:
         lines.append(Text(f"… and {len(seen) - SHOWN} more errors"))
+    return lines
+
+
+def _not_measured(report: Report) -> list[RenderableType]:
+    """Cells that the plan left out without leave: each keeps the verdict from PASS."""
+    lines: list[RenderableType] = [
+        Text.assemble(("? NOT-MEASURED ", STYLES["NOT-MEASURED"][1]), visible(f"{one.cell}: {one.reason}"))
+        for one in report.verdict.unmeasured
+        if not report.is_allowed(one)
+    ]
+    return lines[:SHOWN]
+
+
+def _history(report: Report) -> list[RenderableType]:
+    """Waivers that a person must act on, and what the contract says of predictions that fell."""
+    lines: list[RenderableType] = []
+    for one in report.verdict.waivers:
+        if one.status != "KNOWN-DIVERGENT":
+            symbol, style = STYLES[one.status]
+            lines.append(
+                Text.assemble((f"{symbol} waiver {visible(one.id)} {one.status} ", style), visible(f"{one.text} ({one.issue})"))
+            )
+    for entry in report.verdict.falsified:
+        line = Text.assemble((f"✘ {visible(entry.id)} ", STYLES["FAIL"][1]), visible(f"is refuted: {entry.prediction}"))
+        for step in entry.steps:
+            line.append(f"\n    → {visible(step)}")
+        lines.append(line)
     return lines
 
 

@@ -31,7 +31,7 @@ class Markdown(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "report.md"
-        sections = [_head, _cells, _gates, _unmeasured, _errors, _worst_prompts, _provenance]
+        sections = [_head, _cells, _gates, _falsified, _waivers, _unmeasured, _errors, _worst_prompts, _provenance]
         write_atomically(path, encodable("\n".join(line for section in sections for line in section(report))) + "\n")
         return path
 
@@ -127,6 +127,39 @@ def _gate_row(gate: GateVerdict) -> list[str]:
         f"{sign} {number(gate.bound)}",
         words(gate.basis),
     ]
+
+
+def _falsified(report: Report) -> Iterator[str]:
+    for one in report.verdict.falsified:
+        yield f"### {words(one.id)} is refuted"
+        yield ""
+        yield f"{paragraph(one.prediction)} Failed: {words(', '.join(one.gates))}."
+        yield ""
+        yield from (f"{n}. {paragraph(step)}" for n, step in enumerate(one.steps, 1))
+        yield ""
+
+
+def _waivers(report: Report) -> Iterator[str]:
+    if not report.verdict.waivers:
+        return
+    yield "## Known divergences"
+    yield ""
+    head = ["status", "waiver", "cell", "prompt", "issue", "until", "what"]
+    yield from _table(
+        head,
+        (
+            [
+                f"**{one.status}**",
+                words(one.id),
+                code(one.cell),
+                words(one.prompt_id),
+                words(one.issue),
+                one.until,
+                words(one.text),
+            ]
+            for one in report.verdict.waivers
+        ),
+    )
 
 
 def _unmeasured(report: Report) -> Iterator[str]:

@@ -1,0 +1,124 @@
+"""The life of a contract: stages with evidence, amendments, falsification entries, references to other files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+StageStatus = Literal["pending", "proven", "refuted"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Evidence(_Strict):
+    """A recorded verdict.json, and its hash once it must not change any more."""
+
+    verdict: str
+    sha256: Sha256 | None = None
+
+
+class Stage(_Strict):
+    """A claim on the way to an active contract. `status` may be left out; it is computed from the evidence."""
+
+    id: str
+    claim: str
+    gates: list[str] = Field(min_length=1, description="the gates that prove it")
+    evidence: Evidence | None = None
+    status: StageStatus | None = None
+
+
+class Amendment(_Strict):
+    """A change of what the contract demands. `gates` names the gates whose bounds it changes."""
+
+    date: date
+    kind: Literal["loosened", "tightened", "added", "removed", "corrected"]
+    title: str
+    reason: Annotated[str, Field(min_length=10)]
+    gates: list[str] = []
+
+
+class Steps(_Strict):
+    """What to check first when exactly these gates fail; the most specific entry that fits is taken."""
+
+    when: list[str] = Field(min_length=1)
+    steps: list[str] = Field(min_length=1)
+
+
+class Falsification(_Strict):
+    """A prediction, the gates that would refute it, and what to do then."""
+
+    id: str
+    prediction: str
+    test: list[str] = Field(min_length=1)
+    if_fails: list[Steps] = []
+
+    def next_steps(self, failed: set[str]) -> list[str]:
+        """Steps of the largest `when` that is wholly among the failed gates; none where the test holds."""
+        fitting = [entry for entry in self.if_fails if set(entry.when) <= failed]
+        return list(max(fitting, key=lambda entry: len(entry.when)).steps) if fitting else []
+
+
+class CrossReference(_Strict):
+    """A file of another repository that this contract rests on, with its hash and perhaps a mirror here."""
+
+    id: str
+    source: str = Field(description="where the file lives, in words or as an address")
+    sha256: Sha256
+    mirror: str | None = Field(None, description="a byte-identical copy, relative to the contract")
+
+
+@dataclass(frozen=True)
+class StageVerdict:
+    """The computed status of a stage and why."""
+
+    id: str
+    status: StageStatus
+    why: str
+
+
+def stage_verdict(stage: Stage, folder: Path) -> StageVerdict:
+    """Compute a stage's status from its recorded verdict; nothing recorded is pending, an ERROR proves nothing."""
+    if stage.evidence is None:
+        return StageVerdict(stage.id, "pending", "it names no evidence")
+    path = folder / stage.evidence.verdict
+    try:
+        data = path.read_bytes()
+        record = json.loads(data)
+        gates = [gate for gate in record["gates"] if gate["id"] in stage.gates and not gate.get("control")]
+    except FileNotFoundError:
+        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} does not exist yet")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} is no verdict: {error}")
+    if stage.evidence.sha256 and hashlib.sha256(data).hexdigest() != stage.evidence.sha256:
+        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} has changed since its hash was written down")
+    missing = sorted(set(stage.gates) - {gate["id"] for gate in gates})
+    if missing:
+        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} has no gate {missing[0]!r}")
+    if bad := [gate["id"] for gate in gates if gate["status"] == "FAIL"]:
+        return StageVerdict(stage.id, "refuted", f"the gate {bad[0]} failed in {stage.evidence.verdict}")
+    if open_ := [gate["id"] for gate in gates if gate["status"] != "PASS"]:
+        return StageVerdict(stage.id, "pending", f"the gate {open_[0]} was not measured in {stage.evidence.verdict}")
+    return StageVerdict(stage.id, "proven", f"all its gates hold in {stage.evidence.verdict}")
+
+
+def reference_problem(reference: CrossReference, folder: Path) -> str:
+    """What is wrong with a reference's mirror, or nothing."""
+    if reference.mirror is None:
+        return ""
+    path = folder / reference.mirror
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"the mirror {reference.mirror} cannot be read: {error.strerror}"
+    if found != reference.sha256:
+        return f"the mirror {reference.mirror} has sha256 {found}, the reference is {reference.sha256}"
+    return ""
