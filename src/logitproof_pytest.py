@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
+    from logitproof.cell import Cell
     from logitproof.contract import Gate, OpenContract
     from logitproof.judge import CellVerdict, GateVerdict
     from logitproof.parity import Parity
-    from logitproof.plan import Cell
     from logitproof.report import Report
 
 SUFFIX = ".parity.yaml"

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from logitproof import catalog
+from logitproof.cell import Cell, Pair
 from logitproof.compare import Comparison, compare
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, EngineError, EngineGarbage, LogitproofError
 from logitproof.judge import Compared, judge
 from logitproof.metrics import PromptMetric
-from logitproof.plan import Cell, Job, Pair, Plan, open_models, plan, specs
+from logitproof.plan import Job, Plan, open_models, plan, specs
 from logitproof.report import Report, Words, provenance, shown_tokens, words_key
 from logitproof.run import Workers, run, spec_key
 from logitproof.store import Store, content_key, write_atomically

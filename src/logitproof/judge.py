@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from logitproof.band import Band, PositionStatus
+from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.compare import Comparison, summarize
 from logitproof.contract import CellStatus, Contract, Gate
-from logitproof.plan import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.scope import parse_scope
 from logitproof.trace import Failure
 from logitproof.waiver import Waiver, WaiverVerdict, unused

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.contract import ORIGINAL, EngineUse, OpenContract
 from logitproof.errors import ContractError
 from logitproof.model import Model, open_model
@@ -21,8 +22,6 @@ from logitproof.worker import Spec
 
 TRACE_FORMAT = 1
 JobKind = Literal["tokenize", "generate", "score"]
-NOT_SELECTED = "not selected by --only"
-AXES = ("candidate", "model", "quantization", "mode", "isa")
 
 
 @dataclass(frozen=True)
@@ -38,50 +37,6 @@ class Job:
     prompt: Prompt
     max_new_tokens: int = 0
     after: str | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two jobs whose traces are compared for one prompt, and the candidate's own tokenization."""
-
-    suite: str
-    prompt_idx: int
-    prompt: Prompt
-    source: str
-    reference: str
-    candidate: str
-    tokenized: str | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One candidate on one model, quantization, mode and ISA: a row of the verdict."""
-
-    candidate: str
-    model: str
-    quantization: str
-    mode: str
-    isa: str
-    reference_name: str
-    candidate_name: str
-    pairs: tuple[Pair, ...] = ()
-
-    @property
-    def id(self) -> str:
-        parts = [self.candidate, self.model, self.quantization, self.mode]
-        return "/".join(parts if self.isa == "native" else [*parts, self.isa])
-
-    @property
-    def axes(self) -> dict[str, str]:
-        return {axis: getattr(self, axis) for axis in AXES}
-
-
-@dataclass(frozen=True)
-class Unmeasured:
-    """A cell that will not be measured, and why."""
-
-    cell: str
-    reason: str
 
 
 @dataclass(frozen=True)

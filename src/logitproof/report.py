@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logitproof.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.compare import Comparison
 from logitproof.contract import OpenContract
 from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
-from logitproof.plan import NOT_SELECTED, Cell, Plan, Unmeasured
+from logitproof.plan import Plan
 from logitproof.protocol import HelloResult
 from logitproof.trace import Failure, Trace
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
+from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.check import Progress, check, compare_cells
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError
 from logitproof.judge import judge
-from logitproof.plan import Cell, Pair, Unmeasured
 from logitproof.report import Report
 from logitproof.store import Store, write_atomically
 from logitproof.suite import Prompt

@@ -22,10 +22,11 @@ from markdown_it import MarkdownIt
 from rich.console import Console as Terminal
 
 from logitproof import catalog, schema
+from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.compare import compare
 from logitproof.contract import Contract, OpenContract
 from logitproof.judge import Compared, judge
-from logitproof.plan import Cell, Pair, Plan, Unmeasured
+from logitproof.plan import Plan
 from logitproof.report import Report, provenance
 from logitproof.reporters.console import renderable, summary_table
 from logitproof.suite import Prompt, Suite

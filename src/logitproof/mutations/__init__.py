@@ -6,8 +6,9 @@ its parameters, its docstring is its help. It acts on a loaded transformers mode
 interface, module hooks, module-level functions, tensors) and leaves it bit for bit as it was.
 
 What shows only outside one pass over given tokens says so in `needs`: `decode` (through the cache),
-`chunked prefill`, `second sequence` (after another one), `outliers` (huge activations), `tokenizer` and
-`sampling`. The last two have their bug in `tokens` or `chosen`; `applied_to` may then have nothing to plant.
+`chunked prefill`, `more than 256 positions`, `second sequence` (after another one), `outliers` (huge
+activations), `tokenizer` and `sampling`. The last two have their bug in `tokens` or `chosen`; `applied_to` may
+then have nothing to plant.
 `equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
 """
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from logitproof.cell import NOT_SELECTED, Unmeasured
 from logitproof.judge import CellVerdict, GateVerdict
-from logitproof.plan import NOT_SELECTED, Unmeasured
 from logitproof.report import Report
 from logitproof.waiver import WaiverVerdict
 

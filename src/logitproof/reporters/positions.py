@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logitproof.cell import AXES
 from logitproof.judge import CellVerdict
-from logitproof.plan import AXES
 from logitproof.report import Report
 from logitproof.reporters import Reporter
 from logitproof.reporters._text import encodable

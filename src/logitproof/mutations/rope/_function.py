@@ -1,70 +1,82 @@
-"""Replaces `apply_rotary_pos_emb` for one model only, although it belongs to a whole modeling module."""
+"""The function that rotates Q and K: `apply_rotary_pos_emb` of a modeling module, replaced for one model only."""
 
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from logitproof.mutations import Mutation
+from logitproof.mutations._parts import skeleton
+from logitproof.mutations._tensors import functions_replaced
+
 NAME = "apply_rotary_pos_emb"
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-@contextmanager
-def replaced(model: Any, rotate: Callable[..., Any]) -> Iterator[None]:
-    """While open, the attention layers of `model`, and of no other model, call `rotate` instead.
+class WrongRotation(Mutation):
+    """A bug in how Q and K are rotated by given angles: subclasses say what they do instead of `rotate`."""
 
-    The function is swapped when such a layer's forward begins and swapped back when it ends, also by an
-    exception; other models of the same family keep the original.
-    """
-    handles = []
-    for layer in model.modules():
-        module = sys.modules[type(layer).__module__]
-        if type(layer).__name__.endswith("Attention") and hasattr(module, NAME):
-            swap = _Swap(module, rotate)
-            handles.append(layer.register_forward_pre_hook(swap.enter))
-            handles.append(layer.register_forward_hook(swap.leave, always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def applies(self, config: Any) -> bool:
+        """Every model that rotates Q and K."""
+        return bool(function_names(config))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Rotate wrongly in every attention layer of `model`."""
+        return functions_replaced(model, "Attention", function_names(model.config), self._wrong)
+
+    def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:
+        """q [B, H, T, D] and k [B, K, T, D] after the wrong rotation; `right` is the model's own function."""
+        raise NotImplementedError
+
+    def _wrong(self, original: Callable[..., Pair]) -> Callable[..., Pair]:
+        def rotate(q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any, *rest: Any, **named: Any) -> Pair:
+            return self.rotate(lambda *four: original(*four, *rest, **named), q, k, cos, sin)
+
+        return rotate
+
+
+def function_names(config: Any) -> tuple[str, ...]:
+    """The function by which attention layers of `config` rotate, nothing where they do not."""
+    module = _modeling_module(config)
+    name = f"{NAME}_interleave" if getattr(config, "rope_interleave", False) else NAME
+    return (name,) if hasattr(module, name) and getattr(config, "rope_parameters", None) else ()
 
 
 def is_split_half(config: Any) -> bool:
     """Whether models of `config` rotate split-half pairs (i, i+D/2) through the replaceable function."""
     module = _modeling_module(config)
-    if module is None or not hasattr(module, NAME) or not hasattr(module, "rotate_half"):
+    if module is None or NAME not in function_names(config) or not hasattr(module, "rotate_half"):
         return False
     return bool(torch.equal(module.rotate_half(torch.arange(4)), torch.tensor([-2, -3, 0, 1])))
 
 
 def rotary_dimensions(config: Any) -> int:
     """How many dimensions of a head are rotated."""
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     factor = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
-    return int(size * factor)
+    return int(head_size(config) * factor)
 
 
-class _Swap:
-    """The two hooks of one attention layer."""
+def head_size(config: Any) -> int:
+    """How many dimensions a head has."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
-    def __init__(self, module: ModuleType, rotate: Callable[..., Any]) -> None:
-        self._module, self._rotate = module, rotate
-        self._original: Any = None
 
-    def enter(self, *_: Any) -> None:
-        self._original = getattr(self._module, NAME)
-        setattr(self._module, NAME, self._rotate)
+def rotary_embedding(model: Any) -> Any:
+    """The module that makes the angles, or nothing."""
+    return getattr(model.get_decoder(), "rotary_emb", None)
 
-    def leave(self, *_: Any) -> None:
-        if self._original is not None:
-            setattr(self._module, NAME, self._original)
-            self._original = None
+
+def rotary_class(config: Any) -> Any:
+    """The class of that module in a model of `config`, or nothing."""
+    if not function_names(config):
+        return None
+    module = rotary_embedding(skeleton(config))
+    return None if module is None else type(module)
 
 
 def _modeling_module(config: Any) -> ModuleType | None:

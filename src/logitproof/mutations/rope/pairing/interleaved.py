@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from logitproof.mutations import Mutation
-from logitproof.mutations.rope._function import is_split_half, replaced, rotary_dimensions
+from logitproof.mutations.rope._function import WrongRotation, is_split_half, rotary_dimensions
 
 
 @dataclass
-class Interleaved(Mutation):
+class Interleaved(WrongRotation):
     """Split-half RoPE pairs (i, i+D/2) computed as interleaved pairs (2i, 2i+1), in Q and K.
 
     Position 0 is exact, because its angle is 0; the error grows with the distance between positions.
@@ -37,9 +35,9 @@ class Interleaved(Mutation):
         """Split-half families with at least two pairs: a single pair is the same either way."""
         return is_split_half(config) and rotary_dimensions(config) > 2
 
-    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
-        """Rotate interleaved pairs in every attention layer of `model`."""
-        return replaced(model, rotate_interleaved)
+    def rotate(self, right: Any, q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Interleaved pairs; `right` rotates the halves."""
+        return rotate_interleaved(q, k, cos, sin)
 
 
 def rotate_interleaved(

@@ -1,0 +1,1 @@
+"""Bugs of angles that are computed in a narrow type."""

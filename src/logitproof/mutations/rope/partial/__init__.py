@@ -1,0 +1,1 @@
+"""Bugs of models that rotate only a part of each head."""

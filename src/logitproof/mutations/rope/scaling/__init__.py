@@ -1,0 +1,1 @@
+"""Bugs of the stretching of RoPE's frequencies for long contexts."""

@@ -1,0 +1,28 @@
+"""The factor of llama3 scaling is another one than the model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations.rope._tables import Parameters, WrongParameters
+
+
+@dataclass
+class Llama3Factor(WrongParameters):
+    """The factor of llama3 scaling is another one than the model's."""
+
+    bug: ClassVar[str] = "RoPE's llama3 scaling uses another factor than the model's"
+    shows: ClassVar[str] = "position 0 exact, wrong from position 1 on, growing with position; only the slow dimensions"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.attn.q_rope"
+    remedy: ClassVar[str] = "read factor from the model's rope_parameters"
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (2.0, 4.0, 8.0, 16.0, 32.0)}
+
+    factor: float = 32.0
+
+    def parameters(self, right: Parameters, config: Any) -> Parameters | None:
+        """The other value, in llama3 scaling only."""
+        if right.get("rope_type") != "llama3":
+            return None
+        return right | {"factor": self.factor}

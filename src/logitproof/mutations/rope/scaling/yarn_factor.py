@@ -1,0 +1,26 @@
+"""The factor of yarn scaling is another one than the model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations.rope._tables import Parameters, WrongParameters
+
+
+@dataclass
+class YarnFactor(WrongParameters):
+    """The factor of yarn scaling is another one than the model's."""
+
+    bug: ClassVar[str] = "RoPE's yarn scaling uses another factor than the model's"
+    shows: ClassVar[str] = "all positions: the factor also sets the scale of the scores"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.attn.q_rope"
+    remedy: ClassVar[str] = "read the factor from the model's rope_parameters"
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (2.0, 4.0, 8.0, 16.0, 32.0, 40.0)}
+
+    factor: float = 4.0
+
+    def parameters(self, right: Parameters, config: Any) -> Parameters | None:
+        """The other factor, in yarn scaling only."""
+        return right | {"factor": self.factor} if right.get("rope_type") == "yarn" else None
