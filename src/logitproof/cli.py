@@ -5,6 +5,7 @@ Nothing but click is imported before a command runs, so that `--help` is instant
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ class _Commands(click.Group):
         return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.list_commands(ctx):
-            return None
+        if name not in (known := self.list_commands(ctx)):
+            close = difflib.get_close_matches(name, known, n=1)
+            return ctx.fail(f"no command is called {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
         command: click.Command = importlib.import_module(f"logitproof.commands.{name}").command
         return command
 

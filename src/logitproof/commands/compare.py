@@ -11,12 +11,24 @@ import click
 @click.command("compare")
 @click.argument("reference", type=click.Path(path_type=Path))
 @click.argument("candidate", type=click.Path(path_type=Path))
+@click.option("--floor", type=float, metavar="NATS", help="Least log-probability of any token, for top-k dumps.")
+@click.option("--reason", default="", help="Why no token lies below the floor.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(reference: Path, candidate: Path, as_json: bool) -> None:
-    """Compare two captures: metrics only, no verdict (a verdict needs a contract)."""
-    from logitproof.capture import compare_captures
+def command(reference: Path, candidate: Path, floor: float | None, reason: str, as_json: bool) -> None:
+    """Compare two captures or dumps: metrics only, no verdict (a verdict needs a contract).
 
-    summary = compare_captures(reference, candidate)
+    Where a dump holds the top-k only, KL divergence is given as bounds.
+    """
+    if all((side / "capture.json").exists() for side in (reference, candidate)):
+        from logitproof.capture import compare_captures
+
+        summary = compare_captures(reference, candidate)
+    else:
+        from logitproof.convert import open_dump
+        from logitproof.topk_bounds import Floor, compare_dumps
+
+        assumed = None if floor is None else Floor(floor, reason)
+        summary = compare_dumps(open_dump(reference), open_dump(candidate), assumed)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -25,3 +37,7 @@ def command(reference: Path, candidate: Path, as_json: bool) -> None:
     from logitproof.reporters.console import summary_table
 
     Console().print(summary_table(summary))
+    for name in summary.get("not_measured", []):
+        click.echo(f"not measured: {name}")
+    if basis := summary.get("kl_basis"):
+        click.echo(f"KL divergence: {basis}")

@@ -8,7 +8,7 @@ import click
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "reporters", "suites"]))
+@click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "readers", "reporters", "suites"]))
 @click.option("--json", "as_json", is_flag=True)
 def command(what: str, as_json: bool) -> None:
     """List the entries of a catalogue with their help and options; imports none of them."""

@@ -1,0 +1,21 @@
+"""`logitproof convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--from", "source_format", metavar="FORMAT", help="Format of the source where its content does not tell.")
+@click.option("--to", "target_format", metavar="FORMAT", help="Format to write where the target's name does not tell.")
+def command(source: Path, target: Path, source_format: str | None, target_format: str | None) -> None:
+    """Turn a dump of logits into another format; `logitproof list readers` names them."""
+    from logitproof.convert import convert
+
+    dump = convert(source, target, source_format=source_format, target_format=target_format)
+    positions = sum(len(prompt.positions) for prompt in dump.prompts)
+    click.echo(f"{len(dump.prompts)} prompts, {positions} positions: {dump.format} in {source} to {target}")

@@ -1,0 +1,21 @@
+"""`logitproof freeze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("freeze")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Golden file to write.")
+@click.option("--small", is_flag=True, help="At most 200 bytes a token: exact top-k only, KL becomes bounds.")
+@click.option("--model", help="Model of the contract, where it has several.")
+@click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
+def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool) -> None:
+    """Write the golden of a contract's reference or of a capture: later runs need no reference engine."""
+    from logitproof.freeze import freeze
+
+    click.echo(freeze(source, out, small=small, model=model, determinism=determinism).as_text())
+    click.echo(f"next: reference: {{engine: golden}} with the model {out} in a contract")
