@@ -19,6 +19,7 @@ from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, EngineError, EngineGarbage, LogitproofError
 from logitproof.judge import Compared, judge
 from logitproof.metrics import PromptMetric
+from logitproof.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
 from logitproof.plan import Job, Plan, open_models, plan, specs
 from logitproof.report import Report, Words, provenance, shown_tokens, words_key
 from logitproof.run import Workers, run, spec_key
@@ -52,10 +53,14 @@ def check(
     An engine that fails is an ENGINE ERROR in the report, never an exception.
     """
     opened = contract if isinstance(contract, OpenContract) else open_contract(contract)
+    pins = _verified_pins(opened)
     models = open_models(opened, only)
     with Workers() as workers:
         hellos = workers.hello(specs(opened))
         _refuse(opened, hellos)
+        said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+        if pins is not None:
+            refuse_differences(verify_engines(pins, said), opened.path)
         planned = plan(opened, hellos, models, only=only)
         results: dict[str, Trace | Failure] = {}
         names = {spec_key(spec): name for name, spec in specs(opened).items()}
@@ -65,7 +70,6 @@ def check(
             on_progress(Progress(len(results), len(jobs), jobs[result.key], result))
         compared = compare_cells(planned.cells, results)
         words = read_words(planned, compared, results, store, workers)
-    said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
     verdict = judge(compared, opened.contract, planned.unmeasured)
     return Report(opened, verdict, compared, results, words, provenance(opened, planned, results, said))
 
@@ -106,6 +110,16 @@ def _words(job: Job, stretches: set[tuple[int, ...]], store: Store, workers: Wor
             known.update({words_key(stretch): worker.detokenize(stretch) for stretch in missing})
             write_atomically(file, json.dumps(known))
     return {words_key(stretch): known[words_key(stretch)] for stretch in stretches if words_key(stretch) in known}
+
+
+def _verified_pins(opened: OpenContract) -> Pins | None:
+    """The pins of a contract that has some; raises ContractError where a file is not what was pinned."""
+    if opened.contract.pins is None:
+        return None
+    path = opened.folder / opened.contract.pins
+    pins = read_pins(path)
+    refuse_differences(verify_files(pins, opened.folder, opened), path)
+    return pins
 
 
 def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:

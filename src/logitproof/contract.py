@@ -162,6 +162,7 @@ class Contract(_Strict):
     falsification: list[Falsification] = []
     references: list[CrossReference] = []
     waivers: list[Waiver] = []
+    pins: str | None = Field(None, description="a pins file of `logitproof pin`, verified before anything runs")
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
     bootstrap_seed: int = 0
 

@@ -29,6 +29,7 @@ from logitproof.gguf_layout import (
     frame,
     layer,
 )
+from logitproof.gguf_windowed import gemma2, gemma3, gpt_oss, mistral, phi3
 
 LLAMA3_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
@@ -226,6 +227,11 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "Qwen3ForCausalLM": qwen3,
     "Qwen3MoeForCausalLM": qwen3_moe,
     "Qwen3_5ForCausalLM": qwen3_5,
+    "MistralForCausalLM": mistral(llama),
+    "Gemma2ForCausalLM": gemma2,
+    "Gemma3ForCausalLM": gemma3,
+    "Phi3ForCausalLM": phi3,
+    "GptOssForCausalLM": gpt_oss,
 }
 
 

@@ -62,6 +62,12 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
 
+YARN = {
+    "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "truncate",
+}  # fmt: skip
+"""What llama.cpp can be told of YaRN; it always truncates the range of dimensions to whole numbers."""
+
+
 def common_keys(config: Config, activation: str = "silu") -> dict[str, Any]:
     """Keys that every decoder has; GGUF cannot name the activation, so it must be the family's own."""
     if config.need("hidden_act") != activation:
@@ -90,8 +96,9 @@ def _rope_scaling(config: Config) -> dict[str, Any]:
     keys = {"rope.scaling.type": kind, "rope.scaling.factor": float(rope.get("factor", 1.0))}
     if kind == "linear":
         return keys
-    if kind == "yarn" and set(rope) <= {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"}:
-        return keys | {"rope.scaling.original_context_length": int(rope["original_max_position_embeddings"])}
+    if kind == "yarn" and set(rope) <= YARN and rope.get("truncate", True):
+        keys |= {"rope.scaling.original_context_length": int(rope["original_max_position_embeddings"])}
+        return keys | {f"rope.scaling.yarn_{name}": float(rope[name]) for name in ("beta_fast", "beta_slow") if rope.get(name)}
     raise config.refuse(f"rope scaling {rope}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import struct
@@ -51,7 +52,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         magic = file.read(4)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
-        return Model(path, "gguf", {path.name: _sha256(path)}, architecture)
+        return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
     if path.suffix == ".gguf":
         raise ModelError(
             f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}",
@@ -62,7 +63,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         raise ModelError(
             f"{path} is a single weights file without its config", where=where, remedy="name the folder that holds it"
         )
-    return Model(path, "other", {path.name: _sha256(path)})
+    return Model(path, "other", {path.name: file_sha256(path)})
 
 
 def _open_folder(folder: Path, where: str) -> Model:
@@ -85,7 +86,7 @@ def _open_folder(folder: Path, where: str) -> Model:
         architectures = json.loads(config.read_text("utf-8")).get("architectures") or [""]
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{config} is not a JSON object: {error}", where=where, remedy="fetch it again") from None
-    hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
+    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
     return Model(folder, "safetensors", hashes, str(architectures[0]))
 
 
@@ -141,6 +142,13 @@ def _check_gguf(path: Path, where: str) -> str:
         ) from None
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, read once for every state of the file in a process."""
+    state = path.stat()
+    return _sha256(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

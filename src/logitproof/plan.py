@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.contract import ORIGINAL, EngineUse, OpenContract
 from logitproof.errors import ContractError
-from logitproof.model import Model, open_model
+from logitproof.model import Model, file_sha256, open_model
 from logitproof.protocol import HelloResult
 from logitproof.store import content_key
 from logitproof.suite import Prompt, Suite
@@ -203,7 +202,7 @@ def make_job(
         {
             "format": TRACE_FORMAT,
             "spec": spec.identity(),
-            "files": _option_files(spec),
+            "files": option_files(spec),
             "versions": hello.versions if hello else {},
             "isa": hello.isa if hello else {},
             "adapter": _adapter_sha256(),
@@ -276,7 +275,7 @@ def _reference_name(opened: OpenContract, candidate: str, mode: str) -> str:
     return f"{candidate} (its own prefill)" if mode == "self" else opened.contract.reference.engine
 
 
-def _option_files(spec: Spec) -> dict[str, str]:
+def option_files(spec: Spec) -> dict[str, str]:
     """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
     found: dict[str, str] = {}
     folder = Path(spec.directory or ".")
@@ -284,7 +283,7 @@ def _option_files(spec: Spec) -> dict[str, str]:
         path = folder / text
         try:
             if path.is_file():
-                found[text] = _file_sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+                found[text] = file_sha256(path)
             elif path.is_dir() and text not in ("", ".", "/"):
                 found[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
         except (OSError, ValueError):
@@ -303,17 +302,13 @@ def _strings(value: Any) -> Iterable[str]:
             yield from _strings(inner)
 
 
-@functools.lru_cache(maxsize=256)
-def _file_sha256(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @functools.cache
 def _adapter_sha256() -> str:
     """Our own side of the engines: an adapter that changed must not reuse what the old one measured."""
     here = Path(__file__).parent
-    files = [here / "serve.py", *sorted(here.glob("engines/**/*.py")), *sorted(here.glob("mutations/**/*.py"))]
+    folders = ("engines", "mutations", "readers")
+    files = [here / "serve.py", here / "dump.py", here / "convert.py"]
+    files += [file for folder in folders for file in sorted(here.glob(f"{folder}/**/*.py"))]
     return content_key({str(path.relative_to(here)): path.read_text("utf-8") for path in files})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,22 @@ def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines
         raise _complaint(error, path, lines, kind) from None
 
 
+def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
+    """Parse and validate a TOML file; raises what `read_yaml` raises, without lines."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ContractError("no such file", where=str(path), remedy=command or "correct the path") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"not valid TOML: {error}", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"cannot be read: {error}", where=str(path)) from None
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _complaint(error, path, {}, kind) from None
+
+
 def place(path: Path, lines: Lines, *keys: str | int) -> str:
     """`file:line: key.path` of an entry, or of its nearest parent that has a line."""
     keys_with_line = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in lines), ())
@@ -81,7 +98,8 @@ def _lines(node: yaml.Node | None, at: tuple[str | int, ...] = ()) -> Lines:
 
 
 def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
-    first = error.errors()[0]
+    # A typo is an unknown key and a missing one; only the first of the two leads to it.
+    first = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
     keys = tuple(first["loc"])
     where = place(path, lines, *keys) if keys else str(path)
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -65,6 +65,13 @@ def test_whole_rows_survive_the_way_there_and_back(name: str, tmp_path: Path, du
     assert np.array_equal(np.asarray(theirs.logits[:]), ours.logits)
 
 
+@pytest.mark.parametrize("char", ["\x00", "\x1b", "\x85", "\u2028", "\ud800", "\U000e0001", "\\", "\t"])
+def test_no_character_of_a_text_makes_the_key_value_format_another(tmp_path: Path, char: str) -> None:
+    prompt = DumpedPrompt(id="only", token_ids=[0, 1], prompt_length=1, positions=np.empty(0, np.int64), text=f"a{char}b")
+    reader("key_value").write(Dump((prompt,)), tmp_path / "file")
+    assert open_dump(tmp_path / "file").prompts[0].text == f"a{char}b"
+
+
 @pytest.mark.parametrize("name", TOKENS)
 @FAST
 @given(dump=dumps())

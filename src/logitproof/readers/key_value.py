@@ -70,9 +70,9 @@ class KeyValue(Reader):
 
 
 def _escaped(text: str) -> str:
-    """One line: `str.splitlines` must find no end of a line in it."""
+    """One line of text: no end of a line that `str.splitlines` would find, no control character, as a binary file has."""
     text = text.replace("\\", "\\\\")
-    return "".join(f"\\u{ord(char):04x}" if len(f"a{char}a".splitlines()) > 1 else char for char in text)
+    return "".join(f"\\u{ord(char):04x}" if not char.isprintable() and ord(char) < 0x10000 else char for char in text)
 
 
 def _unescaped(text: str) -> str:

@@ -1,0 +1,36 @@
+"""`logitproof pin`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("pin")
+@click.argument("contract", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="YAML or TOML; default the contract's `pins`.")
+@click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
+def command(contract: Path, out: Path | None, engines: bool) -> None:
+    """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
+    from logitproof.contract import open_contract
+    from logitproof.pins import make_pins, read_pins, write_pins
+    from logitproof.plan import specs
+    from logitproof.run import Workers
+
+    opened = open_contract(contract)
+    name = contract.name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".parity")
+    path = out or opened.folder / (opened.contract.pins or f"{name}.pins.yaml")
+    hellos = {}
+    if engines:
+        with Workers() as workers:
+            for engine, hello in workers.hello(specs(opened)).items():
+                if isinstance(hello, Exception):
+                    raise hello
+                hellos[engine] = hello
+    pins = make_pins(opened, hellos, read_pins(path) if path.exists() else None)
+    write_pins(pins, path)
+    files = sum(len(model.files) for models in pins.models.values() for model in models.values())
+    click.echo(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
+    if opened.contract.pins is None:
+        click.echo(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")
