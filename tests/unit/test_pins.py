@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from logitproof.cli import main
-from logitproof.contract import open_contract
 from logitproof.errors import ContractError
 from logitproof.pins import read_pins, verify_files
 
