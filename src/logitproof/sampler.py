@@ -1,0 +1,94 @@
+"""The right sampler: from logits to the probabilities that are drawn from, in the order that the field uses.
+
+The order is that of transformers' logits processors and warpers: repetition penalty, temperature, top-k,
+top-p, min-p, softmax. A greedy choice applies the repetition penalty and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from logitproof.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of a sampler. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 leave nothing out."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, right in (
+            ("temperature", self.temperature >= 0),
+            ("top_k", self.top_k >= 0),
+            ("top_p", 0 < self.top_p <= 1),
+            ("min_p", 0 <= self.min_p <= 1),
+            ("repetition_penalty", self.repetition_penalty > 0),
+        ):
+            if not right:
+                raise ContractError(f"{name} {getattr(self, name)} makes no sense", where=f"sampling.{name}")
+
+
+NEUTRAL = Sampling()
+
+
+def penalized(logits: np.ndarray, token_ids: Sequence[int], penalty: float) -> np.ndarray:
+    """Logits [V] in float64 after the repetition penalty of CTRL (Keskar et al. 2019): positive ones of tokens that
+    stand in `token_ids` are divided by it, negative ones multiplied."""
+    out = np.asarray(logits, np.float64).copy()
+    if penalty != 1.0 and len(token_ids):
+        seen = np.unique(np.asarray(token_ids, np.int64))
+        out[seen] = np.where(out[seen] > 0, out[seen] / penalty, out[seen] * penalty)
+    return out
+
+
+def probabilities(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """Probabilities [V] in float64 that the next token is drawn from; at temperature 0 all of it on the first argmax."""
+    scores = penalized(logits, token_ids, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        out = np.zeros(scores.size)
+        out[int(scores.argmax())] = 1.0
+        return out
+    scores = scores / sampling.temperature
+    if 0 < sampling.top_k < scores.size:
+        scores = np.where(scores < np.partition(scores, -sampling.top_k)[-sampling.top_k], -np.inf, scores)
+    if sampling.top_p < 1.0:
+        scores = np.where(nucleus(softmax(scores), sampling.top_p), scores, -np.inf)
+    if sampling.min_p > 0.0:
+        p = softmax(scores)
+        scores = np.where(p < sampling.min_p * p.max(), -np.inf, scores)
+    return softmax(scores)
+
+
+def nucleus(p: np.ndarray, top_p: float) -> np.ndarray:
+    """Which of the probabilities [V] belong to the smallest set, best first, whose mass reaches `top_p`.
+
+    The token that reaches it belongs to the set (Holtzman et al. 2020).
+    """
+    order = np.argsort(-p, kind="stable")
+    before = np.cumsum(p[order]) - p[order]
+    inside = np.zeros(p.size, bool)
+    inside[order[before < top_p]] = True
+    return inside
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities in float64 over the last axis; entries of -inf have none."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def choose(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
+    """The next token after `token_ids`: argmax (the lowest id of a tie) at temperature 0, else one draw."""
+    p = probabilities(logits, token_ids, sampling)
+    if sampling.temperature == 0:
+        return int(p.argmax())
+    return int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right").clip(0, p.size - 1))
