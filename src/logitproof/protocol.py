@@ -72,6 +72,21 @@ class GenerateParams(Message):
     logits: str = Field(description="the file to write the logits of the N new tokens to, [N, V]")
 
 
+class SampleParams(Message):
+    """Draw `count` continuations independently. Settings at their defaults leave nothing out and change nothing."""
+
+    token_ids: TokenIds
+    count: Annotated[int, Field(ge=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    stop: TokenIds = []
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class CloseParams(Message):
     pass
 
@@ -85,6 +100,7 @@ class HelloResult(Message):
     modes: list[Mode] = ["prefill", "decode"]
     generate: bool = False
     tokenize: bool = False
+    sample: bool = False
     isa: dict[str, str] = {}
 
 
@@ -115,6 +131,12 @@ class GenerateResult(Message):
     token_ids: TokenIds
     logits: Tensor
     finish: Literal["length", "stop"]
+
+
+class SampleResult(Message):
+    """One list of new token ids for each continuation."""
+
+    token_ids: list[TokenIds]
 
 
 class CloseResult(Message):
@@ -154,6 +176,7 @@ METHODS: dict[str, tuple[type[Message], type[Message]]] = {
     "detokenize": (DetokenizeParams, DetokenizeResult),
     "score": (ScoreParams, ScoreResult),
     "generate": (GenerateParams, GenerateResult),
+    "sample": (SampleParams, SampleResult),
     "close": (CloseParams, CloseResult),
 }
 

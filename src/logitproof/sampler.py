@@ -88,7 +88,12 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 def choose(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
     """The next token after `token_ids`: argmax (the lowest id of a tie) at temperature 0, else one draw."""
-    p = probabilities(logits, token_ids, sampling)
-    if sampling.temperature == 0:
-        return int(p.argmax())
+    return draw(probabilities(logits, token_ids, sampling), rng)
+
+
+def draw(p: np.ndarray, rng: np.random.Generator) -> int:
+    """One draw from probabilities [V]; no random number is used where one token has all of it."""
+    best = int(p.argmax())
+    if p[best] == 1.0:
+        return best
     return int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right").clip(0, p.size - 1))

@@ -28,9 +28,11 @@ from logitproof.protocol import (
     GenerateParams,
     LoadParams,
     Message,
+    SampleParams,
     ScoreParams,
     TokenizeParams,
 )
+from logitproof.sampler import Sampling
 
 
 def main(arguments: list[str]) -> int:
@@ -137,6 +139,13 @@ def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, An
     }
 
 
+def _sample(engine: Engine, name: str, params: SampleParams) -> dict[str, Any]:
+    settings = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    sampling = Sampling(**{key: getattr(params, key) for key in settings})
+    drawn = engine.sample(params.token_ids, params.count, params.max_new_tokens, params.stop, sampling)
+    return {"token_ids": [[int(token) for token in one] for one in drawn]}
+
+
 def _close(engine: Engine, name: str, params: Message) -> dict[str, Any]:
     return {}
 
@@ -148,6 +157,7 @@ HANDLERS: dict[str, Any] = {
     "detokenize": _detokenize,
     "score": _score,
     "generate": _generate,
+    "sample": _sample,
     "close": _close,
 }
 

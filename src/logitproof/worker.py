@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -35,6 +35,7 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
+from logitproof.sampler import Sampling
 
 LAST_WORDS = 20
 """Lines of stderr that are kept for error messages."""
@@ -139,6 +140,18 @@ class Worker:
             self._check(result.logits, logits, rows=len(result.token_ids))
             self._check_greedy(result)
         return result
+
+    def sample(
+        self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continuations that the engine draws itself; as many as asked for, none longer, all of its vocabulary."""
+        params = {"token_ids": list(token_ids), "count": count, "max_new_tokens": max_new_tokens, "stop": list(stop)}
+        drawn = protocol.SampleResult.model_validate(self._ask("sample", {**params, **asdict(sampling)})).token_ids
+        if len(drawn) != count or any(len(one) > max_new_tokens for one in drawn):
+            raise self._fail(EngineGarbage, f"{len(drawn)} continuations, {count} of {max_new_tokens} tokens were asked for")
+        if any(token >= (self._vocab_size or token + 1) for one in drawn for token in one):
+            raise self._fail(EngineGarbage, "it drew a token outside its vocabulary")
+        return drawn
 
     def close(self) -> None:
         """End the engine: politely, then not."""

@@ -24,6 +24,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from logitproof.sampler import Sampling
+
 Mode = Literal["prefill", "decode"]
 Finish = Literal["length", "stop"]
 
@@ -40,6 +42,7 @@ class Hello:
     modes: tuple[Mode, ...] = ("prefill", "decode")
     generate: bool = True
     tokenize: bool = True
+    sample: bool = False
     isa: dict[str, str] = field(default_factory=dict)
 
 
@@ -116,6 +119,12 @@ class Engine:
             finish = "stop" if ids[-1] in stop else "length"
         logits = np.stack(rows) if rows else np.empty((0, 0), np.float32)
         return Generated(ids[len(token_ids) :], logits, finish)  # type: ignore[arg-type]
+
+    def sample(
+        self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """Draw `count` continuations with the engine's own sampler, or say that it has none."""
+        raise Refusal("this engine does not sample", remedy="its hello must not offer `sample`")
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` as this engine would feed them to the model, special tokens included."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
 from logitproof.engines._libllama import Library, open_library, said_of_context
+from logitproof.sampler import Sampling
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
@@ -69,7 +71,7 @@ class LlamaCpp(Engine):
             )
 
     def hello(self) -> Hello:
-        return Hello(versions=self._library().versions(), isa=self._library().features())
+        return Hello(versions=self._library().versions(), sample=True, isa=self._library().features())
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         library = self._library()
@@ -128,6 +130,49 @@ class LlamaCpp(Engine):
             if len(new) < max_new_tokens:
                 row = self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)[-1]
         return Generated(new, np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32), "length")
+
+    def sample(
+        self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """Draw with llama.cpp's own samplers in the order of its tools: penalties, top-k, top-p, min-p, temperature."""
+        if not token_ids:
+            raise Refusal("an empty prompt has no continuation", field="token_ids")
+        drawn = []
+        for number in range(count):
+            self._begin(len(token_ids) + max_new_tokens, token_ids)
+            with self._sampler(sampling, (sampling.seed * 1_000_003 + number) % 2**32, token_ids) as chain:
+                for start in range(0, len(token_ids), self.batch_size):
+                    self._decode(token_ids[start : start + self.batch_size], start, every=False)
+                new: list[int] = []
+                while len(new) < max_new_tokens:
+                    new.append(int(self._library().llama.llama_sampler_sample(chain, self._context, -1)))
+                    if new[-1] in stop:
+                        break
+                    if len(new) < max_new_tokens:
+                        self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)
+            drawn.append(new)
+        return drawn
+
+    @contextlib.contextmanager
+    def _sampler(self, sampling: Sampling, seed: int, token_ids: Sequence[int]) -> Iterator[Any]:
+        llama = self._library().llama
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        try:
+            steps = [
+                llama.llama_sampler_init_penalties(self._vocab_size, self._context_size, sampling.repetition_penalty, 0.0, 0.0),
+                llama.llama_sampler_init_top_k(sampling.top_k),
+                llama.llama_sampler_init_top_p(sampling.top_p, 1),
+                llama.llama_sampler_init_min_p(sampling.min_p, 1),
+                llama.llama_sampler_init_temp(sampling.temperature),
+                llama.llama_sampler_init_dist(seed),
+            ]
+            for step in steps:
+                llama.llama_sampler_chain_add(chain, step)
+            for token in token_ids:
+                llama.llama_sampler_accept(chain, token)
+            yield chain
+        finally:
+            llama.llama_sampler_free(chain)
 
     def tokenize(self, text: str) -> list[int]:
         llama, data = self._tokenizer(), text.encode()

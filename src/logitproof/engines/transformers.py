@@ -26,6 +26,7 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, 
 from logitproof.engines import _checkpoint as checkpoint
 from logitproof.engines import _float64 as wide
 from logitproof.errors import ContractError
+from logitproof.sampler import Sampling, draw, probabilities
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "kernels", "fla-core")
 BUILT_WITH = {"mkl": "Intel(R) oneAPI Math Kernel", "onednn": "Intel(R) MKL-DNN", "lapack": "LAPACK", "openmp": "OpenMP"}
@@ -53,6 +54,7 @@ class Transformers(Engine):
     _tokenizer: Any = field(init=False, default=None, repr=False)
     _context_length: int | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
+    _bug: Any = field(init=False, default=None, repr=False)
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
@@ -64,7 +66,7 @@ class Transformers(Engine):
                 continue
         built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
         versions |= {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
-        return Hello(versions=versions, isa=self._isa())
+        return Hello(versions=versions, sample=True, isa=self._isa())
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         """Load a safetensors folder, or a GGUF file with the config of `config`, strictly."""
@@ -116,6 +118,26 @@ class Transformers(Engine):
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
         logits = np.stack(rows) if rows else np.empty((0, self._vocab_size()), np.float32)
         return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length")
+
+    def sample(
+        self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """Draw all continuations in one batch, from this model's logits, with the sampler that transformers describes."""
+        ids = self._checked(token_ids, more=max_new_tokens)
+        rng, drawn, cache = np.random.default_rng(sampling.seed), [[] for _ in range(count)], None  # type: ignore[var-annotated]
+        step = ids[None].expand(count, -1)
+        with self._computing():
+            for _ in range(max_new_tokens):
+                out = self._model(input_ids=step, past_key_values=cache, use_cache=True)
+                cache, rows = out.past_key_values, self._rows(out.logits[None, :, -1])
+                tokens = [self._choose(row, [*token_ids, *one], sampling, rng) for row, one in zip(rows, drawn, strict=True)]
+                for one, token in zip(drawn, tokens, strict=True):
+                    if not (one and one[-1] in stop):
+                        one.append(token)
+                if all(one[-1] in stop for one in drawn):
+                    break
+                step = torch.tensor(tokens, device=self.device)[:, None]
+        return drawn
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""
@@ -174,6 +196,7 @@ class Transformers(Engine):
         if not mutation.applies(self._model.config):
             text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
             raise Refusal(text, field="mutation", remedy="leave this mutation out for this model")
+        self._bug = mutation if mutation.needs == "sampling" else None
         self._planted = ExitStack()
         self._planted.enter_context(mutation.applied_to(self._model))
 
@@ -260,6 +283,10 @@ class Transformers(Engine):
         """Logits [n, V] of the next `ids` [n], and the cache after them. The model counts positions itself."""
         out = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True)
         return self._rows(out.logits), out.past_key_values
+
+    def _choose(self, row: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
+        p = probabilities(row, token_ids, sampling) if self._bug is None else self._bug.drawn_from(row, token_ids, sampling)
+        return draw(p, rng)
 
     def _rows(self, logits: torch.Tensor) -> np.ndarray:
         """Logits [1, T, V] of a pass as a float32 array [T, V]; float64 stays."""

@@ -7,7 +7,7 @@ interface, module hooks, module-level functions, tensors) and leaves it bit for 
 
 What shows only outside one pass over given tokens says so in `needs`: `decode` (through the cache),
 `chunked prefill`, `more than 256 positions`, `second sequence` (after another one), `outliers` (huge
-activations), `tokenizer` and `sampling`. The last two have their bug in `tokens` or `chosen`; `applied_to` may
+activations), `tokenizer` and `sampling`. The last two have their bug in `tokens` or `drawn_from`; `applied_to` may
 then have nothing to plant.
 `equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
 """
@@ -17,6 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
+
+import numpy as np
+
+from logitproof.sampler import Sampling
 
 
 class Mutation:
@@ -43,6 +47,6 @@ class Mutation:
         """The ids that the bug makes of a text whose right ids are `token_ids`."""
         return list(token_ids)
 
-    def chosen(self, logits: Any, token_ids: Sequence[int], sampling: Any) -> int:
-        """The token that the bug draws from `logits` [V] after `token_ids`; `sampling` holds the settings."""
-        raise NotImplementedError(f"{type(self).__name__} chooses no tokens")
+    def drawn_from(self, logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
+        """The probabilities [V] that the bug draws the next token from, for `logits` [V] after `token_ids`."""
+        raise NotImplementedError(f"{type(self).__name__} draws no tokens")
