@@ -1,0 +1,131 @@
+"""Completions drawn by two engines for the same prompts, and the test of their equality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from logitproof.cell import Cell
+from logitproof.contract import ORIGINAL, OpenContract
+from logitproof.errors import LogitproofError
+from logitproof.plan import specs
+from logitproof.quality.two_sample import TwoSample, two_sample
+from logitproof.run import Workers
+from logitproof.sampler import Sampling
+from logitproof.worker import Spec, Worker
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How many completions a prompt, how long, how sampled, and how many permutations judge them."""
+
+    completions: int = 12
+    max_new_tokens: int = 24
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.7))
+    permutations: int = 500
+
+
+@dataclass(frozen=True)
+class Side:
+    """One engine with weights."""
+
+    spec: Spec
+    model: Path
+    config: Path | None = None
+    name: str = "engine"
+
+
+def open_side(workers: Workers, side: Side) -> Worker:
+    """A worker of the engine with its weights loaded; raises what they raise."""
+    worker = workers.of(side.spec, side.name)
+    worker.hello()
+    worker.load(side.model, side.config)
+    return worker
+
+
+def draw(
+    worker: Worker, prompts: Sequence[Sequence[int]], stop: Sequence[int], drawing: Drawing, seed: int
+) -> list[list[list[int]]]:
+    """Completions of every prompt [prompts][completions][tokens]; each prompt has a seed of its own."""
+    return [
+        worker.sample(
+            ids, drawing.completions, drawing.max_new_tokens, stop, replace(drawing.sampling, seed=seed * 100_003 + number)
+        )
+        for number, ids in enumerate(prompts)
+    ]
+
+
+def compared_sides(
+    workers: Workers, reference: Side, candidate: Side, texts: Sequence[str], drawing: Drawing, seed: int = 0
+) -> TwoSample:
+    """Draw from both, with seeds that are independent, and test; both are fed the reference's token ids."""
+    worker = workers.of(reference.spec, reference.name)
+    worker.hello()
+    loaded = worker.load(reference.model, reference.config)
+    prompts = [worker.tokenize(text) for text in texts]
+    stop = list(loaded.eos_token_ids)
+    ours = draw(worker, prompts, stop, drawing, 2 * seed)
+    theirs = draw(open_side(workers, candidate), prompts, stop, drawing, 2 * seed + 1)
+    return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
+
+
+def power(
+    workers: Workers, side: Side, texts: Sequence[str], right: Drawing, wrong: Drawing, alpha: float, trials: int
+) -> float:
+    """Share of trials in which the engine as it should sample and as `wrong` says are told apart."""
+    worker = workers.of(side.spec, side.name)
+    worker.hello()
+    stop = list(worker.load(side.model, side.config).eos_token_ids)
+    prompts = [worker.tokenize(text) for text in texts]
+    seen = 0
+    for trial in range(trials):
+        ours = draw(worker, prompts, stop, right, 7000 + 2 * trial)
+        theirs = draw(worker, prompts, stop, wrong, 7001 + 2 * trial)
+        seen += two_sample(ours, theirs, permutations=right.permutations, seed=trial).differs(alpha)
+    return seen / trials
+
+
+def twice(test: Callable[[int], TwoSample], alpha: float = 0.05) -> TwoSample:
+    """The test, and where it rejects at `alpha` the weaker of it and a second one on fresh draws.
+
+    So equal engines are called different in alpha squared of all runs, not in alpha.
+    """
+    first = test(0)
+    return max(first, test(1), key=lambda one: one.p_value) if first.differs(alpha) else first
+
+
+def compared_candidates(
+    opened: OpenContract,
+    cells: Sequence[Cell],
+    drawing: Drawing,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, TwoSample | str]:
+    """The test of every candidate, model and quantization of a run, or the reason why there is none."""
+    found: dict[str, TwoSample | str] = {}
+    started = specs(opened)
+    texts = [prompt.text for suite in opened.suites for prompt in suite.prompts if prompt.text]
+    with Workers() as workers:
+        hellos: Mapping[str, Any] = workers.hello(started)
+        for cell in cells:
+            key = f"{cell.candidate}/{cell.model}/{cell.quantization}"
+            if key in found:
+                continue
+            silent = [name for name in ("reference", cell.candidate) if not getattr(hellos[name], "sample", False)]
+            if silent:
+                found[key] = f"the engine of {silent[0]} does not sample"
+                continue
+            on_progress(f"drawing completions: {key}")
+            files = opened.contract.models[cell.model]
+            original = (opened.folder / files[ORIGINAL]).resolve()
+            path = (opened.folder / files[cell.quantization]).resolve()
+            truth = path if opened.contract.reference.weights == "candidate" else original
+            config = original if original.is_dir() else None
+            try:
+                reference = Side(started["reference"], truth, config, "reference")
+                candidate = Side(started[cell.candidate], path, config, cell.candidate)
+                found[key] = twice(lambda seed: compared_sides(workers, reference, candidate, texts, drawing, seed))  # noqa: B023
+            except (LogitproofError, ValueError) as error:
+                found[key] = str(error).partition("\n")[0]
+    return found

@@ -1,0 +1,288 @@
+"""What a judged run says about generation quality: one entry a candidate, model and quantization, section by section."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from logitproof.cell import Cell
+from logitproof.compare import summarize
+from logitproof.judge import Compared
+from logitproof.quality import greedy as free
+from logitproof.quality.horizon import Horizon, horizon
+from logitproof.quality.mismatch import Mismatch, label_log_probabilities, mismatch
+from logitproof.quality.sampled import drawn_from
+from logitproof.quality.two_sample import TwoSample
+from logitproof.report import Report
+from logitproof.sampler import Sampling
+from logitproof.trace import Trace
+
+Met = Literal["met", "missed", "not measured"]
+POSITIONS = 192
+"""Positions of a prompt, evenly spread, at which distributions at a temperature are compared."""
+TIE = 0.15
+"""Logits: a margin that 16-bit rounding closes. What quantization loses beyond it is lost quality and no tie."""
+WIDE = ("original", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What must hold.
+
+    `greedy10` is the share of the first ten tokens that agree, tie flips apart; `kl` in nats.
+    """
+
+    name: str
+    greedy10: float
+    kl: float
+    tv: float
+    alpha: float = 0.01
+
+    @classmethod
+    def of(cls, quantization: str) -> Bar:
+        """The bar of a release note: 16 bits or more, or fewer."""
+        return FP16 if quantization in WIDE else Q4
+
+
+FP16 = Bar("16-bit", 0.99, 0.01, 0.02)
+Q4 = Bar("4-bit", 0.95, 0.15, 0.2)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question: its figures, whether it is met, and one sentence that says so."""
+
+    name: str
+    met: Met
+    said: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All sections of one candidate on one model and quantization."""
+
+    candidate: str
+    model: str
+    quantization: str
+    bar: Bar
+    sections: tuple[Section, ...]
+    worst: tuple[free.Continuation, ...] = ()
+
+    @property
+    def meets_bar(self) -> bool:
+        """Every section that was measured is met, and the two that make a bar were measured."""
+        states = {section.name: section.met for section in self.sections}
+        return "missed" not in states.values() and states["greedy"] == states["teacher forcing"] == "met"
+
+    def section(self, name: str) -> Section:
+        return next(one for one in self.sections if one.name == name)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; numbers that are not finite become null."""
+        return {
+            "candidate": self.candidate,
+            "model": self.model,
+            "quantization": self.quantization,
+            "bar": asdict(self.bar),
+            "meets_bar": self.meets_bar,
+            "sections": [asdict(one) for one in self.sections],
+        }
+
+
+def qualities(
+    report: Report,
+    sampling: Sampling,
+    tests: Mapping[str, TwoSample | str] | None = None,
+    bar: Bar | None = None,
+) -> list[Quality]:
+    """Sections of every candidate of a run. `tests` holds the two-sample test of each candidate, or why there is none."""
+    groups: dict[tuple[str, str, str], dict[str, tuple[Cell, Sequence[Compared]]]] = {}
+    for cell, rows in report.compared.items():
+        groups.setdefault((cell.candidate, cell.model, cell.quantization), {})[cell.mode] = (cell, rows)
+    return [
+        _quality(report, key, cells, sampling, (tests or {}).get("/".join(key), "no completions were drawn"), bar)
+        for key, cells in groups.items()
+    ]
+
+
+def _quality(
+    report: Report,
+    key: tuple[str, str, str],
+    cells: Mapping[str, tuple[Cell, Sequence[Compared]]],
+    sampling: Sampling,
+    test: TwoSample | str,
+    bar: Bar | None,
+) -> Quality:
+    bar = bar or Bar.of(key[2])
+    rows = {mode: [row for row in found if row.comparison is not None] for mode, (_, found) in cells.items()}
+    failed = [row.failure.text for _, found in cells.values() for row in found if row.failure]
+    continuations = [_continuation(report, row) for row in rows.get("greedy", [])]
+    sections = (
+        _set_up(failed),
+        _teacher_forced(rows.get("prefill", []), bar),
+        _decode(rows, bar),
+        _greedy(report, cells, continuations, bar),
+        _drawn(report, rows.get("prefill", []), sampling, bar),
+        _two_sample(test, bar),
+        _rollout(report, rows.get("prefill", [])),
+        _long(rows.get("decode") or rows.get("prefill", [])),
+    )
+    return Quality(*key, bar, sections, tuple(free.worst(continuations)))
+
+
+def _set_up(failed: Sequence[str]) -> Section:
+    if failed:
+        return Section("set-up", "missed", failed[0].partition("\n")[0], {"failures": list(dict.fromkeys(failed))})
+    return Section("set-up", "met", "same tokens, same vocabulary, every prompt measured")
+
+
+def _teacher_forced(rows: Sequence[Compared], bar: Bar) -> Section:
+    if not rows:
+        return Section("teacher forcing", "not measured", "the contract has no prefill cell of it")
+    figures = _kl(rows)
+    kl = figures["kl_divergence"]["mean"]
+    low, high = figures["kl_divergence"]["interval"] or (math.nan, math.nan)
+    said = f"mean KL {kl:.3g} nats (95 % {low:.3g} to {high:.3g}), at most {bar.kl:g}; top-1 {figures['top1']['mean']:.2%}"
+    return Section("teacher forcing", "met" if kl <= bar.kl else "missed", said, figures)
+
+
+def _decode(rows: Mapping[str, Sequence[Compared]], bar: Bar) -> Section:
+    """The cache is judged against the pass without one: what decode adds to prefill."""
+    if not rows.get("decode"):
+        return Section("cache", "not measured", "the contract has no decode cell of it")
+    figures = _kl(rows["decode"])
+    kl, prefill = (
+        figures["kl_divergence"]["mean"],
+        _kl(rows["prefill"])["kl_divergence"]["mean"] if rows.get("prefill") else 0.0,
+    )
+    allowed = max(bar.kl, 2 * prefill)
+    said = f"mean KL through the cache {kl:.3g} nats, in one pass {prefill:.3g}, at most {allowed:.3g}"
+    return Section("cache", "met" if kl <= allowed else "missed", said, figures)
+
+
+def _greedy(
+    report: Report,
+    cells: Mapping[str, tuple[Cell, Sequence[Compared]]],
+    found: Sequence[free.Continuation],
+    bar: Bar,
+) -> Section:
+    if not found:
+        return Section("greedy", "not measured", "the contract has no greedy cell of it")
+    cell = cells["greedy"][0]
+    tie = next((min(one.band.tie_margin, TIE) for one in report.verdict.cells if one.cell == cell and one.band), 0.0)
+    at10, at50 = free.token_rate(found, 10, tie), free.token_rate(found, 50, tie)
+    regrets = [one.regret for one in found if one.regret is not None]
+    strict = free.token_rate(found, 10)
+    figures = {
+        "match10": _rate(at10),
+        "match50": _rate(at50),
+        "match10_strict": _rate(strict),
+        "match50_strict": _rate(free.token_rate(found, 50)),
+        "prompts10": _rate(free.prompt_rate(found, 10, tie)),
+        "prompts10_strict": _rate(free.prompt_rate(found, 10)),
+        "tie_margin": tie,
+        "first_divergence": free.histogram(found),
+        "regret_mean": float(np.mean(regrets)) if regrets else None,
+        "regret_max": max(regrets, default=None),
+    }
+    said = f"greedy match@10 {at10}, at least {bar.greedy10:.0%}; @50 {at50.value:.2%}; strict @10 {strict.value:.2%}"
+    return Section("greedy", "met" if at10.value >= bar.greedy10 else "missed", said, figures)
+
+
+def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Bar) -> Section:
+    name = f"temperature {sampling.temperature:g}"
+    if not rows:
+        return Section("distribution", "not measured", "the contract has no prefill cell of it")
+    columns: dict[str, list[np.ndarray]] = {"kl": [], "tv": [], "js": [], "kept": []}
+    for row in rows:
+        reference, candidate = _traces(report, row)
+        at = np.unique(np.linspace(0, len(reference.token_ids) - 1, POSITIONS).astype(int))
+        for position in at:
+            part = slice(position, position + 1)
+            one = drawn_from(reference.logits[part], candidate.logits[part], reference.token_ids[: position + 1], sampling)
+            for key, values in columns.items():
+                values.append(getattr(one, key))
+    figures = {key: summarize([np.concatenate(values)], seed=0) for key, values in columns.items()}
+    tv = figures["tv"]["mean"]
+    said = f"at {name} total variation {tv:.3g} in the mean, at most {bar.tv:g}; KL {figures['kl']['mean']:.3g} nats"
+    return Section("distribution", "met" if tv <= bar.tv else "missed", said, {"sampling": asdict(sampling), **figures})
+
+
+def _two_sample(test: TwoSample | str, bar: Bar) -> Section:
+    if isinstance(test, str):
+        return Section("sampler", "not measured", test)
+    said = f"completions: MMD² {test.mmd:.3g}, p = {test.p_value:.3g} over {test.completions} of {test.prompts} prompts"
+    return Section("sampler", "missed" if test.differs(bar.alpha) else "met", said, asdict(test))
+
+
+def _rollout(report: Report, rows: Sequence[Compared]) -> Section:
+    """The candidate as trainer of what the reference generated; told, not judged: no bar is agreed on for it."""
+    pairs = [_traces(report, row) for row in rows]
+    tokens = [trace.token_ids[max(row.prompt_length, 1) :] for (trace, _), row in zip(pairs, rows, strict=True)]
+    if not any(tokens):
+        return Section("mismatch", "not measured", "the reference continued by no token")
+    sides: list[list[np.ndarray]] = [[], []]
+    for pair, row in zip(pairs, rows, strict=True):
+        for side, trace in zip(sides, pair, strict=True):
+            side.append(label_log_probabilities(trace.logits, pair[0].token_ids, max(row.prompt_length, 1)))
+    found: Mismatch = mismatch(sides[0], sides[1], tokens, [row.pair.prompt.id for row in rows])
+    said = (
+        f"k1 {found.k1:.3g}, k3 {found.k3:.3g} nats, effective samples {found.effective_samples:.1%}, "
+        f"largest ratio {found.max_ratio:.3g} over {found.tokens} tokens"
+    )
+    return Section("mismatch", "met", said, asdict(found))
+
+
+def _long(rows: Sequence[Compared]) -> Section:
+    try:
+        found: Horizon = horizon([row.comparison.metrics["kl_divergence"] for row in rows if row.comparison], BOUNDARIES)
+    except ValueError as error:
+        return Section("long horizon", "not measured", str(error))
+    low, high = found.interval
+    said = f"KL grows as position^{found.growth:.2f} (95 % {low:.2f} to {high:.2f}) over {found.bins[-1][1] + 1} positions"
+    if found.jumps:
+        said += "; it jumps at " + ", ".join(f"{at} (×{ratio:.3g})" for at, ratio in found.jumps)
+    # Rounding noise of 1e-12 nats may grow as it likes: what is nothing everywhere is no drift.
+    last = found.bins[-1][2]
+    bad = (found.grows or found.jumps) and last > TRIFLE
+    return Section("long horizon", "missed" if bad else "met", said, asdict(found))
+
+
+BOUNDARIES = (32, 64, 128, 256, 512, 1024, 2048)
+"""Positions at which caches, batches and windows of engines usually end."""
+TRIFLE = 1e-4
+
+
+def _kl(rows: Sequence[Compared]) -> dict[str, Any]:
+    names = ("kl_divergence", "js_divergence", "total_variation", "top1", "delta_p")
+    return {
+        name: summarize([row.comparison.metrics[name] for row in rows if row.comparison], seed=0)
+        for name in names
+        if any(row.comparison and np.isfinite(row.comparison.metrics[name]).any() for row in rows)
+    }
+
+
+def _continuation(report: Report, row: Compared) -> free.Continuation:
+    reference, candidate = _traces(report, row)
+    ours, theirs = tuple(reference.new_token_ids), tuple(candidate.new_token_ids)
+    found = free.Continuation(row.pair.prompt.id, row.pair.prompt.bucket, ours, theirs)
+    if not found.parted or row.comparison is None or found.shared >= row.comparison.positions:
+        return found
+    columns = row.comparison.metrics
+    margin, regret = float(columns["margin"][found.shared]), float(columns["regret"][found.shared])
+    return free.Continuation(found.prompt, found.bucket, ours, theirs, margin, regret)
+
+
+def _traces(report: Report, row: Compared) -> tuple[Trace, Trace]:
+    reference, candidate = report.results[row.pair.reference], report.results[row.pair.candidate]
+    assert isinstance(reference, Trace) and isinstance(candidate, Trace)
+    return reference, candidate
+
+
+def _rate(rate: free.Rate) -> dict[str, Any]:
+    return {"value": rate.value, "hits": rate.hits, "trials": rate.trials, "interval": list(rate.interval)}
