@@ -52,7 +52,7 @@ def mistral(llama: Make) -> Make:
             "attention.sliding_window": window,
             "attention.sliding_window_pattern": [True] * layers,
         }
-        return Layout("granite-swa", plain.keys | keys, plain.tensors + sinks)
+        return Layout("granite_swa", plain.keys | keys, plain.tensors + sinks)
 
     return made
 

@@ -22,6 +22,8 @@ KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0"
 QUANTIZED = ("q8_0", "q4_0")
 FACTS = ("file type", "arch ", "n_rot", "rope", "freq_", "n_ctx_orig_yarn", "mrope")
 """What llama.cpp prints about a model that its API does not tell: the lines `print_info: …` that are kept."""
+WITH_GELU = ("gemma",)
+"""Architectures, by the start of their name, whose GELU ggml's CPU kernels look up in a table of float16."""
 ROUND_CONTEXT = 256
 """llama.cpp rounds a context up to this; asking for it outright keeps what is recorded true."""
 
@@ -35,7 +37,9 @@ class LlamaCpp(Engine):
     float32 unless asked otherwise: llama.cpp's own default is f16, and its flash attention computes in
     f16 whatever the log says, so it wants another `kv_type`. `repack` lets it rewrite quantized
     weights for its fastest kernels, which changes their rounding by another 0.1 logits and, in builds by
-    GCC 12, crashes on AMX machines; so it is off. `mmap` maps the file instead of reading it.
+    GCC 12, crashes on AMX machines; so it is off. `mmap` maps the file instead of reading it. `sequences`
+    decodes others beside each one, in the same batches and the same cache; `reuse` keeps the part of the cache
+    that the next sequence begins with.
     """
 
     library: str | None = None
@@ -49,6 +53,8 @@ class LlamaCpp(Engine):
     repack: bool = False
     context: int | None = None
     mmap: bool = True
+    sequences: int = 1
+    reuse: bool = False
     _lib: Library | None = field(default=None, init=False, repr=False)
     _model: Any = field(default=None, init=False, repr=False)
     _vocab: Any = field(default=None, init=False, repr=False)
@@ -57,9 +63,10 @@ class LlamaCpp(Engine):
     _context_log: list[str] = field(default_factory=list, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
+    _cached: list[int] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("threads", "batch_size", "ubatch_size", "context"):
+        for name in ("threads", "batch_size", "ubatch_size", "context", "sequences"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise Refusal(f"{value} is less than 1", field=name)
@@ -102,7 +109,7 @@ class LlamaCpp(Engine):
             context_length=self._trained_length,
             bos_token_id=bos if bos >= 0 else None,
             eos_token_ids=tuple(eos),
-            details=self._details() | {"log": [*facts, *self._context_log]},
+            details=self._details() | self._rounded() | {"log": [*facts, *self._context_log]},
         )
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
@@ -117,8 +124,8 @@ class LlamaCpp(Engine):
         if not token_ids:
             raise Refusal("an empty prompt has no continuation", field="token_ids")
         # The last new token is never fed.
-        self._begin(len(token_ids) + max(max_new_tokens - 1, 0), token_ids)
-        for start in range(0, len(token_ids), self.batch_size):
+        kept = self._begin(len(token_ids) + max(max_new_tokens - 1, 0), token_ids, reuse=self.reuse)
+        for start in range(kept, len(token_ids), self.batch_size):
             row = self._decode(token_ids[start : start + self.batch_size], start, every=False)[-1]
         new: list[int] = []
         rows: list[np.ndarray] = []
@@ -218,8 +225,8 @@ class LlamaCpp(Engine):
         if wrong:
             raise Refusal(f"token id {wrong[0]} is outside the vocabulary of {self._vocab_size}", field="token_ids")
 
-    def _begin(self, positions: int, token_ids: Sequence[int]) -> None:
-        """An empty cache with room for `positions`; hybrid models' recurrent state is emptied too."""
+    def _begin(self, positions: int, token_ids: Sequence[int], *, reuse: bool = False) -> int:
+        """A cache with room for `positions`, empty (a recurrent state too) or holding the first n of `token_ids`: n."""
         llama = self._loaded().llama
         self._check_ids(token_ids)
         if positions > self._trained_length:
@@ -232,7 +239,16 @@ class LlamaCpp(Engine):
             raise Refusal(f"{positions} tokens exceed the context of {self.context} that was asked for", field="context")
         if not self._context or positions > self._context_size:
             self._open_context(self.context or -(-positions // ROUND_CONTEXT) * ROUND_CONTEXT)
-        llama.llama_memory_clear(llama.llama_get_memory(self._context), True)
+        memory = llama.llama_get_memory(self._context)
+        pairs = zip(self._cached, token_ids[:-1], strict=False)
+        common = next((index for index, (ours, asked) in enumerate(pairs) if ours != asked), len(self._cached))
+        common = min(common, len(token_ids) - 1)
+        if reuse and common > 0 and llama.llama_memory_seq_rm(memory, 0, common, -1):
+            del self._cached[common:]
+            return common
+        llama.llama_memory_clear(memory, True)
+        self._cached.clear()
+        return 0
 
     def _open_context(self, positions: int) -> None:
         library = self._library()
@@ -245,15 +261,16 @@ class LlamaCpp(Engine):
                 raise Refusal(text, field="kv_type", remedy="a quantized V cache needs flash_attention")
             raise RuntimeError(text)
         self._context_log = library.log.matching("llama_kv_cache", "llama_memory_recurrent", "llama_context:")
-        self._context_size = library.llama.llama_n_ctx(self._context)
+        self._context_size = library.llama.llama_n_ctx(self._context) // self.sequences
         self._check_context(positions)
 
     def _context_params(self, positions: int) -> Any:
         llama = self._library().llama
         params = llama.llama_context_default_params()
-        params.n_ctx = positions
-        params.n_batch = min(self.batch_size, positions)
-        params.n_ubatch = min(self.ubatch_size or self.batch_size, params.n_batch)
+        params.n_ctx = positions * self.sequences
+        params.n_seq_max, params.kv_unified = self.sequences, self.sequences > 1
+        params.n_batch = min(self.batch_size, positions) * self.sequences
+        params.n_ubatch = min(self.ubatch_size or params.n_batch, params.n_batch)
         params.n_threads = params.n_threads_batch = self.threads
         params.type_k = KV_TYPES[self.kv_type]
         params.type_v = KV_TYPES[self.kv_type_v or self.kv_type]
@@ -282,20 +299,23 @@ class LlamaCpp(Engine):
         library = self._library()
         llama = library.llama
         count = len(token_ids)
-        batch = llama.llama_batch_init(count, 0, 1)
+        batch = llama.llama_batch_init(count * self.sequences, 0, 1)
         try:
-            batch.n_tokens = count
-            for index, token in enumerate(token_ids):
-                batch.token[index] = token
-                batch.pos[index] = start + index
-                batch.n_seq_id[index] = 1
-                batch.seq_id[index][0] = 0
-                batch.logits[index] = every or index == count - 1
+            batch.n_tokens = count * self.sequences
+            for place in range(count * self.sequences):
+                # the others get the same tokens in other orders, so that a mix-up cannot go unseen
+                index, other = place % count, place // count
+                batch.token[place] = token_ids[(index + other) % count if count > 1 else 0]
+                batch.pos[place] = start + index
+                batch.n_seq_id[place] = 1
+                batch.seq_id[place][0] = other
+                batch.logits[place] = other == 0 and (every or index == count - 1)
             library.log.clear()
             if (code := llama.llama_decode(self._context, batch)) != 0:
                 raise RuntimeError(f"llama_decode returned {code}: {library.log.errors()}")
         finally:
             llama.llama_batch_free(batch)
+        self._cached[start:] = token_ids
         return self._rows(range(count) if every else [count - 1])
 
     def _rows(self, indexes: Sequence[int]) -> np.ndarray:
@@ -333,6 +353,13 @@ class LlamaCpp(Engine):
             **self._settings(),
         }
 
+    def _rounded(self) -> dict[str, Any]:
+        """Operations that are narrower than the weights and the cache, as `arithmetic`."""
+        text = ctypes.create_string_buffer(64)
+        self._library().llama.llama_model_meta_val_str(self._model, b"general.architecture", text, 64)
+        found = text.value.decode("utf-8", "replace").startswith(WITH_GELU)
+        return {"arithmetic": {"gelu": "float16"}} if found else {}
+
     def _free(self) -> None:
         self._free_context()
         if self._model:
@@ -343,3 +370,4 @@ class LlamaCpp(Engine):
         if self._context:
             self._library().llama.llama_free(self._context)
         self._context, self._context_size = None, 0
+        self._cached.clear()

@@ -39,7 +39,8 @@ class Transformers(Engine):
 
     dtype float64 computes in float64 throughout, also where the model's code asks for float32.
     attention is the implementation; chunk is the number of positions per prefill pass (all in one if
-    absent); threads is PyTorch's; mutation plants a known bug with mutation_options.
+    absent); batch puts longer sequences beside each prefill, with padding on one side; threads is PyTorch's;
+    mutation plants a known bug with mutation_options.
     """
 
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
@@ -49,6 +50,8 @@ class Transformers(Engine):
     mutation: str | None = None
     mutation_options: dict[str, Any] | None = None
     chunk: int | None = None
+    batch: int = 1
+    padding: Literal["left", "right"] = "right"
     _model: Any = field(init=False, default=None, repr=False)
     _folder: Path | None = field(init=False, default=None, repr=False)
     _tokenizer: Any = field(init=False, default=None, repr=False)
@@ -95,6 +98,8 @@ class Transformers(Engine):
         ids = self._checked(token_ids)
         pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
         with self._computing():
+            if mode == "prefill" and self.batch > 1:
+                return Scored(self._rows(self._batched(ids)))
             if len(pieces) == 1 and mode == "prefill":
                 return Scored(self._rows(self._model(input_ids=ids[None], use_cache=False).logits))
             logits, cache = [], None
@@ -278,6 +283,19 @@ class Transformers(Engine):
     def _computing(self) -> Iterator[None]:
         with torch.inference_mode(), wide.float64() if self.dtype == "float64" else nullcontext():
             yield
+
+    def _batched(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [1, T, V] of `ids` [T] as the first of a batch whose other sequences are longer."""
+        others = [torch.cat([ids.flip(0), ids.new_full((3 * more,), int(ids[0]))]) for more in range(1, self.batch)]
+        length = max(len(one) for one in others)
+        tokens = ids.new_zeros(self.batch, length)
+        mask = torch.zeros_like(tokens)
+        for row, one in enumerate([ids, *others]):
+            place = slice(length - len(one), None) if self.padding == "left" else slice(len(one))
+            tokens[row, place], mask[row, place] = one, 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self._model(tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        return logits[:1, -len(ids) :] if self.padding == "left" else logits[:1, : len(ids)]
 
     def _step(self, ids: torch.Tensor, cache: Any) -> tuple[np.ndarray, Any]:
         """Logits [n, V] of the next `ids` [n], and the cache after them. The model counts positions itself."""

@@ -1,0 +1,65 @@
+"""`logitproof acid` and `logitproof acid export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("acid")
+@click.argument("engine", metavar="ENGINE|export")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.option("--arch", metavar="NAME,...", help="Only these probes.")
+@click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "folder", "F32", "F16", "BF16"]),
+    default="auto",
+    show_default=True,
+    help="Give the engine an HF folder or a GGUF file of this type; auto tries the folder, then F32.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="The engine's coarsest arithmetic, where it does not say it itself.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a request."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for acid.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print acid.json to stdout instead of a table.")
+def command(
+    engine: str,
+    folder: Path | None,
+    arch: str | None,
+    options: tuple[str, ...],
+    weights: str,
+    precision: str | None,
+    timeout: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Which of the known ways to get a transformer wrong does ENGINE have?
+
+    `logitproof acid export DIR` writes the probes as plain files, for an engine's own tests.
+    """
+    from logitproof.acid import Request, acid
+    from logitproof.acid_diagnosis import diagnosis_of
+    from logitproof.acid_export import export
+    from logitproof.acid_table import line, summary, to_json, write_report
+    from logitproof.capture import parse_options
+
+    probes = arch.split(",") if arch else None
+    if (engine == "export") != (folder is not None):
+        raise click.UsageError("`acid ENGINE` takes no folder, `acid export DIR` needs one")
+    if folder is not None:
+        click.echo(export(folder, probes))
+        return
+    request = Request(engine, parse_options(options), probes, weights, precision, timeout)  # type: ignore[arg-type]
+    report = acid(request, diagnose=diagnosis_of, on_row=(lambda row: None) if as_json else lambda row: click.echo(line(row)))
+    if out is not None:
+        write_report(report, out)
+    click.echo(to_json(report) if as_json else summary(report))
+    sys.exit(report.exit_code)
