@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from logitproof.errors import ContractError
 
-Catalogue = Literal["engines", "metrics", "mutations", "readers", "reporters"]
-CATALOGUES: tuple[Catalogue, ...] = ("engines", "metrics", "mutations", "readers", "reporters")
+Catalogue = Literal["engines", "lint", "metrics", "mutations", "preflight", "readers", "reporters"]
+CATALOGUES: tuple[Catalogue, ...] = ("engines", "lint", "metrics", "mutations", "preflight", "readers", "reporters")
 
 
 @dataclass(frozen=True)

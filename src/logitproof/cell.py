@@ -23,6 +23,11 @@ class Pair:
     tokenized: str | None
 
 
+def keys_of(pair: Pair) -> list[str]:
+    """The jobs that a pair needs."""
+    return [key for key in (pair.source, pair.reference, pair.candidate, pair.tokenized) if key]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One candidate on one model, quantization, mode and ISA: a row of the verdict."""

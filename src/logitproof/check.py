@@ -9,20 +9,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from logitproof import catalog
-from logitproof.cell import Cell, Pair
+from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.compare import Comparison, compare
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, EngineError, EngineGarbage, LogitproofError
-from logitproof.judge import Compared, judge
+from logitproof.judge import Compared, Verdict, judge
 from logitproof.metrics import PromptMetric
 from logitproof.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
 from logitproof.plan import Job, Plan, open_models, plan, specs
 from logitproof.report import Report, Words, provenance, shown_tokens, words_key
 from logitproof.run import Workers, run, spec_key
+from logitproof.self_check import (
+    OWN,
+    WITNESS,
+    as_json,
+    further_specs,
+    names_of,
+    reference_errors,
+    with_yardsticks,
+    witness_words,
+)
+from logitproof.set_up import Preflight, examine, fair_jobs, look, not_run, refuse
 from logitproof.store import Store, content_key, write_atomically
 from logitproof.trace import Failure, Trace
 
@@ -46,8 +58,9 @@ def check(
     only: str = "*",
     parallel: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_preflight: Callable[[Preflight], None] = lambda preflight: None,
 ) -> Report:
-    """Run a contract and judge it.
+    """Run a contract and judge it; `on_preflight` is told of the comparison contract before any engine computes.
 
     Raises ContractError where the contract, a file it names or an option is wrong, before anything runs.
     An engine that fails is an ENGINE ERROR in the report, never an exception.
@@ -56,26 +69,66 @@ def check(
     pins = _verified_pins(opened)
     models = open_models(opened, only)
     with Workers() as workers:
-        hellos = workers.hello(specs(opened))
+        named = {**specs(opened), **further_specs(opened)}
+        hellos = workers.hello(named)
         _refuse(opened, hellos)
         said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
             refuse_differences(verify_engines(pins, said), opened.path)
-        planned = plan(opened, hellos, models, only=only)
-        results: dict[str, Trace | Failure] = {}
-        names = {spec_key(spec): name for name, spec in specs(opened).items()}
-        jobs = {job.key: job for job in planned.jobs}
-        for result in run(planned.jobs, store, workers, names=names, parallel=parallel):
+        planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
+        preflight = examine(opened, planned)
+        names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
+        on_preflight(preflight)
+        jobs = {job.key: job for job in fair_jobs(planned, preflight)}
+        results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
+        left = len(results)
+        kept = spec_key(named["reference"])
+        for result in run(jobs.values(), store, workers, names=names, parallel=parallel, kept=kept):
             results[result.key] = result
-            on_progress(Progress(len(results), len(jobs), jobs[result.key], result))
-        compared = compare_cells(planned.cells, results)
-        words = read_words(planned, compared, results, store, workers)
-    verdict = judge(compared, opened.contract, planned.unmeasured)
-    return Report(opened, verdict, compared, results, words, provenance(opened, planned, results, said))
+            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
+        concluded = conclude(opened, planned.cells, planned.yardsticks, results, preflight, planned.unmeasured)
+        words = read_words(planned, concluded.compared, results, store, workers)
+    facts = {**provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    return concluded.report(opened, results, words, facts)
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """Traces compared, looked at and judged; `yardsticks` are the reference against itself and its witness."""
+
+    compared: Mapping[Cell, Sequence[Compared]]
+    yardsticks: Mapping[Cell, Sequence[Compared]]
+    verdict: Verdict
+
+    def report(self, opened: OpenContract, results: Results, words: Words, facts: Mapping[str, Any]) -> Report:
+        """The report, with the reference's own errors among its facts."""
+        errors = {"reference_error": as_json(self.yardsticks)}
+        return Report(opened, self.verdict, self.compared, results, words, {**facts, **errors}, tuple(self.yardsticks))
+
+
+def conclude(
+    opened: OpenContract,
+    cells: Iterable[Cell],
+    yardsticks: Iterable[Cell],
+    results: Results,
+    preflight: Preflight,
+    unmeasured: Sequence[Unmeasured],
+) -> Concluded:
+    """From traces to a verdict; no engine is needed, so `judge RUN` calls this too."""
+    compared = look(refuse(compare_cells(cells, results), preflight), results, opened, preflight.bos)
+    measured = compare_cells(yardsticks, results)
+    verdict = judge(
+        compared,
+        opened.contract,
+        unmeasured,
+        own_errors=reference_errors(opened.contract, compared, measured),
+        witness=witness_words(compared, measured),
+    )
+    return Concluded(compared, measured, verdict)
 
 
 def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Compared]]:
-    """Compare every pair of traces of every cell; no engine is needed, so `judge RUN` calls this too."""
+    """Compare every pair of traces of every cell."""
     return {cell: [_compare_pair(pair, cell, results) for pair in cell.pairs] for cell in cells}
 
 
@@ -126,9 +179,16 @@ def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
     """An option that an engine refuses is the contract's fault and stops everything at once."""
     for name, hello in hellos.items():
         if isinstance(hello, ContractError):
-            keys = ("reference",) if name == "reference" else ("candidates", name)
+            keys = _keys(name)
             option = hello.where.rpartition(": ")[2]
             raise ContractError(hello.text, where=opened.where(*keys, "options", option), remedy=hello.remedy)
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    """Where the contract names an engine."""
+    if name in ("reference", WITNESS):
+        return (name,)
+    return ("error_bar", "builds", name.rpartition(" ")[2]) if name.startswith(OWN) else ("candidates", name)
 
 
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:

@@ -143,6 +143,31 @@ class Gate(_Strict):
         return self.at_least is not None and observed >= self.at_least
 
 
+class Skip(_Strict):
+    """Findings of preflight that may stand, by code, with the reason why the comparison is fair all the same."""
+
+    skip: list[Annotated[str, Field(pattern=r"^PF\d{3}$")]] = Field(min_length=1)
+    reason: Annotated[str, Field(min_length=10)]
+    where: Filter = Filter()
+
+
+class Witness(EngineUse):
+    """A second engine that says whether the reference can be trusted. `weights` names the file that it reads."""
+
+    weights: str = ORIGINAL
+
+
+Varied = Literal["threads", "attention", "decode"]
+
+
+class ErrorBar(_Strict):
+    """How the reference is run again under settings that should not matter; `builds` are further builds of it."""
+
+    vary: list[Varied] = Field(["threads", "attention", "decode"], description="settings, where the engine has them")
+    builds: dict[str, EngineUse] = {}
+    prompts: Annotated[int, Field(ge=1)] | None = Field(None, description="only so many prompts of each suite")
+
+
 class Contract(_Strict):
     """Everything that a verdict depends on, in one file."""
 
@@ -162,6 +187,9 @@ class Contract(_Strict):
     falsification: list[Falsification] = []
     references: list[CrossReference] = []
     waivers: list[Waiver] = []
+    preflight: Skip | None = None
+    error_bar: ErrorBar = ErrorBar()
+    witness: Witness | None = None
     pins: str | None = Field(None, description="a pins file of `logitproof pin`, verified before anything runs")
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
     bootstrap_seed: int = 0

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -80,6 +81,7 @@ class CellVerdict:
     prompts: tuple[PromptVerdict, ...]
     failures: tuple[Failure, ...] = ()
     reason: str = ""
+    witness: str = ""
 
     @property
     def as_expected(self) -> bool:
@@ -88,8 +90,19 @@ class CellVerdict:
 
 
 @dataclass(frozen=True)
+class OwnError:
+    """What a gate would observe of the reference against itself, and in which of its runs that was worst."""
+
+    value: float
+    run: str
+
+
+@dataclass(frozen=True)
 class GateVerdict:
-    """One gate on one cell. A gate on a control cell is shown and does not count."""
+    """One gate on one cell. A gate on a control cell is shown and does not count.
+
+    `reference_error` is what it would observe of the reference against itself, in `reference_run`.
+    """
 
     id: str
     cell: str
@@ -106,6 +119,8 @@ class GateVerdict:
     if_fails: tuple[str, ...] = ()
     control: bool = False
     reason: str = ""
+    reference_error: float | None = None
+    reference_run: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,18 +152,27 @@ def judge(
     unmeasured: Sequence[Unmeasured] = (),
     *,
     today: date | None = None,
+    own_errors: Mapping[tuple[str, str], OwnError] = MappingProxyType({}),
+    witness: Mapping[str, str] = MappingProxyType({}),
 ) -> Verdict:
     """Judge every cell by its band and its gates; nothing compared is ERROR.
 
+    `own_errors` are the reference's own, by gate and cell: a gate that they break is refused, and its cell is
+    a SET-UP ERROR. `witness` holds what a second engine says of a cell.
     A prompt that a waiver of the contract covers on `today` counts in no gate of that cell.
     """
     today = today or date.today()
     waived = {cell: _waived(cell, rows, contract, today) for cell, rows in compared.items()}
     counting = {cell: [row for row in rows if row.pair.prompt.id not in waived[cell]] for cell, rows in compared.items()}
     bands = {cell.id: _band(contract, cell) for cell in compared}
-    gates = [verdict for gate in contract.gates for verdict in _gate(gate, counting, contract)]
+    gates = [
+        _beside(verdict, gate, own_errors.get((verdict.id, verdict.cell)))
+        for gate in contract.gates
+        for verdict in _gate(gate, counting, contract)
+    ]
     failed = {gate.cell for gate in gates if gate.status == "FAIL"}
     cells = [_cell(cell, rows, contract, bands[cell.id], waived[cell], cell.id in failed) for cell, rows in compared.items()]
+    cells = [replace(_refused(cell, gates), witness=witness.get(cell.cell.id, "")) for cell in cells]
     skipped = [one for one in unmeasured if not one.reason.startswith(NOT_SELECTED)]
     forbidden = [one for one in skipped if not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured)]
     orphans = {gate.id for gate in gates if gate.status == "ERROR"}
@@ -321,24 +345,56 @@ def _gate(gate: Gate, compared: Mapping[Cell, Sequence[Compared]], contract: Con
     ]
 
 
+def _beside(verdict: GateVerdict, gate: Gate, own: OwnError | None) -> GateVerdict:
+    """The gate with the reference's own error beside it; refused where it demands more than the reference keeps."""
+    if own is None:
+        return verdict
+    verdict = replace(verdict, reference_error=own.value, reference_run=own.run)
+    if gate.holds(own.value) or verdict.status == "ERROR":
+        return verdict
+    reason = (
+        f"is tighter than the reference's own error: the bound is {gate.bound:.4g}, the reference is {own.value:.4g} "
+        f"from itself under {own.run}"
+    )
+    return replace(verdict, status="ERROR", reason=reason)
+
+
+def _refused(cell: CellVerdict, gates: Sequence[GateVerdict]) -> CellVerdict:
+    """A cell that a refused gate looks at is a fault of the set-up, whatever was measured in it."""
+    reason = next((f"the gate {one.id} {one.reason}" for one in gates if one.cell == cell.cell.id and _is_refused(one)), "")
+    return cell if not reason or cell.status == "ENGINE ERROR" else replace(cell, status="SET-UP ERROR", reason=reason)
+
+
+def _is_refused(gate: GateVerdict) -> bool:
+    return gate.status == "ERROR" and gate.observed is not None
+
+
 def _can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
     """A metric of whole prompts exists in free-running cells only, and such a gate means those."""
     return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.metrics) for row in rows)
 
 
+def gate_values(gate: Gate, rows: Sequence[Compared]) -> list[np.ndarray]:
+    """What a gate looks at, one array a prompt; nothing where a prompt failed."""
+    if any(row.failure for row in rows):
+        return []
+    return [_values(row, gate.metric)[_chosen(gate, row)] for row in rows]
+
+
+def _chosen(gate: Gate, row: Compared) -> list[int]:
+    """Positions of a prompt in the gate's scope; a metric of whole prompts has one value."""
+    count = len(_values(row, gate.metric))
+    return list(range(count)) if gate.metric in row.whole else list(parse_scope(gate.scope).positions(count, row.prompt_length))
+
+
 def _gate_on(gate: Gate, cell: Cell, rows: Sequence[Compared], control: bool, contract: Contract) -> GateVerdict:
-    scope = parse_scope(gate.scope)
-    values, places = [], []
     for row in rows:
         if row.failure is not None:
             return _gate_verdict(
                 gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}"
             )
-        found = _values(row, gate.metric)
-        whole = gate.metric in row.whole
-        chosen = range(len(found)) if whole else scope.positions(len(found), row.prompt_length)
-        values.append(found[list(chosen)])
-        places += [(row.pair.prompt.id, None if whole else index) for index in chosen]
+    values = gate_values(gate, rows)
+    places = [(row.pair.prompt.id, None if gate.metric in row.whole else index) for row in rows for index in _chosen(gate, row)]
     flat = np.concatenate(values) if values else np.empty(0)
     if not np.isfinite(flat).any():
         return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, "nothing was measured in its scope")

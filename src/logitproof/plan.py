@@ -40,28 +40,36 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in an order that respects `after`; the cells that they serve; what will not be checked."""
+    """Jobs in an order that respects `after`; the cells that they serve; what will not be checked.
+
+    `yardsticks` are cells that measure the reference itself; no gate looks at them.
+    """
 
     jobs: tuple[Job, ...]
     cells: tuple[Cell, ...]
     unmeasured: tuple[Unmeasured, ...]
     models: Mapping[str, Model] = field(default_factory=dict)
+    yardsticks: tuple[Cell, ...] = ()
 
 
 def specs(opened: OpenContract) -> dict[str, Spec]:
     """How to start every engine of the contract: `reference`, and each candidate by its name."""
     uses: dict[str, EngineUse] = {"reference": opened.contract.reference, **opened.contract.candidates}
-    return {
-        name: Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
-        for name, use in uses.items()
-    }
+    return {name: spec_of(use, opened) for name, use in uses.items()}
+
+
+def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
+    """How to start one engine of a contract."""
+    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
 
 
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     """Check and hash every file of the models that a selected cell needs, by absolute path."""
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
     found: dict[str, Model] = {}
-    for name, quantization in sorted(wanted | {(model, ORIGINAL) for model, _ in wanted}):
+    witness = opened.contract.witness
+    also = {ORIGINAL, witness.weights} if witness else {ORIGINAL}
+    for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
         files = opened.contract.models[name]
         if quantization in files:
             path = (opened.folder / files[quantization]).resolve()

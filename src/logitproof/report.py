@@ -14,7 +14,7 @@ from typing import Any
 
 from logitproof.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.compare import Comparison
-from logitproof.contract import OpenContract
+from logitproof.contract import EngineUse, OpenContract
 from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
 from logitproof.plan import Plan
 from logitproof.protocol import HelloResult
@@ -27,7 +27,9 @@ Words = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Report:
-    """What reporters are given. `facts` are pins, versions, host and commands, ready for JSON."""
+    """What reporters are given. `facts` are pins, versions, host, commands, preflight and the reference's own
+    errors, ready for JSON; `yardsticks` are the cells that these were measured in.
+    """
 
     opened: OpenContract
     verdict: Verdict
@@ -35,6 +37,7 @@ class Report:
     results: Mapping[str, Trace | Failure]
     words: Words
     facts: Mapping[str, Any]
+    yardsticks: tuple[Cell, ...] = ()
 
     def piece(self, model: str, token_id: int) -> str:
         """Text of one token; its id in angle brackets where it is not known."""
@@ -84,7 +87,9 @@ def provenance(
 ) -> dict[str, Any]:
     """Pins, versions, host and command of a run: what someone needs to run it again."""
     contract = opened.contract
-    uses = {"reference": contract.reference, **contract.candidates}
+    witness = {"witness": contract.witness} if contract.witness else {}
+    builds = {f"reference/build {name}": use for name, use in contract.error_bar.builds.items()}
+    uses: dict[str, EngineUse] = {"reference": contract.reference, **contract.candidates, **witness, **builds}
     return {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "pins": {
@@ -183,6 +188,7 @@ def _cell_json(verdict: CellVerdict) -> dict[str, Any]:
         "expected": verdict.expected,
         "as_expected": verdict.as_expected,
         "reason": verdict.reason,
+        "witness": verdict.witness,
         "positions": verdict.positions,
         "counts": dict(verdict.counts),
         "band": asdict(verdict.band) if verdict.band else None,

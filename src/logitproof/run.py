@@ -61,6 +61,13 @@ class Workers:
         with ThreadPoolExecutor(max_workers=max(len(named), 1)) as pool:
             return dict(pool.map(ask, named.items()))
 
+    def close_one(self, spec: Spec) -> None:
+        """End the engine of this spec: a model that nobody asks any more need not stay in memory."""
+        with self._lock:
+            worker = self._running.pop(spec_key(spec), None)
+        if worker is not None:
+            worker.close()
+
     def close(self) -> None:
         with self._lock:
             for worker in self._running.values():
@@ -69,12 +76,19 @@ class Workers:
 
 
 def run(
-    jobs: Iterable[Job], store: Store, workers: Workers, *, names: Mapping[str, str] | None = None, parallel: int = 1
+    jobs: Iterable[Job],
+    store: Store,
+    workers: Workers,
+    *,
+    names: Mapping[str, str] | None = None,
+    parallel: int = 1,
+    kept: str | None = None,
 ) -> Iterator[Trace | Failure]:
     """Run every job, or read its trace if the store has it; one result a job, in the order they end.
 
     Jobs of one engine run in one worker, one after another; `parallel` engines run at a time. A job whose
     `after` failed is a Failure too. Nothing that was measured is lost when the caller stops early.
+    With `kept`, a spec's key, every other engine ends after its last job.
     """
     jobs = list(jobs)
     finished = _Finished(store)
@@ -89,6 +103,8 @@ def run(
             for result in _run_group(group, store, workers, finished, names or {}, stop):
                 finished.add(result)
                 results.put(result)
+            if kept is not None and spec_key(group[0].spec) != kept:
+                workers.close_one(group[0].spec)
         except BaseException as error:
             results.put(error)
 

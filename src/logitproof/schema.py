@@ -19,6 +19,7 @@ from logitproof import protocol
 from logitproof.band import PositionStatus
 from logitproof.contract import CellStatus, Contract, Mode, Statistic
 from logitproof.judge import GateStatus, Status
+from logitproof.preflight import Likeness
 from logitproof.store import write_atomically
 from logitproof.suite import Suite
 from logitproof.waiver import WaiverStatus
@@ -145,6 +146,7 @@ class _Cell(_Part):
     expected: str | None = Field(description="the status that a control must have; null for a candidate")
     as_expected: bool
     reason: str
+    witness: str = Field(description="what the contract's witness says of this cell, or nothing")
     positions: int = Field(description="positions that were compared and measured")
     counts: dict[PositionStatus, int]
     band: _Band | None
@@ -170,6 +172,8 @@ class _Gate(_Part):
     if_fails: list[str]
     control: bool = Field(description="a gate on a control is shown and does not count")
     reason: str
+    reference_error: float | None = Field(description="what the gate would observe of the reference against itself")
+    reference_run: str = Field(description="the run of the reference in which that was worst")
 
 
 class _Unmeasured(_Part):
@@ -225,6 +229,58 @@ class _Host(_Part):
     cores: int | None
 
 
+class _Setting(_Part):
+    """One setting as each side has it."""
+
+    name: str
+    reference: str
+    candidate: str
+    likeness: Likeness
+    note: str
+    check: str
+
+
+class _Finding(_Part):
+    """A fault of the set-up: what, both values, where it is written and what to do."""
+
+    code: str
+    setting: str
+    reference: str
+    candidate: str
+    file: str
+    field: str
+    remedy: str
+    text: str
+
+
+class _Examined(_Part):
+    """The comparison contract of one candidate on one weights file."""
+
+    candidate: str
+    model: str
+    quantization: str
+    settings: list[_Setting]
+    findings: list[_Finding]
+    skipped: list[_Finding] = Field(description="findings that stand by leave of the contract")
+    reason: str = Field(description="why they may")
+
+
+class _Preflight(_Part):
+    pairs: list[_Examined]
+    bos: dict[str, int] = Field(description="BOS token by model")
+
+
+class _ReferenceError(_Part):
+    """The reference against itself in one run, or a witness against the reference."""
+
+    model: str
+    weights: str
+    mode: Mode
+    run: str
+    metrics: dict[str, _Statistics]
+    failure: str = Field(description="why it could not be measured, or nothing")
+
+
 class _Verdict(_Part):
     """verdict.json: the whole verdict, with everything that is needed to reach it again."""
 
@@ -240,6 +296,8 @@ class _Verdict(_Part):
     unmeasured: list[_Unmeasured]
     waivers: list[_Waiver]
     falsified: list[_Falsified]
+    preflight: _Preflight
+    reference_error: list[_ReferenceError]
     made_at: str
     pins: _Pins
     engines: dict[str, _Engine]

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
-from logitproof.cell import Cell, Pair, Unmeasured
-from logitproof.check import Progress, check, compare_cells
+from logitproof.cell import Cell, Pair, Unmeasured, keys_of
+from logitproof.check import Progress, check, conclude
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError
-from logitproof.judge import judge
 from logitproof.report import Report
+from logitproof.set_up import Preflight
 from logitproof.store import Store, write_atomically
 from logitproof.suite import Prompt
 from logitproof.trace import Failure, Trace
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Workspace:
@@ -42,13 +42,14 @@ class Workspace:
         fresh: bool = False,
         parallel: int = 1,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
         """Run the contract, keep what it needs to be judged again, and render every reporter's files."""
         store = Store(self.folder / "store")
         store.sweep()
         if fresh:
             store.clear()
-        report = check(opened, store, only=only, parallel=parallel, on_progress=on_progress)
+        report = check(opened, store, only=only, parallel=parallel, on_progress=on_progress, on_preflight=on_preflight)
         write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
         self.render(report)
         return report
@@ -61,10 +62,12 @@ class Workspace:
         cells = tuple(_cell(cell) for cell in record["cells"])
         if unknown := sorted({cell.candidate for cell in cells} - set(opened.contract.candidates)):
             raise ContractError(f"the run measured {unknown[0]!r}, which this contract does not name", where=str(opened.path))
-        results = {key: self._result(key, record, store) for cell in cells for pair in cell.pairs for key in _keys(pair)}
-        compared = compare_cells(cells, results)
-        verdict = judge(compared, opened.contract, [Unmeasured(**one) for one in record["unmeasured"]])
-        report = Report(opened, verdict, compared, results, record["words"], record["facts"])
+        yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
+        keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
+        results = {key: self._result(key, record, store) for key in keys}
+        unmeasured = [Unmeasured(**one) for one in record["unmeasured"]]
+        concluded = conclude(opened, cells, yardsticks, results, Preflight.read(record["facts"]["preflight"]), unmeasured)
+        report = concluded.report(opened, results, record["words"], record["facts"])
         self.render(report)
         return report
 
@@ -111,20 +114,18 @@ def _recorded(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "contract": str(report.opened.path),
-        "cells": [
-            {
-                **cell.axes,
-                "reference_name": cell.reference_name,
-                "candidate_name": cell.candidate_name,
-                "pairs": [_pair_json(pair) for pair in cell.pairs],
-            }
-            for cell in report.compared
-        ],
+        "cells": [_cell_json(cell) for cell in report.compared],
+        "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
         "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
         "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
         "words": report.words,
         "facts": dict(report.facts),
     }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    names = {"reference_name": cell.reference_name, "candidate_name": cell.candidate_name}
+    return {**cell.axes, **names, "pairs": [_pair_json(pair) for pair in cell.pairs]}
 
 
 def _pair_json(pair: Pair) -> dict[str, Any]:
@@ -134,7 +135,3 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 def _cell(record: dict[str, Any]) -> Cell:
     pairs = tuple(Pair(**{**pair, "prompt": Prompt.model_validate(pair["prompt"])}) for pair in record["pairs"])
     return Cell(**{**record, "pairs": pairs})
-
-
-def _keys(pair: Pair) -> list[str]:
-    return [key for key in (pair.source, pair.reference, pair.candidate, pair.tokenized) if key]

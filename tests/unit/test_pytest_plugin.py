@@ -210,12 +210,12 @@ def test_a_run_that_cannot_start_is_tried_once_by_all_xdist_workers(project: pyt
 
 def test_each_session_runs_the_contract_again_as_it_stands(project: pytest.Pytester) -> None:
     run(project, "-k", "verdict").assert_outcomes(passed=1, deselected=5)
-    write(project, "", **{"1.0e-6": "-1.0"})
+    write(project, "", **{"1.0e-6": "1.0e-30"})
     run(project, "-k", "verdict").assert_outcomes(failed=1, deselected=5)
 
 
 def test_two_contracts_of_one_name_are_not_mixed_up(project: pytest.Pytester) -> None:
-    write(project, "", **{"1.0e-6": "-1.0"})
+    write(project, "", **{"1.0e-6": "1.0e-30"})
     project.path.joinpath("demo.parity.yaml").rename(project.path / "other.parity.yaml")
     write(project, "")
     run(project, "-k", "verdict").assert_outcomes(passed=1, failed=1, deselected=10)

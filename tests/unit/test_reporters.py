@@ -27,8 +27,10 @@ from logitproof.compare import compare
 from logitproof.contract import Contract, OpenContract
 from logitproof.judge import Compared, judge
 from logitproof.plan import Plan
+from logitproof.preflight import Finding, Setting
 from logitproof.report import Report, provenance
 from logitproof.reporters.console import renderable, summary_table
+from logitproof.set_up import Examined, Preflight
 from logitproof.suite import Prompt, Suite
 from logitproof.trace import Failure, Trace
 
@@ -116,7 +118,24 @@ class Built:
         verdict = judge(self.compared, contract, self.unmeasured)
         texts = {"m": {str(token): self.words.token for token in range(V)}}
         plan = Plan((), tuple(self.compared), tuple(self.unmeasured))
-        return Report(opened, verdict, self.compared, self.results, texts, provenance(opened, plan, self.results, {}))
+        facts = {**provenance(opened, plan, self.results, {}), **self.facts()}
+        return Report(opened, verdict, self.compared, self.results, texts, facts)
+
+    def facts(self) -> dict[str, Any]:
+        """What preflight found, with a finding by leave, and a run of the reference that failed."""
+        said = self.words
+        found = Finding("PF201", said.name, said.token, said.error, said.prompt, said.step, said.remedy, said.basis)
+        settings = (Setting(said.name, said.token, said.error, "differs", said.step, "config"),)
+        pairs = (Examined(said.name, "m", "match", settings, (found,), (found,), said.basis),)
+        failed = {
+            "model": "m",
+            "weights": "original",
+            "mode": "prefill",
+            "run": said.name,
+            "metrics": {},
+            "failure": said.error,
+        }
+        return {"preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
 
 
 def everything(words: Words | None = None) -> Built:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,5 +27,10 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
     opened = open_contract(contract)
     space = Workspace(out or Path("runs") / opened.contract.contract)
     with shown_progress(quiet=as_json) as on_progress:
-        report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress)
+        report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress, on_preflight=_say)
     show(report, space.folder, as_json, next_command=space.next_command(report, contract))
+
+
+def _say(preflight: Any) -> None:
+    """One line before any engine computes, and every finding: a long run may be stopped here."""
+    click.echo(preflight.as_text(), err=True)

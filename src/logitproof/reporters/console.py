@@ -15,6 +15,7 @@ from rich.text import Text
 from logitproof.judge import CellVerdict, GateVerdict
 from logitproof.report import Report
 from logitproof.reporters import Reporter
+from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
 from logitproof.reporters._text import percent, visible
 from logitproof.store import write_atomically
@@ -59,11 +60,12 @@ class Console(Reporter):
 
 def renderable(report: Report, page: Path, next_command: str, *, width: int) -> RenderableType:
     """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
-    parts: list[RenderableType] = [_cells(report, width)]
+    parts: list[RenderableType] = [*_comparison_contract(report, width), _cells(report, width)]
     parts += _controls(report)
     parts += _failing_gates(report)
     parts += _wrong_cells(report)
     parts += _errors(report)
+    parts += _witness(report)
     parts += _not_measured(report)
     parts += _history(report)
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
@@ -74,6 +76,46 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     if next_command:
         parts.append(Text.assemble("next:   ", (visible(next_command), "bold")))
     return Group(*parts)
+
+
+def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
+    """One row a pair of files: how many settings are the same, and how the weights were compared."""
+    rows = contract.pairs(report)
+    if not rows:
+        return []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("comparison contract", overflow="fold")
+    for name in ("same", "differ", "findings"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("weights", no_wrap=True, overflow="ellipsis")
+    for pair in rows:
+        counts, bad = contract.likeness(pair), len(pair["findings"])
+        left = f" (+{len(pair['skipped'])} by leave)" if pair["skipped"] else ""
+        row: list[RenderableType] = [Text(visible(contract.name_of(pair))), str(counts["same"]), str(counts["differs"])]
+        row.append(Text(f"{bad}{left}", STYLES["SET-UP ERROR"][1] if bad else ""))
+        table.add_row(*row, *([Text(visible(contract.weights(pair)))] if width >= WIDE else []))
+    lines: list[RenderableType] = [table]
+    for pair in rows:
+        if pair["skipped"]:
+            codes = ", ".join(sorted({found["code"] for found in pair["skipped"]}))
+            lines.append(Text(visible(f"by leave in {contract.name_of(pair)}: {codes}, since {pair['reason']}"), "yellow"))
+    return [*lines, *_reference_errors(report), Text("")]
+
+
+def _reference_errors(report: Report) -> list[RenderableType]:
+    """How far the reference is from itself, in its worst run, in one line."""
+    rows = [row for row in report.facts.get("reference_error", []) if row["run"] != "witness"]
+    values = [(row["metrics"]["kl_divergence"]["max"], row) for row in rows if "kl_divergence" in row["metrics"]]
+    lines: list[RenderableType] = []
+    if values:
+        worst, row = max(values, key=lambda pair: pair[0])
+        text = f"the reference against itself: KL at most {worst:.1e} nats in {len(values)} runs, most under {row['run']}"
+        lines.append(Text(visible(text)))
+    for failed in (row for row in rows if row["failure"]):
+        text = f"the reference could not be run under {failed['run']}: {failed['failure'].splitlines()[0]}"
+        lines.append(Text(visible(text), "yellow"))
+    return lines
 
 
 def summary_table(summary: dict[str, Any]) -> RenderableType:
@@ -147,6 +189,8 @@ def _gate_line(gate: GateVerdict) -> Text:
     sign = "≤" if gate.operator == "at_most" else "≥"
     text.append(f"{gate.metric} {gate.statistic} over {gate.scope} is {gate.observed:.4g}, ")
     text.append(f"must be {sign} {gate.bound:.4g}; {visible(gate.where)}")
+    if gate.reference_error is not None:
+        text.append(f"; the reference's own: {gate.reference_error:.2g}")
     for step in gate.if_fails:
         text.append(f"\n    → {visible(step)}")
     return text
@@ -210,6 +254,16 @@ def _history(report: Report) -> list[RenderableType]:
             line.append(f"\n    → {visible(step)}")
         lines.append(line)
     return lines
+
+
+def _witness(report: Report) -> list[RenderableType]:
+    """What a second engine says of cells that are not as expected, or of any where it agrees with nobody."""
+    lines: list[RenderableType] = [
+        Text.assemble(("witness ", "cyan"), visible(f"{cell.cell.id}: {cell.witness}"))
+        for cell in report.verdict.cells
+        if cell.witness and (not cell.as_expected or "disagree" in cell.witness or "suspect" in cell.witness)
+    ]
+    return lines[:SHOWN]
 
 
 def _last_line(report: Report) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from logitproof.judge import CellVerdict, Compared, GateVerdict
 from logitproof.report import Report, parting, position_record
 from logitproof.reporters import Reporter
+from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
 from logitproof.reporters._text import code, encodable, number, paragraph, percent, visible, words
 from logitproof.store import write_atomically
@@ -31,7 +32,19 @@ class Markdown(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "report.md"
-        sections = [_head, _cells, _gates, _falsified, _waivers, _unmeasured, _errors, _worst_prompts, _provenance]
+        sections = [
+            _head,
+            _cells,
+            _gates,
+            _comparison_contract,
+            _reference_errors,
+            _falsified,
+            _waivers,
+            _unmeasured,
+            _errors,
+            _worst_prompts,
+            _provenance,
+        ]
         write_atomically(path, encodable("\n".join(line for section in sections for line in section(report))) + "\n")
         return path
 
@@ -45,14 +58,14 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _head(report: Report) -> Iterator[str]:
-    verdict, contract = report.verdict, report.opened.contract
+    verdict, stated = report.verdict, report.opened.contract
     measured = sum(cell.positions for cell in verdict.cells)
     held = sum(gate.status == "PASS" for gate in verdict.gates if not gate.control)
     counted = sum(not gate.control for gate in verdict.gates)
-    yield f"# {verdict.status}: {words(contract.contract)} {words(contract.version)}"
+    yield f"# {verdict.status}: {words(stated.contract)} {words(stated.version)}"
     yield ""
-    if contract.about:
-        yield paragraph(contract.about)
+    if stated.about:
+        yield paragraph(stated.about)
         yield ""
     yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
     yield ""
@@ -105,7 +118,7 @@ def _gates(report: Report) -> Iterator[str]:
     yield ""
     order = {"FAIL": 0, "ERROR": 1, "NOT-MEASURED": 2, "PASS": 3}
     gates = sorted(report.verdict.gates, key=lambda gate: (gate.control, order[gate.status]))
-    head = ["status", "gate", "cell", "what", "observed", "bound", "basis"]
+    head = ["status", "gate", "cell", "what", "observed", "bound", "reference against itself", "basis"]
     yield from _table(head, (_gate_row(gate) for gate in gates))
     for gate in gates:
         if gate.status in ("FAIL", "ERROR") and not gate.control:
@@ -125,8 +138,72 @@ def _gate_row(gate: GateVerdict) -> list[str]:
         f"{words(gate.metric)}, {gate.statistic}, {words(gate.scope)}",
         number(gate.observed),
         f"{sign} {number(gate.bound)}",
+        f"{number(gate.reference_error)} ({words(gate.reference_run)})" if gate.reference_run else "–",
         words(gate.basis),
     ]
+
+
+def _comparison_contract(report: Report) -> Iterator[str]:
+    """What both sides read, setting by setting, before any logits were judged."""
+    yield "## Comparison contract"
+    yield ""
+    pairs = contract.pairs(report)
+    findings = [(pair, found) for pair in pairs for found in pair["findings"]]
+    if findings:
+        yield "These make the comparison unfair; the cells are not judged."
+        yield ""
+        yield from _findings(findings)
+    leave = [(pair, found) for pair in pairs for found in pair["skipped"]]
+    if leave:
+        reasons = dict.fromkeys(pair["reason"] for pair, _ in leave)
+        yield f"These stand by leave of the contract: {'; '.join(words(reason) for reason in reasons)}"
+        yield ""
+        yield from _findings(leave)
+    head = ["weights files", "setting", "reference", "candidate", "", "how"]
+    yield from _table(head, ([code(row[0]), *(words(text) for text in row[1:])] for row in contract.merged(report)))
+
+
+def _findings(findings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
+    head = ["code", "pair", "setting", "reference", "candidate", "where", "remedy"]
+    names = ("reference", "candidate")
+    yield from _table(
+        head,
+        (
+            [
+                f"**{found['code']}**",
+                code(contract.name_of(pair)),
+                words(f"{found['setting']}: {found['text']}" if found["text"] else found["setting"]),
+                *(words(found[name]) for name in names),
+                code(f"{found['file']}: {found['field']}" if found["field"] else found["file"]),
+                words(found["remedy"]),
+            ]
+            for pair, found in findings
+        ),
+    )
+
+
+def _reference_errors(report: Report) -> Iterator[str]:
+    """The reference against itself under settings that should not matter, and a witness against it."""
+    rows = report.facts.get("reference_error", [])
+    if not rows:
+        return
+    yield "## The reference's own error"
+    yield ""
+    head = ["model", "weights", "run", "mode", "mean KL (nats)", "largest KL", "largest logit difference", "same top-1 (%)"]
+    yield from _table(head, (_reference_row(row) for row in rows))
+    for cell in report.verdict.cells:
+        if cell.witness:
+            yield f"- {code(cell.cell.id)}: {words(cell.witness)}"
+    yield ""
+
+
+def _reference_row(row: Mapping[str, Any]) -> list[str]:
+    place = [words(row["model"]), words(row["weights"]), words(row["run"]), words(row["mode"])]
+    if row["failure"]:
+        return [*place, words(f"not measured: {row['failure']}"), "–", "–", "–"]
+    kl, delta = row["metrics"].get("kl_divergence", {}), row["metrics"].get("max_delta_logit", {})
+    top1 = percent(row["metrics"].get("top1", {}).get("mean"), 2)
+    return [*place, number(kl.get("mean")), number(kl.get("max")), number(delta.get("max")), top1]
 
 
 def _falsified(report: Report) -> Iterator[str]:

@@ -1,0 +1,147 @@
+"""Preflight: is this a fair comparison at all? Most recorded divergences were faults of the set-up.
+
+To add a check, put a file here with one subclass of `Check`. `examine` sees what both sides read, before
+anything runs; `look` sees the traces of one prompt, before they are judged. Both yield a `Setting` for
+everything that was compared or listed, and a `Finding` for everything that makes the comparison unfair.
+Files are read, no engine is started, and no framework is imported.
+
+    class Mine(Check):
+        "What it looks at."
+        codes = {"PF900": "what the code means"}
+
+        def examine(self, setup):
+            yield Setting("my setting", "1", "2", "differs")
+            yield Finding("PF900", "my setting", "1", "2", file="model.gguf", field="my.key", remedy="make them equal")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from logitproof.contract import EngineUse
+from logitproof.model import Model
+from logitproof.preflight._side import Side
+from logitproof.suite import Suite
+from logitproof.trace import Trace
+
+Likeness = Literal["same", "differs", "listed", "not compared"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the comparison contract: one setting as each side has it. `note` says how it was compared, `check` by whom."""
+
+    name: str
+    reference: str
+    candidate: str
+    likeness: Likeness
+    note: str = ""
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that makes the comparison unfair: what, both values, where it is written and what to do."""
+
+    code: str
+    setting: str
+    reference: str
+    candidate: str
+    file: str
+    field: str
+    remedy: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        said = f": {self.text}" if self.text else ""
+        return f"{self.code} {self.setting}{said}: reference {self.reference}, candidate {self.candidate}"
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}: {self.field}" if self.field else self.file
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One candidate on one weights file against the reference: everything that both will read.
+
+    `original` is the unquantized model, which the reference reads unless it shares the candidate's file.
+    """
+
+    candidate_name: str
+    model: str
+    quantization: str
+    reference_use: EngineUse
+    candidate_use: EngineUse
+    original: Side
+    file: Side
+    suites: tuple[Suite, ...]
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    @property
+    def shares_file(self) -> bool:
+        return self.original.path == self.file.path
+
+    @property
+    def is_full_precision(self) -> bool:
+        """Whether the label of the weights asks for float32."""
+        return promises_float32(self.quantization)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The traces of one prompt in one cell, before they are judged.
+
+    `source` is the reference's greedy continuation, whose tokens all others were scored on.
+    """
+
+    mode: str
+    quantization: str
+    prompt_id: str
+    source: Trace | None
+    reference: Trace
+    candidate: Trace
+    bos: int | None = None
+
+    @property
+    def is_full_precision(self) -> bool:
+        """Whether the label of the weights asks for float32."""
+        return promises_float32(self.quantization)
+
+
+class Check:
+    """One thing to compare before any logits are judged."""
+
+    codes: ClassVar[Mapping[str, str]] = {}
+
+    def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
+        """Compare what both sides will read."""
+        yield from ()
+
+    def look(self, seen: Seen) -> Iterator[Finding]:
+        """Look at the traces of one prompt."""
+        yield from ()
+
+
+def promises_float32(label: str) -> bool:
+    return label.upper() in ("F32", "FP32", "FLOAT32")
+
+
+def short(value: object, length: int = 60) -> str:
+    """A value as a table shows it."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def named(names: Sequence[str], shown: int = 3) -> str:
+    """Some names and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def file_of(path: Path, name: str) -> str:
+    """The file that a person would open: inside of a folder the one that is meant."""
+    return f"{path.name}/{name}" if path.is_dir() else path.name

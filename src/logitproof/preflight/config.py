@@ -1,0 +1,183 @@
+"""The settings of the architecture, across config.json and GGUF metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from logitproof.errors import ContractError
+from logitproof.gguf_layout import Layout
+from logitproof.preflight import Check, Finding, Setting, Setup, short
+from logitproof.preflight._side import Side
+
+MISSING = "not there"
+KNOWN: dict[str, tuple[str, str, str]] = {
+    "rope.freq_base": ("PF201", "rope base", "rope_parameters.rope_theta"),
+    "rope.scaling.type": ("PF202", "rope scaling", "rope_parameters.rope_type"),
+    "rope.scaling.factor": ("PF202", "rope scaling factor", "rope_parameters.factor"),
+    "rope.scaling.original_context_length": (
+        "PF202",
+        "rope scaling: original context",
+        "rope_parameters.original_max_position_embeddings",
+    ),
+    "rope.scaling.attn_factor": ("PF202", "rope scaling: attention factor", "rope_parameters.attention_factor"),
+    "rope.dimension_count": ("PF203", "rotary dimensions", "rope_parameters.partial_rotary_factor"),
+    "rope.dimension_sections": ("PF203", "rotary sections", "rope_parameters.mrope_section"),
+    "attention.layer_norm_rms_epsilon": ("PF204", "norm epsilon", "rms_norm_eps"),
+    "attention.layer_norm_epsilon": ("PF204", "norm epsilon", "layer_norm_eps"),
+    "attention.head_count": ("PF205", "attention heads", "num_attention_heads"),
+    "attention.head_count_kv": ("PF205", "key and value heads", "num_key_value_heads"),
+    "attention.key_length": ("PF206", "head size of keys", "head_dim"),
+    "attention.value_length": ("PF206", "head size of values", "head_dim"),
+    "block_count": ("PF207", "layers", "num_hidden_layers"),
+    "embedding_length": ("PF207", "embedding width", "hidden_size"),
+    "feed_forward_length": ("PF207", "feed-forward width", "intermediate_size"),
+    "attention.sliding_window": ("PF209", "sliding window", "sliding_window"),
+    "attention.sliding_window_pattern": ("PF209", "sliding window: which layers", "layer_types"),
+    "attn_logit_softcapping": ("PF210", "softcap of attention scores", "attn_logit_softcapping"),
+    "final_logit_softcapping": ("PF210", "softcap of logits", "final_logit_softcapping"),
+    "expert_count": ("PF211", "experts", "num_experts"),
+    "expert_used_count": ("PF211", "experts used a token", "num_experts_per_tok"),
+    "expert_feed_forward_length": ("PF211", "width of an expert", "moe_intermediate_size"),
+    "expert_shared_count": ("PF211", "shared experts", "n_shared_experts"),
+    "expert_weights_scale": ("PF211", "scale of expert weights", "routed_scaling_factor"),
+    "expert_weights_norm": ("PF211", "expert weights normalised", "norm_topk_prob"),
+    "expert_gating_func": ("PF211", "gating function", "scoring_func"),
+    "context_length": ("PF212", "context length", "max_position_embeddings"),
+    "logit_scale": ("PF213", "scale of logits", "logits_scaling"),
+    "embedding_scale": ("PF213", "scale of embeddings", "embedding_multiplier"),
+    "residual_scale": ("PF213", "scale of residuals", "residual_multiplier"),
+    "attention.scale": ("PF213", "scale of attention scores", "attention_multiplier"),
+    "vocab_size": ("PF214", "vocabulary size", "vocab_size"),
+}
+"""GGUF key: code, name, field of config.json."""
+NEUTRAL: dict[str, Any] = {
+    "rope.freq_base": 10000.0,
+    "rope.scaling.type": "none",
+    "rope.scaling.factor": 1.0,
+    "attention.sliding_window": 0,
+    "attn_logit_softcapping": 0.0,
+    "final_logit_softcapping": 0.0,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "expert_shared_count": 0,
+    "expert_weights_scale": 1.0,
+    "logit_scale": 1.0,
+    "embedding_scale": 1.0,
+    "residual_scale": 1.0,
+}
+"""What a setting is where nobody names it."""
+REMEDY = "convert the model again from this config.json, or take the config.json that belongs to these weights"
+
+
+class Config(Check):
+    """Rope, norms, heads, widths, window, softcaps, experts and scales, as config.json and the GGUF file have them."""
+
+    codes: ClassVar[Mapping[str, str]] = {
+        "PF200": "another architecture, or a config that does not describe its weights",
+        "PF201": "rope base",
+        "PF202": "rope scaling",
+        "PF203": "rotary dimensions",
+        "PF204": "norm epsilon",
+        "PF205": "number of heads",
+        "PF206": "head size",
+        "PF207": "layers and widths",
+        "PF209": "sliding window",
+        "PF210": "softcap",
+        "PF211": "mixture of experts",
+        "PF212": "context length",
+        "PF213": "scale of logits, embeddings, residuals or attention",
+        "PF214": "vocabulary size",
+        "PF215": "another setting of this architecture",
+    }
+
+    def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
+        ours, theirs = setup.original, setup.file
+        if "other" in (ours.format, theirs.format):
+            yield Setting("config", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
+            return
+        yield from _unreadable(ours)
+        if ours.path == theirs.path:
+            yield Setting("config", ours.settings_file, theirs.settings_file, "same", "one file")
+            return
+        if isinstance(ours.layout if ours.format == "safetensors" else None, Layout) or ours.format == theirs.format:
+            yield from _row("PF200", "architecture", ours.architecture, theirs.architecture, setup, "general.architecture")
+        known = [key for key in KNOWN if key in ours.keys or key in theirs.keys]
+        for key in [*known, *sorted((ours.keys.keys() | theirs.keys.keys()) - KNOWN.keys())]:
+            yield from _compare(key, setup)
+
+
+def _unreadable(side: Side) -> Iterator[Finding | Setting]:
+    if side.format != "safetensors" or isinstance(side.layout, Layout):
+        return
+    error: ContractError = side.layout
+    if "is missing" in error.text or "lacks" in error.text:
+        yield Finding("PF200", "config", error.text, "–", side.settings_file, "", error.remedy)
+    else:
+        yield Setting("config", error.text, "–", "not compared", "weights are compared for known families only")
+
+
+def _compare(key: str, setup: Setup) -> Iterator[Setting | Finding]:
+    code, name, field = KNOWN.get(key, ("PF215", key, key))
+    ours, theirs = (_value(key, side) for side in (setup.original, setup.file))
+    if MISSING in (ours, theirs) and not _is_demanded(key, setup):
+        yield Setting(name, short(ours), short(theirs), "not compared", "one side does not say")
+        return
+    where = setup.file.field_of(key) if setup.file.format == "gguf" else field
+    yield from _row(code, name, ours, theirs, setup, where)
+
+
+def _row(code: str, name: str, ours: Any, theirs: Any, setup: Setup, field: str) -> Iterator[Setting | Finding]:
+    same = _equal(ours, theirs)
+    yield Setting(name, short(ours), short(theirs), "same" if same else "differs")
+    if not same:
+        yield Finding(code, name, short(ours), short(theirs), setup.file.settings_file, field, REMEDY)
+
+
+def _is_demanded(key: str, setup: Setup) -> bool:
+    """What the layout of a known family writes must be there; other keys may be one converter's own."""
+    layout = setup.original.layout if setup.original.format == "safetensors" else None
+    return isinstance(layout, Layout) and key in layout.keys
+
+
+def _value(key: str, side: Side) -> Any:
+    """The setting, or what an engine takes where it is not named."""
+    keys = side.keys
+    if key in keys:
+        # llama.cpp reads a type `none`, and a linear scaling by 1 or by nothing, as no scaling.
+        if key == "rope.scaling.type" and keys[key] == "linear" and keys.get("rope.scaling.factor", 0) in (0, 1):
+            return "none"
+        return keys[key]
+    if key == "attention.head_count_kv":
+        return keys.get("attention.head_count", MISSING)
+    if key in ("attention.key_length", "attention.value_length"):
+        return _head_size(keys)
+    if key == "rope.dimension_count":
+        return keys.get("attention.key_length", _head_size(keys))
+    if key == "attention.scale":
+        return _scale(keys)
+    if key == "vocab_size" and not isinstance(side.tokenizer, ContractError):
+        return len(side.tokenizer.get("tokenizer.ggml.tokens", [])) or MISSING
+    return NEUTRAL.get(key, MISSING)
+
+
+def _head_size(keys: Mapping[str, Any]) -> Any:
+    width, heads = keys.get("embedding_length"), keys.get("attention.head_count")
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else MISSING
+
+
+def _scale(keys: Mapping[str, Any]) -> Any:
+    size = keys.get("attention.key_length", _head_size(keys))
+    return float(size) ** -0.5 if isinstance(size, int) else MISSING
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    """Equal as a float32 file can hold them; one number stands for a list of the same."""
+    if isinstance(ours, list) != isinstance(theirs, list):
+        many, one = (ours, theirs) if isinstance(ours, list) else (theirs, ours)
+        return all(_equal(item, one) for item in many)
+    if isinstance(ours, int | float) and isinstance(theirs, int | float):
+        return bool(np.float32(ours) == np.float32(theirs))
+    return bool(ours == theirs)

@@ -1,0 +1,99 @@
+"""The sampler: greedy, and nothing between the logits and their argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from logitproof.preflight import Check, Finding, Seen, Setting, Setup
+from logitproof.preflight.precision import options_of
+from logitproof.trace import Trace
+
+NEUTRAL: dict[str, tuple[float, ...]] = {
+    "temperature": (0.0, 1.0),
+    "temp": (0.0, 1.0),
+    "top_k": (0.0, 1.0, -1.0),
+    "top_p": (1.0,),
+    "min_p": (0.0,),
+    "typical_p": (1.0,),
+    "repeat_penalty": (1.0,),
+    "repetition_penalty": (1.0,),
+    "presence_penalty": (0.0,),
+    "frequency_penalty": (0.0,),
+    "dry_multiplier": (0.0,),
+    "xtc_probability": (0.0,),
+    "mirostat": (0.0,),
+    "no_repeat_ngram_size": (0.0,),
+}
+"""Values of sampling options that leave logits and argmax as they are."""
+NOISE = 0.05
+"""Logits by which an engine's own prefill and decode may differ."""
+APART = 8.0
+"""How much further than all other tokens those of the context must be off for a penalty."""
+ROWS = 8
+
+
+class Sampler(Check):
+    """No temperature, penalty or truncation by option; none in the logits that new tokens were chosen from."""
+
+    codes: ClassVar[Mapping[str, str]] = {"PF403": "the sampler is not neutral"}
+
+    def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
+        sides = {"reference": setup.reference_use, setup.candidate_name: setup.candidate_use}
+        said = {name: [(key, value) for key, value in options_of(use) if key in NEUTRAL] for name, use in sides.items()}
+        wrong = {name: [pair for pair in pairs if not _is_neutral(*pair)] for name, pairs in said.items()}
+        shown = [", ".join(f"{key} {value}" for key, value in pairs) or "greedy" for pairs in said.values()]
+        yield Setting("sampler", shown[0], shown[1], "differs" if any(wrong.values()) else "same")
+        for name, pairs in wrong.items():
+            for key, value in pairs:
+                values = (str(value), "greedy") if name == "reference" else ("greedy", str(value))
+                remedy = f"say {key}: {NEUTRAL[key][0]:g}, or leave it out"
+                yield Finding("PF403", f"sampler: {key}", *values, "contract", f"{name}.options.{key}", remedy, f"of {name}")
+
+    def look(self, seen: Seen) -> Iterator[Finding]:
+        """The rows that new tokens were chosen from are those that scoring gives for the same tokens."""
+        if seen.source is None or seen.mode == "greedy" or not len(seen.source.logits):
+            return
+        if seen.reference.token_ids != [*seen.source.token_ids, *seen.source.new_token_ids]:
+            return
+        if text := processed(seen.source, seen.reference):
+            yield Finding(
+                "PF403", "sampler", text, "the logits themselves", seen.source.engine, "generate",
+                "switch penalties, temperature and logit processors off in this engine",
+            )  # fmt: skip
+
+
+def processed(made: Trace, scored: Trace) -> str:
+    """What was done to the logits [N, V] of `made` before a token was chosen, against scoring the same tokens."""
+    begin = made.prompt_length - 1
+    rows = range(0, len(made.new_token_ids), max(1, len(made.new_token_ids) // ROWS))
+    scales, context, rest = [], [], []
+    for row in rows:
+        ours, theirs = np.asarray(scored.logits[begin + row], np.float64), np.asarray(made.logits[row], np.float64)
+        both = np.isfinite(ours) & np.isfinite(theirs)
+        if ours.shape != theirs.shape or both.sum() < 10:
+            return ""
+        used = np.zeros(len(ours), bool)
+        used[np.unique(scored.token_ids[: begin + row + 1])] = True
+        delta = np.abs(theirs - ours)
+        context += delta[used & both].tolist()
+        rest += delta[~used & both].tolist()
+        a, b = ours[both] - ours[both].mean(), theirs[both] - theirs[both].mean()
+        scales.append(float((a * b).sum() / max(float((a * a).sum()), 1e-30)))
+    if not rest or not context:
+        return ""
+    if np.median(context) > NOISE and np.median(context) > APART * max(np.median(rest), 1e-9):
+        return f"tokens of the context are {np.median(context):.2g} logits off, all others {np.median(rest):.2g}: a penalty"
+    scale = float(np.median(scales))
+    if abs(scale - 1) > NOISE and np.ptp(scales) < NOISE * abs(scale):
+        return f"logits times {scale:.3g}: a temperature of {1 / scale:.3g}"
+    return ""
+
+
+def _is_neutral(name: str, value: Any) -> bool:
+    try:
+        return float(value) in NEUTRAL[name]
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,139 @@
+"""The tokenizer: the same vocabulary, merges, special tokens and chat template on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from logitproof.errors import ContractError
+from logitproof.preflight import Check, Finding, Setting, Setup, file_of, short
+from logitproof.preflight._side import Side
+from logitproof.preflight._tensors import FolderTensors
+
+PRE = "tokenizer.ggml.pre"
+TYPE, BYTE, UNUSED = "tokenizer.ggml.token_type", 6, 5
+ADD_BOS = "tokenizer.ggml.add_bos_token"
+KNOWN = {
+    "tokenizer.ggml.model": ("PF303", "tokenizer model"),
+    PRE: ("PF304", "pre-tokenizer"),
+    "tokenizer.ggml.tokens": ("PF302", "vocabulary"),
+    TYPE: ("PF302", "token types"),
+    "tokenizer.ggml.merges": ("PF303", "merges"),
+    "tokenizer.ggml.bos_token_id": ("PF305", "BOS token"),
+    "tokenizer.ggml.eos_token_id": ("PF305", "EOS token"),
+    ADD_BOS: ("PF306", "BOS is added"),
+    "tokenizer.ggml.add_eos_token": ("PF306", "EOS is added"),
+    "tokenizer.chat_template": ("PF307", "chat template"),
+}
+ADDS_BOS_UNASKED = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral")
+"""Pre-tokenizers for which llama.cpp adds BOS where the file does not say."""
+REMEDY = "take the tokenizer files that belong to these weights and convert again"
+
+
+class Vocabulary(Check):
+    """Entry by entry: tokens, types, merges, pre-tokenizer, special tokens, what is added, chat template."""
+
+    codes: ClassVar[Mapping[str, str]] = {
+        "PF301": "vocabulary of another size",
+        "PF302": "a vocabulary entry differs",
+        "PF303": "merges, or another kind of tokenizer",
+        "PF304": "pre-tokenizer",
+        "PF305": "a special token has another id",
+        "PF306": "a special token is added on one side only",
+        "PF307": "chat template",
+    }
+
+    def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
+        if "other" in (setup.original.format, setup.file.format):
+            yield Setting("tokenizer", setup.original.format, setup.file.format, "not compared", "no tokenizer to read")
+            return
+        yield from _rows(setup.original)
+        if setup.shares_file:
+            yield Setting("tokenizer", setup.original.path.name, setup.file.path.name, "same", "one file")
+            return
+        ours, theirs = setup.original.tokenizer, setup.file.tokenizer
+        if isinstance(ours, ContractError) or isinstance(theirs, ContractError):
+            yield _not_compared(ours, theirs)
+            return
+        if not theirs or not ours:
+            yield Setting("tokenizer", f"{len(ours)} keys", f"{len(theirs)} keys", "not compared", "one side has none")
+            return
+        for key, (code, name) in KNOWN.items():
+            yield from _compare(key, code, name, ours, theirs, setup)
+
+
+def _not_compared(ours: object, theirs: object) -> Setting:
+    texts = [str(one.text) if isinstance(one, ContractError) else "read" for one in (ours, theirs)]
+    return Setting("tokenizer", short(texts[0]), short(texts[1]), "not compared", "only byte-level BPE can be translated")
+
+
+def _rows(side: Side) -> Iterator[Finding]:
+    """A config may promise another vocabulary than the embedding has rows."""
+    if side.format != "safetensors":
+        return
+    tensors, name = FolderTensors(side.path), "model.embed_tokens.weight"
+    promised = side.config.get("vocab_size")
+    if name in tensors.names and promised is not None and tensors.shape(name)[0] != promised:
+        yield Finding(
+            "PF301",
+            "vocabulary size",
+            f"{promised} in config.json",
+            f"{tensors.shape(name)[0]} rows of {name}",
+            file_of(side.path, "config.json"),
+            "vocab_size",
+            "take the config.json that belongs to these weights",
+        )
+
+
+def _compare(
+    key: str, code: str, name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], setup: Setup
+) -> Iterator[Setting | Finding]:
+    one, other = said(key, ours), said(key, theirs)
+    if one is None and other is None:
+        return
+    if key == TYPE:
+        one, other = _types(one, other)
+    if key == ADD_BOS or key == "tokenizer.ggml.add_eos_token":
+        one, other = bool(one), bool(other)
+    same = one == other
+    shown = _shown(one, other)
+    yield Setting(name, *shown, "same" if same else "differs")
+    if same:
+        return
+    if key == "tokenizer.ggml.tokens" and isinstance(one, list) and isinstance(other, list) and len(one) != len(other):
+        code, name, shown = "PF301", "vocabulary size", (str(len(one)), str(len(other)))
+    file = setup.file.path
+    field = key if setup.file.format == "gguf" else "tokenizer.json"
+    yield Finding(code, name, *shown, file_of(file, "tokenizer.json"), field, REMEDY)
+
+
+def said(key: str, keys: Mapping[str, Any]) -> Any:
+    """The value, or what llama.cpp takes where the file does not say."""
+    if key == ADD_BOS and key not in keys:
+        return keys.get(PRE) in ADDS_BOS_UNASKED or keys.get("tokenizer.ggml.model") == "llama"
+    return keys.get(key) or None if key == "tokenizer.chat_template" else keys.get(key)
+
+
+def _types(ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Without entries that one side calls unused or bytes: no text becomes them either way."""
+    if not isinstance(ours, list) or not isinstance(theirs, list) or len(ours) != len(theirs):
+        return None, None
+    kept = [(a, b) for a, b in zip(ours, theirs, strict=True) if not {a, b} & {UNUSED, BYTE}]
+    return [a for a, _ in kept], [b for _, b in kept]
+
+
+def _shown(ours: Any, theirs: Any) -> tuple[str, str]:
+    """Both values; of lists and long texts the place where they part."""
+    if not (isinstance(ours, list) and isinstance(theirs, list)) and not (isinstance(ours, str) and isinstance(theirs, str)):
+        return _brief(ours), _brief(theirs)
+    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    if at is None:
+        return _brief(ours), _brief(theirs)
+    if isinstance(ours, str):
+        begin = max(0, at - 10) if len(ours) > 40 else 0
+        return short(ours[begin : begin + 40]), short(theirs[begin : begin + 40])
+    return f"{at}: {short(ours[at], 40)}", f"{at}: {short(theirs[at], 40)}"
+
+
+def _brief(value: Any) -> str:
+    return "not there" if value is None else f"{len(value)} entries" if isinstance(value, list) else short(value, 40)

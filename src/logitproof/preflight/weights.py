@@ -1,0 +1,232 @@
+"""The weights, tensor by tensor: one side's are the other's, or a known quantization of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from logitproof.errors import ContractError, ModelError
+from logitproof.gguf_layout import Array, Layout
+from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named
+from logitproof.preflight._explain import explain, is_constant
+from logitproof.preflight._side import Side
+from logitproof.preflight._tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
+from logitproof.to_gguf import account_for_tensors
+
+WHOLE_BELOW = 1 << 22
+"""Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""
+SAMPLED = 512
+CHUNK = 1 << 20
+ROW_FACTOR = 3.0
+"""How much worse than a whole tensor one row of it may be quantized."""
+FAINT = 0.05
+"""Rows fainter than this share of the median are measured against the median."""
+LIMITS = {
+    "F64": 1e-6, "F32": 1e-6, "F16": 1e-3, "BF16": 6e-3, "Q8_0": 0.015, "Q8_1": 0.015, "Q8_K": 0.015, "Q6_K": 0.05,
+    "Q5_0": 0.1, "Q5_1": 0.1, "Q5_K": 0.09, "Q4_0": 0.2, "Q4_1": 0.18, "Q4_K": 0.18, "IQ4_NL": 0.18, "IQ4_XS": 0.18,
+    "Q3_K": 0.32, "IQ3_S": 0.4, "IQ3_XXS": 0.45, "Q2_K": 0.5, "MXFP4": 0.3, "NVFP4": 0.25,
+}  # fmt: skip
+"""Relative RMS error of a tensor that its type explains: about twice what Gaussian weights show."""
+COARSEST = 0.9
+EXACT = ("F64", "F32", "F16", "BF16")
+"""Types of a checkpoint, which is what it is."""
+CODES = {"rope_freqs.weight": "PF202", "output.weight": "PF208", "lm_head.weight": "PF208"}
+"""Tensors that are a setting: their absence has a name of its own."""
+REMEDY = "convert these weights again, or name the checkpoint that the file was made from"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One tensor that is not what it should be."""
+
+    code: str
+    text: str
+    tensor: str
+    error: float = 0.0
+
+
+class Weights(Check):
+    """Every tensor of both sides: accounted for, finite, not left at its initial value, equal within its type."""
+
+    codes: ClassVar[Mapping[str, str]] = {
+        "PF101": "a tensor is missing",
+        "PF102": "a tensor has no place",
+        "PF103": "a tensor has another shape",
+        "PF104": "a tensor holds other values",
+        "PF105": "a tensor holds the right values in another order",
+        "PF106": "a tensor was left at an initial value",
+        "PF107": "a tensor holds NaN or infinities",
+        "PF208": "the output matrix is tied on one side only",
+    }
+
+    def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
+        ours, theirs = setup.original, setup.file
+        if "other" in (ours.format, theirs.format):
+            yield Setting("weights", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
+            return
+        yield from _accounted(ours)
+        if theirs.format == "safetensors" and theirs.path != ours.path:
+            yield from _accounted(theirs)
+        if ours.path == theirs.path:
+            yield from _compared(_tensors(ours, own=True), None, setup)
+            return
+        by_layout = ours.format == "safetensors" and theirs.format == "gguf"
+        if by_layout and not isinstance(ours.layout, Layout):
+            yield Setting("weights", ours.architecture, theirs.architecture, "not compared", "of known families only")
+            return
+        yield from _compared(_tensors(ours, own=not by_layout), _tensors(theirs, own=True), setup)
+
+
+def _tensors(side: Side, *, own: bool) -> Tensors:
+    """Under GGUF names where `own` is not asked for."""
+    if side.format == "gguf":
+        return GgufTensors(side.reader)
+    return FolderTensors(side.path) if own else tensors_of(side.path, side.layout)
+
+
+def _accounted(side: Side) -> Iterator[Finding]:
+    """Every tensor of a known family's checkpoint has its place, and no place is empty."""
+    if side.format != "safetensors" or not isinstance(side.layout, Layout):
+        return
+    try:
+        account_for_tensors(side.layout, FolderTensors(side.path).raw(), side.config, side.path)
+    except ModelError as error:
+        code = "PF101" if "missing" in error.text else "PF102"
+        code = "PF208" if "lm_head" in error.text else code
+        tie = f"tie_word_embeddings is {bool(side.config.get('tie_word_embeddings'))}" if code == "PF208" else "–"
+        yield Finding(
+            code, "checkpoint", error.text, tie, file_of(side.path, "model.safetensors"), error.text.rpartition(": ")[2],
+            error.remedy,
+        )  # fmt: skip
+
+
+def _compared(ours: Tensors, theirs: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
+    found: list[Difference] = []
+    worst, samples = Difference("", "", ""), []
+    for name in ours.names if theirs is None else [name for name in ours.names if name in theirs.names]:
+        try:
+            difference = _alone(ours, name) if theirs is None else _pair(ours, theirs, name)
+        except ContractError as error:
+            yield Setting(f"weights: {name}", "–", "–", "not compared", error.text)
+            continue
+        if difference.code:
+            found.append(difference)
+        worst = max(worst, difference, key=lambda one: one.error)
+        if sampled(*_size(ours.shape(name)), WHOLE_BELOW, SAMPLED) is not None:
+            samples.append(name)
+    if theirs is not None:
+        found += _unpaired(ours, theirs, setup)
+    yield _row(ours, theirs, worst, samples, found)
+    yield from _findings(found, setup)
+
+
+def _row(ours: Tensors, theirs: Tensors | None, worst: Difference, samples: list[str], found: list[Difference]) -> Setting:
+    note = "all finite, none constant" if theirs is None else "worst relative error "
+    if theirs is not None:
+        note += f"{worst.error:.1e} ({theirs.kind(worst.tensor)} {worst.tensor})" if worst.error else "0: equal"
+    if samples:
+        note += f"; of {len(samples)} tensors over {WHOLE_BELOW:,} values {SAMPLED} rows each"
+    count = len(ours.names) if theirs is None else len(theirs.names)
+    return Setting("weights", f"{len(ours.names)} tensors", f"{count} tensors", "differs" if found else "same", note)
+
+
+def _findings(found: list[Difference], setup: Setup) -> Iterator[Finding]:
+    """One finding for all tensors with the same fault."""
+    for code, text in dict.fromkeys((one.code, one.text) for one in found):
+        names = [one.tensor for one in found if (one.code, one.text) == (code, text)]
+        yield Finding(
+            code, f"weights of {named(names)}", "as in the checkpoint", text,
+            file_of(setup.file.path, "model.safetensors"), names[0], REMEDY,
+        )  # fmt: skip
+
+
+def _unpaired(ours: Tensors, theirs: Tensors, setup: Setup) -> list[Difference]:
+    missing = [name for name in ours.names if name not in theirs.names]
+    extra = [name for name in theirs.names if name not in ours.names]
+    tied = setup.original.format == "safetensors" and setup.original.config.get("tie_word_embeddings")
+    found = [Difference(CODES.get(name, "PF101"), "missing", name) for name in missing]
+    for name in extra:
+        if name in ("output.weight", "lm_head.weight") and tied:
+            source = "token_embd.weight" if name == "output.weight" else "model.embed_tokens.weight"
+            if source in theirs.names and _same_rows(theirs, name, source):
+                continue
+            found.append(Difference("PF208", "has an output matrix of its own, the config ties it to the embedding", name))
+        else:
+            found.append(Difference(CODES.get(name, "PF102"), "has no place in the checkpoint", name))
+    return found
+
+
+def _same_rows(tensors: Tensors, one: str, other: str) -> bool:
+    if tensors.shape(one) != tensors.shape(other):
+        return False
+    index = sampled(*_size(tensors.shape(one)), WHOLE_BELOW, SAMPLED)
+    limit = 2 * max(_limit(tensors.kind(name)) for name in (one, other))
+    a, b = tensors.rows(one, index), tensors.rows(other, index)
+    return bool(np.linalg.norm(a - b) <= limit * np.linalg.norm(a))
+
+
+def _alone(tensors: Tensors, name: str) -> Difference:
+    """A tensor that both sides read from one file: finite, and no matrix of one value."""
+    rows, columns = _size(tensors.shape(name))
+    index = sampled(rows, columns, WHOLE_BELOW, SAMPLED)
+    low, high = np.inf, -np.inf
+    for part in chunks(index, rows, columns, CHUNK):
+        values = tensors.rows(name, part)
+        if not np.isfinite(values).all():
+            return Difference("PF107", "holds values that are not finite", name)
+        low, high = min(low, float(values.min(initial=np.inf))), max(high, float(values.max(initial=-np.inf)))
+    if rows > 1 and columns > 1 and low == high:
+        return Difference("PF106", f"every value is {low:g}", name)
+    return Difference("", "", name)
+
+
+def _pair(ours: Tensors, theirs: Tensors, name: str) -> Difference:
+    shapes = ours.shape(name), theirs.shape(name)
+    if np.prod(shapes[0]) != np.prod(shapes[1]) or _size(shapes[0]) != _size(shapes[1]):
+        return Difference("PF103", f"shape {list(shapes[1])}, expected {list(shapes[0])}", name)
+    rows, columns = _size(shapes[0])
+    index = sampled(rows, columns, WHOLE_BELOW, SAMPLED)
+    errors, norms = [], []
+    for part in chunks(index, rows, columns, CHUNK):
+        a, b = ours.rows(name, part).astype(np.float64), theirs.rows(name, part).astype(np.float64)
+        for side, values in (("reference's", a), ("candidate's", b)):
+            if not np.isfinite(values).all():
+                return Difference("PF107", f"the {side} holds values that are not finite", name)
+        errors.append(((a - b) ** 2).sum(axis=1))
+        norms.append((a**2).sum(axis=1))
+    return _verdict(ours, theirs, name, index, np.sqrt(np.concatenate(errors)), np.sqrt(np.concatenate(norms)))
+
+
+def _verdict(ours: Tensors, theirs: Tensors, name: str, index: Array | None, errors: Array, norms: Array) -> Difference:
+    """Judge a tensor by the error [n] and norm [n] of its rows."""
+    whole = float(np.linalg.norm(norms))
+    error = float(np.linalg.norm(errors)) / whole if whole else float(bool(errors.any()))
+    limit = max(_limit(kind) for kind in (theirs.kind(name), ours.kind(name)) if kind == theirs.kind(name) or kind not in EXACT)
+    floor = FAINT * float(np.median(norms))
+    row = errors / np.maximum(norms, floor) if floor else errors / max(whole, 1e-30)
+    if error <= limit and float(row.max(initial=0.0)) <= ROW_FACTOR * limit:
+        return Difference(*_initial(ours, theirs, name, index), error)
+    if error <= limit:
+        at = int(row.argmax()) if index is None else int(index[row.argmax()])
+        return Difference("PF104", f"row {at} is {row.max():.2g} off, {ROW_FACTOR * limit:.2g} is explained", name, error)
+    code, text = explain(ours.rows(name, index), theirs.rows(name, index), ours.shape(name))
+    return Difference(code, text or f"off by {error:.2g}, its type explains {limit:.2g}", name, error)
+
+
+def _initial(ours: Tensors, theirs: Tensors, name: str, index: Array | None) -> tuple[str, str, str]:
+    """A matrix of one value was never trained, even where both sides agree on it."""
+    shape = theirs.shape(name)
+    if min(_size(shape)) > 1 and (value := is_constant(theirs.rows(name, index))) is not None:
+        return "PF106", f"every value is {value:g}, on both sides", name
+    return "", "", name
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    return row_count(shape), int(shape[-1]) if shape else 1
+
+
+def _limit(kind: str) -> float:
+    return LIMITS.get(kind, COARSEST)
