@@ -1,0 +1,78 @@
+"""Lint: what is wrong with a contract before anything runs.
+
+To add a rule, put a file here with one subclass of `Rule`; its `codes` are what it may say, and `look` yields a
+`Finding` for each fault. Files are read and binaries are asked for their help; no model is loaded.
+
+    class Mine(Rule):
+        "What it looks at."
+        codes = {"LP900": "what the code means"}
+
+        def look(self, opened):
+            yield self.finding(opened, "LP900", "gates", 0, text="what is wrong here", remedy="what to do")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from logitproof import catalog
+from logitproof.contract import OpenContract, open_contract
+from logitproof.errors import ContractError
+
+UNREADABLE = "LP000"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a contract: greppable as `file:line: CODE text (remedy)`."""
+
+    code: str
+    file: str
+    line: int
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.code} {self.text} ({self.remedy})"
+
+
+class Rule:
+    """One kind of fault."""
+
+    codes: ClassVar[Mapping[str, str]] = {}
+
+    def look(self, opened: OpenContract) -> Iterator[Finding]:
+        """Yield what is wrong with an open contract."""
+        raise NotImplementedError
+
+    def finding(self, opened: OpenContract, code: str, *keys: str | int, text: str, remedy: str) -> Finding:
+        """A finding at an entry of the contract, or at its nearest parent that has a line."""
+        assert code in self.codes, code
+        known = (opened.lines.get(keys[:count]) for count in range(len(keys), 0, -1))
+        return Finding(code, str(opened.path), next((line for line in known if line), 1), text, remedy)
+
+
+def codes() -> dict[str, str]:
+    """Every code and what it means."""
+    found = {UNREADABLE: "the contract cannot be opened: unknown keys, wrong values, ids that stand twice, missing files"}
+    for name in catalog.entries("lint"):
+        found |= catalog.load("lint", name).codes
+    return dict(sorted(found.items()))
+
+
+def lint(path: Path) -> list[Finding]:
+    """Every finding of a contract, in the order of its lines."""
+    try:
+        opened = open_contract(path)
+    except ContractError as error:
+        place, _, entry = error.where.partition(": ")
+        file, _, line = place.rpartition(":")
+        known = line.isdigit()
+        text = f"{entry}: {error.text}" if entry else error.text
+        remedy = error.remedy or "correct it; see docs/contract.md"
+        return [Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)]
+    rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
+    return sorted((one for rule in rules for one in rule.look(opened)), key=lambda one: (one.line, one.code))

@@ -1,0 +1,43 @@
+"""Statuses are computed from recorded verdicts; what a person typed must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from logitproof.contract import OpenContract
+from logitproof.history import reference_problem, stage_verdict
+from logitproof.lint import Finding, Rule
+
+
+class Life(Rule):
+    """Stages, status and references to other files."""
+
+    codes: ClassVar[Mapping[str, str]] = {
+        "LP001": "a stage's status is not what its recorded verdict says",
+        "LP002": "a stage is called pending although its evidence is there",
+        "LP003": "the contract's status is not what its stages say",
+        "LP004": "a mirror of a referenced file is missing or not byte-identical",
+    }
+
+    def look(self, opened: OpenContract) -> Iterator[Finding]:
+        """Compare every typed status with the computed one."""
+        contract = opened.contract
+        computed = [stage_verdict(stage, opened.folder) for stage in contract.stages]
+        for index, (stage, now) in enumerate(zip(contract.stages, computed, strict=True)):
+            if stage.status is None or stage.status == now.status:
+                continue
+            code = "LP002" if stage.status == "pending" else "LP001"
+            text = f"the stage {stage.id!r} is called {stage.status} and is {now.status}: {now.why}"
+            yield self.finding(opened, code, "stages", index, "status", text=text, remedy="leave `status` out: it is computed")
+        open_ = [now for now in computed if now.status != "proven"]
+        if contract.status == "active" and open_:
+            text = f"the contract is active and its stage {open_[0].id!r} is {open_[0].status}: {open_[0].why}"
+            yield self.finding(opened, "LP003", "status", text=text, remedy="prove the stage, or call the contract a draft")
+        if contract.status == "draft" and contract.stages and not open_:
+            text = "every stage is proven and the contract is still a draft"
+            yield self.finding(opened, "LP003", "status", text=text, remedy="call it active")
+        for index, reference in enumerate(contract.references):
+            if problem := reference_problem(reference, opened.folder):
+                remedy = f"copy it again from {reference.source}, or amend the reference"
+                yield self.finding(opened, "LP004", "references", index, text=problem, remedy=remedy)
