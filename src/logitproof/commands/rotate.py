@@ -1,0 +1,28 @@
+"""`logitproof rotate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("rotate")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--quantization", "-q", multiple=True, metavar="TYPE", help="Also write OUT-TYPE.gguf, such as Q4_0; may be repeated."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def command(model: Path, out: Path, quantization: tuple[str, ...], seed: int) -> None:
+    """Rotate an HF model as QuaRot does: same logits, weights without outliers, ready to be quantized to 4 bits."""
+    from logitproof.rotate import rotate
+    from logitproof.to_gguf import to_gguf
+
+    rotate(model, out, seed=seed)
+    click.echo(f"{out}: rotated, in float32")
+    for kind in quantization:
+        file = out.with_name(f"{out.name}-{kind}.gguf")
+        to_gguf(out, file, kind)
+        click.echo(str(file))
+    click.echo(f"next: a contract with {model} as original and {out} as candidate must stay inside the float32 band")
