@@ -114,14 +114,19 @@ def read_checkpoint(folder: Path) -> dict[str, Array]:
     names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
     tensors: dict[str, Array] = {}
     for path in (folder / name for name in names):
-        try:
-            found = gguf.utility.SafetensorsLocal(path).tensors
-            tensors |= {name: _as_float32(tensor, path, name) for name, tensor in found.items()}
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"cannot be read: {error}", where=str(path), remedy="complete the download or save the model again"
-            ) from error
+        tensors |= read_tensors(path)
     return tensors
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """All tensors of one safetensors file, as float32; ModelError where it is missing, damaged or of another type."""
+    try:
+        found = gguf.utility.SafetensorsLocal(path).tensors
+        return {name: _as_float32(tensor, path, name) for name, tensor in found.items()}
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot be read: {error}", where=str(path), remedy="complete the download or save the model again"
+        ) from error
 
 
 def _as_float32(tensor: gguf.utility.LocalTensor, path: Path, name: str) -> Array:

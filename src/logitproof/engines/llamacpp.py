@@ -39,7 +39,7 @@ class LlamaCpp(Engine):
     weights for its fastest kernels, which changes their rounding by another 0.1 logits and, in builds by
     GCC 12, crashes on AMX machines; so it is off. `mmap` maps the file instead of reading it. `sequences`
     decodes others beside each one, in the same batches and the same cache; `reuse` keeps the part of the cache
-    that the next sequence begins with.
+    that the next sequence begins with. `adapter` is a LoRA adapter as a GGUF file, applied in full.
     """
 
     library: str | None = None
@@ -55,6 +55,7 @@ class LlamaCpp(Engine):
     mmap: bool = True
     sequences: int = 1
     reuse: bool = False
+    adapter: str | None = None
     _lib: Library | None = field(default=None, init=False, repr=False)
     _model: Any = field(default=None, init=False, repr=False)
     _vocab: Any = field(default=None, init=False, repr=False)
@@ -63,6 +64,7 @@ class LlamaCpp(Engine):
     _context_log: list[str] = field(default_factory=list, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
+    _lora: Any = field(default=None, init=False, repr=False)
     _cached: list[int] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class LlamaCpp(Engine):
         self._vocab_size = llama.llama_vocab_n_tokens(self._vocab)
         self._trained_length = llama.llama_model_n_ctx_train(self._model)
         facts = [line for line in library.log.matching("print_info: ") if line.split(": ")[1].startswith(FACTS)]
+        self._lora = self._open_adapter() if self.adapter else None
         self._open_context(self.context or ROUND_CONTEXT)
         eos = [token for token in range(self._vocab_size) if llama.llama_vocab_is_eog(self._vocab, token)]
         bos = llama.llama_vocab_bos(self._vocab)
@@ -263,6 +266,20 @@ class LlamaCpp(Engine):
         self._context_log = library.log.matching("llama_kv_cache", "llama_memory_recurrent", "llama_context:")
         self._context_size = library.llama.llama_n_ctx(self._context) // self.sequences
         self._check_context(positions)
+        if self._lora is not None:
+            adapters, scales = (type(self._lora) * 1)(self._lora), (ctypes.c_float * 1)(1.0)
+            if library.llama.llama_set_adapters_lora(self._context, adapters, 1, scales) != 0:
+                raise RuntimeError(f"llama.cpp does not apply the adapter: {library.log.errors()}")
+
+    def _open_adapter(self) -> Any:
+        """The adapter, which lives as long as the model."""
+        path, library = Path(self.adapter or ""), self._library()
+        if not path.is_file():
+            raise Refusal(f"no such file: {path}", field="adapter", remedy="`logitproof lora` makes one of a PEFT folder")
+        found = library.llama.llama_adapter_lora_init(self._model, str(path).encode())
+        if not found:
+            raise Refusal(f"llama.cpp refuses the adapter: {library.log.errors()}", field="adapter")
+        return found
 
     def _context_params(self, positions: int) -> Any:
         llama = self._library().llama

@@ -25,6 +25,7 @@ from logitproof import catalog
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
 from logitproof.engines import _checkpoint as checkpoint
 from logitproof.engines import _float64 as wide
+from logitproof.engines import _lora as lora
 from logitproof.errors import ContractError
 from logitproof.sampler import Sampling, draw, probabilities
 
@@ -40,7 +41,8 @@ class Transformers(Engine):
     dtype float64 computes in float64 throughout, also where the model's code asks for float32.
     attention is the implementation; chunk is the number of positions per prefill pass (all in one if
     absent); batch puts longer sequences beside each prefill, with padding on one side; threads is PyTorch's;
-    mutation plants a known bug with mutation_options.
+    mutation plants a known bug with mutation_options; adapter is the folder of a PEFT LoRA adapter, added to what
+    each matrix computes, or into the matrix itself with merge_adapter.
     """
 
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
@@ -52,6 +54,8 @@ class Transformers(Engine):
     chunk: int | None = None
     batch: int = 1
     padding: Literal["left", "right"] = "right"
+    adapter: str | None = None
+    merge_adapter: bool = False
     _model: Any = field(init=False, default=None, repr=False)
     _folder: Path | None = field(init=False, default=None, repr=False)
     _tokenizer: Any = field(init=False, default=None, repr=False)
@@ -87,6 +91,9 @@ class Transformers(Engine):
             self._model, loading = checkpoint.load_folder(model, settings, dtype=dtype, **options)
         else:
             self._model, loading = checkpoint.load_gguf(model, settings, dtype, **options)
+        if self.adapter is not None:
+            adapted = lora.apply(self._model, Path(self.adapter), merge=self.merge_adapter)
+            loading = {**loading, "adapter": {"matrices": adapted, "merged": self.merge_adapter}}
         self._model.to(self.device).eval()
         self._folder, self._context_length = folder, getattr(settings, "max_position_embeddings", None)
         upgraded = wide.widen(self._model) if self.dtype == "float64" else []

@@ -1,0 +1,19 @@
+"""`logitproof lora`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("lora")
+@click.argument("adapter", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(adapter: Path, model: Path, out: Path) -> None:
+    """Write a PEFT LoRA adapter of an HF model as a GGUF adapter for llama.cpp."""
+    from logitproof.lora import adapter_to_gguf, read_adapter
+
+    adapter_to_gguf(adapter, model, out)
+    click.echo(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")
