@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ class Row:
     """One line of the table: a probe, or a check of the engine against itself."""
 
     check: str
-    kind: Literal["probe", "tokenizer", "consistency"]
+    kind: Literal["probe", "tokenizer", "sampling", "consistency"]
     status: Status
     reason: str = ""
     diagnosis: str = ""
@@ -100,6 +101,8 @@ class Request:
 def acid(request: Request, *, diagnose: Diagnose | None = None, on_row: Callable[[Row], None] = lambda row: None) -> AcidReport:
     """Run it. Raises ContractError for an unknown engine, option or probe; an engine's own faults become rows."""
     from logitproof.acid_consistency import consistency_rows
+    from logitproof.acid_sampling import sampling_row
+    from logitproof.acid_tokens import tokenizer_rows
 
     begun = time.monotonic()
     entry = catalog.find("engines", request.engine, where="ENGINE")
@@ -118,7 +121,8 @@ def acid(request: Request, *, diagnose: Diagnose | None = None, on_row: Callable
         for made in _rows(subject, probes, request.precision, diagnose):
             rows.append(made)
             on_row(made)
-        for made in consistency_rows(subject, probes, request.precision, entry, Path(folder)):
+        own = consistency_rows(subject, probes, request.precision, entry, Path(folder))
+        for made in chain(own, tokenizer_rows(subject, probes), [sampling_row(subject, probes)]):
             rows.append(made)
             on_row(made)
         weights = subject.weights

@@ -11,6 +11,7 @@ import numpy as np
 from logitproof.acid_probe import PRECISIONS, Probe, coarsest
 from logitproof.errors import ContractError, EngineDied, EngineGarbage, EngineTimeout
 from logitproof.protocol import HelloResult, LoadResult, Mode
+from logitproof.sampler import Sampling
 from logitproof.worker import Spec, Worker
 
 Weights = Literal["auto", "folder", "F32", "F16", "BF16"]
@@ -73,6 +74,10 @@ class Subject:
             return made.token_ids, np.array(made.logits.open())
         finally:
             file.unlink(missing_ok=True)
+
+    def sample(self, token_ids: tuple[int, ...], count: int, sampling: Sampling) -> list[list[int]]:
+        """`count` single tokens that the engine draws after `token_ids`."""
+        return self._living().sample(token_ids, count, 1, [], sampling)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`."""

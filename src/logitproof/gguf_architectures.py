@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.gguf_experts import glm4_moe, qwen2_moe, stacked
 from logitproof.gguf_layout import (
     ATTENTION,
     FEED_FORWARD,
@@ -59,6 +60,17 @@ def llama(config: Config) -> Layout:
     # transformers fills head_dim in for Llama, so the converter writes the lengths always
     keys |= {"attention.key_length": size, "attention.value_length": size}
     return Layout("llama", common_keys(config) | keys, tensors)
+
+
+def smollm3(config: Config) -> Layout:
+    """SmolLM3: Llama without rotary positions in every fourth layer, which llama.cpp takes for granted."""
+    layers = config.need("num_hidden_layers")
+    if config.need("no_rope_layers") != [int((number + 1) % 4 != 0) for number in range(layers)]:
+        raise config.refuse("rotary positions left out in other layers than every fourth")
+    if config.values.get("use_sliding_window"):
+        raise config.refuse("sliding-window attention")
+    plain = llama(config)
+    return Layout("smollm3", plain.keys, plain.tensors)
 
 
 def _neighbours(heads: int) -> Change:
@@ -120,9 +132,7 @@ def qwen3_moe(config: Config) -> Layout:
     experts = config.values.get("num_local_experts") or config.need("num_experts")  # renamed in transformers 5
     plain = _plain("qwen3moe", config, NORMS | ATTENTION | QK_NORMS | {"ffn_gate_inp.weight": "mlp.gate.weight"})
     for number in range(config.need("num_hidden_layers")):
-        for part in ("gate", "up", "down"):
-            each = tuple(f"model.layers.{number}.mlp.experts.{at}.{part}_proj.weight" for at in range(experts))
-            plain.tensors.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", each, np.stack))
+        plain.tensors.extend(stacked(number, experts))
     keys = {
         "expert_count": experts,
         "expert_used_count": config.need("num_experts_per_tok"),
@@ -227,6 +237,9 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "Qwen3ForCausalLM": qwen3,
     "Qwen3MoeForCausalLM": qwen3_moe,
     "Qwen3_5ForCausalLM": qwen3_5,
+    "Qwen2MoeForCausalLM": qwen2_moe,
+    "Glm4MoeForCausalLM": glm4_moe,
+    "SmolLM3ForCausalLM": smollm3,
     "MistralForCausalLM": mistral(llama),
     "Gemma2ForCausalLM": gemma2,
     "Gemma3ForCausalLM": gemma3,

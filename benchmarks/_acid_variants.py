@@ -1,0 +1,145 @@
+"""No false alarm: engines that are right, in every way that they can be run, on every probe that they take."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from logitproof.acid import judged, measure
+from logitproof.acid_probe import Probe, open_probes
+from logitproof.acid_subject import Subject, Weights
+from logitproof.errors import ContractError, LogitproofError
+from logitproof.worker import Spec
+
+MLX = "LOGITPROOF_MLX_PYTHON"
+"""Names a Python that has mlx and mlx-lm; without it that engine is left out."""
+
+
+WRONG_IN_MLX = {
+    "gemma2": "mlx-lm attends beyond the window",
+    "mistral": "mlx-lm attends beyond the window",
+}
+"""Probes that are no false alarm there: the engine is wrong, and only beyond the window's 20 positions."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One right way to run an engine."""
+
+    engine: str
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: Weights = "folder"
+    environment: dict[str, str] = field(default_factory=dict)
+    precision: str | None = None
+    name: str = ""
+    without: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        words = [f"{key}={value}" for key, value in (self.options | self.environment).items() if key != "argv"]
+        return " ".join([self.name or self.engine, self.weights, *words])
+
+
+def variants() -> list[Variant]:
+    """All of them; those whose engine is not installed are not among them."""
+    return [*_transformers(), *_llamacpp(), *_others()]
+
+
+def measure_all(probes: list[str] | None = None, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """How many variants were run, on how many probes, and every alarm that one of them raised."""
+    alarms: list[str] = []
+    refused: dict[str, list[str]] = {}
+    rows = 0
+    chosen = variants()
+    judged_on: dict[str, int] = {}
+    for variant in chosen:
+        results = list(_run(variant, open_probes(probes)))
+        rows += len(results)
+        for probe, status, text in results:
+            if status == "PASS":
+                judged_on[variant.label] = judged_on.get(variant.label, 0) + 1
+            elif status == "NOT-MEASURED":
+                refused.setdefault(variant.label, []).append(f"{probe}: {text}")
+            else:
+                alarms.append(f"{variant.label}: {probe}: {status} {text}")
+        say(f"{variant.label}: {judged_on.get(variant.label, 0)} of {len(results)} probes, {len(alarms)} alarms so far")
+    return {
+        "good_variants": len(judged_on),
+        "good_engines": sorted(
+            {variant.name.partition(",")[0] or variant.engine for variant in chosen if variant.label in judged_on}
+        ),
+        "judgements": sum(judged_on.values()),
+        "false_alarms": len(alarms),
+        "alarms": alarms,
+        "not_measured": {label: [text[:160] for text in texts] for label, texts in refused.items()},
+        "variants_run": judged_on,
+    }
+
+
+def _run(variant: Variant, probes: list[Probe]) -> Iterator[tuple[str, str, str]]:
+    spec = Spec(variant.engine, variant.options, environment={"OMP_NUM_THREADS": "1"} | variant.environment)
+    with tempfile.TemporaryDirectory() as scratch, Subject(spec, Path(scratch), variant.weights) as subject:
+        for probe in probes:
+            if probe.name in variant.without:
+                yield probe.name, "NOT-MEASURED", variant.without[probe.name]
+                continue
+            try:
+                loaded = subject.load(probe)
+                used = variant.precision or subject.precision(loaded)
+                modes = subject.hello().modes
+                found = [
+                    measure(case, subject.score(case.token_ids, mode), mode, case.band.get(used))
+                    for mode in modes
+                    for case in probe.cases
+                    # three hundred steps through the cache are measured by the acid run itself
+                    if mode == "prefill" or case.name != "long"
+                ]
+            except ContractError as error:
+                yield probe.name, "NOT-MEASURED", error.text
+                continue
+            except LogitproofError as error:
+                yield probe.name, "ERROR", error.text
+                continue
+            row = judged(probe.name, found, used)
+            worst = row.worst
+            yield probe.name, row.status, f"{worst.case} {worst.mode}: {worst.ratio:.3g} × band" if worst else row.reason
+
+
+def _transformers() -> Iterator[Variant]:
+    shapes: tuple[dict[str, Any], ...] = ({}, {"chunk": 7}, {"batch": 3}, {"batch": 2, "padding": "left"})
+    for dtype, attention, shape in itertools.product(("float32", "bfloat16", "float16"), ("eager", "sdpa"), shapes):
+        yield Variant("transformers", {"dtype": dtype, "attention": attention} | shape)
+    for dtype in ("float32", "bfloat16", "float16"):
+        yield Variant("transformers", {"dtype": dtype, "threads": 2}, environment={"OMP_NUM_THREADS": "2"})
+        yield Variant("transformers", {"dtype": dtype}, environment={"ATEN_CPU_CAPABILITY": "avx2"})
+        yield Variant("transformers", {"dtype": dtype}, environment={"ATEN_CPU_CAPABILITY": "default"})
+        yield Variant("transformers", {"dtype": dtype}, environment={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+
+
+def _llamacpp() -> Iterator[Variant]:
+    caches: tuple[dict[str, Any], ...] = (
+        {},
+        {"kv_type": "f16"},
+        {"kv_type": "f16", "flash_attention": True},
+        {"kv_type": "bf16"},
+        {"kv_type": "bf16", "flash_attention": True},
+    )
+    for weights, cache in itertools.product(("F32", "F16", "BF16"), caches):
+        yield Variant("llamacpp", cache, weights)
+    for own in ({"batch_size": 7}, {"ubatch_size": 16}, {"threads": 2}, {"sequences": 3}, {"repack": True}, {"mmap": False}):
+        yield Variant("llamacpp", own, "F32")
+        yield Variant("llamacpp", own | {"kv_type": "f16", "flash_attention": True}, "F16")
+
+
+def _others() -> Iterator[Variant]:
+    for dtype in ("float32", "float64"):
+        yield Variant("plain", {"dtype": dtype})
+    if MLX in os.environ:
+        argv = [os.environ[MLX], str(Path(__file__).parent / "mlx_engine.py")]
+        for chunk in (0, 7):
+            yield Variant("command", {"argv": [*argv, str(chunk)]}, name=f"mlx, pieces of {chunk}", without=WRONG_IN_MLX)

@@ -1,0 +1,138 @@
+"""Makes the probes: `python probes/make.py [NAME...]` writes src/logitproof/probes/NAME.
+
+Weights are seeded, expected logits are computed in float64, and a probe is only written where two independent
+engines agree with them; what was measured is kept in probe.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import save_file
+from sequences import sequences
+from shapes import SHAPES, SIZES, Shape
+from weights import weights
+from witnesses import bands, witnesses
+from words import VOCABULARIES, texts, tokenizer_of
+
+from logitproof.engines import _float64 as wide
+
+OUT = Path(__file__).parents[1] / "src" / "logitproof" / "probes"
+LIMIT = 1_000_000
+"""Bytes that a model may have."""
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    torch.set_num_threads(1)
+    for name in parser.parse_args().names or SHAPES:
+        with tempfile.TemporaryDirectory(dir=OUT.parent) as folder:
+            make(name, Path(folder) / name)
+            shutil.rmtree(OUT / name, ignore_errors=True)
+            OUT.mkdir(exist_ok=True)
+            shutil.move(Path(folder) / name, OUT / name)
+    return 0
+
+
+def make(name: str, folder: Path) -> None:
+    """One probe, in `folder`."""
+    shape = SHAPES[name]
+    model = build(shape, folder)
+    cases = sequences(model, len(VOCABULARIES[shape.tokenizer].special) + 1, shape)
+    truth = true_logits(folder, {case["name"]: case["token_ids"] for case in cases})
+    save_file(
+        {one["name"]: truth[one["name"]][one["positions"]].astype(np.float32) for one in cases}, folder / "expected.safetensors"
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    special = VOCABULARIES[shape.tokenizer].special[-1]
+    record: dict[str, Any] = {
+        "family": model.config.model_type,
+        "exposes": shape.exposes,
+        "seed": shape.seed,
+        "parameters": model.num_parameters(),
+        "vocab_size": model.config.vocab_size,
+        "special": [special, tokenizer.convert_tokens_to_ids(special)],
+        "begins_with": len(tokenizer.encode("")),
+        "expected": "float64, kept as float32",
+        "texts": [{"text": text, "token_ids": tokenizer.encode(text)} for text in texts(shape.tokenizer)],
+        "cases": [one | {"band": {}} for one in cases],
+        "witnesses": [],
+    }
+    write(record, folder)
+    record["witnesses"] = witnesses(folder)
+    for case, band in zip(record["cases"], bands(record, truth), strict=True):
+        case["band"] = band
+    write(record, folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    size = sum(path.stat().st_size for path in folder.glob("model*"))
+    if size > LIMIT:
+        raise SystemExit(f"{name}: {size} bytes of weights, at most {LIMIT} are allowed")
+    print(f"{name}: {size:,} bytes of weights, bands { ({one['name']: one['band'] for one in record['cases']}) }", flush=True)
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """probe.json, lists of numbers on one line."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    flat = json.JSONEncoder(ensure_ascii=False)
+    for case in [*record["cases"], *record["texts"]]:
+        for key in ("token_ids", "positions"):
+            if key in case:
+                nested = json.dumps(case[key], indent=1).replace("\n", "\n   ")
+                text = text.replace(nested, flat.encode(case[key]))
+    (folder / "probe.json").write_text(text + "\n", "utf-8")
+
+
+def build(shape: Shape, folder: Path) -> Any:
+    """The float32 model, saved in 16 bits with its tokenizer."""
+    vocabulary = VOCABULARIES[shape.tokenizer]
+    tokenizer = tokenizer_of(shape.tokenizer, 1024)
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    settings = SIZES | shape.config | ids | {"vocab_size": vocabulary.size + shape.padded_rows}
+    config = getattr(transformers, shape.config_class)(**settings)
+    options = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **options).eval()
+    named = dict(model.named_parameters()) | {
+        name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()
+    }
+    made = weights(shape, {name: tuple(one.shape) for name, one in named.items()}, config)
+    with torch.no_grad():
+        for name, values in made.items():
+            named[name].copy_(torch.from_numpy(values))
+    kept = torch.bfloat16 if shape.bits == 8 else torch.float16
+    half = transformers.AutoModelForCausalLM.from_config(config, dtype=kept, **options)
+    half.load_state_dict(model.state_dict())
+    half.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    return model
+
+
+def true_logits(folder: Path, token_ids: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """float64 [T, V] of each sequence, every operation in float64."""
+    options = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **options).eval()
+    rotary = [(name, one) for name, one in model.named_modules() if type(one).__name__.endswith("RotaryEmbedding")]
+    with torch.inference_mode(), wide.float64():
+        for name, module in rotary:
+            model.set_submodule(name, type(module)(config=module.config))
+        return {name: model(torch.tensor([ids]), use_cache=False).logits[0].numpy() for name, ids in token_ids.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The token sequences of a probe: short, longer than the window, after another one, and beyond 256 positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from shapes import Shape
+
+LENGTHS = {"short": 6, "text": 52, "second": 26, "long": 300}
+KEPT_OF_LONG = 30
+MARGIN = 0.08
+"""Least gap between the last expert chosen and the first that is not, in logits: rounding must not choose another."""
+ATTEMPTS = 4000
+
+
+def sequences(model: Any, reserved: int, shape: Shape) -> list[dict[str, Any]]:
+    """Cases without bands: name, token ids, and the positions whose logits are kept. The last `reserved` ids are left out."""
+    random = np.random.default_rng(shape.seed + 1)
+    last = model.config.vocab_size - shape.padded_rows - reserved - 2
+    made = []
+    for name, length in LENGTHS.items():
+        ids = steady(model, [int(one) for one in random.integers(0, last, length)], last, random)
+        kept = list(range(length))
+        if name == "long":
+            kept = sorted({*np.linspace(0, length - 1, KEPT_OF_LONG).astype(int).tolist(), *range(length - 6, length)})
+        made.append({"name": name, "token_ids": ids, "positions": kept})
+    return made
+
+
+def steady(model: Any, ids: list[int], last: int, random: np.random.Generator) -> list[int]:
+    """`ids` with tokens replaced until no router is near a tie."""
+    for _ in range(ATTEMPTS):
+        near = unsteady(model, ids)
+        if near is None:
+            return ids
+        ids[near] = int(random.integers(0, last))
+    raise SystemExit("no sequence without ties of the router was found")
+
+
+def unsteady(model: Any, ids: list[int]) -> int | None:
+    """The first position at which a router nearly chooses another expert."""
+    logits: list[torch.Tensor] = []
+    routers = [one for one in model.modules() if type(one).__name__.lower().endswith("topkrouter")]
+    handles = [one.register_forward_hook(lambda module, _, out: logits.append(out[0])) for one in routers]
+    with torch.inference_mode():
+        model(torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    near = torch.zeros(len(ids), dtype=torch.bool)
+    for router, rows in zip(routers, logits, strict=True):
+        near |= gaps(router, rows) < MARGIN
+    return int(near.nonzero()[0]) if near.any() else None
+
+
+def gaps(router: Any, logits: torch.Tensor) -> torch.Tensor:
+    """[T]: what is between the last chosen and the next, of experts or of groups, on the scale that they are chosen by."""
+    if not hasattr(router, "e_score_correction_bias"):
+        return _gap(logits, router.top_k)
+    scores = logits.sigmoid() + router.e_score_correction_bias
+    groups = scores.unflatten(-1, (router.num_group, -1))
+    totals = groups.topk(2, -1).values.sum(-1)
+    chosen = torch.zeros_like(totals).scatter(1, totals.topk(router.topk_group, -1).indices, 1).bool()
+    inside = groups.masked_fill(~chosen[..., None], -torch.inf).flatten(-2)
+    return 2 * torch.minimum(_gap(totals, router.topk_group), _gap(inside, router.top_k))
+
+
+def _gap(scores: torch.Tensor, count: int) -> torch.Tensor:
+    ordered = scores.sort(-1, descending=True).values
+    return ordered[:, count - 1] - ordered[:, count]

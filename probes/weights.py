@@ -1,0 +1,111 @@
+"""Seeded weights that keep a bug loud: a quiet residual stream, no norm of one, no bias of zero, no symmetry.
+
+Every value has so many significant bits as its file and is no smaller than float16's least normal number, so float16
+and float32 files (and bfloat16 files, where there are eight bits) hold the very same model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from shapes import Shape
+
+QUIET = 0.02
+"""Root mean square of the residual stream: small enough for an eps of 1e-6 to be seen, far from float16's limits."""
+DEEP = 8
+"""Units of an expert of GPT-OSS whose gates lie far below the clamp."""
+SPREAD = {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}
+LESS_ONE = ("gemma2", "gemma3_text", "qwen3_5_text")
+"""Families whose norms multiply by one more than what is stored."""
+
+
+def weights(shape: Shape, tensors: dict[str, tuple[int, ...]], config: Any) -> dict[str, np.ndarray]:
+    """float32 values of every tensor, by name."""
+    random = np.random.default_rng(shape.seed)
+    return {name: exact(_values(name, size, config, random), shape.bits) for name, size in sorted(tensors.items())}
+
+
+def exact(values: np.ndarray, bits: int) -> np.ndarray:
+    """Rounded to so many significant bits, magnitudes below 2^-14 pushed up to it."""
+    mantissa, exponent = np.frexp(values)
+    rounded = np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent)
+    return np.where(np.abs(rounded) < 2.0**-14, np.copysign(2.0**-14, values), rounded).astype(np.float32)
+
+
+def _values(name: str, size: tuple[int, ...], config: Any, random: np.random.Generator) -> np.ndarray:
+    noise = random.standard_normal(size)
+    leaf = name.removesuffix(".weight").rpartition(".")[2]
+    if "norm" in leaf:
+        return _norm(name, leaf, noise, config)
+    if config.model_type == "gpt_oss" and ".experts." in name:
+        return _clamped_experts(leaf, noise, size)
+    if name.endswith("e_score_correction_bias"):
+        return 0.15 * noise
+    if name.endswith("bias") or leaf == "sinks":
+        return noise * (QUIET if leaf.startswith(("o_proj", "down_proj")) or ".o_proj" in name else 0.4)
+    if leaf == "A_log":
+        return np.log(random.uniform(0.05, 2.0, size))
+    if leaf == "conv1d":
+        return 0.5 * noise + 0.3
+    if leaf == "embed_tokens":
+        return _embedding(noise, config)
+    return noise * _spread(leaf, config) * size[-1] ** -0.5
+
+
+def _norm(name: str, leaf: str, noise: np.ndarray, config: Any) -> np.ndarray:
+    """Weights around one, or around the quiet level where the norm's output is added to the residual stream."""
+    plus_one = config.model_type in LESS_ONE and ".linear_attn." not in name
+    level = 1.0
+    if config.model_type.startswith("gemma") and leaf in ("post_attention_layernorm", "post_feedforward_layernorm"):
+        level = QUIET
+    if name == "model.norm.weight" and config.tie_word_embeddings:
+        level = 1.0 / _embedding_level(config) * 0.4
+    values = level * np.clip(1 + 0.35 * noise, 0.3, 2.0)
+    return values - 1 if plus_one else values
+
+
+def _embedding(noise: np.ndarray, config: Any) -> np.ndarray:
+    """Tokens of unequal loudness, most of them quiet."""
+    loudness = np.geomspace(0.4, 2.5, len(noise))[:, None]
+    return noise * _embedding_level(config) * np.random.default_rng(7).permuted(loudness, axis=0)
+
+
+def _embedding_level(config: Any) -> float:
+    return QUIET / config.hidden_size**0.5 if config.model_type.startswith("gemma") else QUIET
+
+
+def _spread(leaf: str, config: Any) -> float:
+    """Standard deviation of a matrix's outputs for inputs of one."""
+    gemma = config.model_type.startswith("gemma")
+    normed_heads = config.model_type in ("qwen3", "qwen3_moe", "qwen3_5_text", "gemma3_text")
+    if leaf in ("q_proj", "k_proj"):
+        return 0.02 if normed_heads else 1.3
+    if leaf in ("o_proj", "out_proj"):
+        return 1.0 if gemma else 2 * QUIET
+    if leaf == "down_proj":
+        return 1.0 if gemma else 2.5 * QUIET
+    return {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}.get(
+        leaf, 1.2
+    )
+
+
+def _clamped_experts(leaf: str, noise: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Experts of GPT-OSS, stored [X, in, out]: some gates and ups pass the clamp of 7.
+
+    The gates of the first units lie far below it, where SwiGLU gives almost nothing: only what is wrong there passes,
+    and large rows of the down projection let it be heard.
+    """
+    if leaf == "gate_up_proj":
+        values = 5.0 * noise * size[1] ** -0.5
+        values[:, :, : 2 * DEEP : 2] *= 0.2
+        return values
+    if leaf == "gate_up_proj_bias":
+        values = 0.4 * noise
+        values[:, : 2 * DEEP : 2] = -13 + 0.5 * noise[:, : 2 * DEEP : 2]
+        return values
+    if leaf == "down_proj":
+        values = QUIET / 20 * noise * size[1] ** -0.5
+        values[:, :DEEP] *= 300
+        return values
+    return QUIET * noise
