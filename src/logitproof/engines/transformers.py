@@ -126,7 +126,7 @@ class Transformers(Engine):
                 for part in parts:
                     step, cache = self._step(part, cache)
                 rows.append(step[-1])
-                chosen.append(int(np.argmax(rows[-1])))
+                chosen.append(self._greedy(rows[-1], [*token_ids, *chosen]))
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
         logits = np.stack(rows) if rows else np.empty((0, self._vocab_size()), np.float32)
         return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length")
@@ -312,6 +312,9 @@ class Transformers(Engine):
     def _choose(self, row: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
         p = probabilities(row, token_ids, sampling) if self._bug is None else self._bug.drawn_from(row, token_ids, sampling)
         return draw(p, rng)
+
+    def _greedy(self, row: np.ndarray, token_ids: Sequence[int]) -> int:
+        return int(np.argmax(row if self._bug is None else self._bug.drawn_from(row, token_ids, Sampling(temperature=0.0))))
 
     def _rows(self, logits: torch.Tensor) -> np.ndarray:
         """Logits [1, T, V] of a pass as a float32 array [T, V]; float64 stays."""

@@ -7,8 +7,8 @@ interface, module hooks, module-level functions, tensors) and leaves it bit for 
 
 What shows only outside one pass over given tokens says so in `needs`: `decode` (through the cache),
 `chunked prefill`, `more than 256 positions`, `second sequence` (after another one), `outliers` (huge
-activations), `tokenizer` and `sampling`. The last two have their bug in `tokens` or `drawn_from`; `applied_to` may
-then have nothing to plant.
+activations), `small activations` (where an epsilon counts), `tokenizer` and `sampling`. The last two have
+their bug in `tokens` or `drawn_from`; `applied_to` may then have nothing to plant.
 `equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
 """
 

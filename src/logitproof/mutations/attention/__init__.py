@@ -1,0 +1,1 @@
+"""Known bugs of attention: scale, mask, window, heads, softmax."""

@@ -1,0 +1,79 @@
+"""The RMS norms of a model, by what they stand before, and another forward in their place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import torch
+
+from logitproof.mutations import Mutation
+from logitproof.mutations import _parts as parts
+from logitproof.mutations._tensors import attributes_replaced
+
+BLOCK = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+HEADS = ("q_norm", "k_norm")
+Forward = Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+class WrongNorm(Mutation):
+    """A bug in some norms of a model: subclasses name them in `names` and say what they do instead in `normed`."""
+
+    names: ClassVar[tuple[str, ...]] = (*BLOCK, *HEADS, "norm")
+
+    def applies(self, config: Any) -> bool:
+        """Models that have such norms."""
+        return bool(self.found(parts.skeleton(config)))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Replace the forward of each of the norms."""
+        return forward_replaced(self.found(model), self.normed)
+
+    def found(self, model: Any) -> list[Any]:
+        """The norms that the bug is in."""
+        return norms(model, self.names)
+
+    def normed(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
+        """What the norm makes of `x` [..., D] instead."""
+        raise NotImplementedError
+
+
+def norms(model: Any, names: Iterable[str]) -> list[Any]:
+    """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
+    wanted, decoder = set(names), model.get_decoder()
+    found = [
+        one
+        for layer in parts.layers(model)
+        for name, one in layer.named_modules()
+        if name.rpartition(".")[2] in wanted - {"norm"}
+    ]
+    last = [decoder.norm] if "norm" in wanted and hasattr(decoder, "norm") else []
+    return [one for one in [*found, *last] if is_rms(one)]
+
+
+def is_rms(module: Any) -> bool:
+    """Whether the module is an RMS norm with a weight."""
+    return type(module).__name__.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), torch.nn.Parameter)
+
+
+def eps(norm: Any) -> float:
+    """The norm's epsilon."""
+    return float(norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps)
+
+
+def is_one_centred(norm: Any) -> bool:
+    """Whether the norm multiplies by one plus its weight."""
+    return type(norm).__name__.startswith(("Gemma", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm", "Qwen3NextRMSNorm"))
+
+
+def scale(norm: Any) -> torch.Tensor:
+    """What the norm multiplies by, float32."""
+    weight = norm.weight.float()
+    return 1.0 + weight if is_one_centred(norm) else weight
+
+
+def forward_replaced(found: Iterable[Any], normed: Forward) -> AbstractContextManager[None]:
+    """While open, each norm computes `normed(norm, x)`."""
+    return attributes_replaced([(norm, "forward", functools.partial(normed, norm)) for norm in found])

@@ -1,0 +1,27 @@
+"""The norm before the MLP is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from logitproof.mutations.norm._norms import WrongNorm
+
+
+@dataclass
+class MlpMissing(WrongNorm):
+    """The norm before the MLP is missing."""
+
+    bug: ClassVar[str] = "the norm before the MLP is left out"
+    shows: ClassVar[str] = "a jump at the first layer; the residual stream grows"
+    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    first_tap: ClassVar[str] = "layers.0.ffn_norm"
+    remedy: ClassVar[str] = "normalize before the MLP"
+
+    names: ClassVar[tuple[str, ...]] = ("post_attention_layernorm", "pre_feedforward_layernorm")
+
+    def normed(self, norm: object, x: torch.Tensor) -> torch.Tensor:
+        """Its input."""
+        return x

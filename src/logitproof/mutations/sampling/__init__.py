@@ -1,0 +1,1 @@
+"""Known bugs of samplers: logits right, tokens wrong."""
