@@ -37,6 +37,7 @@ def command(
 
     from logitproof.contract import open_contract
     from logitproof.progress import shown_progress
+    from logitproof.quality.adapters import adapter_distances
     from logitproof.quality.draws import Drawing, compared_candidates
     from logitproof.quality.report import write
     from logitproof.quality.sections import qualities
@@ -53,7 +54,7 @@ def command(
     if not no_sampling:
         drawing = Drawing(completions=completions, sampling=sampling)
         tests = compared_candidates(opened, list(report.compared), drawing, lambda text: click.echo(text, err=True))
-    found = qualities(report, sampling, tests)
+    found = qualities(report, sampling, tests, adapters=adapter_distances(report))
     path = write(report, found, space.folder / "quality")
     table = Table("", "candidate", "section", "what was found", box=None, pad_edge=False)
     for one in found:

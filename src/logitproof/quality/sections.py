@@ -94,19 +94,37 @@ class Quality:
         }
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What is measured beside the run itself: the two-sample test, and the distances to the model without its adapter."""
+
+    test: TwoSample | str
+    adapter: tuple[float, float] | None
+
+    @classmethod
+    def of(
+        cls, key: tuple[str, str, str], tests: Mapping[str, TwoSample | str], adapters: Mapping[str, tuple[float, float]]
+    ) -> Extra:
+        name = "/".join(key)
+        return cls(tests.get(name, "no completions were drawn"), adapters.get(name))
+
+
 def qualities(
     report: Report,
     sampling: Sampling,
     tests: Mapping[str, TwoSample | str] | None = None,
     bar: Bar | None = None,
+    adapters: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Quality]:
-    """Sections of every candidate of a run. `tests` holds the two-sample test of each candidate, or why there is none."""
+    """Sections of every candidate of a run.
+
+    `tests` holds the two-sample test of each candidate, or why there is none; `adapters` what `adapter_distances` found.
+    """
     groups: dict[tuple[str, str, str], dict[str, tuple[Cell, Sequence[Compared]]]] = {}
     for cell, rows in report.compared.items():
         groups.setdefault((cell.candidate, cell.model, cell.quantization), {})[cell.mode] = (cell, rows)
     return [
-        _quality(report, key, cells, sampling, (tests or {}).get("/".join(key), "no completions were drawn"), bar)
-        for key, cells in groups.items()
+        _quality(report, key, cells, sampling, Extra.of(key, tests or {}, adapters or {}), bar) for key, cells in groups.items()
     ]
 
 
@@ -115,7 +133,7 @@ def _quality(
     key: tuple[str, str, str],
     cells: Mapping[str, tuple[Cell, Sequence[Compared]]],
     sampling: Sampling,
-    test: TwoSample | str,
+    extra: Extra,
     bar: Bar | None,
 ) -> Quality:
     bar = bar or Bar.of(key[2])
@@ -128,7 +146,8 @@ def _quality(
         _decode(rows, bar),
         _greedy(report, cells, continuations, bar),
         _drawn(report, rows.get("prefill", []), sampling, bar),
-        _two_sample(test, bar),
+        _two_sample(extra.test, bar),
+        _adapter(extra.adapter, rows.get("prefill", []), bar),
         _rollout(report, rows.get("prefill", [])),
         _long(rows.get("decode") or rows.get("prefill", [])),
     )
@@ -218,6 +237,21 @@ def _two_sample(test: TwoSample | str, bar: Bar) -> Section:
         return Section("sampler", "not measured", test)
     said = f"completions: MMD² {test.mmd:.3g}, p = {test.p_value:.3g} over {test.completions} of {test.prompts} prompts"
     return Section("sampler", "missed" if test.differs(bar.alpha) else "met", said, asdict(test))
+
+
+def _adapter(found: tuple[float, float] | None, rows: Sequence[Compared], bar: Bar) -> Section:
+    """The candidate must be nearer to the model with its adapter than to the one without, and the two must differ."""
+    if found is None or not rows:
+        return Section("adapter", "not measured", "the reference has no adapter")
+    changed, ignored = found
+    kl = _kl(rows)["kl_divergence"]["mean"]
+    figures = {"changes": changed, "to_plain": ignored, "to_adapted": kl}
+    if changed <= 10 * bar.kl:
+        return Section(
+            "adapter", "missed", f"the adapter changes the reference by {changed:.3g} nats only: nothing is proven", figures
+        )
+    said = f"{kl:.3g} nats from the model with its adapter, {ignored:.3g} from the one without; they differ by {changed:.3g}"
+    return Section("adapter", "met" if kl < ignored / 4 else "missed", said, figures)
 
 
 def _rollout(report: Report, rows: Sequence[Compared]) -> Section:

@@ -1,0 +1,127 @@
+"""Multiple-choice accuracy, and whether two engines answer alike: flips, McNemar's test and a paired bootstrap."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from logitproof.errors import ContractError
+from logitproof.quality.greedy import Rate
+
+LETTERS = "ABCDEFGHIJ"
+SHIPPED = Path(__file__).parents[1] / "tasks"
+Score = Callable[[str, str], float]
+"""Log-probability in nats of a continuation after a context."""
+
+
+class Question(BaseModel):
+    """One question in the format of MMLU; `answer` is a letter or an index."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    question: str
+    choices: list[str] = Field(min_length=2, max_length=len(LETTERS))
+    answer: int | str
+    subject: str = ""
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> Question:
+        if not 0 <= self.index < len(self.choices):
+            raise ValueError(f"the answer {self.answer!r} is none of {len(self.choices)} choices")
+        return self
+
+    @property
+    def index(self) -> int:
+        """Which choice is right, from 0."""
+        return self.answer if isinstance(self.answer, int) else LETTERS.find(self.answer.strip().upper() or "?")
+
+    @property
+    def prompt(self) -> str:
+        """The question as MMLU asks it without examples (Hendrycks et al. 2021); the answer is a space and a letter."""
+        about = f" about {self.subject.replace('_', ' ')}" if self.subject else ""
+        lines = [f"The following are multiple choice questions (with answers){about}.", "", self.question.strip()]
+        return "\n".join(
+            [*lines, *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False)), "Answer:"]
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an engine chose for each question, and how sure it was: margins in nats."""
+
+    chosen: tuple[int, ...]
+    margins: tuple[float, ...]
+    right: tuple[bool, ...]
+
+    @property
+    def accuracy(self) -> Rate:
+        return Rate(sum(self.right), len(self.right))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two engines on the same questions. `flips` counts answers that changed, whether right or wrong before."""
+
+    flips: int
+    lost: int
+    won: int
+    p_value: float
+    difference: float
+    interval: tuple[float, float]
+
+
+def read_questions(path: str) -> list[Question]:
+    """Questions of a shipped task by name, or of a JSON Lines file; raises ContractError with the line that is wrong."""
+    shipped = SHIPPED / f"{path}.jsonl"
+    file = shipped if shipped.is_file() else Path(path)
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        names = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.jsonl")))
+        raise ContractError(f"cannot be read: {error}", where=path, remedy=f"a JSON Lines file, or one of {names}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(Question.model_validate(json.loads(line)))
+            except (ValueError, ValidationError) as error:
+                text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
+    if not found:
+        raise ContractError("holds no question", where=str(file))
+    return found
+
+
+def answer(questions: Sequence[Question], score: Score) -> Answers:
+    """Let an engine answer: the letter with the highest log-probability, the first of a tie."""
+    chosen, margins, right = [], [], []
+    for one in questions:
+        scores = [score(one.prompt, f" {LETTERS[n]}") for n in range(len(one.choices))]
+        order = np.argsort([-value for value in scores], kind="stable")
+        chosen.append(int(order[0]))
+        margins.append(float(scores[order[0]] - scores[order[1]]))
+        right.append(chosen[-1] == one.index)
+    return Answers(tuple(chosen), tuple(margins), tuple(right))
+
+
+def paired(reference: Answers, candidate: Answers, *, resamples: int = 2000, seed: int = 0) -> Paired:
+    """Compare two engines question by question; the p-value is McNemar's, exact (binomial, two-sided)."""
+    a, b = np.array(reference.right, float), np.array(candidate.right, float)
+    lost, won = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    rng = np.random.default_rng(seed)
+    draws = (b - a)[rng.integers(0, len(a), (resamples, len(a)))].mean(axis=1)
+    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
+    flips = sum(x != y for x, y in zip(reference.chosen, candidate.chosen, strict=True))
+    return Paired(flips, lost, won, _mcnemar(lost, won), float((b - a).mean()), (low, high))
+
+
+def _mcnemar(lost: int, won: int) -> float:
+    total = lost + won
+    tail = sum(math.comb(total, k) for k in range(min(lost, won) + 1)) / 2**total
+    return min(1.0, 2 * tail)

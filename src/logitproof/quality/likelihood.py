@@ -1,0 +1,52 @@
+"""Log-likelihoods of text under any engine: what evaluation harnesses ask of a model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.errors import ContractError
+from logitproof.quality.mismatch import label_log_probabilities
+from logitproof.worker import Worker
+
+
+class Likelihood:
+    """Scores continuations with a loaded worker; rows of a context that was just scored are used again."""
+
+    def __init__(self, worker: Worker, bos: int | None = None) -> None:
+        self._worker, self._bos = worker, bos
+        self._folder = tempfile.TemporaryDirectory()
+        self._last: tuple[list[int], np.ndarray] = ([], np.empty((0, 0)))
+
+    def close(self) -> None:
+        """Remove what was written."""
+        self._folder.cleanup()
+
+    def __call__(self, context: str, continuation: str) -> float:
+        """Sum of the log-probabilities in nats of the tokens that `continuation` adds to `context`."""
+        return self.of(context, continuation)[0]
+
+    def of(self, context: str, continuation: str) -> tuple[float, bool]:
+        """That sum, and whether greedy decoding would give the continuation."""
+        before, whole = self._worker.tokenize(context), self._worker.tokenize(context + continuation)
+        if self._bos is not None and not context:
+            before = before or [self._bos]
+        start = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        if start == 0 or start >= len(whole):
+            text = f"the continuation {continuation[:40]!r} has no token of its own after {context[-40:]!r}"
+            raise ContractError(text, remedy="give a context, and a continuation that is not empty")
+        logits = self._rows(whole)
+        found = label_log_probabilities(logits, whole, start)
+        greedy = (logits[start - 1 : len(whole) - 1].argmax(axis=1) == np.asarray(whole[start:])).all()
+        return float(found.sum()), bool(greedy)
+
+    def _rows(self, token_ids: list[int]) -> np.ndarray:
+        """Logits at every position; the row before a last token does not depend on it."""
+        fed = token_ids[:-1]
+        if self._last[0] != fed:
+            path = Path(self._folder.name) / "logits.bin"
+            self._last = (fed, np.array(self._worker.score(fed, "prefill", path).logits.open()))
+        rows = self._last[1]
+        return np.concatenate([rows, rows[-1:]])
