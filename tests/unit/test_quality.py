@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logitproof.errors import ContractError
 from logitproof.quality import greedy as free
+from logitproof.quality.accuracy import Answers, Question, answer, paired, read_questions
 from logitproof.quality.chat_template import compare_templates, render
 from logitproof.quality.horizon import horizon
 from logitproof.quality.mismatch import label_log_probabilities, mismatch
@@ -202,3 +206,44 @@ def test_templates_that_differ_by_a_space_are_told_where() -> None:
 
 def test_a_template_cannot_reach_python() -> None:
     assert "fails" in render("{{ ''.__class__.__mro__[1].__subclasses__() }}", [], True)
+
+
+def test_answers_are_paired_question_by_question() -> None:
+    left = Answers((0, 1, 2, 3), (1.0,) * 4, (True, True, False, False))
+    right = Answers((0, 2, 2, 1), (1.0,) * 4, (True, False, False, True))
+    found = paired(left, right)
+    assert (found.flips, found.lost, found.won, found.p_value) == (2, 1, 1, 1.0)
+    assert paired(left, left).flips == 0 and paired(left, left).interval == (0.0, 0.0)
+
+
+def test_mcnemar_is_the_binomial_of_the_changed_ones() -> None:
+    ten = Answers((0,) * 10, (1.0,) * 10, (True,) * 10)
+    none = Answers((1,) * 10, (1.0,) * 10, (False,) * 10)
+    assert paired(ten, none).p_value == pytest.approx(2 / 2**10)
+
+
+def test_an_engine_answers_with_the_likeliest_letter() -> None:
+    questions = read_questions("little")
+    right = answer(questions, lambda prompt, text: 0.0 if text == f" {'ABCD'[_index(questions, prompt)]}" else -5.0)
+    assert right.accuracy.value == 1.0 and len(questions) >= 20
+    assert {one.index for one in questions} == {0, 1, 2, 3}
+
+
+def _index(questions: list[Question], prompt: str) -> int:
+    return next(one.index for one in questions if one.prompt == prompt)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('{"question": "q", "choices": ["a", "b"], "answer": "C"}', "none of 2 choices"),
+        ('{"question": "q", "choices": ["a"], "answer": 0}', "at least 2"),
+        ("not json", "Expecting value"),
+    ],
+)
+def test_a_wrong_question_names_its_line(tmp_path: Path, line: str, text: str) -> None:
+    file = tmp_path / "task.jsonl"
+    file.write_text('{"question": "q", "choices": ["a", "b"], "answer": 1}\n' + line + "\n")
+    with pytest.raises(ContractError, match=text) as caught:
+        read_questions(str(file))
+    assert caught.value.where.endswith("task.jsonl:2")
