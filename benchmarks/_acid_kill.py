@@ -191,7 +191,7 @@ RUNS: dict[str, Callable[[Any, Case], np.ndarray]] = {
 
 
 def _numpy(logits: torch.Tensor) -> np.ndarray:
-    return np.asarray(logits[0].float().numpy())
+    return np.asarray(logits[0].detach().float().numpy())
 
 
 def _ratio(case: Case, logits: np.ndarray) -> float:

@@ -9,7 +9,7 @@
     python benchmarks/acid.py [--part kill variants time diagnosis] [--out benchmarks/results/acid.json]
 
 A part that is not run keeps what the file holds, with its own date. `LOGITPROOF_MLX_PYTHON` names a Python with mlx-lm;
-without it that engine is left out.
+without it that engine is left out. The table in docs/acid.md is written from the result.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import _acid_kill
+import _acid_page
 import _acid_variants
 
 from logitproof.acid import Request, acid
@@ -33,13 +34,14 @@ from logitproof.acid_probe import FACTOR, KILLED_AT, open_probes
 
 ENGINES = ("transformers", "llamacpp", "plain")
 SECONDS_ALLOWED = 120
+RESULT = Path(__file__).parent / "results" / "acid.json"
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=sorted(PARTS), default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "acid.json")
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     result: dict[str, Any] = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
     for part in options.part:
@@ -54,7 +56,9 @@ def main() -> int:
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(table(result))
+    print("\n".join(f"{name:<58}{value}" for name, value in _acid_page.rows(result)))
+    if options.out == RESULT:
+        _acid_page.PAGE.write_text(_acid_page.page(_acid_page.PAGE.read_text("utf-8"), result), "utf-8")
     return 0
 
 
@@ -78,27 +82,6 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "time": time_all,
     "diagnosis": diagnosis,
 }
-
-
-def table(result: dict[str, Any]) -> str:
-    """The figures, one a line."""
-    lesser = result.get("killed_by_lesser_tests", {})
-    judged = result.get("mutations", 0) - result.get("equivalent", 0)
-    rows = [
-        ("bugs planted / equivalent", f"{result.get('mutations')} / {result.get('equivalent')}"),
-        ("killed by a probe", f"{result.get('killed')} of {judged}"),
-        *((f"  by {name.replace('_', ' ')} alone", f"{count} of {judged}") for name, count in lesser.items()),
-        ("good variants / false alarms", f"{result.get('good_variants')} / {result.get('false_alarms')}"),
-        ("acid seconds", f"{result.get('acid_seconds')} (at most {SECONDS_ALLOWED})"),
-        *((key.replace("_", " "), str(result[key])) for key in DIAGNOSED if key in result),
-    ]
-    return "\n".join(f"{name:<34}{value}" for name, value in rows)
-
-
-DIAGNOSED = (
-    "diagnosed", "named_right", "named_wrong", "planted_in_llamacpp", "planted_right", "held_out", "held_out_misnamed",
-    "diagnose_seconds",
-)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

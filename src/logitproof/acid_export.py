@@ -20,13 +20,13 @@ from logitproof.store import environment_errors, write_atomically
 MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 README = f"""# Probes
 
-Each folder is one tiny model and what it must compute. The safetensors (bfloat16) and the GGUF (float32) file hold the
+Each folder is one tiny model and what it must compute. The safetensors (16 bits) and the GGUF (float32) file hold the
 very same numbers. All files are little-endian, in C order.
 
 | file | content |
 |---|---|
 | `config.json`, `model.safetensors`, `tokenizer*.json` | the model as a Hugging Face folder |
-| `NAME-F32.gguf` | the model for engines of the llama.cpp family |
+| `NAME-F32.gguf` | the model for engines of the llama.cpp family; `probe.json` says where there is none and why |
 | `probe.json` | sizes, sequences, bands, texts, and who agreed on the logits |
 | `CASE.tokens.i32` | int32 [T], the token ids to feed, nothing added |
 | `CASE.positions.i32` | int32 [P], the positions whose logits are given, from 0 |
@@ -71,20 +71,25 @@ def _write(probe: Probe, folder: Path) -> None:
     for name in MODEL_FILES:
         if (probe.folder / name).is_file():
             shutil.copyfile(probe.folder / name, folder / name)
-    gguf_of(probe, folder, "F32")
+    try:
+        gguf_of(probe, folder, "F32")
+        why_no_gguf = ""
+    except ContractError as error:
+        why_no_gguf = error.text
     for case in probe.cases:
         np.asarray(case.token_ids, "<i4").tofile(folder / f"{case.name}.tokens.i32")
         np.asarray(case.positions, "<i4").tofile(folder / f"{case.name}.positions.i32")
         np.ascontiguousarray(case.expected, "<f4").tofile(folder / f"{case.name}.expected.f32")
-    write_atomically(folder / "probe.json", json.dumps(_sidecar(probe), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / "probe.json", json.dumps(_sidecar(probe, why_no_gguf), indent=1, ensure_ascii=False) + "\n")
 
 
-def _sidecar(probe: Probe) -> dict[str, Any]:
+def _sidecar(probe: Probe, why_no_gguf: str) -> dict[str, Any]:
     return {
         "name": probe.name,
         "family": probe.family,
         "exposes": probe.exposes,
         "vocab_size": probe.vocab_size,
+        "gguf": {"absent": why_no_gguf} if why_no_gguf else {"file": f"{probe.name}-F32.gguf"},
         "cases": [
             {
                 "name": case.name,

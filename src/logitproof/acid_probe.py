@@ -85,13 +85,16 @@ def probe_names() -> list[str]:
 
 
 def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
-    """The probes called `names`, or all; ContractError for a name that is none."""
-    known = probe_names()
-    chosen = list(names) if names is not None else known
-    for name in chosen:
+    """The probes called `names`, or of the families called so, or all; ContractError for a name that is neither."""
+    every = [read_probe(_folder() / name) for name in probe_names()]
+    if names is None:
+        return every
+    wanted = list(names)
+    known = {one for probe in every for one in (probe.name, probe.family)}
+    for name in wanted:
         if name not in known:
-            raise ContractError(f"no probe is called {name!r}{did_you_mean(name, known)}", where="--arch")
-    return [read_probe(_folder() / name) for name in chosen]
+            raise ContractError(f"no probe is called {name!r}{did_you_mean(name, sorted(known))}", where="--arch")
+    return [probe for probe in every if {probe.name, probe.family} & set(wanted)]
 
 
 def read_probe(folder: Path) -> Probe:

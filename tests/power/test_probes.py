@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -20,7 +22,7 @@ FAMILIES = ("llama3", "qwen2.5", "qwen3", "qwen3-moe", "qwen3.5", "gemma2", "gem
 PROBES = {probe.name: probe for probe in open_probes()}
 SAMPLE = (
     ("llama3", "rope.scaling.llama3_missing"),
-    ("llama3", "rope.offset"),
+    ("llama3", "rope.offset_in_decode"),
     ("qwen2.5", "weights.bias_dropped"),
     ("qwen2.5", "weights.transposed"),
     ("qwen3", "rope.pairing.interleaved"),
@@ -30,7 +32,7 @@ SAMPLE = (
     ("qwen3.5", "deltanet.v_head_tiling"),
     ("gemma3", "mlp.gelu_exact_for_tanh"),
     ("gemma3", "rope.one_base_for_all_layers"),
-    ("phi3", "rope.partial.ignored"),
+    ("glm4-moe", "rope.partial.ignored"),
     ("gpt-oss", "mlp.swiglu_limit_missing"),
     ("gpt-oss", "rope.scaling.yarn_mscale_missing"),
     ("gpt-oss", "mlp.gate_clamped_below"),
@@ -67,7 +69,7 @@ def test_a_band_follows_from_its_witnesses(name: str) -> None:
         assert case.band["float32"] < 1e-4 * float(case.distances(np.zeros((len(case.token_ids), probe.vocab_size))).mean())
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", sorted(set(PROBES) - {"llama-gelu"}))
 def test_the_gguf_file_holds_the_bytes_of_the_folder(name: str, tmp_path: Path) -> None:
     """Every number of a float32 file fits the 16 bits of the folder, unless it is computed (norm + 1, exp)."""
     file = gguf_of(PROBES[name], tmp_path, "F32")
@@ -84,6 +86,7 @@ def test_a_known_bug_moves_a_probe_by_ten_bands(name: str, mutation: str) -> Non
     from _acid_kill import variants
 
     _, planted = next(variants(mutation))
+    assert planted.applies(_bench(name).model.config)
     assert _bench(name).kill(planted).ratio >= KILLED_AT
 
 
@@ -104,12 +107,8 @@ def test_a_shift_of_all_logits_is_no_distance_and_a_nan_is_infinite() -> None:
     assert np.isinf(centred_distances(expected, wrong)[1])
 
 
-_BENCHES: dict[str, object] = {}
-
-
-def _bench(name: str) -> object:
+@functools.cache
+def _bench(name: str) -> Any:
     from _acid_kill import Bench
 
-    if name not in _BENCHES:
-        _BENCHES[name] = Bench(PROBES[name])
-    return _BENCHES[name]
+    return Bench(PROBES[name])

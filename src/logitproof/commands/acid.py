@@ -11,7 +11,7 @@ import click
 @click.command("acid")
 @click.argument("engine", metavar="ENGINE|export")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
-@click.option("--arch", metavar="NAME,...", help="Only these probes.")
+@click.option("--arch", metavar="NAME,...", help="Only these probes, or those of these families.")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
 @click.option(
     "--weights",
