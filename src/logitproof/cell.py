@@ -41,6 +41,10 @@ class Cell:
     candidate_name: str
     pairs: tuple[Pair, ...] = ()
 
+    def __hash__(self) -> int:
+        # Not of the pairs: a prompt of token ids holds a list.
+        return hash((self.id, self.reference_name))
+
     @property
     def id(self) -> str:
         parts = [self.candidate, self.model, self.quantization, self.mode]

@@ -117,11 +117,11 @@ class _Builder:
         self.cells.append(Cell(**{**cell.__dict__, "pairs": tuple(pairs)}))
 
     def _impossible(self, cell: Cell) -> str:
+        if self._is_the_reference(cell):
+            return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         hello = self.capabilities[cell.candidate]
         if isinstance(hello, Exception):
             return ""
-        if self._is_the_reference(cell):
-            return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
         for mode in needed:
             if mode not in hello.modes:

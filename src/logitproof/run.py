@@ -51,15 +51,20 @@ class Workers:
     def hello(self, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
         """Ask every engine for its capabilities, at the same time; an engine that cannot say stands as its error."""
 
-        def ask(item: tuple[str, Spec]) -> tuple[str, HelloResult | LogitproofError]:
-            name, spec = item
+        def ask(item: tuple[str, tuple[str, Spec]]) -> tuple[str, HelloResult | LogitproofError]:
+            key, (name, spec) = item
             try:
-                return name, self.of(spec, name).hello()
+                return key, self.of(spec, name).hello()
             except LogitproofError as error:
-                return name, error
+                return key, error
 
-        with ThreadPoolExecutor(max_workers=max(len(named), 1)) as pool:
-            return dict(pool.map(ask, named.items()))
+        # Engines of one spec share a worker, and a worker is asked one thing at a time.
+        once: dict[str, tuple[str, Spec]] = {}
+        for name, spec in named.items():
+            once.setdefault(spec_key(spec), (name, spec))
+        with ThreadPoolExecutor(max_workers=max(len(once), 1)) as pool:
+            said = dict(pool.map(ask, once.items()))
+        return {name: said[spec_key(spec)] for name, spec in named.items()}
 
     def close_one(self, spec: Spec) -> None:
         """End the engine of this spec: a model that nobody asks any more need not stay in memory."""

@@ -13,7 +13,10 @@ from logitproof.compare import summarize
 from logitproof.contract import Gate, open_contract
 from logitproof.errors import ContractError, EngineError
 from logitproof.judge import judge
+from logitproof.plan import open_models, plan
+from logitproof.run import Workers
 from logitproof.suite import Suite
+from logitproof.worker import Spec
 
 BASIS = "a reason of more than ten letters"
 NAN = float("nan")
@@ -213,6 +216,22 @@ def test_a_trace_is_not_compared_with_itself(project: Any) -> None:
     verdict = project.check(candidates={"same": {"engine": "toy"}}).verdict
     assert (verdict.status, verdict.exit_code) == ("ERROR", 3)
     assert "itself" in verdict.unmeasured[0].reason
+
+
+def test_an_engine_that_is_the_reference_is_found_out_even_if_it_cannot_say_what_it_is(project: Any) -> None:
+    opened = open_contract(project.contract(candidates={"same": {"engine": "toy"}}))
+    died = EngineError("it died")
+    planned = plan(opened, {"reference": died, "same": died}, open_models(opened))
+    assert not planned.cells and "itself" in planned.unmeasured[0].reason
+
+
+def test_engines_of_one_spec_share_a_worker_and_are_asked_once(project: Any) -> None:
+    """Two questions at once would break the worker, and the refusals that rest on its answer."""
+    named = {f"name{number}": Spec("toy", directory=str(project.folder)) for number in range(8)}
+    with Workers() as workers:
+        said = workers.hello(named)
+    assert list(said) == list(named)
+    assert [type(one).__name__ for one in said.values()] == ["HelloResult"] * 8
 
 
 def test_a_summary_of_nothing_is_an_error_and_no_zero() -> None:

@@ -117,6 +117,7 @@ class PlannedTensors:
         self._planned = {one.name: one for one in layout.tensors if all(name in folder.names for name in one.sources)}
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
+        self._orders: dict[str, Array | None] = {}
 
     def shape(self, name: str) -> tuple[int, ...]:
         sources = [self._folder.shape(source) for source in self._planned[name].sources]
@@ -155,6 +156,11 @@ class PlannedTensors:
 
     def _order(self, name: str) -> Array | None:
         """Source row of every row, or None where the layout does more than to reorder rows."""
+        if name not in self._orders:
+            self._orders[name] = self._asked_for_order(name)
+        return self._orders[name]
+
+    def _asked_for_order(self, name: str) -> Array | None:
         planned = self._planned[name]
         shapes = [self._folder.shape(source) for source in planned.sources]
         if not shapes or any(len(shape) != 2 for shape in shapes):

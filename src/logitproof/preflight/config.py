@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
 from logitproof.gguf_layout import Layout
 from logitproof.preflight import Check, Finding, Setting, Setup, short
 from logitproof.preflight._side import Side
 
 MISSING = "not there"
+UNKNOWN = "unknown architecture"
 KNOWN: dict[str, tuple[str, str, str]] = {
     "rope.freq_base": ("PF201", "rope base", "rope_parameters.rope_theta"),
     "rope.scaling.type": ("PF202", "rope scaling", "rope_parameters.rope_type"),
@@ -76,7 +77,7 @@ class Config(Check):
     """Rope, norms, heads, widths, window, softcaps, experts and scales, as config.json and the GGUF file have them."""
 
     codes: ClassVar[Mapping[str, str]] = {
-        "PF200": "another architecture, or a config that does not describe its weights",
+        "PF200": "another architecture, or a config that lacks a field or has one that GGUF cannot express",
         "PF201": "rope base",
         "PF202": "rope scaling",
         "PF203": "rotary dimensions",
@@ -98,7 +99,7 @@ class Config(Check):
         if "other" in (ours.format, theirs.format):
             yield Setting("config", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
             return
-        yield from _unreadable(ours)
+        yield from _undescribed(setup)
         if ours.path == theirs.path:
             yield Setting("config", ours.settings_file, theirs.settings_file, "same", "one file")
             return
@@ -109,14 +110,16 @@ class Config(Check):
             yield from _compare(key, setup)
 
 
-def _unreadable(side: Side) -> Iterator[Finding | Setting]:
-    if side.format != "safetensors" or isinstance(side.layout, Layout):
+def _undescribed(setup: Setup) -> Iterator[Finding | Setting]:
+    """Why a folder has no layout: its family is not known, it lacks a field, or GGUF has no word for a setting."""
+    ours, theirs = setup.original, setup.file
+    if ours.format != "safetensors" or isinstance(ours.layout, Layout):
         return
-    error: ContractError = side.layout
-    if "is missing" in error.text or "lacks" in error.text:
-        yield Finding("PF200", "config", error.text, "–", side.settings_file, "", error.remedy)
+    error: ContractError = ours.layout
+    if error.text.startswith(UNKNOWN) or (theirs.format != "gguf" and not isinstance(error, ModelError)):
+        yield Setting("config", error.text, "–", "not compared", "the layouts of known families are")
     else:
-        yield Setting("config", error.text, "–", "not compared", "weights are compared for known families only")
+        yield Finding("PF200", "config", error.text, "–", ours.settings_file, "", error.remedy)
 
 
 def _compare(key: str, setup: Setup) -> Iterator[Setting | Finding]:

@@ -32,13 +32,18 @@ NOISE = 0.05
 """Logits by which an engine's own prefill and decode may differ."""
 APART = 8.0
 """How much further than all other tokens those of the context must be off for a penalty."""
+FOREIGN = 0.25
+"""Relative distance from which on a row is not the same computation, whatever its precision."""
 ROWS = 8
 
 
 class Sampler(Check):
     """No temperature, penalty or truncation by option; none in the logits that new tokens were chosen from."""
 
-    codes: ClassVar[Mapping[str, str]] = {"PF403": "the sampler is not neutral"}
+    codes: ClassVar[Mapping[str, str]] = {
+        "PF403": "the sampler is not neutral",
+        "PF404": "the reference does not continue from what it scores",
+    }
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
         sides = {"reference": setup.reference_use, setup.candidate_name: setup.candidate_use}
@@ -58,23 +63,30 @@ class Sampler(Check):
             return
         if seen.reference.token_ids != [*seen.source.token_ids, *seen.source.new_token_ids]:
             return
-        if text := processed(seen.source, seen.reference):
-            yield Finding(
-                "PF403", "sampler", text, "the logits themselves", seen.source.engine, "generate",
-                "switch penalties, temperature and logit processors off in this engine",
-            )  # fmt: skip
+        code, text = processed(seen.source, seen.reference)
+        remedies = {
+            "PF403": "switch penalties, temperature and logit processors off in this engine",
+            "PF404": "look at what `generate` feeds: the prompt once, then every new token at the next position",
+        }
+        if code:
+            setting = "sampler" if code == "PF403" else "generation"
+            same = "the rows that scoring gives"
+            yield Finding(code, setting, text, same, seen.source.engine, f"prompt {seen.prompt_id}", remedies[code])
 
 
-def processed(made: Trace, scored: Trace) -> str:
-    """What was done to the logits [N, V] of `made` before a token was chosen, against scoring the same tokens."""
+def processed(made: Trace, scored: Trace) -> tuple[str, str]:
+    """(code, text): what happened to the logits [N, V] of `made` before a token was chosen, against scoring the same."""
     begin = made.prompt_length - 1
     rows = range(0, len(made.new_token_ids), max(1, len(made.new_token_ids) // ROWS))
-    scales, context, rest = [], [], []
+    scales: list[float] = []
+    context: list[float] = []
+    rest: list[float] = []
+    apart: list[float] = []
     for row in rows:
         ours, theirs = np.asarray(scored.logits[begin + row], np.float64), np.asarray(made.logits[row], np.float64)
         both = np.isfinite(ours) & np.isfinite(theirs)
         if ours.shape != theirs.shape or both.sum() < 10:
-            return ""
+            return "", ""
         used = np.zeros(len(ours), bool)
         used[np.unique(scored.token_ids[: begin + row + 1])] = True
         delta = np.abs(theirs - ours)
@@ -82,14 +94,18 @@ def processed(made: Trace, scored: Trace) -> str:
         rest += delta[~used & both].tolist()
         a, b = ours[both] - ours[both].mean(), theirs[both] - theirs[both].mean()
         scales.append(float((a * b).sum() / max(float((a * a).sum()), 1e-30)))
+        apart.append(float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)))
     if not rest or not context:
-        return ""
-    if np.median(context) > NOISE and np.median(context) > APART * max(np.median(rest), 1e-9):
-        return f"tokens of the context are {np.median(context):.2g} logits off, all others {np.median(rest):.2g}: a penalty"
+        return "", ""
+    if np.median(context) > NOISE and np.median(context) > APART * max(float(np.median(rest)), 1e-9):
+        said = f"tokens of the context are {np.median(context):.2g} logits off, all others {np.median(rest):.2g}: a penalty"
+        return "PF403", said
     scale = float(np.median(scales))
     if abs(scale - 1) > NOISE and np.ptp(scales) < NOISE * abs(scale):
-        return f"logits times {scale:.3g}: a temperature of {1 / scale:.3g}"
-    return ""
+        return "PF403", f"logits times {scale:.3g}: a temperature of {1 / scale:.3g}"
+    if max(apart) > FOREIGN:
+        return "PF404", f"the reference chose tokens from rows that are {max(apart):.0%} off what it scores there"
+    return "", ""
 
 
 def _is_neutral(name: str, value: Any) -> bool:

@@ -41,6 +41,8 @@ WIDE = 96
 COLUMNS = {"positions": 60, "mean KL": 30, "p99 KL": WIDE, "top-1 %": 60, "match@10 %": 60}
 """Numbers of a cell, and from how wide a terminal on they are shown."""
 SHORT = {"positions": "pos", "match@10 %": "@10 %"}
+PAIRS = 12
+"""Pairs of files up to which the comparison contract shows all; of more, those with findings."""
 SHOWN = 6
 """Failing gates and errors that are shown; the rest is in report.md."""
 LINES = 6
@@ -83,6 +85,8 @@ def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
     rows = contract.pairs(report)
     if not rows:
         return []
+    if len(rows) > PAIRS:
+        rows = [pair for pair in rows if pair["findings"] or pair["skipped"]] or rows[:1]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("comparison contract", overflow="fold")
     for name in ("same", "differ", "findings"):
@@ -96,6 +100,8 @@ def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
         row.append(Text(f"{bad}{left}", STYLES["SET-UP ERROR"][1] if bad else ""))
         table.add_row(*row, *([Text(visible(contract.weights(pair)))] if width >= WIDE else []))
     lines: list[RenderableType] = [table]
+    if hidden := len(contract.pairs(report)) - len(rows):
+        lines.append(Text(f"… and {hidden} more pairs without a finding"))
     for pair in rows:
         if pair["skipped"]:
             codes = ", ".join(sorted({found["code"] for found in pair["skipped"]}))

@@ -1,0 +1,90 @@
+"""Set-up faults that looked like engine faults: is each named before an engine is judged? `make bench-contract`.
+
+Every case is a real configuration or file, run by the command line against real engines. A fault is found
+where the exit code is not 0 or 1, which would be a verdict on the engine, and what was said names it. Correct
+set-ups must pass. The ways to let nothing pass are the tests of tests/unit/test_vacuous.py, counted here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from _set_up_cases import clean, planted
+from _set_up_models import Case
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "contract.json"
+VACUOUS = ROOT / "tests" / "unit" / "test_vacuous.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        faults = list(pool.map(lambda pair: run(Path(folder) / f"fault{pair[0]}", pair[1]), enumerate(planted())))
+        right = list(pool.map(lambda pair: run(Path(folder) / f"clean{pair[0]}", pair[1]), enumerate(clean())))
+    kinds, passed = vacuous()
+    result = {
+        "planted": len(faults),
+        "found": sum(fault["found"] for fault in faults),
+        "clean": len(right),
+        "false_alarms": sum(case["exit_code"] != 0 for case in right),
+        "vacuous_kinds": kinds,
+        "vacuous_passed": passed,
+        "cases": [*faults, *right],
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    for case in result["cases"]:
+        good = case["found"] if case["fault"] else case["exit_code"] == 0
+        print(f"{'ok ' if good else 'BAD'} exit {case['exit_code']}  {case['name']}\n        {case['said']}")
+    print({name: value for name, value in result.items() if name != "cases"})
+    return 0 if result["found"] == len(faults) and not result["false_alarms"] and not passed else 1
+
+
+def run(folder: Path, case: Case) -> dict[str, Any]:
+    """Make a case and run its command; what was said of it in one line, and whether that names the fault."""
+    folder.mkdir()
+    done = logitproof(case.make(folder))
+    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+    said = [line for line in lines if case.says and re.search(case.says, line)]
+    judged = done.returncode in (0, 1)
+    shown = (said or [line for line in lines if "error" in line.lower()] or lines or ["nothing"])[0]
+    return {
+        "name": case.name,
+        "fault": bool(case.says),
+        "command": done.args[3],
+        "exit_code": done.returncode,
+        "found": bool(said) and not judged,
+        "said": shown.replace(str(folder), "…")[:400],
+    }
+
+
+def logitproof(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "logitproof", *words]
+    return subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False)
+
+
+def vacuous() -> tuple[int, int]:
+    """How many ways to let nothing pass are tried, and how many of them do."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "result.xml"
+        argv = [sys.executable, "-m", "pytest", str(VACUOUS), "-q", f"--junitxml={file}"]
+        subprocess.run(argv, capture_output=True, cwd=ROOT, env=ENVIRONMENT, check=False)
+        cases = list(ET.parse(file).getroot().iter("testcase"))
+    broken = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [case for case in cases if case.find("skipped") is not None]
+    return len(cases) - len(skipped), len(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
