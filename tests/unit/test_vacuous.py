@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,3 +241,40 @@ def test_a_summary_of_nothing_is_an_error_and_no_zero() -> None:
     for values in ([], [np.empty(0)], [np.array([NAN, NAN])]):
         with pytest.raises(EngineError):
             summarize(values, seed=0)
+
+
+@pytest.mark.parametrize("key", ["suites", "models"])
+def test_a_file_that_is_missing_is_refused_and_no_success(project: Any, key: str) -> None:
+    missing = {"suites": ["gone.yaml"], "models": {"m": {"original": "gone.json"}}}
+    with pytest.raises(ContractError, match="gone") as caught:
+        project.check(**{key: missing[key]})
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"candidates": {"bad": {"engine": "toy", "options": {"noise": 1.0}}}}, 1),
+        ({"suites": ["gone.yaml"]}, 2),
+        ({"candidates": {"dead": {"engine": "toy", "options": {"fault": "crash"}}}}, 3),
+    ],
+)
+def test_the_command_line_exits_as_the_verdict_says(project: Any, changes: dict[str, Any], code: int) -> None:
+    argv = [sys.executable, "-m", "logitproof", "check", str(project.contract(**changes)), "--out", str(project.folder / "run")]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == code
+
+
+def test_two_judgements_of_the_same_traces_give_the_same_numbers(project: Any) -> None:
+    """Intervals are drawn at random, from a seed that the contract names and the verdict repeats."""
+    project.suite("suite.yaml", "one", "two", "three")
+    first, again = (project.check().as_json()["cells"][0]["metrics"]["kl_divergence"] for _ in range(2))
+    assert first == again and first["interval"] is not None and first["seed"] == 0
+
+
+def test_no_test_may_fail_in_silence() -> None:
+    """An expected failure that passes must fail the run."""
+    files = [path for path in Path(__file__).parents[1].rglob("test_*.py") if path != Path(__file__)]
+    assert len(files) > 20
+    lax = [f"{path.name}: {line}" for path in files for line in path.read_text("utf-8").splitlines() if "xfail" in line]
+    assert [line for line in lax if "strict=True" not in line] == []
