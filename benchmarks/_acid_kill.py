@@ -15,7 +15,7 @@ import transformers
 
 from logitproof import catalog
 from logitproof.acid_probe import KILLED_AT, Case, Probe, open_probes, probe_names
-from logitproof.acid_sampling import SETTINGS, allowed, apart
+from logitproof.acid_sampling import ORDER, PROBES, SETTINGS, allowed, apart, place
 from logitproof.sampler import probabilities
 
 OPTIONS: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
@@ -52,6 +52,8 @@ class Bench:
                 text for text in self.probe.texts if mutation.tokens(text.token_ids, self.tokenizer) != list(text.token_ids)
             ]
             return Kill(np.inf if wrong else 0.0, "tokens")
+        if mutation.needs == "sampling" and self.probe.name not in probe_names()[:PROBES]:
+            return Kill(0.0, "not drawn from")
         if mutation.needs == "sampling":
             return self._sampling(mutation)
         with torch.inference_mode(), mutation.applied_to(self.model):
@@ -92,13 +94,13 @@ class Bench:
 
         Draws have no band: what chance allows stands for ten of them.
         """
-        case = self.probe.case("short")
+        context, logits = place(self.probe)
         ratios = []
-        for setting in SETTINGS:
-            right = probabilities(case.expected[-1], case.token_ids, setting)
-            wrong = mutation.drawn_from(case.expected[-1], case.token_ids, setting)
+        # the order of temperature and top-p is told and fails nothing: a bug of it is seen where it is told
+        for setting in (*SETTINGS, ORDER):
+            right = probabilities(logits, context, setting)
             # chance works both ways, so a bug has to pass the limit by half of it
-            ratios.append(apart(wrong, right) / (1.5 * allowed(right)))
+            ratios.append(apart(mutation.drawn_from(logits, context, setting), right) / (1.5 * allowed(right)))
         return Kill(KILLED_AT * max(ratios), "draws")
 
 

@@ -139,12 +139,13 @@ SHAPES: dict[str, Shape] = {
         "Phi3Config",
         {
             "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-            # the short factors hold throughout: engines choose between the two at different moments
-            "max_position_embeddings": 2048, "original_max_position_embeddings": 1024,
+            # the short factors hold throughout: engines choose between the two at different moments, llama.cpp by the
+            # size of the context that it was opened with
+            "max_position_embeddings": 16384, "original_max_position_embeddings": 8192,
             "rope_parameters": {
                 "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
                 "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
-                "original_max_position_embeddings": 1024,
+                "original_max_position_embeddings": 8192,
             },
         },
         "phi",

@@ -4,42 +4,68 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from logitproof.acid import Row
-from logitproof.acid_probe import Case, Probe
+from logitproof.acid_probe import Probe
 from logitproof.acid_subject import Subject
 from logitproof.errors import ContractError, EngineError
-from logitproof.sampler import Sampling, probabilities
+from logitproof.sampler import Sampling, probabilities, softmax
 
-DRAWS = 200
+DRAWS = 250
 SETTINGS = (
-    Sampling(temperature=0.7, top_k=5, seed=1),
+    Sampling(temperature=4.0, top_k=4, seed=1),
     Sampling(top_p=0.7, seed=2),
     Sampling(min_p=0.15, seed=3),
     Sampling(top_k=6, repetition_penalty=1.3, seed=4),
 )
 """No two filters that engines put in different orders stand together."""
+ORDER = Sampling(temperature=3.0, top_p=0.6, seed=5)
+"""Here transformers scales before it filters and llama.cpp after it: either is told, and neither is wrong."""
+AMONG = 24
+"""Positions of a sequence among which the least certain is drawn from."""
+PROBES = 2
+"""How many probes are drawn from: together they show every bug of sampling in the library."""
 CHECK = "draws = probabilities"
+FIRST = "temperature before top-p, as transformers has it"
+LAST = "temperature after top-p, as llama.cpp has it"
+NEITHER = "the temperature stands neither before nor after top-p"
 
 
 def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
-    """One token drawn many times under each setting, on the first probe that the engine takes."""
+    """One token drawn many times under each setting, on the first probes that the engine takes."""
     if not subject.hello().sample:
         return Row(CHECK, "sampling", "NOT-MEASURED", "the engine does not sample")
-    refused = ""
+    faults: list[str] = []
+    orders: list[str] = []
+    refused = "there is no probe"
     for probe in probes:
+        if len(orders) == PROBES:
+            break
         try:
             subject.load(probe)
-            faults = [text for setting in SETTINGS if (text := _fault(subject, probe.case("short"), setting))]
+            found, order = _drawn_from(subject, probe)
         except ContractError as error:
             refused = error.text
             continue
         except EngineError as error:
             return Row(CHECK, "sampling", "ERROR", f"{probe.name}: {error.text}")
-        return Row(CHECK, "sampling", "FAIL" if faults else "PASS", "; ".join(faults))
-    return Row(CHECK, "sampling", "NOT-MEASURED", refused or "there is no probe")
+        faults += [f"{probe.name}: {text}" for text in found]
+        orders.append(order)
+    if not orders:
+        return Row(CHECK, "sampling", "NOT-MEASURED", refused)
+    told = [one for one in orders if one]
+    return Row(CHECK, "sampling", "FAIL" if faults else "PASS", "; ".join(faults) or told[0])
+
+
+def _drawn_from(subject: Subject, probe: Probe) -> tuple[list[str], str]:
+    """What is wrong with the draws, and the order of temperature and top-p where nothing is."""
+    context, logits = place(probe)
+    faults = [text for setting in SETTINGS if (text := _fault(subject, context, logits, setting))]
+    order = "" if faults else _order(subject, context, logits)
+    return ([f"{ORDER}: {NEITHER}"], NEITHER) if order == NEITHER else (faults, order)
 
 
 def apart(p: np.ndarray, q: np.ndarray) -> float:
@@ -55,10 +81,37 @@ def allowed(p: np.ndarray, draws: int = DRAWS) -> float:
     return 1.5 * float(np.sqrt(2 * p * (1 - p) / (np.pi * draws)).sum()) + 0.02
 
 
-def _fault(subject: Subject, case: Case, setting: Sampling) -> str:
-    right = probabilities(case.expected[-1], case.token_ids, setting)
-    drawn = Counter(tokens[0] for tokens in subject.sample(case.token_ids, DRAWS, setting))
-    found = np.zeros(len(right))
-    found[list(drawn)] = np.array(list(drawn.values())) / DRAWS
-    distance, limit = apart(found, right), allowed(right)
+def place(probe: Probe) -> tuple[tuple[int, ...], np.ndarray]:
+    """The token ids after which the probe is least certain of the next, and the logits [V] there."""
+    case = probe.case("text")
+    entropies = [-float((p * np.log(p + 1e-300)).sum()) for p in map(softmax, case.expected[:AMONG].astype(np.float64))]
+    index = int(np.argmax(entropies))
+    return case.token_ids[: case.positions[index] + 1], case.expected[index]
+
+
+def scaled_last(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """Probabilities [V] where the temperature comes after all filters."""
+    left = probabilities(logits, token_ids, replace(sampling, temperature=1.0)) > 0
+    return softmax(np.where(left, logits.astype(np.float64) / sampling.temperature, -np.inf))
+
+
+def _fault(subject: Subject, context: tuple[int, ...], logits: np.ndarray, setting: Sampling) -> str:
+    right = probabilities(logits, context, setting)
+    distance, limit = apart(_drawn(subject, context, setting, len(right)), right), allowed(right)
     return "" if distance <= limit else f"{setting}: total variation {distance:.2f}, at most {limit:.2f} by chance"
+
+
+def _order(subject: Subject, context: tuple[int, ...], logits: np.ndarray) -> str:
+    found = _drawn(subject, context, ORDER, len(logits))
+    for name, right in ((FIRST, probabilities(logits, context, ORDER)), (LAST, scaled_last(logits, context, ORDER))):
+        if apart(found, right) <= allowed(right):
+            return name
+    return NEITHER
+
+
+def _drawn(subject: Subject, context: tuple[int, ...], setting: Sampling, size: int) -> np.ndarray:
+    """Shares [V] of the tokens drawn."""
+    drawn = Counter(tokens[0] for tokens in subject.sample(context, DRAWS, setting))
+    found = np.zeros(size)
+    found[list(drawn)] = np.array(list(drawn.values())) / DRAWS
+    return found
