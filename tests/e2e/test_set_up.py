@@ -16,12 +16,9 @@ import contract as bench  # noqa: E402
 from _set_up_cases import clean, planted  # noqa: E402
 
 FAULTS = (
-    "rope base of the converter's default",
     "Q not permuted for rotary pairs",
     "a gate tighter than eager against SDPA in bfloat16",
     "a repetition penalty in the reference",
-    "a program that doubles BOS",
-    "a dump shifted by one row",
 )
 
 
@@ -33,7 +30,7 @@ def test_a_planted_fault_is_named_and_no_engine_is_judged(name: str, tmp_path: P
     assert said["exit_code"] == 2
 
 
-@pytest.mark.parametrize("name", ["llama3 Q4_K_M", "llama3 F16, a second engine as witness"])
+@pytest.mark.parametrize("name", ["llama3 F16, a second engine as witness"])
 def test_a_right_set_up_passes(name: str, tmp_path: Path) -> None:
     (case,) = [case for case in clean() if case.name == name]
     assert bench.run(tmp_path / "case", case)["exit_code"] == 0
