@@ -1,0 +1,222 @@
+"""Generation quality of two real engines on the zoo, eight planted faults, and the two-sample test's error rates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from logitproof.contract import open_contract
+from logitproof.quality.adapters import adapter_distances
+from logitproof.quality.draws import Drawing, Side, compared_candidates, draw, open_side
+from logitproof.quality.sections import Quality, qualities
+from logitproof.quality.two_sample import two_sample
+from logitproof.run import Workers
+from logitproof.sampler import Sampling
+from logitproof.suite import open_suite
+from logitproof.worker import Spec
+from logitproof.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+RESULT = Path(__file__).parent / "results" / "quality.json"
+ZOO = ROOT / "zoo"
+BASIS = "the bar that release notes quote"
+HF: dict[str, Any] = {"engine": "transformers", "options": {"dtype": "float32", "threads": 1}}
+TRIALS = 200
+SAMPLE = Drawing(completions=16, max_new_tokens=32, sampling=Sampling(0.7), permutations=200)
+WARM, HOT = Sampling(0.7), Sampling(1.6, top_p=0.7)
+SUITE = {
+    "suite": "planted",
+    "max_new_tokens": 40,
+    "prompts": [one.model_dump(exclude_none=True) for one in open_suite("smoke-10", Path()).prompts],
+}
+
+
+def contract(folder: Path, **changes: Any) -> Path:
+    """A contract of one candidate against HF float32, with the three modes."""
+    data = {
+        "contract": "quality-bench",
+        "reference": HF,
+        "models": {"qwen3": {"original": str(ZOO / "qwen3")}},
+        "suites": ["suite.yaml"],
+        "matrix": {"mode": ["prefill", "decode", "greedy"]},
+        "bands": [{"match": 0.05, "wrong": 0.4, "allow": 0.01, "basis": BASIS}],
+        "gates": [
+            {"id": "kl", "metric": "kl_divergence", "at_most": 0.01, "basis": BASIS, "where": {"mode": ["prefill", "decode"]}}
+        ],
+        "error_bar": {"vary": ["decode"], "prompts": 1},
+        **changes,
+    }
+    (folder / "suite.yaml").write_text(yaml.safe_dump(SUITE, allow_unicode=True), "utf-8")
+    path = folder / "quality.parity.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False), "utf-8")
+    return path
+
+
+def measured(path: Path, sampling: Sampling, *, tested: bool = True) -> list[Quality]:
+    """Run a contract and put its sections together."""
+    opened = open_contract(path)
+    report = Workspace(path.parent / "run").check(opened, parallel=2)
+    drawing = replace(SAMPLE, sampling=sampling, completions=24)
+    tests = compared_candidates(opened, list(report.compared), drawing) if tested else {}
+    return qualities(report, sampling, tests, adapters=adapter_distances(report))
+
+
+def clean() -> list[dict[str, Any]]:
+    """HF bfloat16 and llama.cpp F16 on both models, over the hundred prompts."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = {
+            model: {"original": str(ZOO / model), "F16": str(ZOO / f"gguf/{model}-F16.gguf")} for model in ("qwen3", "qwen3.5")
+        }
+        candidates = {
+            "llamacpp": {"engine": "llamacpp", "options": {"threads": 1, "kv_type": "f32"}, "only": {"quantization": "F16"}},
+            "bf16": {
+                "engine": "transformers",
+                "options": {"dtype": "bfloat16", "threads": 1},
+                "only": {"quantization": "original"},
+            },
+        }
+        matrix = {"quantization": ["original", "F16"], "mode": ["prefill", "decode", "greedy"]}
+        path = contract(folder, models=models, candidates=candidates, matrix=matrix, suites=["quality-100"])
+        found = measured(path, Sampling(0.7))
+    return [
+        {
+            "engine": one.candidate,
+            "model": f"{one.model} {one.quantization}",
+            "greedy10": one.section("greedy").figures["match10"]["value"],
+            "greedy10_strict": one.section("greedy").figures["match10_strict"]["value"],
+            "greedy50": one.section("greedy").figures["match50"]["value"],
+            "kl_mean_100": one.section("teacher forcing").figures["kl_divergence"]["mean"],
+            "meets_bar": one.meets_bar,
+            "missed": [section.name for section in one.sections if section.met == "missed"],
+        }
+        for one in found
+    ]
+
+
+def mutated(name: str, **more: Any) -> dict[str, Any]:
+    return {"candidates": {"mine": {**HF, "options": {**HF["options"], "mutation": name, **more}}}}
+
+
+def with_adapter(folder: Path) -> dict[str, Any]:
+    """The reference applies an adapter; the candidate is given one of the same shape whose product is zero."""
+    sys.path.insert(0, str(ROOT / "tests/engines"))
+    from safetensors.numpy import load_file, save_file
+    from test_lora import make_adapter
+
+    adapter, dead = make_adapter(folder / "adapter", "qwen3"), make_adapter(folder / "dead", "qwen3")
+    tensors = load_file(dead / "adapter_model.safetensors")
+    silent = {name: one * 0 if "lora_B" in name else one for name, one in tensors.items()}
+    save_file(silent, dead / "adapter_model.safetensors")
+    sides = [{**HF, "options": {**HF["options"], "adapter": str(path)}} for path in (adapter, dead)]
+    return {"reference": sides[0], "candidates": {"mine": sides[1]}}
+
+
+def with_template(folder: Path) -> dict[str, Any]:
+    """A candidate whose copy of the model has a chat template with another line end."""
+    copy = folder / "model"
+    shutil.copytree(ZOO / "qwen3", copy)
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("<|im_end|>", "<|im_end|> "), "utf-8")
+    return {
+        "models": {"qwen3": {"original": str(ZOO / "qwen3"), "copy": str(copy)}},
+        "candidates": {"mine": HF},
+        "matrix": {"quantization": ["copy"], "mode": ["prefill", "decode", "greedy"]},
+    }
+
+
+FAULTS: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...], Sampling]] = {
+    "mask": (lambda _: mutated("attention.mask_sees_next"), ("teacher forcing",), WARM),
+    "rope": (lambda _: mutated("rope.base"), ("teacher forcing",), WARM),
+    "repetition penalty": (lambda _: mutated("sampling.hidden_repetition_penalty"), ("set-up", "greedy"), WARM),
+    "temperature order": (lambda _: mutated("sampling.temperature_after_truncation"), ("sampler",), HOT),
+    "dropped LoRA": (with_adapter, ("adapter",), WARM),
+    "chat template": (with_template, ("set-up",), WARM),
+    "KV slot": (lambda _: mutated("kv.stale_slot"), ("cache",), WARM),
+    "quantized block type": (lambda _: mutated("weights.q4_k_scale_min_swapped"), ("teacher forcing",), WARM),
+}
+"""The fault, the sections of which one must be missed, and how completions are drawn."""
+
+
+def planted() -> list[dict[str, Any]]:
+    """Every fault, and the sections that it misses."""
+    rows = []
+    for name, (make, wanted, sampling) in FAULTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = contract(Path(folder), **make(Path(folder)))
+            found = measured(path, sampling, tested="sampler" in wanted)
+        sections = [section for one in found for section in one.sections if section.met == "missed"]
+        missed = [section.name for section in sections]
+        said = next((section.said for section in sections if section.name in wanted), "")
+        caught = bool(set(missed) & set(wanted))
+        rows.append({"fault": name, "wanted": wanted, "missed": missed, "caught": caught, "said": said})
+        print(f"{name}: missed {missed}; {said[:100]}", flush=True)
+    return rows
+
+
+def sampler_rates() -> dict[str, Any]:
+    """Rejections at 5 % of an engine against itself, and against itself with a repetition penalty of 1.1."""
+    side = Side(Spec("transformers", HF["options"]), ZOO / "qwen3")
+    texts = [one.text for one in open_suite("smoke-10", Path()).prompts if one.text]
+    penalty = replace(SAMPLE, sampling=replace(SAMPLE.sampling, repetition_penalty=1.1))
+    equal, other = [], []
+    with Workers() as workers:
+        worker = open_side(workers, side)
+        prompts = [worker.tokenize(text) for text in texts]
+        for trial in range(TRIALS):
+            first, second = (draw(worker, prompts, [], SAMPLE, 2 * trial + side) for side in (0, 1))
+            equal.append(two_sample(first, second, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
+            if trial % 4 == 0:
+                wrong = draw(worker, prompts, [], penalty, 900_000 + trial)
+                other.append(two_sample(first, wrong, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
+            if trial % 20 == 19:
+                print(f"{trial + 1} trials: {np.mean(equal):.1%} false, power {np.mean(other):.0%}", flush=True)
+    return {
+        "sample_trials": TRIALS,
+        "sample_false_positives": float(np.mean(equal)),
+        "sample_power": float(np.mean(other)),
+        "sample_power_trials": len(other),
+    }
+
+
+def main() -> None:
+    begin = time.monotonic()
+    faults = planted()
+    cells = clean()
+    rates = sampler_rates()
+    result = {
+        "cells": cells,
+        "planted": len(faults),
+        "caught": sum(one["caught"] for one in faults),
+        **rates,
+        "faults": faults,
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    table = Table("engine", "model", "greedy@10", "strict", "greedy@50", "mean KL", "meets its bar")
+    for cell in cells:
+        shares = (f"{cell[key]:.2%}" for key in ("greedy10", "greedy10_strict", "greedy50"))
+        table.add_row(
+            cell["engine"], cell["model"], *shares, f"{cell['kl_mean_100']:.2e}", "yes" if cell["meets_bar"] else "no"
+        )
+    Console().print(table)
+    print(
+        f"{result['caught']} of {result['planted']} planted faults are caught in the right section; sampler test: "
+        f"{rates['sample_false_positives']:.1%} false over {TRIALS} trials, power {rates['sample_power']:.0%}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The diagnosis names the bug that was planted, says when two cannot be told apart, and never names a wrong one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import build, config
+
+from logitproof import catalog
+from logitproof.diagnose import diagnose_logits
+from logitproof.errors import ContractError
+
+IDS = [np.random.default_rng(seed).integers(3, 1000, 48).tolist() for seed in (1, 2)]
+
+
+def logits(family: str, bugs: Sequence[tuple[str, dict[str, Any]]], noise: float = 0.0) -> list[np.ndarray]:
+    """What an engine with these bugs gives, with noise of that RMS."""
+    model, rng = build(family), np.random.default_rng(9)
+    ids = [[token % config(family).vocab_size for token in one] for one in IDS]
+    with ExitStack() as stack, torch.inference_mode():
+        for name, options in bugs:
+            stack.enter_context(catalog.load("mutations", name)(**options).applied_to(model))
+        rows = [model(torch.tensor([one]), use_cache=False).logits[0].numpy() for one in ids]
+    return [row + rng.normal(0, noise, row.shape) if noise else row for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("qwen3", "rope.pairing.interleaved"),
+        ("qwen3", "norm.qk_missing"),
+        ("llama3", "attention.mask_sees_next"),
+        ("qwen2.5", "weights.bias_dropped"),
+        ("qwen3-moe", "moe.topk_norm_missing"),
+        ("qwen3.5", "deltanet.decay_missing"),
+    ],
+)
+def test_the_bug_is_among_what_is_named(family: str, name: str) -> None:
+    found = diagnose_logits(build(family), IDS, logits(family, [(name, {})], 0.01), noise=0.01)
+    assert found.verdict in ("named", "ambiguous") and name in found.names
+    assert found.remedies and found.positions and found.to_reference > 3 * found.mutants[0].distance
+
+
+def test_a_value_that_no_grid_holds_is_found() -> None:
+    found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", [("rope.base", {"base": 250_000.0})]))
+    assert found.names == ["rope.base"] and found.mutants[0].options["base"] == pytest.approx(250_000, rel=0.01)
+
+
+def test_two_bugs_are_found_together() -> None:
+    both = [("norm.final_missing", {}), ("mlp.relu_for_silu", {})]
+    found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", both))
+    assert found.verdict == "two bugs" and set(found.names) == {name for name, _ in both}
+
+
+def test_a_right_engine_is_the_same() -> None:
+    assert diagnose_logits(build("qwen3"), IDS, logits("qwen3", [])).verdict == "same"
+    assert diagnose_logits(build("qwen3"), IDS, logits("qwen3", [], 0.01), noise=0.01).verdict == "same"
+
+
+def test_what_the_library_does_not_know_is_unexplained() -> None:
+    wrong = [row[:, ::-1] for row in logits("qwen3", [])]
+    found = diagnose_logits(build("qwen3"), IDS, wrong)
+    assert found.verdict == "unexplained" and found.names == [] and "no known bug" in found.as_text()
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    before = logits("qwen3", [])
+    diagnose_logits(build("qwen3"), IDS, logits("qwen3", [("rope.sign", {})]))
+    assert all(np.array_equal(a, b) for a, b in zip(before, logits("qwen3", []), strict=True))
+
+
+@pytest.mark.parametrize("wrong", [[], [np.zeros((3, 4))], [np.full((48, 9), np.nan)] * 2])
+def test_arrays_that_do_not_fit_are_refused(wrong: list[np.ndarray]) -> None:
+    with pytest.raises(ContractError, match="logits"):
+        diagnose_logits(build("qwen3"), IDS, wrong)
