@@ -160,7 +160,8 @@ def summary(judged: list[str], kills: dict[str, dict[str, Kill]]) -> dict[str, A
         },
         "in_no_probe": sorted(set(judged) - reached),
         "matrix": {
-            name: {probe: [_short(kill.ratio), kill.by] for probe, kill in row.items()} for name, row in sorted(kills.items())
+            name: {probe: f"{kill.ratio:.3g} by {kill.by}" for probe, kill in row.items()}
+            for name, row in sorted(kills.items())
         },
     }
 

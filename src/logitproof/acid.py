@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -153,12 +153,24 @@ def probe_row(subject: Subject, probe: Probe, precision: str | None = None, diag
             logits[mode].append(subject.score(case.token_ids, mode))
             measured.append(measure(case, logits[mode][-1], mode, case.band.get(used)))
     row = judged(probe.name, measured, used)
+    if row.status == "FAIL" and (coarser := inside_coarser(probe, measured, used)):
+        text = f"no more than the noise of {coarser}: where the engine computes in it, say --precision {coarser}"
+        row = replace(row, reason=text)
     if row.status != "FAIL" or diagnose is None:
         return row
     # a fault of decode alone is not to be looked for in prefill
     bad = next(mode for mode in logits if any(one.mode == mode and not one.held for one in measured if one.at_most))
     text = diagnose(probe.folder, [list(case.token_ids) for case in probe.cases], logits[bad], bad)
-    return Row(row.check, row.kind, row.status, row.reason, text, row.precision, row.measured)
+    return replace(row, diagnosis=text)
+
+
+def inside_coarser(probe: Probe, measured: Sequence[Measured], precision: str) -> str:
+    """The finest arithmetic, coarser than `precision`, in whose bands everything is; nothing where there is none."""
+    for coarser in PRECISIONS[PRECISIONS.index(precision) + 1 :]:
+        bands = [probe.case(one.case).band.get(coarser, 0.0) for one in measured]
+        if all(one.distance <= band for one, band in zip(measured, bands, strict=True)):
+            return coarser
+    return ""
 
 
 def measure(case: Case, logits: np.ndarray, mode: str, at_most: float | None) -> Measured:
