@@ -65,8 +65,15 @@ def run(folder: Path, case: Case) -> dict[str, Any]:
         "command": done.args[3],
         "exit_code": done.returncode,
         "found": bool(said) and not judged,
-        "said": shown.replace(str(folder), "…")[:400],
+        "said": without_machine(shown, folder)[:400],
     }
+
+
+def without_machine(text: str, folder: Path) -> str:
+    """The same words on every machine."""
+    for place, name in ((str(folder), "…"), (f"{ROOT}/", ""), (sys.executable, "python")):
+        text = text.replace(place, name)
+    return text
 
 
 def logitproof(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
