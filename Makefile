@@ -34,6 +34,9 @@ lint: $(VENV)/.test-ready  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+test-engines: setup $(VENV)/.test-ready zoo  ## the tests that run real engines, by themselves
+	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) -m pytest tests/engines -n $(JOBS) --dist worksteal
+
 zoo: setup           ## GGUF files of every zoo model, in every quantization
 	$(PY) zoo/make_gguf.py
 
