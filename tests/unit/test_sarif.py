@@ -22,7 +22,7 @@ candidates:
   good: {engine: toy, options: {noise: 1.0e-7}}
   bad: {engine: toy, options: {noise: 0.5}}
   dead: {engine: toy, options: {fault: crash}}
-  missed: {engine: toy, expect: WRONG}
+  missed: {engine: toy, options: {noise: 1.0e-12}, expect: WRONG}
 models: {m: {original: toy.json}}
 suites: [suite.yaml]
 matrix: {quantization: [original], mode: [prefill]}
