@@ -5,6 +5,7 @@ No reference runs and nothing is downloaded: the probes and their expected logit
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,9 @@ def acid(request: Request, *, diagnose: Diagnose | None = None, on_row: Callable
             raise ContractError(f"{request.engine} has no option {option!r}{near}", where="--option")
     probes = open_probes(request.probes)
     rows: list[Row] = []
-    spec = Spec(request.engine, request.options, timeout=request.timeout, directory=str(Path.cwd()))
+    # in models this small, threads only wait for each other
+    alone = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    spec = Spec(request.engine, request.options, alone, timeout=request.timeout, directory=str(Path.cwd()))
     with (
         tempfile.TemporaryDirectory(prefix="logitproof-acid-") as folder,
         Subject(spec, Path(folder), request.weights) as subject,

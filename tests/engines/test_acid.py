@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from logitproof.acid import AcidReport, Request, Row, acid, probe_row
+from logitproof.acid_diagnosis import diagnosis_of
 from logitproof.acid_probe import open_probes
 from logitproof.acid_subject import Subject
 from logitproof.acid_table import line, summary, to_json
@@ -79,19 +79,13 @@ def test_a_bug_of_chunks_alone_passes_every_probe_and_not_the_engine_against_its
     assert report.exit_code == 1
 
 
-def test_a_bug_of_decode_alone_fails_in_decode_and_is_handed_to_the_diagnosis(tmp_path: Path) -> None:
-    asked: list[tuple[str, int, tuple[int, ...], str]] = []
-
-    def diagnose(folder: Path, sequences: list[list[int]], logits: list[np.ndarray], mode: str) -> str:
-        asked.append((folder.name, len(sequences), logits[0].shape, mode))
-        return "rope.offset_in_decode"
-
+def test_a_bug_of_decode_alone_fails_in_decode_and_is_named(tmp_path: Path) -> None:
     with Subject(Spec("transformers", {"mutation": "rope.offset_in_decode"}), tmp_path, "folder") as subject:
-        found = probe_row(subject, open_probes(ONE)[0], diagnose=diagnose)
+        found = probe_row(subject, open_probes(ONE)[0], diagnose=diagnosis_of)
     assert found.status == "FAIL"
     assert found.worst is not None and found.worst.ratio > 1000 and found.worst.mode == "decode"
-    assert asked == [("qwen3", 4, (6, 306), "decode")]
-    assert "rope.offset_in_decode" in line(found)
+    assert "rope.offset_in_decode" in found.diagnosis.splitlines()[0]
+    assert found.diagnosis.splitlines()[0] in line(found)
 
 
 def test_an_engine_without_any_shared_code_agrees_on_every_probe() -> None:
