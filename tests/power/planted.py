@@ -151,6 +151,19 @@ def check(mutation: Any, family: str) -> None:
         assert distance(wrong, clean) > quiet
 
 
+def check_ranges(family_of_bugs: str) -> None:
+    """A search covers the default and every value of the grid, and mutates on both of its limits."""
+    kinds = [catalog.load("mutations", name) for name in catalog.entries("mutations") if name.startswith(f"{family_of_bugs}.")]
+    assert any(kind.ranges for kind in kinds)
+    for kind in kinds:
+        for name, (low, high) in kind.ranges.items():
+            assert 0 < low < high and all(low <= value <= high for value in (getattr(kind, name), *kind.grid[name])), kind
+            for mutation in (kind(**{name: low}), kind(**{name: high})):
+                family = next(one for one in FAMILIES if mutation.applies(config(one)))
+                with mutation.applied_to(build(family)):
+                    assert torch.isfinite(run(build(family), tokens(family))).all(), (kind, family)
+
+
 def distance(wrong: torch.Tensor, clean: torch.Tensor) -> float:
     """The largest difference of a logit; infinite where a logit is not finite."""
     return float((wrong - clean).abs().nan_to_num(nan=torch.inf).max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from planted import LOUDER_THAN_NOISE, build, check, distance, planted, run, state, tokens
+from planted import LOUDER_THAN_NOISE, build, check, check_ranges, distance, planted, run, state, tokens
 
 from logitproof.mutations._tensors import tensors_replaced
 
@@ -27,3 +27,7 @@ def test_an_epsilon_is_seen_where_activations_are_small(mutation: Any, family: s
             wrong = run(model, tokens(family))
     assert state(model) == before
     assert distance(wrong, clean) > LOUDER_THAN_NOISE * float(clean.abs().max()) * 2**-23
+
+
+def test_a_search_for_a_value_covers_those_of_the_field() -> None:
+    check_ranges("norm")

@@ -10,6 +10,8 @@ What shows only outside one pass over given tokens says so in `needs`: `decode` 
 activations), `small activations` (where an epsilon counts), `tokenizer` and `sampling`. The last two have
 their bug in `tokens` or `drawn_from`; `applied_to` may then have nothing to plant.
 `equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
+`grid` holds the values of a parameter that occur in the field, `ranges` the least and the greatest value that a
+search for another one tries.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Mutation:
     needs: ClassVar[str] = ""
     equivalent: ClassVar[str] = ""
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def applies(self, config: Any) -> bool:
         """Whether a model of this transformers config can have the bug at all."""

@@ -21,6 +21,7 @@ class ScaleFactor(WrongAttention):
     first_tap: ClassVar[str] = "layers.0.attn.scores"
     remedy: ClassVar[str] = "multiply scores by 1/sqrt(head size), or by what the config says, once"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (0.5, 2.0, 0.25)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"factor": (0.02, 50.0)}
 
     factor: float = 2.0
 

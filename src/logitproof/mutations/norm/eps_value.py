@@ -21,6 +21,7 @@ class EpsValue(WrongNorm):
     needs: ClassVar[str] = "small activations"
     remedy: ClassVar[str] = "read rms_norm_eps from the config"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"eps": (1e-5, 1e-6, 1e-8, 1e-3)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"eps": (1e-9, 1e-1)}
 
     eps: float = 1e-3
 

@@ -23,6 +23,7 @@ class Base(WrongParameters):
         "read rope_theta from rope_parameters as well as from the top of the config, and refuse a config that has neither"
     )
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"base": (1e4, 1e5, 5e5, 1e6, 1e7)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"base": (1e3, 1e8)}
 
     base: float = 1e4
 

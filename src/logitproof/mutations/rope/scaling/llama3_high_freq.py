@@ -18,6 +18,7 @@ class Llama3HighFreq(WrongParameters):
     first_tap: ClassVar[str] = "layers.0.attn.q_rope"
     remedy: ClassVar[str] = "read high_freq_factor from the model's rope_parameters"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"high_freq": (2.0, 8.0, 16.0)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"high_freq": (1.1, 64.0)}
 
     high_freq: float = 2.0
 

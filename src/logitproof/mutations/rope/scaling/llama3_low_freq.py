@@ -18,6 +18,7 @@ class Llama3LowFreq(WrongParameters):
     first_tap: ClassVar[str] = "layers.0.attn.q_rope"
     remedy: ClassVar[str] = "read low_freq_factor from the model's rope_parameters"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"low_freq": (0.5, 2.0)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"low_freq": (0.1, 3.9)}
 
     low_freq: float = 2.0
 

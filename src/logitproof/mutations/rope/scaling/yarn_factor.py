@@ -18,6 +18,7 @@ class YarnFactor(WrongParameters):
     first_tap: ClassVar[str] = "layers.0.attn.q_rope"
     remedy: ClassVar[str] = "read the factor from the model's rope_parameters"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (2.0, 4.0, 8.0, 16.0, 32.0, 40.0)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"factor": (1.01, 256.0)}
 
     factor: float = 4.0
 
