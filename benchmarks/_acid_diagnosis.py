@@ -211,10 +211,14 @@ def _cases() -> list[tuple[str, str]]:
 
 
 def _candidate(family: str, name: str, mode: Mode) -> list[np.ndarray]:
-    """Logits of the family's model in bfloat16 with the bug planted."""
-    options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.bfloat16}
+    """Logits of the family's model with the bug planted, weights and matrix products in bfloat16."""
+    options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
     model = transformers.AutoModelForCausalLM.from_pretrained(ZOO / family, **options).eval()
-    with catalog.load("mutations", name)().applied_to(model), torch.inference_mode():
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    narrow = torch.autocast("cpu", dtype=torch.bfloat16)
+    with catalog.load("mutations", name)().applied_to(model), torch.inference_mode(), narrow:
         return [_run(model, ids, mode) for ids in sequences(model.config.vocab_size)]
 
 
