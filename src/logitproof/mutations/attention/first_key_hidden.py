@@ -17,7 +17,7 @@ class FirstKeyHidden(WrongAttention):
 
     bug: ClassVar[str] = "the key of the first position is lost"
     shows: ClassVar[str] = "position 0 exact, large from position 1 on"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp M06",)
+    seen_in: ClassVar[tuple[str, ...]] = ("openai/gpt-oss #196",)
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "begin the loop over keys at zero"
 

@@ -17,7 +17,7 @@ class HeadsTiled(WrongAttention):
 
     bug: ClassVar[str] = "grouped-query attention tiles its K and V heads instead of repeating each"
     shows: ClassVar[str] = "wrong at every position and layer"
-    seen_in: ClassVar[tuple[str, ...]] = ("Modular's porting guide",)
+    seen_in: ClassVar[tuple[str, ...]] = ("Modular's porting guide", "jax-js #180")
     first_tap: ClassVar[str] = "layers.0.attn.scores"
     remedy: ClassVar[str] = "query heads of a group are neighbours: head h reads K head h // group"
 

@@ -17,7 +17,7 @@ class MaskMissing(WrongAttention):
 
     bug: ClassVar[str] = "every query sees every key"
     shows: ClassVar[str] = "prefill only: every position but the last wrong"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ("mlxcel #998", "mlxcel #1001", "higgs #203")
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "mask keys that come later"
 

@@ -17,7 +17,7 @@ class NewestKeysLost(WrongAttention):
 
     bug: ClassVar[str] = "the last tile of keys is not read where the length is no multiple of the tile"
     shows: ClassVar[str] = "exact up to the size of a tile, then wrong except at its multiples"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp M07", "vLLM #50702")
+    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp M06", "vLLM #50702")
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "round the number of tiles up"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"tile": (16, 32)}

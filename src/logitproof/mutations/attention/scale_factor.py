@@ -17,7 +17,7 @@ class ScaleFactor(WrongAttention):
 
     bug: ClassVar[str] = "the scale of attention scores is not the model's"
     shows: ClassVar[str] = "position 0 exact, wrong from position 1 on"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp M04", "kekzl/imp M05")
+    seen_in: ClassVar[tuple[str, ...]] = ("ferrox #40",)
     first_tap: ClassVar[str] = "layers.0.attn.scores"
     remedy: ClassVar[str] = "multiply scores by 1/sqrt(head size), or by what the config says, once"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"factor": (0.5, 2.0, 0.25)}

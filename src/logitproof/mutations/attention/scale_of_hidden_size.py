@@ -17,7 +17,7 @@ class ScaleOfHiddenSize(WrongAttention):
 
     bug: ClassVar[str] = "the scale is computed from hidden_size / num_heads and not from head_dim"
     shows: ClassVar[str] = "position 0 exact, wrong from position 1 on"
-    seen_in: ClassVar[tuple[str, ...]] = ("Gemma2-27B in several engines",)
+    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #8444", "TransformerLens #694")
     first_tap: ClassVar[str] = "layers.0.attn.scores"
     remedy: ClassVar[str] = "use head_dim or query_pre_attn_scalar of the config"
 

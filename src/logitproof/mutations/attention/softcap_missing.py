@@ -17,7 +17,7 @@ class SoftcapMissing(WrongAttention):
 
     bug: ClassVar[str] = "the soft-cap of attention scores is left out"
     shows: ClassVar[str] = "heads with large scores only"
-    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #8197", "mistral.rs #1928")
+    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #8197", "mistral.rs #1928", "sgl-kernel-xpu #491")
     first_tap: ClassVar[str] = "layers.0.attn.scores"
     remedy: ClassVar[str] = "cap scores: c * tanh(score / c)"
 

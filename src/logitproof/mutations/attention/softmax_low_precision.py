@@ -18,7 +18,7 @@ class SoftmaxLowPrecision(WrongAttention):
 
     bug: ClassVar[str] = "the softmax of attention is kept in low precision"
     shows: ClassVar[str] = "slow, in long contexts more"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp M33",)
+    seen_in: ClassVar[tuple[str, ...]] = ("maxtext #1225",)
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "compute the softmax in float32"
 

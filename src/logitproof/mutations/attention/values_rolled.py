@@ -17,7 +17,7 @@ class ValuesRolled(WrongAttention):
 
     bug: ClassVar[str] = "V heads are shifted against K heads"
     shows: ClassVar[str] = "wrong at every position and layer, position 0 too"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ()
     first_tap: ClassVar[str] = "layers.0.attn.context"
     remedy: ClassVar[str] = "read the heads of V in the order of K's"
 

@@ -17,7 +17,7 @@ class WindowIgnored(WrongAttention):
 
     bug: ClassVar[str] = "layers with a sliding window attend to everything before"
     shows: ClassVar[str] = "exact until the sequence is longer than the window, then growing with position"
-    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #7709", "mistral.rs #246")
+    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #7709", "mistral.rs #246", "vllm-metal #282")
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "mask keys that lie outside the window, in the layers that have one"
 

@@ -17,7 +17,7 @@ class WindowOffByOne(WrongAttention):
 
     bug: ClassVar[str] = "the sliding window is off by one"
     shows: ClassVar[str] = "exact until the sequence is longer than the window, then tiny"
-    seen_in: ClassVar[tuple[str, ...]] = ("transformers #29623", "vLLM #3385")
+    seen_in: ClassVar[tuple[str, ...]] = ("transformers #29623", "vLLM #3385", "NVIDIA-NeMo/Speech #9672")
     first_tap: ClassVar[str] = "layers.0.attn.probs"
     remedy: ClassVar[str] = "a window of W lets a query see itself and W - 1 keys before"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"more": (1, -1)}

@@ -40,6 +40,32 @@ class WrongNorm(Mutation):
         raise NotImplementedError
 
 
+class WrongRole(WrongNorm):
+    """A bug in the norms that do one thing in a layer, whatever the family calls them."""
+
+    role: ClassVar[str]
+
+    def found(self, model: Any) -> list[Any]:
+        """The norms of that role."""
+        return [found[self.role] for found in map(roles, parts.layers(model)) if self.role in found]
+
+
+def roles(layer: Any) -> dict[str, Any]:
+    """The RMS norms of a decoder layer: `before_attention`, `after_attention`, `before_mlp`, `after_mlp`.
+
+    `post_attention_layernorm` stands before the MLP in Llama's layers, after attention in those of Gemma and OLMo.
+    """
+    own = dict(layer.named_children())
+    plain = "input_layernorm" in own and "pre_feedforward_layernorm" not in own
+    names = {
+        "before_attention": "input_layernorm",
+        "after_attention": "post_self_attn_layernorm" if plain else "post_attention_layernorm",
+        "before_mlp": "post_attention_layernorm" if plain else "pre_feedforward_layernorm",
+        "after_mlp": "post_mlp_layernorm" if plain else "post_feedforward_layernorm",
+    }
+    return {role: own[name] for role, name in names.items() if name in own and is_rms(own[name])}
+
+
 def norms(model: Any, names: Iterable[str]) -> list[Any]:
     """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
     wanted, decoder = set(names), model.get_decoder()
@@ -72,6 +98,11 @@ def scale(norm: Any) -> torch.Tensor:
     """What the norm multiplies by, float32."""
     weight = norm.weight.float()
     return 1.0 + weight if is_one_centred(norm) else weight
+
+
+def normalized(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """What the right norm makes of `x`, also while its forward is replaced."""
+    return torch.as_tensor(type(norm).forward(norm, x))
 
 
 def forward_replaced(found: Iterable[Any], normed: Forward) -> AbstractContextManager[None]:

@@ -7,20 +7,20 @@ from typing import ClassVar
 
 import torch
 
-from logitproof.mutations.norm._norms import WrongNorm
+from logitproof.mutations.norm._norms import WrongRole
 
 
 @dataclass
-class AttentionMissing(WrongNorm):
+class AttentionMissing(WrongRole):
     """The norm before attention is missing."""
 
     bug: ClassVar[str] = "the norm before attention is left out"
     shows: ClassVar[str] = "a jump at the first layer; the residual stream grows"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ()
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     remedy: ClassVar[str] = "normalize before attention"
 
-    names: ClassVar[tuple[str, ...]] = ("input_layernorm",)
+    role: ClassVar[str] = "before_attention"
 
     def normed(self, norm: object, x: torch.Tensor) -> torch.Tensor:
         """Its input."""

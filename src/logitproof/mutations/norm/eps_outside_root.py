@@ -16,7 +16,7 @@ class EpsOutsideRoot(WrongNorm):
 
     bug: ClassVar[str] = "the epsilon is added after the square root"
     shows: ClassVar[str] = "slow, largest for tokens of small norm"
-    seen_in: ClassVar[tuple[str, ...]] = ("keras-hub #1472",)
+    seen_in: ClassVar[tuple[str, ...]] = ("keras-hub #1472", "OLMo #281")
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     needs: ClassVar[str] = "small activations"
     remedy: ClassVar[str] = "take the root of the mean square plus epsilon"

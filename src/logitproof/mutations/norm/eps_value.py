@@ -16,7 +16,7 @@ class EpsValue(WrongNorm):
 
     bug: ClassVar[str] = "the epsilon of RMS norms is not the config's"
     shows: ClassVar[str] = "slow: at most 1e-3 in the middle, largest for tokens of small norm such as the first"
-    seen_in: ClassVar[tuple[str, ...]] = ("tvm #15856", "llama.cpp #23815")
+    seen_in: ClassVar[tuple[str, ...]] = ("tvm #15856", "llama.cpp #23815", "torchtitan #4395", "FastDeploy #2797")
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     needs: ClassVar[str] = "small activations"
     remedy: ClassVar[str] = "read rms_norm_eps from the config"

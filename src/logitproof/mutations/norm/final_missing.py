@@ -16,7 +16,7 @@ class FinalMissing(WrongNorm):
 
     bug: ClassVar[str] = "the norm before the head is left out"
     shows: ClassVar[str] = "every layer exact, the logits off by a scale"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ("awslabs/keys_values #139",)
     first_tap: ClassVar[str] = "norm"
     remedy: ClassVar[str] = "normalize before the head"
 

@@ -16,7 +16,7 @@ class LayerNorm(WrongNorm):
 
     bug: ClassVar[str] = "the mean is subtracted before the root mean square is taken"
     shows: ClassVar[str] = "wrong at the first layer and every position, by the size of the mean"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp #173",)
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     remedy: ClassVar[str] = "do not subtract the mean"
 

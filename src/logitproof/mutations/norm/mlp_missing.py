@@ -7,20 +7,20 @@ from typing import ClassVar
 
 import torch
 
-from logitproof.mutations.norm._norms import WrongNorm
+from logitproof.mutations.norm._norms import WrongRole
 
 
 @dataclass
-class MlpMissing(WrongNorm):
+class MlpMissing(WrongRole):
     """The norm before the MLP is missing."""
 
     bug: ClassVar[str] = "the norm before the MLP is left out"
     shows: ClassVar[str] = "a jump at the first layer; the residual stream grows"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ()
     first_tap: ClassVar[str] = "layers.0.ffn_norm"
     remedy: ClassVar[str] = "normalize before the MLP"
 
-    names: ClassVar[tuple[str, ...]] = ("post_attention_layernorm", "pre_feedforward_layernorm")
+    role: ClassVar[str] = "before_mlp"
 
     def normed(self, norm: object, x: torch.Tensor) -> torch.Tensor:
         """Its input."""

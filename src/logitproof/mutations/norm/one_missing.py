@@ -16,7 +16,7 @@ class OneMissing(WrongNorm):
 
     bug: ClassVar[str] = "the one that belongs to the norm's weight is missing"
     shows: ClassVar[str] = "gibberish from the first layer on"
-    seen_in: ClassVar[tuple[str, ...]] = ("llama.cpp's converter, which adds it on conversion",)
+    seen_in: ClassVar[tuple[str, ...]] = ("executorch #19901", "llmman #151")
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     remedy: ClassVar[str] = "add one to the weight, on loading or in the norm, once"
 

@@ -7,20 +7,20 @@ from typing import ClassVar
 
 import torch
 
-from logitproof.mutations.norm._norms import WrongNorm
+from logitproof.mutations.norm._norms import WrongRole
 
 
 @dataclass
-class PostMlpMissing(WrongNorm):
+class PostMlpMissing(WrongRole):
     """The norm after the MLP is missing."""
 
     bug: ClassVar[str] = "the norm after the MLP is left out"
     shows: ClassVar[str] = "a jump at the first layer; the residual stream grows"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ("tt-metal #22808",)
     first_tap: ClassVar[str] = "layers.0.mlp_post_norm"
     remedy: ClassVar[str] = "normalize after the MLP"
 
-    names: ClassVar[tuple[str, ...]] = ("post_feedforward_layernorm",)
+    role: ClassVar[str] = "after_mlp"
 
     def normed(self, norm: object, x: torch.Tensor) -> torch.Tensor:
         """Its input."""

@@ -16,7 +16,7 @@ class QkMissing(WrongNorm):
 
     bug: ClassVar[str] = "QK-norm is left out"
     shows: ClassVar[str] = "position 0 of attention exact, wrong from position 1 on"
-    seen_in: ClassVar[tuple[str, ...]] = ("vLLM #16311",)
+    seen_in: ClassVar[tuple[str, ...]] = ("vllm-metal #659",)
     first_tap: ClassVar[str] = "layers.0.attn.q"
     remedy: ClassVar[str] = "normalize every head of Q and K before RoPE"
 

@@ -16,7 +16,7 @@ class WeightMissing(WrongNorm):
 
     bug: ClassVar[str] = "the norm's weight is not applied"
     shows: ClassVar[str] = "wrong at the first layer and every position"
-    seen_in: ClassVar[tuple[str, ...]] = ("kekzl/imp mutation harness",)
+    seen_in: ClassVar[tuple[str, ...]] = ()
     first_tap: ClassVar[str] = "layers.0.attn_norm"
     remedy: ClassVar[str] = "multiply by the weight"
 
