@@ -95,6 +95,9 @@ def _run(variant: Variant, probes: list[Probe]) -> Iterator[tuple[str, str, str]
             try:
                 loaded = subject.load(probe)
                 used = variant.precision or subject.precision(loaded)
+                if not probe.judges(used):
+                    yield probe.name, "NOT-MEASURED", f"no band for {used}"
+                    continue
                 modes = subject.hello().modes
                 found = [
                     measure(case, subject.score(case.token_ids, mode), mode, case.band.get(used))

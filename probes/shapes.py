@@ -30,6 +30,7 @@ class Shape:
     seed: int
     window: int = 0
     padded_rows: int = 0
+    outliers: bool = False
     bits: int = 8
 
 
@@ -213,5 +214,27 @@ SHAPES: dict[str, Shape] = {
         "llama",
         "exact GELU, biases of the feed-forward block",
         seed=114,
+    ),
+    "granite": Shape(
+        "GraniteConfig",
+        {
+            "embedding_multiplier": 7.25, "residual_multiplier": 0.375, "attention_multiplier": 0.15625,
+            "logits_scaling": 3.5, "rms_norm_eps": 1e-5, "num_hidden_layers": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        "words",
+        "factors of the embedding, the residual stream, the scores and the logits; a vocabulary with numbers and blanks",
+        seed=115,
+    ),
+    "llama3-outliers": Shape(
+        "LlamaConfig",
+        {
+            "rms_norm_eps": 1e-5, "num_hidden_layers": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+        },
+        "llama",
+        "one channel of each feed-forward block beyond the range of float16",
+        seed=116,
+        outliers=True,
     ),
 }  # fmt: skip

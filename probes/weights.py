@@ -13,6 +13,8 @@ from shapes import Shape
 
 QUIET = 0.02
 """Root mean square of the residual stream: small enough for an eps of 1e-6 to be seen, far from float16's limits."""
+LOUD, LIFT = 2.0**14, 2.0**8
+"""What the loud channel of a feed-forward block and the residual stream around it are multiplied by."""
 DEEP = 8
 """Units of an expert of GPT-OSS whose gates lie far below the clamp."""
 SPREAD = {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}
@@ -23,7 +25,26 @@ LESS_ONE = ("gemma2", "gemma3_text", "qwen3_5_text")
 def weights(shape: Shape, tensors: dict[str, tuple[int, ...]], config: Any) -> dict[str, np.ndarray]:
     """float32 values of every tensor, by name."""
     random = np.random.default_rng(shape.seed)
-    return {name: exact(_values(name, size, config, random), shape.bits) for name, size in sorted(tensors.items())}
+    made = {name: _values(name, size, config, random) for name, size in sorted(tensors.items())}
+    if shape.outliers:
+        for name, values in made.items():
+            _loud_channel(name, values)
+    return {name: exact(values, shape.bits) for name, values in made.items()}
+
+
+def _loud_channel(name: str, values: np.ndarray) -> None:
+    """The first channel of a feed-forward block, beyond 65504 at some tokens, is made small again on the way down.
+
+    Weights stay normal numbers of float16, so what the channel adds is large, and all the rest is made as large.
+    """
+    if name.endswith(("embed_tokens.weight", "o_proj.weight", "down_proj.weight")):
+        values *= LIFT
+    if name.endswith("mlp.gate_proj.weight"):
+        values[0] *= 4
+    if name.endswith("mlp.up_proj.weight"):
+        values[0] *= LOUD
+    if name.endswith("mlp.down_proj.weight"):
+        values[:, 0] = np.copysign(2.0**-14, values[:, 0])
 
 
 def exact(values: np.ndarray, bits: int) -> np.ndarray:

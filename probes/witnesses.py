@@ -14,6 +14,7 @@ import transformers
 from logitproof.acid import measure
 from logitproof.acid_probe import FACTOR, Probe, centred_distances, read_probe
 from logitproof.acid_subject import Subject, Weights
+from logitproof.errors import EngineGarbage
 from logitproof.worker import Spec
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -44,13 +45,17 @@ def witnesses(folder: Path) -> list[dict[str, Any]]:
 
 
 def bands(record: dict[str, Any], truth: dict[str, np.ndarray]) -> list[dict[str, float]]:
-    """The band of each case by precision; refuses a probe on which engines that take it do not agree in float32."""
+    """The band of each case by precision; refuses a probe on which engines that take it do not agree in float32.
+
+    A precision in which some witness gives no numbers has none: its range does not hold the model.
+    """
     made = []
+    beyond = {one["precision"] for one in record["witnesses"] if "absent" in one and "precision" in one}
     for case in record["cases"]:
         spread = float(centred_distances(np.zeros_like(truth[case["name"]]), truth[case["name"]]).mean())
         band: dict[str, float] = {}
         for one in record["witnesses"]:
-            if "distances" in one:
+            if "distances" in one and one["precision"] not in beyond:
                 value = FACTOR * one["distances"][case["name"]]
                 band[one["precision"]] = max(band.get(one["precision"], 0.0), value)
         agreeing = {one["engine"] for one in record["witnesses"] if _agreement(one, case["name"]) <= AGREE * spread}
@@ -83,7 +88,10 @@ def _run(probe: Probe, engine: str, options: dict[str, Any], weights: Weights, s
         about["versions"] = {
             name: hello.versions[name] for name in ("transformers", "torch", "llama.cpp", "llama_cpp") if name in hello.versions
         }
-        logits = {(case.name, mode): subject.score(case.token_ids, mode) for mode in hello.modes for case in probe.cases}
+        try:
+            logits = {(case.name, mode): subject.score(case.token_ids, mode) for mode in hello.modes for case in probe.cases}
+        except EngineGarbage as error:
+            return about | {"absent": str(error)}
     if "gelu" in loaded.details.get("arithmetic", {}) and weights == "F32" and "kv_type" not in options:
         about["with_the_same_gelu"] = _with_float16_gelu(probe, {name: rows for (name, mode), rows in logits.items()})
     measured = [measure(probe.case(name), rows, mode, None) for (name, mode), rows in logits.items()]

@@ -74,6 +74,10 @@ class Probe:
     special: tuple[str, int]
     begins_with: int
 
+    def judges(self, precision: str) -> bool:
+        """Whether some case has a band for it."""
+        return any(precision in case.band for case in self.cases)
+
     def case(self, name: str) -> Case:
         """The case called `name`."""
         return next(case for case in self.cases if case.name == name)

@@ -20,6 +20,7 @@ SETTINGS = (
     Sampling(top_p=0.7, seed=2),
     Sampling(min_p=0.15, seed=3),
     Sampling(top_k=6, repetition_penalty=1.3, seed=4),
+    Sampling(temperature=0.3, top_k=8, seed=6),
 )
 """No two filters that engines put in different orders stand together."""
 ORDER = Sampling(temperature=3.0, top_p=0.6, seed=5)
@@ -45,7 +46,10 @@ def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
         if len(orders) == PROBES:
             break
         try:
-            subject.load(probe)
+            precision = subject.precision(subject.load(probe))
+            if not probe.judges(precision):
+                refused = f"{probe.name} has no band for {precision}"
+                continue
             found, order = _drawn_from(subject, probe)
         except ContractError as error:
             refused = error.text

@@ -37,6 +37,8 @@ FAR = 3.0
 """How many times nearer than the reference a mutant must be to be named."""
 TOLD_APART = 2.0
 """Mutants whose residuals differ by less than this factor cannot be told apart where noise is what is left."""
+SCANNED = 15
+"""Values of a range that are tried before the search between two of them."""
 SEARCH_STEPS = 18
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
@@ -130,7 +132,7 @@ def diagnose_logits(
     if to_reference <= quiet:
         return Diagnosis("same", to_reference, noise, passes=bench.passes, seconds=time.monotonic() - begin)
     ranked, skipped = _ranked(bench, leave_out)
-    found = _judged(bench, ranked, to_reference, quiet, noise)
+    found = _judged(bench, ranked, to_reference, quiet, noise, leave_out)
     records = [catalog.load("mutations", name) for name in found.names]
     return Diagnosis(
         **{
@@ -144,7 +146,9 @@ def diagnose_logits(
     )
 
 
-def _judged(bench: _Bench, ranked: list[Mutant], to_reference: float, quiet: float, noise: float) -> Diagnosis:
+def _judged(
+    bench: _Bench, ranked: list[Mutant], to_reference: float, quiet: float, noise: float, leave_out: Sequence[str]
+) -> Diagnosis:
     """The verdict on confirmed mutants, nearest first."""
     usual = bench.rounding()
 
@@ -161,7 +165,7 @@ def _judged(bench: _Bench, ranked: list[Mutant], to_reference: float, quiet: flo
 
     best = ranked[0] if ranked else None
     if best is not None and not explains(best.distance, best):
-        ranked = sorted([*_searched(bench, ranked), *ranked], key=lambda one: one.distance)
+        ranked = _one_of_each(sorted([*_searched(bench, leave_out), *ranked], key=lambda one: one.distance))
         best = ranked[0]
     if best is not None and explains(best.distance, best):
         limit = max(best.distance * TOLD_APART, quiet)
@@ -181,18 +185,12 @@ def _judged(bench: _Bench, ranked: list[Mutant], to_reference: float, quiet: flo
 def _ranked(bench: _Bench, leave_out: Sequence[str]) -> tuple[list[Mutant], list[str]]:
     """Every applicable mutation with every value of its grid, screened, the nearest confirmed."""
     found, skipped = [], []
-    for name in catalog.entries("mutations"):
-        kind = catalog.load("mutations", name)
-        if (
-            name in leave_out
-            or kind.equivalent
-            or kind.needs not in (DECODE_NEEDS if bench.mode == "decode" else PREFILL_NEEDS)
-        ):
-            continue
+    for name, kind in _applicable(bench, leave_out):
         for options in _grid(kind):
             try:
                 if kind(**options).applies(bench.model.config):
-                    found.append(Mutant(name, options, bench.distance(bench.logits([(name, options)], short=True), short=True)))
+                    far = bench.distance(bench.logits([(name, options)], short=True), short=True)
+                    found.append(Mutant(name, options, far))
             except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
                 skipped.append(f"{name}: {type(error).__name__}: {error}")
                 break
@@ -200,6 +198,15 @@ def _ranked(bench: _Bench, leave_out: Sequence[str]) -> tuple[list[Mutant], list
     near = _one_of_each(found)[:CONFIRMED]
     confirmed = [Mutant(one.name, one.options, bench.distance(bench.logits([(one.name, one.options)]))) for one in near]
     return sorted(confirmed, key=lambda one: one.distance), skipped
+
+
+def _applicable(bench: _Bench, leave_out: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Mutations that logits of this mode can show, of which none is proven to show nothing."""
+    needs = DECODE_NEEDS if bench.mode == "decode" else PREFILL_NEEDS
+    for name in catalog.entries("mutations"):
+        kind = catalog.load("mutations", name)
+        if name not in leave_out and not kind.equivalent and kind.needs in needs:
+            yield name, kind
 
 
 def _one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
@@ -210,31 +217,45 @@ def _one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
     return list(nearest.values())
 
 
-def _searched(bench: _Bench, ranked: Sequence[Mutant]) -> list[Mutant]:
-    """The nearest few mutations with one number, searched around the best value of the grid: a golden section in its
-    logarithm over a range that is wider than the grid."""
+def _searched(bench: _Bench, leave_out: Sequence[str]) -> list[Mutant]:
+    """The nearest values of parameters between the ends that their mutations name, where the grid has missed.
+
+    Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
+    """
+    scans = []
+    for name, kind in _applicable(bench, leave_out):
+        for key, (low, high) in kind.ranges.items():
+            if not kind().applies(bench.model.config):
+                continue
+            far = _Far(bench, name, key)
+            grid = [value for value in kind.grid.get(key, ()) if low <= value <= high]
+            points = sorted({*np.linspace(math.log(low), math.log(high), SCANNED).tolist(), *map(math.log, grid)})
+            values = [far(point) for point in points]
+            scans.append((min(values), name, key, points, values, far))
     found = []
-    for one in ranked[:PAIRED]:
-        kind = catalog.load("mutations", one.name)
-        numbers = [key for key, values in kind.grid.items() if all(isinstance(v, float) and v > 0 for v in values)]
-        if len(numbers) != 1:
-            continue
-        key = numbers[0]
-        value = float(one.options.get(key, getattr(kind, key)))
-        low, high = math.log(value) - math.log(30.0), math.log(value) + math.log(30.0)
-
-        def far(x: float, name: str = one.name, key: str = key) -> float:
-            return bench.distance(bench.logits([(name, {key: math.exp(x)})]))
-
-        x = _golden(far, low, high, math.log(value))
-        found.append(Mutant(one.name, {key: float(f"{math.exp(x):.4g}")}, far(math.log(float(f"{math.exp(x):.4g}")))))
+    for _, name, key, points, values, far in sorted(scans, key=lambda one: one[0])[:PAIRED]:
+        options = {key: float(f"{math.exp(_golden(far, points, values)):.4g}")}
+        found.append(Mutant(name, options, bench.distance(bench.logits([(name, options)]))))
     return found
 
 
-def _golden(far: Callable[[float], float], low: float, high: float, start: float) -> float:
-    """The minimum of a function of one number: a coarse scan, then golden-section steps around its best point."""
-    points = sorted({*np.linspace(low, high, 15).tolist(), start})
-    values = [far(point) for point in points]
+@dataclass(frozen=True)
+class _Far:
+    """How far a mutation with one parameter is from the candidate, as a function of the parameter's logarithm."""
+
+    bench: _Bench
+    name: str
+    key: str
+
+    def __call__(self, x: float) -> float:
+        try:
+            return self.bench.distance(self.bench.logits([(self.name, {self.key: math.exp(x)})], short=True), short=True)
+        except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
+            return math.inf
+
+
+def _golden(far: Callable[[float], float], points: Sequence[float], values: Sequence[float]) -> float:
+    """The minimum of a function that was scanned at `points`: golden-section steps around the best of them."""
     best = int(np.argmin(values))
     a, b = points[max(best - 1, 0)], points[min(best + 1, len(points) - 1)]
     ratio = (math.sqrt(5) - 1) / 2

@@ -73,6 +73,18 @@ def smollm3(config: Config) -> Layout:
     return Layout("smollm3", plain.keys, plain.tensors)
 
 
+def granite(config: Config) -> Layout:
+    """Granite: Llama with four factors, of the embedding, the residual stream, the attention scores and the logits."""
+    plain = llama(config)
+    keys = {
+        "embedding_scale": float(config.need("embedding_multiplier")),
+        "residual_scale": float(config.need("residual_multiplier")),
+        "attention.scale": float(config.need("attention_multiplier")),
+        "logit_scale": float(config.need("logits_scaling")),
+    }
+    return Layout("granite", plain.keys | keys, plain.tensors)
+
+
 def _neighbours(heads: int) -> Change:
     """Row 2i of a head takes the old row i, row 2i + 1 the old row D/2 + i."""
 
@@ -240,6 +252,7 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "Qwen2MoeForCausalLM": qwen2_moe,
     "Glm4MoeForCausalLM": glm4_moe,
     "SmolLM3ForCausalLM": smollm3,
+    "GraniteForCausalLM": granite,
     "MistralForCausalLM": mistral(llama),
     "Gemma2ForCausalLM": gemma2,
     "Gemma3ForCausalLM": gemma3,

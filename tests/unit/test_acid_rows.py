@@ -97,4 +97,4 @@ def test_honest_draws_stay_under_what_chance_allows_and_wrong_ones_do_not() -> N
 
 
 def test_a_family_names_its_probes() -> None:
-    assert {probe.name for probe in open_probes(["llama"])} == {"llama3", "llama-gelu"}
+    assert {probe.name for probe in open_probes(["llama"])} == {"llama3", "llama3-outliers", "llama-gelu"}

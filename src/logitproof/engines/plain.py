@@ -18,7 +18,7 @@ from logitproof.to_gguf import read_checkpoint
 
 GEMMAS = ("gemma2", "gemma3_text")
 STORED_LESS_ONE = (*GEMMAS, "qwen3_5_text")
-DENSE = ("llama", "mistral", "smollm3", "qwen2", "qwen3", "phi3")
+DENSE = ("llama", "mistral", "smollm3", "granite", "qwen2", "qwen3", "phi3")
 EXPERTS = ("qwen2_moe", "qwen3_moe", "glm4_moe", "gpt_oss")
 FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS)
 
@@ -27,7 +27,7 @@ FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS)
 class Plain(Engine):
     """A decoder in NumPy, written from the papers' formulas: an independent witness for small models, and slow.
 
-    Reads HF folders of Llama, Mistral, SmolLM 3, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE and GPT-OSS, and runs
+    Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE and GPT-OSS, and runs
     one position or many, with a cache.
     """
 
@@ -66,16 +66,18 @@ class Plain(Engine):
     def _forward(self, ids: Array, start: int, cache: list[dict[str, Array]]) -> Array:
         config, tensors = self._config, self._tensors
         gemma = config["model_type"] in GEMMAS
-        x = tensors["model.embed_tokens.weight"][ids] * (math.sqrt(config["hidden_size"]) if gemma else 1.0)
+        factor = math.sqrt(config["hidden_size"]) if gemma else config.get("embedding_multiplier", 1.0)
+        added = config.get("residual_multiplier", 1.0)
+        x = tensors["model.embed_tokens.weight"][ids] * factor
         for number, kept in enumerate(cache):
             place = f"model.layers.{number}"
             mixed = self._mix(self._norm(x, f"{place}.input_layernorm"), number, start, kept)
-            x = x + (self._norm(mixed, f"{place}.post_attention_layernorm") if gemma else mixed)
+            x = x + (self._norm(mixed, f"{place}.post_attention_layernorm") if gemma else mixed * added)
             name = "pre_feedforward_layernorm" if gemma else "post_attention_layernorm"
             fed = self._feed_forward(self._norm(x, f"{place}.{name}"), f"{place}.mlp")
-            x = x + (self._norm(fed, f"{place}.post_feedforward_layernorm") if gemma else fed)
+            x = x + (self._norm(fed, f"{place}.post_feedforward_layernorm") if gemma else fed * added)
         head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"
-        logits = self._norm(x, "model.norm") @ tensors[head].T
+        logits = self._norm(x, "model.norm") @ tensors[head].T / config.get("logits_scaling", 1.0)
         cap = config.get("final_logit_softcapping")
         return np.asarray(np.tanh(logits / cap) * cap if cap else logits)
 
@@ -108,7 +110,8 @@ class Plain(Engine):
         kept["k"] = np.concatenate([kept["k"], k]) if "k" in kept else k
         kept["v"] = np.concatenate([kept["v"], v]) if "v" in kept else v
         out = layers.attend(
-            q, kept["k"], kept["v"], start, (config.get("query_pre_attn_scalar") or size) ** -0.5,
+            q, kept["k"], kept["v"], start,
+            config.get("attention_multiplier") or (config.get("query_pre_attn_scalar") or size) ** -0.5,
             config["sliding_window"] if windowed else None, config.get("attn_logit_softcapping"), tensors.get(f"{place}.sinks"),
         )  # fmt: skip
         return layers.linear(out if gate is None else out * layers.sigmoid(gate), tensors, f"{place}.o_proj")

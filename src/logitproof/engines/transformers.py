@@ -61,7 +61,8 @@ class Transformers(Engine):
     _tokenizer: Any = field(init=False, default=None, repr=False)
     _context_length: int | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
-    _bug: Any = field(init=False, default=None, repr=False)
+    _sampler: Any = field(init=False, default=None, repr=False)
+    _reader: Any = field(init=False, default=None, repr=False)
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
@@ -153,7 +154,9 @@ class Transformers(Engine):
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""
-        return list(self._loaded_tokenizer().encode(text, add_special_tokens=True))
+        tokenizer = self._loaded_tokenizer()
+        ids = list(tokenizer.encode(text, add_special_tokens=True))
+        return ids if self._reader is None else self._reader.tokens(ids, tokenizer)
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of `token_ids`, special tokens kept, spaces as they are."""
@@ -208,7 +211,8 @@ class Transformers(Engine):
         if not mutation.applies(self._model.config):
             text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
             raise Refusal(text, field="mutation", remedy="leave this mutation out for this model")
-        self._bug = mutation if mutation.needs == "sampling" else None
+        self._sampler = mutation if mutation.needs == "sampling" else None
+        self._reader = mutation if mutation.needs == "tokenizer" else None
         self._planted = ExitStack()
         self._planted.enter_context(mutation.applied_to(self._model))
 
@@ -310,11 +314,13 @@ class Transformers(Engine):
         return self._rows(out.logits), out.past_key_values
 
     def _choose(self, row: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
-        p = probabilities(row, token_ids, sampling) if self._bug is None else self._bug.drawn_from(row, token_ids, sampling)
-        return draw(p, rng)
+        drawn_from = probabilities if self._sampler is None else self._sampler.drawn_from
+        return draw(drawn_from(row, token_ids, sampling), rng)
 
     def _greedy(self, row: np.ndarray, token_ids: Sequence[int]) -> int:
-        return int(np.argmax(row if self._bug is None else self._bug.drawn_from(row, token_ids, Sampling(temperature=0.0))))
+        return int(
+            np.argmax(row if self._sampler is None else self._sampler.drawn_from(row, token_ids, Sampling(temperature=0.0)))
+        )
 
     def _rows(self, logits: torch.Tensor) -> np.ndarray:
         """Logits [1, T, V] of a pass as a float32 array [T, V]; float64 stays."""

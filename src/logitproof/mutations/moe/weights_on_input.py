@@ -45,5 +45,6 @@ def _forward(experts: Any, x: torch.Tensor, index: torch.Tensor, weights: torch.
         token, slot = torch.where(index == expert)
         scaled = x[token] * weights[token, slot, None].to(x.dtype)
         gate, up = functional.linear(scaled, experts.gate_up_proj[expert]).chunk(2, dim=-1)
-        out.index_add_(0, token, functional.linear(experts.act_fn(gate) * up, experts.down_proj[expert]))
+        made = functional.linear(experts.act_fn(gate) * up, experts.down_proj[expert])
+        out.index_add_(0, token, made.to(out.dtype))
     return out

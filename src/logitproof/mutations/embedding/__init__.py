@@ -1,0 +1,1 @@
+"""Known bugs of the embedding: what the first layer gets."""

@@ -1,0 +1,29 @@
+"""Logits are multiplied by the factor that divides them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from logitproof.mutations import Mutation
+from logitproof.mutations._tensors import attributes_replaced
+
+
+@dataclass
+class ScaleInverted(Mutation):
+    """Logits are multiplied by the factor that divides them."""
+
+    bug: ClassVar[str] = "logits_scaling multiplies"
+    shows: ClassVar[str] = "all logits too large by one factor: greedy text and cosine are exact"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "logits"
+    remedy: ClassVar[str] = "divide logits by logits_scaling"
+
+    def applies(self, config: Any) -> bool:
+        """Granite."""
+        return float(getattr(config, "logits_scaling", 1.0)) != 1.0
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """The factor's inverse."""
+        return attributes_replaced([(model.config, "logits_scaling", 1.0 / model.config.logits_scaling)])

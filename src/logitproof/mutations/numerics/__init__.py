@@ -1,0 +1,1 @@
+"""Known bugs of arithmetic: right formulas, computed too coarsely or out of range."""

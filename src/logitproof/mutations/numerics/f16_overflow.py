@@ -1,0 +1,27 @@
+"""Values beyond float16's range become infinite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from logitproof.mutations.numerics._linear import WrongProduct
+
+
+@dataclass
+class F16Overflow(WrongProduct):
+    """Values beyond float16's range become infinite."""
+
+    bug: ClassVar[str] = "activations beyond the range of float16 become infinite"
+    shows: ClassVar[str] = "exact until an activation passes 65504, then NaN"
+    seen_in: ClassVar[tuple[str, ...]] = ()
+    first_tap: ClassVar[str] = "layers.0.mlp.down"
+    needs: ClassVar[str] = "outliers"
+    remedy: ClassVar[str] = "keep the products of a gated MLP in bfloat16 or float32"
+    limit: float = 65504.0
+
+    def product(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What goes into a product is kept in float16's range."""
+        return torch.where(x.abs() > self.limit, torch.copysign(torch.full_like(x, torch.inf), x), x) @ weight.mT
