@@ -263,12 +263,12 @@ def _words(apart: float | None, ours: float | None, theirs: float | None) -> str
     if apart is None or ours is None or theirs is None:
         return "the witness could not be asked"
     said = f"mean KL in nats: witness to reference {apart:.2g}, candidate to reference {ours:.2g}, to witness {theirs:.2g}"
+    if theirs < AGREES * ours and apart > AGREES * ours:
+        return f"the candidate agrees with the witness and not with the reference: suspect the reference ({said})"
     if apart > max(ours, theirs):
         return (
             f"reference and witness disagree more than the candidate does with either, so the reference proves little ({said})"
         )
-    if theirs < AGREES * ours and apart > AGREES * ours:
-        return f"the candidate agrees with the witness and not with the reference: suspect the reference ({said})"
     if apart < AGREES * ours:
         return f"reference and witness agree, the candidate stands apart from both ({said})"
     return f"the three are about as far from each other ({said})"

@@ -57,15 +57,15 @@ class Toy(Engine):
             raise Refusal(f"{self.seed} is less than 0", field="seed")
 
     def hello(self) -> Hello:
-        return Hello(versions={"toy": "1", "numpy": np.__version__}, isa={"kernels": "numpy"})
+        return Hello(versions={"toy": "2", "numpy": np.__version__}, isa={"kernels": "numpy"})
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         if self.fault == "crash-at-load":
             os.abort()
         vocab_size, seed = _read(model)
-        random = np.random.default_rng(seed)
-        self._embedding = random.normal(size=(vocab_size, WIDTH))
-        self._head = random.normal(size=(WIDTH, vocab_size))
+        weights = _weights(seed, 2 * vocab_size * WIDTH)
+        self._embedding = weights[: vocab_size * WIDTH].reshape(vocab_size, WIDTH)
+        self._head = weights[vocab_size * WIDTH :].reshape(WIDTH, vocab_size)
         return Loaded(vocab_size, context_length=4096, eos_token_ids=(0,), details={"width": WIDTH})
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
@@ -105,6 +105,21 @@ class Toy(Engine):
             random = np.random.default_rng([self.seed, len(ids), *ids[:64]])
             logits = logits + noise * random.normal(size=logits.shape)
         return self.scale * logits + self.shift
+
+
+def _weights(seed: int, count: int) -> np.ndarray:
+    """Uniform weights of variance 1 that ten lines of any language make again: an integer hash of their number.
+
+    The hash is C. Wellons' lowbias32. `clients/` compute the same model.
+    """
+    return (_mix(_mix(np.array([seed])) + np.arange(count)) / 2**32 - 0.5) * np.sqrt(12)
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    x = numbers.astype(np.uint32)
+    x = (x ^ x >> 16) * np.uint32(0x7FEB352D)
+    x = (x ^ x >> 15) * np.uint32(0x846CA68B)
+    return x ^ x >> 16
 
 
 def _read(model: Path) -> tuple[int, int]:
