@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.metrics import Metric
+from logitproof.topk_bounds import known_row, measure, nonfinite, ranked
+from logitproof.toprows import is_top
 
 SHOWN = 5  # best tokens of both rows in the table
 RESAMPLES = 2000
@@ -58,9 +60,14 @@ def compare(
     """Compare two logit arrays [T, V]; `labels` [T] holds the token that follows each position or -1.
 
     `metrics` are by name; without them every metric of the catalogue that has one value a position is
-    computed, with its default options. Rows that cannot be paired raise EngineGarbage.
+    computed, with its default options. Rows that cannot be paired raise EngineGarbage. Where a side holds
+    the best entries of its rows only (`toprows.TOP`), KL divergence is bounded and what these entries do
+    not settle is not measured.
     """
     following = np.asarray(labels, np.int64)
+    if is_top(reference) or is_top(candidate):
+        _pair_up_top(reference, candidate, following)
+        return _compare_top(reference, candidate, following, tuple(all_metrics() if metrics is None else metrics))
     _pair_up(reference, candidate, following)
     return compare_logits(reference, candidate, following, all_metrics() if metrics is None else metrics, threads)
 
@@ -161,6 +168,51 @@ def _pair_up(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -
         at = int(wrong[0])
         allowed = f"ids from 0 to {reference.shape[1] - 1}, or -1 where there is none"
         raise _unpaired("labels", f"id {labels[at]}", allowed, f"position {at}")
+
+
+def _compare_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Comparison:
+    """`compare` where a side holds the best entries of its rows only."""
+    sides = {"reference": reference, "candidate": candidate}
+    vocab = next((rows.shape[1] for rows in sides.values() if not is_top(rows)), None)
+    columns: dict[str, Any] = {"position": np.arange(len(labels)), "label": labels}
+    columns |= {name: np.zeros(len(labels), np.int64) for name in _COLUMNS[2:]}
+    columns |= {name: np.full(len(labels), np.nan) for name in names}
+    best = {side: (np.full((len(labels), SHOWN), -1), np.full((len(labels), SHOWN), np.nan)) for side in sides}
+    for at, label in enumerate(labels.tolist()):
+        bad = {side: nonfinite(rows[at]) for side, rows in sides.items()}
+        for side, count in bad.items():
+            columns[f"nonfinite_{side}"][at] = count
+        if any(bad.values()):
+            continue
+        known = {side: known_row(rows[at], vocab) for side, rows in sides.items()}
+        columns["support"][at] = len(np.union1d(known["reference"].ids, known["candidate"].ids))
+        for name, value in measure(known["reference"], known["candidate"], label).items():
+            if name in columns:
+                columns[name][at] = value
+        for side, (ids, values) in best.items():
+            chosen = ranked(known[side])[:SHOWN]
+            ids[at, : len(chosen)] = chosen
+            values[at, : len(chosen)] = known[side].log_p[np.searchsorted(known[side].ids, chosen)]
+    for side, pair in best.items():
+        for shown, values in zip(("ids", "logits"), pair, strict=True):
+            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
+    return Comparison(pa.table(columns), names)
+
+
+def _pair_up_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> None:
+    """`_pair_up` where a side has no vocabulary to compare; what it names must be inside the other's."""
+    sides = {"reference": reference, "candidate": candidate}
+    for side, rows in sides.items():
+        if rows.ndim != 2 or 0 in rows.shape or not (is_top(rows) or rows.dtype.kind == "f"):
+            raise _unpaired(side, f"{rows.dtype} of shape {list(rows.shape)}", "rows of shape [T, V], or best entries [T, K]")
+        if len(rows) != len(reference):
+            raise _unpaired(side, f"{len(rows)} positions", f"the reference's {len(reference)}", "logits, axis T")
+    if labels.shape != (len(reference),):
+        raise _unpaired("labels", f"shape {list(labels.shape)}", f"shape [{len(reference)}]")
+    vocab = next((rows.shape[1] for rows in sides.values() if not is_top(rows)), None)
+    for side, rows in sides.items():
+        if vocab is not None and is_top(rows) and (largest := int(rows["id"].max())) >= vocab:
+            raise _unpaired(side, f"id {largest}", f"ids below the other side's vocabulary of {vocab}", "best entries")
 
 
 def _unpaired(side: str, observed: str, allowed: str, place: str = "") -> EngineGarbage:

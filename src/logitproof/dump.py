@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from logitproof.errors import ContractError
+from logitproof.toprows import row_fault
 
 BLOCK = 1 << 24
 """Numbers that are looked at in one go."""
@@ -179,14 +180,6 @@ def _check_logits(prompt: DumpedPrompt, logits: Rows, vocab_size: int | None, pa
 def _check_top(prompt: DumpedPrompt, top: TopK, vocab_size: int | None, path: Path) -> None:
     for row, (ids, values) in enumerate(zip(top.ids, top.values, strict=True)):
         place, known = f"prompt {prompt.id}, top-k at position {prompt.positions[row]}", ids >= 0
-        kept, numbers = ids[known], values[known]
-        again = "write the K best entries of the row, largest first"
-        if not len(kept) or not np.isfinite(numbers).all():
-            raise refusal(path, place, "it is empty, or a value is NaN or infinite", again)
-        if len(set(kept.tolist())) != len(kept) or (vocab_size is not None and kept.max() >= vocab_size):
-            raise refusal(path, place, "an id stands twice, or is outside the vocabulary", again)
-        if (np.diff(numbers) > 2 * top.slack).any():
-            raise refusal(path, place, "the values do not fall", again)
-        if top.normalized and np.exp(numbers).sum() > 1 + 1e-4 + 2 * top.slack:
-            text = f"the probabilities sum to {np.exp(numbers).sum():.6g}"
-            raise refusal(path, place, text, "give log-probabilities (natural logarithm) over the whole vocabulary, or logits")
+        again = "write the K best entries of the row, largest first: log-probabilities over the whole vocabulary, or logits"
+        if text := row_fault(ids[known], values[known], vocab_size, top.normalized, top.slack):
+            raise refusal(path, place, text, again)

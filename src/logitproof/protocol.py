@@ -8,12 +8,16 @@ models are the whole truth: `schemas/protocol.schema.json` is generated from the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from logitproof.errors import EngineError
+from logitproof.toprows import top_rows
 
 VERSION = 1
+WHOLE = "ask the engine for its whole vocabulary, if it can give that"
 Mode = Literal["prefill", "decode"]
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
@@ -26,7 +30,7 @@ class Tensor(Message):
     """A tensor in a file of raw little-endian numbers in C order; the harness names the path."""
 
     path: str
-    dtype: Literal["float32", "float64"]
+    dtype: Literal["float32", "float64", "int32"]
     shape: tuple[int, ...]
 
     def open(self) -> np.ndarray:
@@ -120,16 +124,46 @@ class DetokenizeResult(Message):
     text: str
 
 
-class ScoreResult(Message):
-    """`logits[t]` predicts token t+1; as many rows as token ids."""
+class Rows(Message):
+    """Whole rows, `logits` float [T, V]; or, of an engine that gives no more, the best K entries of each.
 
-    logits: Tensor
+    `topk_ids` int32 [T, K], best first, -1 where a row has fewer; `topk_logprobs` float32 [T, K], natural
+    logarithms over the whole vocabulary, left out where only the chosen token is known (K = 1). They go to the path that
+    `logits` was asked for, with `.topk_ids` and `.topk_logprobs` behind it.
+    """
+
+    whole: Tensor | None = Field(None, alias="logits")
+    topk_ids: Tensor | None = None
+    topk_logprobs: Tensor | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.whole is None) == (self.topk_ids is None) or (self.topk_logprobs is not None and self.topk_ids is None):
+            raise ValueError("rows are either `logits` or `topk_ids` with `topk_logprobs`")
+        return self
+
+    @property
+    def logits(self) -> Tensor:
+        """The whole rows; raises EngineError where only the best entries of each are there."""
+        if self.whole is None:
+            raise EngineError("gives the best entries of a row only, whole rows are needed here", remedy=WHOLE)
+        return self.whole
+
+    def open(self) -> np.ndarray:
+        """Float [T, V] memory-mapped, or `toprows.TOP` [T, K]; raises ValueError if a file is not exactly its size."""
+        if self.topk_ids is None:
+            return self.logits.open()
+        return top_rows(self.topk_ids.open(), self.topk_logprobs.open() if self.topk_logprobs is not None else None)
+
+
+class ScoreResult(Rows):
+    """Row t predicts token t+1; as many rows as token ids."""
+
     isa: dict[str, str] = {}
 
 
-class GenerateResult(Message):
+class GenerateResult(Rows):
     token_ids: TokenIds
-    logits: Tensor
     finish: Literal["length", "stop"]
 
 

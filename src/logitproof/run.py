@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from logitproof.errors import ContractError, EngineDied, EnvironmentFailed, LogitproofError
 from logitproof.plan import Job
-from logitproof.protocol import HelloResult, LoadResult
+from logitproof.protocol import HelloResult, LoadResult, Rows
 from logitproof.store import Store
+from logitproof.toprows import is_top
 from logitproof.trace import Failure, Trace, open_logits
 from logitproof.worker import Spec, Worker
 
@@ -232,7 +235,7 @@ def _run_job(job: Job, worker: Worker, facts: LoadResult, store: Store, token_id
         else:
             _refuse_foreign_tokens(token_ids, facts, worker.name)
             result = worker.score(token_ids, job.mode, logits)  # type: ignore[arg-type]
-            trace = replace(trace, logits=result.logits.open(), isa=result.isa)
+            trace = replace(trace, logits=_kept(result, logits), isa=result.isa)
         return store.write(folder, replace(trace, seconds=time.monotonic() - begin))
 
 
@@ -248,9 +251,19 @@ def _generate(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: li
         trace,
         new_token_ids=new,
         finish=made.finish,
-        logits=made.logits.open(),
+        logits=_kept(made, logits),
         text=worker.detokenize(new) if job.prompt.text is not None else "",
     )
+
+
+def _kept(result: Rows, logits: Path) -> np.ndarray:
+    """What the engine wrote, as the one file that a trace has."""
+    rows = result.open()
+    if is_top(rows):
+        rows.tofile(logits)
+        for written in logits.parent.glob(f"{logits.name}.topk_*"):
+            written.unlink()
+    return rows
 
 
 def _refuse_foreign_tokens(token_ids: list[int], facts: LoadResult, name: str) -> None:

@@ -33,6 +33,7 @@ from logitproof.protocol import (
     TokenizeParams,
 )
 from logitproof.sampler import Sampling
+from logitproof.toprows import is_top
 
 
 def main(arguments: list[str]) -> int:
@@ -127,14 +128,14 @@ def _detokenize(engine: Engine, name: str, params: DetokenizeParams) -> dict[str
 
 def _score(engine: Engine, name: str, params: ScoreParams) -> dict[str, Any]:
     scored = engine.score(params.token_ids, params.mode)
-    return {"logits": _write(scored.logits, params.logits), "isa": scored.isa}
+    return {**_rows(scored.logits, params.logits), "isa": scored.isa}
 
 
 def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, Any]:
     made = engine.generate(params.token_ids, params.max_new_tokens, params.stop)
     return {
         "token_ids": [int(token) for token in made.token_ids],
-        "logits": _write(made.logits, params.logits),
+        **_rows(made.logits, params.logits),
         "finish": made.finish,
     }
 
@@ -160,6 +161,18 @@ HANDLERS: dict[str, Any] = {
     "sample": _sample,
     "close": _close,
 }
+
+
+def _rows(rows: np.ndarray, path: str) -> dict[str, Any]:
+    """Whole rows, or the best entries of each, written and announced."""
+    if not is_top(rows):
+        return {"logits": _write(rows, path)}
+    ids = np.ascontiguousarray(rows["id"], "<i4")
+    ids.tofile(f"{path}.topk_ids")
+    said: dict[str, Any] = {"topk_ids": {"path": f"{path}.topk_ids", "dtype": "int32", "shape": list(ids.shape)}}
+    if not np.isnan(rows["log_probability"]).all():
+        said["topk_logprobs"] = _write(rows["log_probability"], f"{path}.topk_logprobs")
+    return said
 
 
 def _write(logits: np.ndarray, path: str) -> dict[str, Any]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from logitproof.compare import Comparison, summarize
-from logitproof.dump import Dump, DumpedPrompt
 from logitproof.errors import ContractError
+from logitproof.toprows import SLACK, is_top
 
 UNBOUNDED = "unbounded: the candidate's probabilities outside its top-k are not known and may be 0"
+ORDER_ONLY = "not measured: only the order of the tokens is known"
 EXACT_FLOAT = 1e-14
 """Relative error of a probability that was computed from whole rows in float64."""
 
@@ -70,18 +68,21 @@ class Bounds:
     basis: str
 
 
-def known_row(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
-    """What a dump says about one of its positions."""
-    if prompt.logits is not None:
-        return known_logits(prompt.logits[row])
-    if prompt.top is None:
-        raise ContractError("holds tokens only, so there is nothing to compare", where=f"prompt {prompt.id}")
-    top = prompt.top
-    kept = top.ids[row] >= 0
-    ids, values = top.ids[row][kept], top.values[row][kept]
-    hidden = None if vocab_size is None else vocab_size - len(ids)
-    stated = None if top.log_tail is None else float(top.log_tail[row])
-    return known_top(ids, values, hidden=hidden, normalized=top.normalized, slack=top.slack, log_tail=stated)
+def known_row(row: np.ndarray, vocab_size: int | None) -> Known:
+    """What one row of an engine says: all of it [V], or its best entries (`toprows.TOP` [K])."""
+    if not is_top(row):
+        return known_logits(row)
+    kept = row[row["id"] >= 0]
+    hidden = None if vocab_size is None else vocab_size - len(kept)
+    return known_top(kept["id"].astype(np.int64), kept["log_probability"], hidden=hidden, slack=SLACK)
+
+
+def nonfinite(row: np.ndarray) -> int:
+    """Entries of a whole row that no healthy engine gives; masked ones (-inf) are none unless all are."""
+    if is_top(row):
+        return 0
+    masked = np.isneginf(row)
+    return int(len(row) if masked.all() else (~np.isfinite(row) & ~masked).sum())
 
 
 def known_logits(logits: np.ndarray) -> Known:
@@ -127,57 +128,33 @@ def bound_kl(reference: Known, candidate: Known, floor: Floor | None = None) -> 
     return Bounds(lower, max(upper + pair.loss, lower), basis)
 
 
-def compare_prompts(
-    reference: DumpedPrompt, candidate: DumpedPrompt, vocab_size: int | None, floor: Floor | None = None
-) -> Comparison:
-    """The positions that both dumps hold, as a comparison: bounds of KL, and what the best entries settle.
-
-    `kl_divergence` is filled only where both rows are whole; metrics that need the whole vocabulary and
-    have only part of it are NaN: not measured. Raises ContractError where the tokens differ or nothing is shared.
-    """
-    _refuse_other_tokens(reference, candidate)
-    shared, ours, theirs = np.intersect1d(reference.positions, candidate.positions, return_indices=True)
-    if not len(shared):
-        raise ContractError(
-            "no position stands in both dumps", where=f"prompt {reference.id}", remedy="dump the same positions"
-        )
-    rows = []
-    for position, a, b in zip(shared.tolist(), ours, theirs, strict=True):
-        known = known_row(reference, a, vocab_size), known_row(candidate, b, vocab_size)
-        following = reference.token_ids[position + 1] if position + 1 < len(reference.token_ids) else -1
-        rows.append({"position": position, "label": following, **_measured(*known, following, floor)})
-    names = [name for name in rows[0] if name not in ("position", "label")]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return Comparison(pa.table(columns), tuple(names))
-
-
-def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
-    """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    by_id = {prompt.id: prompt for prompt in candidate.prompts}
-    by_tokens = {tuple(prompt.token_ids): prompt for prompt in candidate.prompts}
-    vocab_size = reference.vocab_size or candidate.vocab_size
-    if candidate.vocab_size not in (None, vocab_size):
-        text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
-        raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
-    tables = []
-    for prompt in reference.prompts:
-        match = by_tokens.get(tuple(prompt.token_ids)) or by_id.get(prompt.id)
-        if match is None:
-            raise ContractError(f"the candidate has no prompt {prompt.id!r}", remedy="dump the same prompts")
-        tables.append(compare_prompts(prompt, match, vocab_size, floor))
-    values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
-    # A mean over the positions that happen to be bounded would be the mean of the survivors.
-    silent = sorted(
-        name for name, rows in values.items() if np.isinf(rows_of := np.concatenate(rows)).any() or np.isnan(rows_of).all()
-    )
-    whole = all(prompt.logits is not None for dump in (reference, candidate) for prompt in dump.prompts)
+def measure(reference: Known, candidate: Known, label: int, floor: Floor | None = None) -> dict[str, float]:
+    """Every metric of the catalogue that this much settles, and the bounds of KL; NaN: not measured."""
+    ordered = np.isnan(reference.log_p).any() or np.isnan(candidate.log_p).any()
+    bounds = Bounds(math.nan, math.nan, ORDER_ONLY) if ordered else bound_kl(reference, candidate, floor)
+    p, q = ranked(reference), ranked(candidate)
+    whole = reference.hidden == candidate.hidden == 0
+    both = reference.normalized and candidate.normalized
+    at_label = _value(candidate, label) - _value(reference, label) if both else math.nan
+    regret = float(reference.log_p.max()) - _value(reference, int(q[0]))
+    few = min(len(p), len(q))
+    _, a, b = np.intersect1d(reference.ids, candidate.ids, assume_unique=True, return_indices=True)
+    log_p, log_q = reference.log_p[a], candidate.log_p[b]
+    finite = np.isfinite(log_p) & np.isfinite(log_q)
+    delta = log_q[finite] - log_p[finite] if both else np.empty(0)
     return {
-        "reference": reference.format,
-        "candidate": candidate.format,
-        "positions": sum(table.positions for table in tables),
-        "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
-        "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
-        "not_measured": silent,
+        "kl_divergence": bounds.lower if whole else math.nan,
+        "kl_divergence_lower": bounds.lower,
+        "kl_divergence_upper": bounds.upper,
+        "top1": float(p[0] == q[0]),
+        "regret": regret,
+        "margin": float(np.diff(np.sort(reference.log_p)[-2:])[0]) if len(p) > 1 else math.nan,
+        "label_logprob_delta": at_label,
+        "top5_overlap": len(set(p[:5]) & set(q[:5])) / 5 if few >= 5 else math.nan,
+        "top10_overlap": len(set(p[:10]) & set(q[:10])) / 10 if few >= 10 else math.nan,
+        "rms_delta_logit": math.nan,
+        "rms_delta_known": math.sqrt(float(np.mean(delta * delta))) if len(delta) else math.nan,
+        "known_mass": float(np.exp(log_p[finite]).sum()) if both else math.nan,
     }
 
 
@@ -299,42 +276,8 @@ def _lower_of_logits(pair: _Pair, reference: Known) -> float:
     return mass / (mass + others) * conditional
 
 
-def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt) -> None:
-    if reference.token_ids != candidate.token_ids:
-        ours, theirs = reference.token_ids, candidate.token_ids
-        at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-        raise ContractError(
-            f"the dumps are of other tokens: from index {at} the reference has {ours[at : at + 4]}, "
-            f"the candidate {theirs[at : at + 4]} ({len(ours)} against {len(theirs)} tokens)",
-            where=f"prompt {reference.id}",
-            remedy="score the very tokens of the reference",
-        )
-
-
-def _measured(reference: Known, candidate: Known, label: int, floor: Floor | None) -> dict[str, float]:
-    bounds = bound_kl(reference, candidate, floor)
-    p, q = _ranked(reference), _ranked(candidate)
-    whole = reference.hidden == candidate.hidden == 0
-    both = reference.normalized and candidate.normalized
-    at_label = _value(candidate, label) - _value(reference, label) if both else math.nan
-    regret = float(reference.log_p.max()) - _value(reference, int(q[0]))
-    few = min(len(p), len(q))
-    return {
-        "kl_divergence": bounds.lower if whole else math.nan,
-        "kl_divergence_lower": bounds.lower,
-        "kl_divergence_upper": bounds.upper,
-        "top1": float(p[0] == q[0]),
-        "regret": regret,
-        "margin": float(np.diff(np.sort(reference.log_p)[-2:])[0]) if len(p) > 1 else math.nan,
-        "label_logprob_delta": at_label,
-        "top5_overlap": len(set(p[:5]) & set(q[:5])) / 5 if few >= 5 else math.nan,
-        "top10_overlap": len(set(p[:10]) & set(q[:10])) / 10 if few >= 10 else math.nan,
-        "rms_delta_logit": math.nan,
-    }
-
-
-def _ranked(known: Known) -> np.ndarray:
-    """Up to ten ids, most probable first, ties to the lowest id."""
+def ranked(known: Known) -> np.ndarray:
+    """int64: up to ten ids, most probable first, ties to the lowest id."""
     return known.ids[np.argsort(-known.log_p, kind="stable")[:10]]
 
 

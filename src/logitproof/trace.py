@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from logitproof.toprows import TOP, is_top
+
 Kind = Literal["score", "generate", "tokenize"]
+_TOP_NAME = "top-k"
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Trace:
     `token_ids` is the whole sequence that was fed; its first `prompt_length` ids are the prompt. For
     `score`, `logits` is [T, V] and row t predicts token t+1. For `generate`, `new_token_ids` [N] is the
     free-running continuation and `logits` [N, V] the row each new token was chosen from. `logits` is
-    memory-mapped, float32 or float64.
+    memory-mapped, float32 or float64; of an engine that gives no more, `toprows.TOP` [T, K].
     """
 
     key: str
@@ -39,8 +42,9 @@ class Trace:
 
     def record(self) -> dict[str, Any]:
         """Everything but the logits, as JSON; the dtype and shape of the logits stand in their place."""
+        dtype = _TOP_NAME if is_top(self.logits) else self.logits.dtype.name
         plain = {name: value for name, value in asdict(_without_logits(self)).items() if name != "logits"}
-        return {**plain, "logits": {"dtype": self.logits.dtype.name, "shape": list(self.logits.shape)}}
+        return {**plain, "logits": {"dtype": dtype, "shape": list(self.logits.shape)}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def _without_logits(trace: Trace) -> Trace:
 
 def open_logits(path: Path, dtype: str, shape: list[int]) -> np.ndarray:
     """Memory-map raw little-endian logits; raises ValueError where the file is not exactly that size."""
-    kind = np.dtype(dtype).newbyteorder("<")
+    kind = TOP if dtype == _TOP_NAME else np.dtype(dtype).newbyteorder("<")
     if path.stat().st_size != int(np.prod(shape)) * kind.itemsize:
         raise ValueError(f"{path} is not {shape} of {dtype}")
     if 0 in shape:

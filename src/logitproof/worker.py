@@ -36,6 +36,7 @@ from logitproof.errors import (
     LogitproofError,
 )
 from logitproof.sampler import Sampling
+from logitproof.toprows import best, is_top, top_fault
 
 LAST_WORDS = 20
 """Lines of stderr that are kept for error messages."""
@@ -115,10 +116,10 @@ class Worker:
         return protocol.DetokenizeResult.model_validate(answer).text
 
     def score(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path) -> protocol.ScoreResult:
-        """Logits at every position of `token_ids`, written to the file `logits`, checked: [T, V], finite."""
+        """Rows at every position of `token_ids`, written to the file `logits`, checked: shape, finite, possible."""
         params = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
         result = protocol.ScoreResult.model_validate(self._ask("score", params))
-        self._check(result.logits, logits, rows=len(token_ids))
+        self._check(result, logits, rows=len(token_ids))
         return result
 
     def generate(
@@ -137,7 +138,7 @@ class Worker:
         result = protocol.GenerateResult.model_validate(self._ask("generate", params))
         self._check_end(result, max_new_tokens, stop)
         if result.token_ids:
-            self._check(result.logits, logits, rows=len(result.token_ids))
+            self._check(result, logits, rows=len(result.token_ids))
             self._check_greedy(result)
         return result
 
@@ -279,25 +280,42 @@ class Worker:
         kind = EnvironmentFailed if fault.kind == "environment" else EngineError
         return kind(fault.message, where=where, remedy=fault.remedy)
 
-    def _check(self, tensor: protocol.Tensor, asked: Path, *, rows: int) -> None:
+    def _check(self, result: protocol.Rows, asked: Path, *, rows: int) -> None:
         """Shape, size and finiteness of what the engine wrote, before anyone computes with it."""
-        wanted = (rows, self._vocab_size)
-        if tensor.shape != wanted or Path(tensor.path) != asked:
+        if result.whole is not None:
+            self._check_tensor(result.whole, asked, (rows, self._vocab_size), ("float32", "float64"))
+            logits = self._opened(result)
+            for position, row in enumerate(logits):
+                if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():
+                    bad = int(np.flatnonzero(~np.isfinite(row))[0])
+                    value = float(row[bad])
+                    text = f"logits hold {value} at position {position}, vocabulary entry {bad}"
+                    raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
+            return
+        assert result.topk_ids is not None
+        wanted = (rows, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
+        self._check_tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))
+        if result.topk_logprobs is not None:
+            self._check_tensor(result.topk_logprobs, Path(f"{asked}.topk_logprobs"), wanted, ("float32",))
+        if fault := top_fault(self._opened(result), self._vocab_size):
+            text = f"its best entries at position {fault[0]} cannot be true: {fault[1]}"
+            raise EngineGarbage(text, where=self.name, remedy="give log-probabilities over the whole vocabulary, best first")
+
+    def _check_tensor(
+        self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]
+    ) -> None:
+        if tensor.shape != wanted or Path(tensor.path) != asked or tensor.dtype not in dtypes:
             raise self._fail(
                 EngineGarbage,
                 f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary)",
                 remedy="one row a token id, one column an entry of the vocabulary that `load` announced",
             )
+
+    def _opened(self, result: protocol.Rows) -> np.ndarray:
         try:
-            logits = tensor.open()
+            return result.open()
         except (OSError, ValueError) as error:
             raise self._fail(EngineGarbage, f"its logits file is not what it says: {error}") from None
-        for position, row in enumerate(logits):
-            if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():
-                bad = int(np.flatnonzero(~np.isfinite(row))[0])
-                value = float(row[bad])
-                text = f"logits hold {value} at position {position}, vocabulary entry {bad}"
-                raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
 
     def _check_end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
         ids = result.token_ids
@@ -309,12 +327,12 @@ class Worker:
             raise self._fail(EngineGarbage, f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
 
     def _check_greedy(self, result: protocol.GenerateResult) -> None:
-        for position, (token, row) in enumerate(zip(result.token_ids, result.logits.open(), strict=True)):
-            if token >= len(row):
+        for position, (token, row) in enumerate(zip(result.token_ids, result.open(), strict=True)):
+            if token >= (self._vocab_size or token + 1):
                 raise self._fail(EngineGarbage, f"token {token} at new position {position} is outside its vocabulary")
-            if row[token] != row.max():
-                best = int(row.argmax())
-                text = f"token {token} at new position {position} is not the argmax of its logits, which is {best}"
+            # Of equals any is a right choice; of the best entries only the first is known to be one.
+            if (token != best(row)) if is_top(row) else (row[token] != row.max()):
+                text = f"token {token} at new position {position} is not the argmax of its logits, which is {best(row)}"
                 remedy = "`generate` is greedy: no temperature, no penalty, no other sampler"
                 raise EngineGarbage(text, where=self.name, remedy=remedy)
 

@@ -15,11 +15,12 @@ from logitproof.capture import capture, open_capture
 from logitproof.check import check
 from logitproof.contract import open_contract
 from logitproof.convert import convert, open_dump
+from logitproof.dump_compare import compare_dumps
 from logitproof.errors import ContractError
 from logitproof.freeze import Frozen, freeze
 from logitproof.readers._golden_writer import Limits
 from logitproof.store import Store
-from logitproof.topk_bounds import compare_dumps, known_logits
+from logitproof.topk_bounds import known_logits
 
 SUITE = """
 suite: tiny

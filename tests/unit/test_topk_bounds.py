@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.dump import Dump, DumpedPrompt, TopK
+from logitproof.dump_compare import compare_dumps
 from logitproof.errors import ContractError
-from logitproof.topk_bounds import Floor, bound_kl, compare_dumps, known_logits, known_top
+from logitproof.topk_bounds import Floor, bound_kl, known_logits, known_top
 
 VOCAB = 24
 

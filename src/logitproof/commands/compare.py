@@ -25,7 +25,8 @@ def command(reference: Path, candidate: Path, floor: float | None, reason: str, 
         summary = compare_captures(reference, candidate)
     else:
         from logitproof.convert import open_dump
-        from logitproof.topk_bounds import Floor, compare_dumps
+        from logitproof.dump_compare import compare_dumps
+        from logitproof.topk_bounds import Floor
 
         assumed = None if floor is None else Floor(floor, reason)
         summary = compare_dumps(open_dump(reference), open_dump(candidate), assumed)

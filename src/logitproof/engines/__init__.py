@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from logitproof.sampler import Sampling
+from logitproof.toprows import best
 
 Mode = Literal["prefill", "decode"]
 Finish = Literal["length", "stop"]
@@ -59,7 +60,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Scored:
-    """Teacher-forced logits: `logits[t]` predicts token t+1; float32 (or float64), shape [T, V]."""
+    """Teacher-forced logits: `logits[t]` predicts token t+1; float32 (or float64), shape [T, V].
+
+    An engine that gives the best K entries of a row and no more puts `toprows.top_rows(ids, log_probabilities)`
+    there; what needs whole rows is then bounded or not measured.
+    """
 
     logits: np.ndarray
     isa: dict[str, str] = field(default_factory=dict)
@@ -67,7 +72,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Generated:
-    """A free-running continuation: the new ids [N] and the logits each was chosen from, [N, V]."""
+    """A free-running continuation: the new ids [N] and the logits each was chosen from, [N, V] or `top_rows`."""
 
     token_ids: list[int]
     logits: np.ndarray
@@ -115,7 +120,7 @@ class Engine:
         while len(rows) < max_new_tokens and finish == "length":
             row = self.score(ids, "prefill").logits[-1]
             rows.append(row)
-            ids.append(int(np.argmax(row)))
+            ids.append(best(row))
             finish = "stop" if ids[-1] in stop else "length"
         logits = np.stack(rows) if rows else np.empty((0, 0), np.float32)
         return Generated(ids[len(token_ids) :], logits, finish)  # type: ignore[arg-type]

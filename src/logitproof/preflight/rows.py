@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from logitproof.preflight import Check, Finding, Seen
+from logitproof.toprows import is_top
 from logitproof.trace import Trace
 
 COLUMNS = 4096
@@ -32,15 +33,18 @@ class Rows(Check):
         if seen.mode == "greedy":
             return
         tables = {"reference": _sample(seen.reference), "candidate": _sample(seen.candidate)}
+        tables = {side: table for side, table in tables.items() if table.shape[1] > 1}
         for side, table in tables.items():
             trace = seen.reference if side == "reference" else seen.candidate
             yield from _own(side, trace, table, seen.prompt_id)
-        if seen.mode != "self" and tables["reference"].shape == tables["candidate"].shape:
+        if seen.mode != "self" and len({table.shape for table in tables.values()}) == 1 < len(tables):
             yield from _shifted(tables["reference"], tables["candidate"], seen)
 
 
 def _sample(trace: Trace) -> np.ndarray:
-    """float64 [T, at most COLUMNS] of its logits."""
+    """float64 [T, at most COLUMNS] of its logits; of rows that are not whole, their log-probabilities as they fall."""
+    if is_top(trace.logits):
+        return np.where(trace.logits["id"] >= 0, trace.logits["log_probability"], -np.inf).astype(np.float64)
     step = max(1, -(-trace.logits.shape[1] // COLUMNS))
     return np.asarray(trace.logits[:, ::step], np.float64)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
 from logitproof.preflight.precision import options_of
+from logitproof.toprows import is_top
 from logitproof.trace import Trace
 
 NEUTRAL: dict[str, tuple[float, ...]] = {
@@ -62,6 +63,8 @@ class Sampler(Check):
         if seen.source is None or seen.mode == "greedy" or not len(seen.source.logits):
             return
         if seen.reference.token_ids != [*seen.source.token_ids, *seen.source.new_token_ids]:
+            return
+        if is_top(seen.source.logits) or is_top(seen.reference.logits):
             return
         code, text = processed(seen.source, seen.reference)
         remedies = {
