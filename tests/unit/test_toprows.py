@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import as_dict
+
 from logitproof.compare import compare
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.topk_bounds import known_logits
