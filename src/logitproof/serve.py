@@ -99,7 +99,8 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
         request = json.loads(line)
         number, method = request["id"], request["method"]
         if method not in METHODS:
-            raise Refusal(f"no method is called {method!r}", field="method")
+            _send(answers, {"id": number, "error": {"kind": "unsupported", "message": f"no method is called {method!r}"}})
+            return True
         params = METHODS[method][0].model_validate(request.get("params", {}))
         result = HANDLERS[method](engine, name, params)
         _send(answers, {"id": number, "result": result})
@@ -127,17 +128,24 @@ def _detokenize(engine: Engine, name: str, params: DetokenizeParams) -> dict[str
 
 
 def _score(engine: Engine, name: str, params: ScoreParams) -> dict[str, Any]:
+    _refuse_no_tokens(params.token_ids)
     scored = engine.score(params.token_ids, params.mode)
     return {**_rows(scored.logits, params.logits), "isa": scored.isa}
 
 
 def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, Any]:
+    _refuse_no_tokens(params.token_ids)
     made = engine.generate(params.token_ids, params.max_new_tokens, params.stop)
     return {
         "token_ids": [int(token) for token in made.token_ids],
         **_rows(made.logits, params.logits),
         "finish": made.finish,
     }
+
+
+def _refuse_no_tokens(token_ids: list[int]) -> None:
+    if not token_ids:
+        raise Refusal("there are no token ids", field="token_ids", remedy="a prompt has one token at least")
 
 
 def _sample(engine: Engine, name: str, params: SampleParams) -> dict[str, Any]:

@@ -51,11 +51,11 @@ class Plain(Engine):
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
         if not self._tensors:
             raise Refusal("no model is loaded", remedy="send load first")
+        if max(token_ids) >= (size := self._config["vocab_size"]):
+            raise Refusal(f"token id {max(token_ids)} is outside the vocabulary of {size}", field="token_ids")
         cache: list[dict[str, Array]] = [{} for _ in range(self._config["num_hidden_layers"])]
-        size = len(token_ids) if mode == "prefill" else 1
-        parts = [
-            self._forward(np.asarray(token_ids[at : at + size]), at, cache) for at in range(0, len(token_ids), max(size, 1))
-        ]
+        step = len(token_ids) if mode == "prefill" else 1
+        parts = [self._forward(np.asarray(token_ids[at : at + step]), at, cache) for at in range(0, len(token_ids), step)]
         return Scored(np.concatenate(parts))
 
     def _stored(self, name: str, values: Array) -> Array:
