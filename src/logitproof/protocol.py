@@ -91,6 +91,20 @@ class SampleParams(Message):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class TapsParams(Message):
+    """Run `token_ids` through the model and keep what flows through its taps (see docs/taps.md).
+
+    `given` are taps of another engine: where one is given, the operation's own result is kept and the given values
+    flow on, so that every operation is applied to the other engine's input.
+    """
+
+    token_ids: TokenIds
+    mode: Mode
+    names: list[str] = Field(description="patterns of the taps to keep, such as layers.*.attn.q_rope")
+    folder: str = Field(description="an existing folder for one file a tap")
+    given: dict[str, Tensor] = {}
+
+
 class CloseParams(Message):
     pass
 
@@ -105,6 +119,7 @@ class HelloResult(Message):
     generate: bool = False
     tokenize: bool = False
     sample: bool = False
+    taps: list[str] = []
     isa: dict[str, str] = {}
 
 
@@ -173,6 +188,12 @@ class SampleResult(Message):
     token_ids: list[TokenIds]
 
 
+class TapsResult(Message):
+    """float32 tensors in the canonical layouts of docs/taps.md, by tap; what the engine has not got is left out."""
+
+    taps: dict[str, Tensor]
+
+
 class CloseResult(Message):
     pass
 
@@ -211,6 +232,7 @@ METHODS: dict[str, tuple[type[Message], type[Message]]] = {
     "score": (ScoreParams, ScoreResult),
     "generate": (GenerateParams, GenerateResult),
     "sample": (SampleParams, SampleResult),
+    "taps": (TapsParams, TapsResult),
     "close": (CloseParams, CloseResult),
 }
 

@@ -30,6 +30,7 @@ from logitproof.protocol import (
     Message,
     SampleParams,
     ScoreParams,
+    TapsParams,
     TokenizeParams,
 )
 from logitproof.sampler import Sampling
@@ -155,6 +156,13 @@ def _sample(engine: Engine, name: str, params: SampleParams) -> dict[str, Any]:
     return {"token_ids": [[int(token) for token in one] for one in drawn]}
 
 
+def _taps(engine: Engine, name: str, params: TapsParams) -> dict[str, Any]:
+    given = {tap: tensor.open() for tap, tensor in params.given.items()}
+    found = engine.taps(params.token_ids, params.mode, params.names, given)
+    folder = Path(params.folder)
+    return {"taps": {tap: _write(value, str(folder / f"{tap}.bin")) for tap, value in found.items()}}
+
+
 def _close(engine: Engine, name: str, params: Message) -> dict[str, Any]:
     return {}
 
@@ -167,6 +175,7 @@ HANDLERS: dict[str, Any] = {
     "score": _score,
     "generate": _generate,
     "sample": _sample,
+    "taps": _taps,
     "close": _close,
 }
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +153,32 @@ class Worker:
         if any(token >= (self._vocab_size or token + 1) for one in drawn for token in one):
             raise self._fail(EngineGarbage, "it drew a token outside its vocabulary")
         return drawn
+
+    def taps(
+        self,
+        token_ids: Sequence[int],
+        mode: protocol.Mode,
+        names: Sequence[str],
+        folder: Path,
+        given: Mapping[str, protocol.Tensor] | None = None,
+    ) -> dict[str, protocol.Tensor]:
+        """Intermediate tensors by tap, one file each in `folder`, checked: asked for, of its size, finite.
+
+        With taps of another engine as `given`, what each operation makes of that engine's own input.
+        """
+        params = {"token_ids": list(token_ids), "mode": mode, "names": list(names), "folder": str(folder)}
+        asked = {**params, "given": {name: tensor.model_dump() for name, tensor in (given or {}).items()}}
+        found = protocol.TapsResult.model_validate(self._ask("taps", asked)).taps
+        for name, tensor in found.items():
+            if Path(tensor.path).parent != folder:
+                raise self._fail(EngineGarbage, f"wrote tap {name} to another folder than it was given")
+            try:
+                values = tensor.open()
+            except (OSError, ValueError) as error:
+                raise self._fail(EngineGarbage, f"the file of tap {name} is not what it says: {error}") from None
+            if np.isnan(values).any():
+                raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
+        return found
 
     def close(self) -> None:
         """End the engine: politely, then not."""

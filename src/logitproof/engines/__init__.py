@@ -17,7 +17,7 @@ process ever imports the file, so a heavy import stands honestly at its top.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class Hello:
     generate: bool = True
     tokenize: bool = True
     sample: bool = False
+    taps: tuple[str, ...] = ()
     isa: dict[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +131,15 @@ class Engine:
     ) -> list[list[int]]:
         """Draw `count` continuations with the engine's own sampler, or say that it has none."""
         raise Refusal("this engine does not sample", remedy="its hello must not offer `sample`")
+
+    def taps(
+        self, token_ids: Sequence[int], mode: Mode, names: Sequence[str], given: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Intermediate tensors of one pass by their canonical names (`logitproof.taps`), float32.
+
+        `names` are patterns. Where a tap is in `given`, its own value is returned and the given one flows on.
+        """
+        raise Refusal("this engine has no taps", remedy="its hello must not offer `taps`")
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` as this engine would feed them to the model, special tokens included."""

@@ -144,6 +144,12 @@ class Library:
                 return
             yield _text(feature.name) if feature.value == b"1" else f"{_text(feature.name)}={_text(feature.value)}"
 
+    def function(self, name: str, returns: Any, *takes: Any) -> Any:
+        """A function of the libggml or libllama that is in this process."""
+        found = self._handle[name]
+        found.restype, found.argtypes = returns, takes
+        return found
+
     def _call(self, name: str, *arguments: Any, returns: Any = ctypes.c_char_p) -> Any:
         function = self._handle[name]
         function.restype = returns

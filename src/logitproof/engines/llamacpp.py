@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
 from logitproof.engines._libllama import Library, open_library, said_of_context
+from logitproof.engines._llamacpp_taps import TAPS, Recorder
 from logitproof.sampler import Sampling
+from logitproof.taps import wanted
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
@@ -64,6 +66,7 @@ class LlamaCpp(Engine):
     _context_log: list[str] = field(default_factory=list, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
+    _watching: Any = field(default=None, init=False, repr=False)
     _lora: Any = field(default=None, init=False, repr=False)
     _cached: list[int] = field(default_factory=list, init=False, repr=False)
 
@@ -80,7 +83,7 @@ class LlamaCpp(Engine):
             )
 
     def hello(self) -> Hello:
-        return Hello(versions=self._library().versions(), sample=True, isa=self._library().features())
+        return Hello(versions=self._library().versions(), sample=True, taps=TAPS, isa=self._library().features())
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         library = self._library()
@@ -162,6 +165,43 @@ class LlamaCpp(Engine):
                         self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)
             drawn.append(new)
         return drawn
+
+    def taps(
+        self, token_ids: Sequence[int], mode: Mode, names: Sequence[str], given: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Nodes of ggml's graph by their canonical names; the context is opened anew with an eval callback."""
+        if given:
+            raise Refusal("llama.cpp cannot be given the tensors of another engine", field="given")
+        self._loaded()
+        recorder = self._recorder(names, len(token_ids))
+        self._watching = self._library().llama.ggml_backend_sched_eval_callback(recorder)
+        try:
+            self._free_context()
+            self._begin(len(token_ids), token_ids)
+            step = self.batch_size if mode == "prefill" else 1
+            logits = []
+            for start in range(0, len(token_ids), step):
+                logits.append(self._decode(token_ids[start : start + step], start, every=True))
+                recorder.end_of_batch()
+        finally:
+            self._free_context()
+            self._watching = None
+        found = recorder.found()
+        return found | ({"logits": np.concatenate(logits)} if wanted("logits", names) else {})
+
+    def _recorder(self, names: Sequence[str], positions: int) -> Recorder:
+        name_of_operation = self._library().function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+        architecture = self._metadata("general.architecture") or ""
+        groups, heads, state = (
+            int(self._metadata(f"{architecture}.ssm.{key}") or 0) for key in ("group_count", "time_step_rank", "state_size")
+        )
+        value_heads = (groups, heads) if groups and heads else None
+        return Recorder(names, architecture, name_of_operation, value_heads, 2 * groups * state, positions)
+
+    def _metadata(self, key: str) -> str:
+        text = ctypes.create_string_buffer(256)
+        length = self._library().llama.llama_model_meta_val_str(self._model, key.encode(), text, len(text))
+        return text.value.decode("utf-8", "replace") if length >= 0 else ""
 
     @contextlib.contextmanager
     def _sampler(self, sampling: Sampling, seed: int, token_ids: Sequence[int]) -> Iterator[Any]:
@@ -293,6 +333,8 @@ class LlamaCpp(Engine):
         params.type_v = KV_TYPES[self.kv_type_v or self.kv_type]
         # A build with a GPU would else send long prompts there, and only those.
         params.op_offload = params.offload_kqv = False
+        if self._watching is not None:
+            params.cb_eval = self._watching
         params.flash_attn_type = (
             llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if self.flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, 
 from logitproof.engines import _checkpoint as checkpoint
 from logitproof.engines import _float64 as wide
 from logitproof.engines import _lora as lora
+from logitproof.engines._taps import TAPS, Taps, Watch, tapped
 from logitproof.errors import ContractError
 from logitproof.sampler import Sampling, draw, probabilities
 
@@ -61,6 +62,7 @@ class Transformers(Engine):
     _tokenizer: Any = field(init=False, default=None, repr=False)
     _context_length: int | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
+    _watch: Any = field(init=False, default=None, repr=False)
     _sampler: Any = field(init=False, default=None, repr=False)
     _reader: Any = field(init=False, default=None, repr=False)
 
@@ -74,7 +76,7 @@ class Transformers(Engine):
                 continue
         built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
         versions |= {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
-        return Hello(versions=versions, sample=True, isa=self._isa())
+        return Hello(versions=versions, sample=True, taps=TAPS, isa=self._isa())
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         """Load a safetensors folder, or a GGUF file with the config of `config`, strictly."""
@@ -98,6 +100,8 @@ class Transformers(Engine):
         self._model.to(self.device).eval()
         self._folder, self._context_length = folder, getattr(settings, "max_position_embeddings", None)
         upgraded = wide.widen(self._model) if self.dtype == "float64" else []
+        # before any bug is planted, so that a bug of attention stands around it and is seen
+        self._watch = Watch(self._model)
         self._plant()
         return self._loaded({**loading, "upgraded_to_float64": upgraded})
 
@@ -151,6 +155,22 @@ class Transformers(Engine):
                     break
                 step = torch.tensor(tokens, device=self.device)[:, None]
         return drawn
+
+    def taps(
+        self, token_ids: Sequence[int], mode: Mode, names: Sequence[str], given: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Taps of one pass without cache, or of all passes through it; given ones flow on in place of the model's own."""
+        ids, taps = self._checked(token_ids), Taps(names, given)
+        taps.whole = mode == "prefill"
+        cache = None
+        with self._computing(), tapped(self._model, self._watch, taps):
+            for part in ids.split(len(ids) if taps.whole else 1):
+                taps.length = len(part)
+                out = self._model(input_ids=part[None], past_key_values=cache, use_cache=not taps.whole)
+                cache = out.past_key_values
+                taps.at("logits", out.logits[0])
+                taps.start += taps.length
+        return taps.found()
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""

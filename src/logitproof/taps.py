@@ -1,0 +1,89 @@
+"""Taps: the named intermediate tensors of a decoder, in the one layout in which those of all engines are compared.
+
+A name is `embedding`, `norm`, `logits`, or `layers.N.` and one of `LAYER`. T counts positions, E is the hidden size, H the
+query heads, K the heads of K and V, D the size of a head, S the keys, F the inner size of an MLP, X the experts.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+
+BEGIN = {"embedding": "[T, E] what the first layer reads"}
+LAYER = {
+    "attn_norm": "[T, E] the norm before attention, or before the gated delta-net",
+    "attn.q_proj": "[T, H * D] the projection of Q with its bias, a gate that is fused into it included",
+    "attn.k_proj": "[T, K * D] the projection of K with its bias",
+    "attn.v_proj": "[T, K * D] the projection of V with its bias",
+    "attn.q": "[T, H, D] Q after the norm on its heads, where there is one",
+    "attn.k": "[T, K, D] K after the norm on its heads, where there is one",
+    "attn.q_rope": "[T, H, D] Q after the rotation, pairs as halves (i, i + D / 2)",
+    "attn.k_rope": "[T, K, D] K after the rotation, pairs as halves",
+    "attn.scores": "[H, T, S] Q times K, scaled and soft-capped, before the mask; only S <= T counts",
+    "attn.probs": "[H, T, S] the softmax of the masked scores, without a sink's share",
+    "attn.context": "[T, H * D] what the output projection reads: probabilities times V, gated where the family gates",
+    "attn.out": "[T, E] the output projection",
+    "linear_attn.qkv": "[T, C] the fused projection of a gated delta-net",
+    "linear_attn.z": "[T, H * D] its gate",
+    "linear_attn.b": "[T, H] what beta is the sigmoid of",
+    "linear_attn.a": "[T, H] what the decay is computed from",
+    "linear_attn.conv": "[T, C] after the causal convolution and its activation",
+    "linear_attn.core": "[T, H, D] what the gated delta rule gives",
+    "linear_attn.norm": "[T, H * D] normed and gated: what the output projection reads",
+    "linear_attn.out": "[T, E] the output projection of a gated delta-net",
+    "attn_post_norm": "[T, E] the norm after attention, where there is one",
+    "residual": "[T, E] the residual stream after attention was added",
+    "ffn_norm": "[T, E] the norm before the MLP",
+    "mlp.gate": "[T, F] the gate's projection",
+    "mlp.up": "[T, F] the up projection",
+    "mlp.activation": "[T, F] act(gate) * up: what the down projection reads",
+    "mlp.out": "[T, E] the down projection",
+    "moe.router": "[T, X] the router's logits",
+    "moe.index": "[T, k] the chosen experts, by number",
+    "moe.weights": "[T, k] their weights, in the order of the numbers",
+    "moe.shared": "[T, E] the shared expert",
+    "moe.out": "[T, E] the whole block of experts",
+    "mlp_post_norm": "[T, E] the norm after the MLP, where there is one",
+    "out": "[T, E] the residual stream after the MLP was added",
+}
+END = {"norm": "[T, E] the norm before the head", "logits": "[T, V] what the engine reports"}
+BOUNDARIES = ("embedding", "layers.*.out", "norm", "logits")
+"""What tells which layer diverges first."""
+HEADS = ("attn.q", "attn.k", "attn.q_rope", "attn.k_rope")
+MATRICES = ("attn.scores", "attn.probs")
+"""[H, T, S]: all other taps have the positions first."""
+ROUTING = ("moe.router", "moe.index", "moe.weights")
+"""One operation with three results."""
+_PLACES = {name: number for number, name in enumerate(LAYER)}
+_NAME = re.compile(r"layers\.(\d+)\.(.+)")
+
+
+def split(name: str) -> tuple[int | None, str]:
+    """Layer and the rest of a name: `layers.3.attn.q` is (3, "attn.q"), `norm` is (None, "norm")."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), found[2]) if found else (None, name)
+
+
+def is_known(name: str) -> bool:
+    """Whether the vocabulary has it."""
+    layer, leaf = split(name)
+    return leaf in LAYER if layer is not None else leaf in BEGIN | END
+
+
+def order(name: str) -> tuple[int, int]:
+    """Sorts names in the order of computation."""
+    layer, leaf = split(name)
+    if layer is None:
+        return (-1, 0) if leaf in BEGIN else (10**9, list(END).index(leaf) if leaf in END else 9)
+    return layer, _PLACES.get(leaf, 99)
+
+
+def wanted(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns (`layers.*.attn.*`, `embedding`) names it."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def of_layers(layers: Sequence[int]) -> list[str]:
+    """Patterns for everything inside these layers."""
+    return [f"layers.{number}.*" for number in layers]
