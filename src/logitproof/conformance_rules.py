@@ -82,6 +82,9 @@ def truncated_file(session: Session) -> str:
 
 def load(session: Session) -> str:
     said = session.load()
+    assert session.load_answer is not None and session.load_answer.result is not None
+    if unknown := session.load_answer.result.keys() - protocol.LoadResult.model_fields:
+        raise Broken(f"load {session.side.model.name} → fields that the protocol does not have: {', '.join(sorted(unknown))}")
     return f"load {session.side.model.name} → vocabulary of {said.vocab_size}, context of {said.context_length}"
 
 

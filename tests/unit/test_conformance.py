@@ -1,0 +1,137 @@
+"""`protocol test` breaks exactly the rule that an engine breaks, and says what was sent and what came back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from logitproof.address import parse_address
+from logitproof.cli import main
+from logitproof.conformance import RULES, Conformance, Row, conformance
+from logitproof.errors import ContractError, EngineDied
+
+ENGINE = Path(__file__).with_name("faulty_engine.py")
+
+FAULTS = {
+    "": set(),
+    "progress": set(),
+    "offers-nothing": set(),
+    "version-2": {"hello"},
+    "extra-field-of-hello": {"hello"},
+    "unknown-method-failed": {"unknown method"},
+    "dies-of-a-method": {"unknown method"},
+    "dies-of-a-line": {"malformed line"},
+    "dies-before-load": {"before load"},
+    "missing-file-taken": {"missing file"},
+    "file-not-named": {"missing file"},
+    "truncated-file-taken": {"truncated file"},
+    "narrow-rows": {"shape"},
+    "header-in-file": {"size"},
+    "other-path": {"size", "any path"},
+    "nan": {"finite"},
+    "one-token-dies": {"one token"},
+    "ascii-paths": {"any path"},
+    "parameter-ignored": {"unknown parameter"},
+    "nothing-scored": {"empty list"},
+    "wraps-ids": {"outside vocabulary"},
+    "noise": {"repeatable"},
+    "sees-the-end": {"prefix"},
+    "decode-late": {"decode"},
+    "cache-not-emptied": {"state"},
+    "second-best": {"greedy"},
+    "one-at-least": {"no new tokens"},
+    "stop-ignored": {"stop"},
+    "stop-token-dropped": {"stop"},
+    "tokens-outside": {"tokenize"},
+    "seed-ignored": {"sample"},
+    "progress-of-another": {"progress"},
+    "wrong-id": {"ids"},
+    "answers-twice": {"ids"},
+    "extra-field-of-load": {"load"},
+    "extra-field-of-answers": {"messages"},
+    "prints": {"stdout"},
+    "close-ignored": {"close"},
+    "status-5": {"close"},
+    "end-ignored": {"end of input"},
+}
+
+
+def address(folder: Path, *argv: object) -> str:
+    model = folder / "toy.json"
+    model.write_text('{"vocab_size": 300, "seed": 1}')
+    return f"command:{model}?argv={json.dumps([str(word) for word in argv])}"
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Conformance]:
+    folder = tmp_path_factory.mktemp("conformance")
+
+    def test(fault: str) -> Conformance:
+        return conformance(parse_address(address(folder, sys.executable, ENGINE, fault)), timeout=20)
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(FAULTS, pool.map(test, FAULTS), strict=True))
+
+
+def row(report: Conformance, rule: str) -> Row:
+    return next(one for one in report.rows if one.rule == rule)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault or "none")
+def test_a_fault_breaks_its_own_rule_and_no_other(reports: dict[str, Conformance], fault: str) -> None:
+    report = reports[fault]
+    assert {one.rule for one in report.failed} == FAULTS[fault], [one.said for one in report.failed]
+    assert [one.rule for one in report.rows] == [rule.name for rule in RULES]
+    assert report.exit_code == (1 if FAULTS[fault] else 0)
+    assert all(one.said and (one.remedy or one.status != "FAIL") for one in report.rows)
+
+
+def test_every_rule_is_broken_by_a_fault() -> None:
+    assert {rule.name for rule in RULES} == set().union(*FAULTS.values())
+
+
+def test_an_engine_that_keeps_the_protocol_keeps_every_rule_that_it_offers(reports: dict[str, Conformance]) -> None:
+    assert {one.rule for one in reports[""].rows if one.status == "NOT-OFFERED"} == {"progress"}
+    assert row(reports["progress"], "progress").status == "PASS"
+    silent = {one.rule for one in reports["offers-nothing"].rows if one.status == "NOT-OFFERED"}
+    assert silent == {"decode", "greedy", "no new tokens", "stop", "tokenize", "sample", "progress"}
+
+
+def test_a_row_says_what_was_sent_and_what_came_back(reports: dict[str, Conformance]) -> None:
+    assert row(reports["nan"], "finite").said == "score of 7 tokens → nan at position 2, entry 5"
+    assert "status 3" in row(reports["dies-of-a-method"], "unknown method").said
+    assert "it does not name not-there.json" in row(reports["file-not-named"], "missing file").said
+    assert "loading weights... 100%" in row(reports["prints"], "stdout").said
+    assert "status 5" in row(reports["status-5"], "close").said
+    assert "argmax" in row(reports["second-best"], "greedy").said
+
+
+def test_a_program_that_never_answers_is_an_engine_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineDied, match="hello: its process ended"):
+        conformance(parse_address(address(tmp_path, sys.executable, "-c", "import sys; sys.exit(9)")))
+
+
+def test_a_program_that_is_not_there_is_a_contract_error(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="no program that can be run"):
+        conformance(parse_address(address(tmp_path, "./not-there")))
+
+
+def test_the_command_prints_a_row_a_rule_writes_json_and_ends_with_its_exit_code(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    run = CliRunner().invoke(main, ["protocol", "test", address(tmp_path, sys.executable, ENGINE, "nan"), "--json", str(out)])
+    assert run.exit_code == 1, run.output
+    assert "FAIL         finite" in run.output and "remedy: " in run.output
+    read = json.loads(out.read_text("utf-8"))
+    assert read["exit_code"] == 1 and len(read["rows"]) == len(RULES)
+    assert CliRunner().invoke(main, ["protocol", "test", "command:/not/there?argv=[x]"]).exit_code == 2
+
+
+def test_engines_of_the_catalogue_keep_the_protocol(tmp_path: Path) -> None:
+    address(tmp_path)
+    report = conformance(parse_address(f"toy:{tmp_path / 'toy.json'}"))
+    assert report.failed == [] and report.exit_code == 0
