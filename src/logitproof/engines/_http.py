@@ -1,0 +1,155 @@
+"""The client's side of an HTTP server that computes logits: one request in, JSON or one clear error out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from logitproof.engines import Refusal
+
+try:
+    import httpx2
+except ImportError as error:
+    raise ImportError("HTTP engines need httpx2: pip install 'logitproof[http]'") from error
+
+RETRY_ON = (429, 503)
+"""A server that says so is busy or still loading. A 500 is a fault of the engine, which a retry would hide."""
+PAUSE = 0.25
+"""Seconds before the first retry; every further one waits twice as long."""
+WORDS = 600
+"""Characters of an answer that are quoted in an error."""
+
+
+class ServerError(RuntimeError):
+    """The server failed, or answered what it must not; quotes its own words."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said: JSON of any shape, and its headers in lower case."""
+
+    body: Any
+    headers: dict[str, str]
+
+
+class Server:
+    """One server by its base URL. Every failure is a `Refusal` (the set-up's fault) or a `ServerError`.
+
+    `key_variable` names an environment variable with the API key: it goes into a header and nowhere else.
+    Connection errors and the codes of `retry_on` are tried `retries` times again; a time-out is not.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        retries: int,
+        concurrency: int,
+        retry_on: Sequence[int],
+        key_variable: str | None,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise Refusal(f"{url!r} is no http:// or https:// address", field="url")
+        if timeout_s <= 0 or retries < 0 or concurrency < 1:
+            wrong = "timeout_s" if timeout_s <= 0 else "retries" if retries < 0 else "concurrency"
+            raise Refusal("must be above 0" if wrong != "retries" else "must not be negative", field=wrong)
+        self.url = url.rstrip("/")
+        self._retries, self._retry_on, self._concurrency, self._timeout = retries, retry_on, concurrency, timeout_s
+        self._key_variable, self._key = key_variable, _key(key_variable)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._client = httpx2.Client(headers=headers, timeout=timeout_s)
+
+    def get(self, path: str) -> Answer:
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: dict[str, Any]) -> Answer:
+        return self._ask("POST", path, body)
+
+    def post_all(self, path: str, bodies: Sequence[dict[str, Any]]) -> list[Answer]:
+        """Answers in the order of the bodies; the first failure is raised."""
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            futures = [pool.submit(self.post, path, body) for body in bodies]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def offers(self, path: str) -> Answer | None:
+        """What a GET gives; None where the server does not know the path."""
+        try:
+            return self.get(path)
+        except Refusal as error:
+            if error.field == "url":
+                return None
+            raise
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
+        for left in range(self._retries, -1, -1):
+            try:
+                response = self._client.request(method, self.url + path, json=body)
+            except httpx2.TimeoutException:
+                raise ServerError(f"{self.url}{path} did not answer within {self._timeout:g} s (timeout_s)") from None
+            except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                if not left:
+                    raise ServerError(f"{self.url}{path}: {type(error).__name__}: {self._clean(str(error))}") from None
+            else:
+                if response.status_code not in self._retry_on or not left:
+                    return self._read(response, path)
+            time.sleep(PAUSE * 2 ** (self._retries - left))
+        raise AssertionError("the last turn returns or raises")
+
+    def _read(self, response: Any, path: str) -> Answer:
+        place, code = f"{self.url}{path}", response.status_code
+        words = self._clean(response.text)
+        if code in (401, 403):
+            named = f"the key in {self._key_variable}" if self._key_variable else "no key"
+            remedy = "name the environment variable that holds the key in api_key_env" if not self._key else "correct the key"
+            raise Refusal(f"{place} refuses {named} (HTTP {code}): {words}", field="api_key_env", remedy=remedy)
+        if code in (404, 405):
+            raise Refusal(f"{place} is not offered (HTTP {code}): {words}", field="url", remedy="name the server's base URL")
+        if 400 <= code < 500:
+            raise Refusal(f"{place} refuses the request (HTTP {code}): {words}", field="request")
+        if code != 200:
+            raise ServerError(f"{place} answers HTTP {code}: {words}")
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            raise ServerError(f"{place} answers with something that is not JSON: {words[:WORDS]!r}") from None
+        return Answer(body, {name.lower(): value for name, value in response.headers.items()})
+
+    def _clean(self, text: str) -> str:
+        """The server's words without the key, should it repeat it."""
+        text = text.replace(self._key, "***") if self._key else text
+        try:
+            told = json.loads(text)
+            told = told.get("error", told.get("detail", told)) if isinstance(told, dict) else told
+            text = str(told.get("message", told)) if isinstance(told, dict) else str(told)
+        except ValueError:
+            pass
+        return text.strip()[:WORDS] or "nothing"
+
+
+def _key(variable: str | None) -> str:
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise Refusal(f"the environment variable {variable} is not set", field="api_key_env", remedy=f"export {variable}=…")
+    return key
+
+
+def at(value: Any, *path: str | int, where: str) -> Any:
+    """`value[path[0]][path[1]]…`; a ServerError that says where the answer lacks it."""
+    for n, key in enumerate(path):
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            place = ".".join(str(one) for one in path[: n + 1])
+            raise ServerError(f"{where}: its answer has no {place}: {json.dumps(value)[:WORDS]}") from None
+    return value

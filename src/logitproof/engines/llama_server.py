@@ -1,0 +1,179 @@
+"""The engine `llama_server`: llama.cpp's own server, over its native API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines._http import RETRY_ON, Answer, Server, ServerError, at
+from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, entry
+from logitproof.engines._vocabulary import vocabulary_size
+from logitproof.model import file_sha256
+
+PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
+"""Token ids whose row tells a server that was restarted with other weights under the same name."""
+NEUTRAL = {
+    "temperature": 0.0, "samplers": ["top_k", "temperature"], "top_k": 1, "repeat_penalty": 1.0, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0, "dry_multiplier": 0.0, "mirostat": 0, "post_sampling_probs": False, "return_tokens": True,
+    "stream": False,
+}  # fmt: skip
+
+
+@dataclass
+class LlamaServer(Engine):
+    """A running llama-server, by its URL, over `/completion` with token ids.
+
+    The server has no log-probabilities of a prompt, so every position is one request that ends there:
+    `prefill` sends each prefix anew (`cache_prompt` off), `decode` sends them in order and demands that the
+    server took all but the last token from its KV cache. `logprobs` is how many are asked a position; -1 is
+    the whole vocabulary, which makes verdicts and not only bounds possible. The key stands in the variable
+    that `api_key_env` names. `retry_on` are HTTP codes that are tried again, as connection errors are.
+    """
+
+    url: str
+    logprobs: int = -1
+    timeout_s: float = 120.0
+    concurrency: int = 1
+    retries: int = 3
+    retry_on: list[int] = field(default_factory=lambda: list(RETRY_ON))
+    api_key_env: str | None = None
+    _server: Server | None = field(default=None, init=False, repr=False)
+    _vocab: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.logprobs == 0 or self.logprobs < -1:
+            raise Refusal(f"{self.logprobs} log-probabilities prove nothing", field="logprobs", remedy="1 or more, or -1: all")
+        self._server = Server(
+            self.url,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            concurrency=self.concurrency,
+            retry_on=self.retry_on,
+            key_variable=self.api_key_env,
+        )
+
+    def hello(self) -> Hello:
+        self._client().get("/health")
+        props, meta = self._props(), self._meta()
+        said = {name: str(meta.get(name, "")) for name in ("n_vocab", "n_params", "size", "ftype", "n_ctx")}
+        versions = {"llama.cpp": str(props.get("build_info", "unknown")), "weights": str(props.get("model_path", "unknown"))}
+        probe = json.dumps(self._row(self._completion(PROBE, cached=False), 16, "fingerprint"))
+        return Hello({**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()})
+
+    def load(self, model: Path, config: Path | None = None) -> Loaded:
+        props, meta = self._props(), self._meta()
+        self._vocab = int(meta["n_vocab"])
+        if (expected := vocabulary_size(model)) != self._vocab:
+            raise Refusal(
+                f"the server's vocabulary has {self._vocab} tokens, {model.name} has {expected}: it has loaded another model",
+                field="url",
+                remedy=f"start it with -m {model.name}",
+            )
+        weights = _same_weights(str(props.get("model_path", "")), model)
+        context = int(at(props, "default_generation_settings", "n_ctx", where="/props"))
+        details = {"server": str(props.get("build_info", "")), "weights": weights, "n_ctx": context, "ftype": meta.get("ftype")}
+        return Loaded(self._vocab, context, details=details)
+
+    def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        ids = list(token_ids)
+        prefixes = [ids[: n + 1] for n in range(len(ids))]
+        if mode == "prefill":
+            bodies = [self._completion(prefix, cached=False) for prefix in prefixes]
+            answers = self._client().post_all("/completion", bodies)
+        else:
+            answers = [
+                self._client().post("/completion", {**self._completion(prefix, cached=len(prefix) > 1), "id_slot": 0})
+                for prefix in prefixes
+            ]
+        rows = []
+        for position, (prefix, answer) in enumerate(zip(prefixes, answers, strict=True)):
+            where = f"position {position}"
+            self._check_fed(answer, prefix, mode, where)
+            rows.append(self._entries(answer, 0, where))
+        return Scored(as_rows(rows, self._vocab))
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
+        ids, new, rows = list(token_ids), list[int](), list[Entries]()
+        while len(new) < max_new_tokens and not (new and new[-1] in stop):
+            body = {**self._completion(ids + new, cached=False), "n_predict": max_new_tokens - len(new)}
+            answer = self._client().post("/completion", body)
+            self._check_fed(answer, ids + new, "prefill", "generate")
+            made = at(answer.body, "completion_probabilities", where="generate")
+            # The server ends at its own end-of-text tokens, whether the contract stops there or not.
+            for n in range(len(made)):
+                new.append(int(at(made, n, "id", where="generate")))
+                rows.append(self._entries(answer, n, f"new position {len(rows)}"))
+                if new[-1] in stop:
+                    break
+            if not made:
+                raise ServerError(f"the server generated nothing: {json.dumps(answer.body)[:300]}")
+        finish: Finish = "stop" if new and new[-1] in stop else "length"
+        return Generated(new, as_rows(rows, self._vocab), finish)
+
+    def tokenize(self, text: str) -> list[int]:
+        answer = self._client().post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return [int(token) for token in at(answer.body, "tokens", where="/tokenize")]
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        answer = self._client().post("/detokenize", {"tokens": list(token_ids)})
+        return str(at(answer.body, "content", where="/detokenize"))
+
+    def _client(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def _props(self) -> dict[str, Any]:
+        return dict(self._client().get("/props").body)
+
+    def _meta(self) -> dict[str, Any]:
+        found = at(self._client().get("/v1/models").body, "data", 0, "meta", where="/v1/models")
+        if not isinstance(found, dict) or "n_vocab" not in found:
+            raise Refusal("the server names no n_vocab in /v1/models: it is no llama-server", field="url")
+        self._vocab = int(found["n_vocab"])
+        return found
+
+    def _completion(self, ids: Sequence[int], *, cached: bool) -> dict[str, Any]:
+        return {**NEUTRAL, "prompt": list(ids), "n_predict": 1, "n_probs": self._asked(), "cache_prompt": cached}
+
+    def _asked(self) -> int:
+        return self._vocab if self.logprobs == -1 else self.logprobs
+
+    def _row(self, body: dict[str, Any], count: int, where: str) -> Entries:
+        return self._entries(self._client().post("/completion", {**body, "n_probs": count}), 0, where, count)
+
+    def _entries(self, answer: Answer, n: int, where: str, asked: int | None = None) -> Entries:
+        listed = at(answer.body, "completion_probabilities", n, "top_logprobs", where=where)
+        pairs = [entry(at(one, "id", where=where), at(one, "logprob", where=where), where) for one in listed]
+        return best_entries(pairs, asked or self._asked(), self._vocab, where, least=LEAST)
+
+    def _check_fed(self, answer: Answer, prefix: list[int], mode: Mode, where: str) -> None:
+        """The server's own account of what it computed, against what it was asked for."""
+        fed = at(answer.body, "tokens_evaluated", where=where)
+        if fed != len(prefix) or answer.body.get("truncated"):
+            raise ServerError(f"{where}: the server fed {fed} tokens, {len(prefix)} were sent (truncated, or a BOS added?)")
+        reused = at(answer.body, "timings", "cache_n", where=where)
+        if mode == "decode" and reused != len(prefix) - 1:
+            raise ServerError(f"{where}: decode needs {len(prefix) - 1} tokens from the KV cache, the server took {reused}")
+        if mode == "prefill" and reused != 0:
+            raise ServerError(f"{where}: prefill needs an empty KV cache, the server took {reused} tokens from it")
+
+
+def _same_weights(said: str, model: Path) -> str:
+    """How sure it is that the server computes with `model`; refuses where it is sure that it does not."""
+    named = Path(said)
+    if named.is_file() and model.is_file():
+        if file_sha256(named) != file_sha256(model):
+            raise Refusal(
+                f"the server has loaded {said}, the contract names {model}: another file",
+                field="url",
+                remedy="restart the server with the contract's file, or name the server's in the contract",
+            )
+        return f"proven: {said} has the sha256 of {model.name}"
+    if named.name != model.name:
+        raise Refusal(f"the server has loaded {said or 'nothing it names'}, the contract names {model.name}", field="url")
+    return f"not proven: the server says {said}, which is not on this machine"
