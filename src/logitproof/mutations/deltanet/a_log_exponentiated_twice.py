@@ -19,7 +19,7 @@ class ALogExponentiatedTwice(Mutation):
     bug: ClassVar[str] = "A_log is exponentiated twice"
     shows: ClassVar[str] = "position 0 exact, the state forgets almost at once"
     seen_in: ClassVar[tuple[str, ...]] = ("1bit-MONSTER #1460",)
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "exponentiate A_log once, in the converter or in the engine"
 
     def applies(self, config: Any) -> bool:

@@ -17,7 +17,7 @@ class ALogNotExponentiated(Mutation):
     bug: ClassVar[str] = "A_log is not exponentiated"
     shows: ClassVar[str] = "position 0 exact, decays of all heads wrong"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "use -exp(A_log)"
 
     def applies(self, config: Any) -> bool:

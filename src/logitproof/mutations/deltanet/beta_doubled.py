@@ -17,7 +17,7 @@ class BetaDoubled(Mutation):
     bug: ClassVar[str] = "beta is doubled"
     shows: ClassVar[str] = "wrong from position 1 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "double beta only where the family allows negative eigenvalues"
 
     def applies(self, config: Any) -> bool:

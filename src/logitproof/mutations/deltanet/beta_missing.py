@@ -19,7 +19,7 @@ class BetaMissing(Mutation):
     bug: ClassVar[str] = "beta is left out"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "multiply each update by sigmoid(b)"
 
     def applies(self, config: Any) -> bool:

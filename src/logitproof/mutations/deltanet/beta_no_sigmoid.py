@@ -17,7 +17,7 @@ class BetaNoSigmoid(Mutation):
     bug: ClassVar[str] = "beta lacks its sigmoid"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "take the sigmoid of the projection"
 
     def applies(self, config: Any) -> bool:

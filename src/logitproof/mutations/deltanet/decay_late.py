@@ -19,7 +19,7 @@ class DecayLate(Mutation):
     bug: ClassVar[str] = "the decay is taken from the previous token"
     shows: ClassVar[str] = "position 0 exact"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "decay the state with the gate of the token that is added"
 
     def applies(self, config: Any) -> bool:

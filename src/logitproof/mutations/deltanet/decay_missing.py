@@ -19,7 +19,7 @@ class DecayMissing(Mutation):
     bug: ClassVar[str] = "the decay of the state is left out"
     shows: ClassVar[str] = "position 0 exact, growing with position"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "multiply the state by exp(g) before each update"
 
     def applies(self, config: Any) -> bool:

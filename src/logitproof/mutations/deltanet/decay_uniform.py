@@ -17,7 +17,7 @@ class DecayUniform(Mutation):
     bug: ClassVar[str] = "all heads use the first head's decay"
     shows: ClassVar[str] = "the first value head exact, position 0 exact"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "keep one decay for each value head"
 
     def applies(self, config: Any) -> bool:

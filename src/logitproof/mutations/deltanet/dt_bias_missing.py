@@ -21,7 +21,7 @@ class DtBiasMissing(Mutation):
     bug: ClassVar[str] = "dt_bias is left out"
     shows: ClassVar[str] = "position 0 exact, all decays wrong"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "add dt_bias before the softplus"
 
     def applies(self, config: Any) -> bool:

@@ -19,7 +19,7 @@ class DtBiasTwice(Mutation):
     bug: ClassVar[str] = "dt_bias is added twice"
     shows: ClassVar[str] = "position 0 exact, all decays wrong"
     seen_in: ClassVar[tuple[str, ...]] = ("mlx-lm #1153",)
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "add dt_bias once"
 
     def applies(self, config: Any) -> bool:

@@ -19,7 +19,7 @@ class GateActivationMissing(Mutation):
     bug: ClassVar[str] = "the output gate lacks its activation"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.norm"
     remedy: ClassVar[str] = "use SiLU for the gate z"
 
     def applies(self, config: Any) -> bool:

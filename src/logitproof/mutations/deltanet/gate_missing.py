@@ -22,7 +22,7 @@ class GateMissing(Mutation):
     bug: ClassVar[str] = "the output gate is left out"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.norm"
     remedy: ClassVar[str] = "multiply the normalized output by silu(z)"
 
     def applies(self, config: Any) -> bool:

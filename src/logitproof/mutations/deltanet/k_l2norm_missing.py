@@ -19,7 +19,7 @@ class KL2normMissing(Mutation):
     bug: ClassVar[str] = "the L2 norm of K is left out"
     shows: ClassVar[str] = "wrong from position 1 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "normalize Q and K"
 
     def applies(self, config: Any) -> bool:

@@ -23,7 +23,7 @@ class NormAfterGate(Mutation):
     bug: ClassVar[str] = "the norm stands after the gate"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.norm"
     remedy: ClassVar[str] = "normalize first, then gate"
 
     def applies(self, config: Any) -> bool:

@@ -23,7 +23,7 @@ class NormMissing(Mutation):
     bug: ClassVar[str] = "the norm of the output is left out"
     shows: ClassVar[str] = "wrong from position 0 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.norm"
     remedy: ClassVar[str] = "normalize each value head before the gate"
 
     def applies(self, config: Any) -> bool:

@@ -17,7 +17,7 @@ class QkSwapped(Mutation):
     bug: ClassVar[str] = "Q and K are exchanged"
     shows: ClassVar[str] = "wrong from position 1 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "split the fused projection as Q, K, V"
 
     def applies(self, config: Any) -> bool:

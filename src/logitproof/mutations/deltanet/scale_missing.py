@@ -19,7 +19,7 @@ class ScaleMissing(Mutation):
     bug: ClassVar[str] = "the scale of Q is left out"
     shows: ClassVar[str] = "slight: the norm that follows undoes any factor but its eps"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "divide Q by the square root of the key head's dimensions"
 
     def applies(self, config: Any) -> bool:

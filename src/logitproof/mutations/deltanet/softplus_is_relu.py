@@ -19,7 +19,7 @@ class SoftplusIsRelu(Mutation):
     bug: ClassVar[str] = "the softplus of the time step is replaced by ReLU"
     shows: ClassVar[str] = "position 0 exact, decays wrong where the step is near zero"
     seen_in: ClassVar[tuple[str, ...]] = ("tt-metal #9910",)
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "use log(1 + exp(x))"
 
     def applies(self, config: Any) -> bool:

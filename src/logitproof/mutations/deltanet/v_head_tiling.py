@@ -17,7 +17,7 @@ class VHeadTiling(Mutation):
     bug: ClassVar[str] = "key heads are tiled over the value heads instead of repeated"
     shows: ClassVar[str] = "wrong from position 0 on; only where there are more value heads than key heads"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.linear_attn.out"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.core"
     remedy: ClassVar[str] = "repeat each key head for the value heads that follow each other"
 
     def applies(self, config: Any) -> bool:

@@ -19,7 +19,7 @@ class OneExpertDead(Mutation):
     bug: ClassVar[str] = "one expert is not computed"
     shows: ClassVar[str] = "only tokens routed to that expert"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.moe.out"
+    first_tap: ClassVar[str] = "layers.0.moe.weights"
     remedy: ClassVar[str] = "run every expert of the checkpoint"
 
     expert: int = 0

@@ -20,7 +20,7 @@ class SharedExpertMissing(Mutation):
     bug: ClassVar[str] = "the shared expert is left out"
     shows: ClassVar[str] = "MoE outputs lack one term, at every position"
     seen_in: ClassVar[tuple[str, ...]] = ("pegainfer",)
-    first_tap: ClassVar[str] = "layers.0.moe.out"
+    first_tap: ClassVar[str] = "layers.0.moe.shared"
     remedy: ClassVar[str] = "add the shared expert's output"
 
     def applies(self, config: Any) -> bool:

@@ -21,7 +21,7 @@ class QkAfterRope(WrongAttention):
     bug: ClassVar[str] = "QK-norm is applied after RoPE, where the model has it before"
     shows: ClassVar[str] = "position 0 exact, small from position 1 on: only the weight does not commute with the rotation"
     seen_in: ClassVar[tuple[str, ...]] = ("vllm-metal #660",)
-    first_tap: ClassVar[str] = "layers.0.attn.q_rope"
+    first_tap: ClassVar[str] = "layers.0.attn.q"
     remedy: ClassVar[str] = "normalize the heads of Q and K before they are rotated, unless the family does it after"
 
     def applies(self, config: Any) -> bool:

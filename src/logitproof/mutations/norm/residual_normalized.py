@@ -20,7 +20,7 @@ class ResidualNormalized(WrongNorm):
         "wrong from the first layer on; float32 may be wrong where bfloat16 is right, because only that is copied first"
     )
     seen_in: ClassVar[tuple[str, ...]] = ("nano-vllm #170", "OLMo #680")
-    first_tap: ClassVar[str] = "layers.0.out"
+    first_tap: ClassVar[str] = "layers.0.residual"
     remedy: ClassVar[str] = "keep the residual as it was before the norm"
 
     def found(self, model: Any) -> list[Any]:

@@ -17,7 +17,7 @@ class F16Saturation(WrongProduct):
     bug: ClassVar[str] = "activations beyond the range of float16 are cut off"
     shows: ClassVar[str] = "exact until an activation passes 65504"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.mlp.down"
+    first_tap: ClassVar[str] = "layers.0.mlp.out"
     needs: ClassVar[str] = "outliers"
     remedy: ClassVar[str] = "keep the products of a gated MLP in bfloat16 or float32"
     limit: float = 65504.0

@@ -19,7 +19,7 @@ class ResidualLowPrecision(Mutation):
     bug: ClassVar[str] = "what a layer adds is lost in the rounding of the residual stream"
     shows: ClassVar[str] = "slow, grows with depth"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.residual"
+    first_tap: ClassVar[str] = "layers.0.out"
     remedy: ClassVar[str] = "keep the residual stream in float32"
 
     bits: int = 8

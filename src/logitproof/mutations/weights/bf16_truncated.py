@@ -19,7 +19,7 @@ class Bf16Truncated(Mutation):
     bug: ClassVar[str] = "float32 weights are truncated to bfloat16"
     shows: ClassVar[str] = "every weight slightly too small in size: a scale error, slow, growing with depth"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "embedding"
     remedy: ClassVar[str] = "round to nearest even"
 
     def applies(self, config: Any) -> bool:

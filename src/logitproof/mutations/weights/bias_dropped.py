@@ -20,7 +20,7 @@ class BiasDropped(Mutation):
     bug: ClassVar[str] = "the biases of linear modules are dropped"
     shows: ClassVar[str] = "large from the first layer on, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "load every bias of the checkpoint; refuse unused tensors"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"projection": ("", "q_proj", "k_proj", "v_proj", "o_proj", "down_proj")}
 

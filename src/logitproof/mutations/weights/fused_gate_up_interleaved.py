@@ -24,7 +24,7 @@ class FusedGateUpInterleaved(Mutation):
     bug: ClassVar[str] = "the fused gate_up tensor is split by alternating rows instead of halves, or the reverse"
     shows: ClassVar[str] = "the MLP's output gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("quack #133",)
-    first_tap: ClassVar[str] = "layers.0.mlp.gate"
+    first_tap: ClassVar[str] = "layers.0.moe.out"
     remedy: ClassVar[str] = "split gate_up_proj as the family stores it"
 
     def applies(self, config: Any) -> bool:

@@ -21,7 +21,7 @@ class FusedQkvOrder(Mutation):
     bug: ClassVar[str] = "the fused qkv tensor is split in a wrong order"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("nnsight #719", "quack #133")
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.linear_attn.qkv"
     remedy: ClassVar[str] = "split qkv as the family stores it: Q, K, V, each with all of its heads"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"order": ("kqv", "qvk", "vkq", "by_group")}
 

@@ -18,7 +18,7 @@ class KPermutedWithQHeads(Mutation):
     bug: ClassVar[str] = "K is permuted with Q's number of heads"
     shows: ClassVar[str] = "V exact, K wrong: position 0 exact, wrong from position 1 on, only with grouped queries"
     seen_in: ClassVar[tuple[str, ...]] = ("TinyLlama #24",)
-    first_tap: ClassVar[str] = "layers.0.attn.k_rope"
+    first_tap: ClassVar[str] = "layers.0.attn.k_proj"
     remedy: ClassVar[str] = "permute K with num_key_value_heads"
 
     def applies(self, config: Any) -> bool:

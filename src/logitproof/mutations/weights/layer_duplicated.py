@@ -20,7 +20,7 @@ class LayerDuplicated(Mutation):
     bug: ClassVar[str] = "a layer has the weights of an earlier layer"
     shows: ClassVar[str] = "exact before the layer, wrong from there on"
     seen_in: ClassVar[tuple[str, ...]] = ("vllm-gguf-plugin #103",)
-    first_tap: ClassVar[str] = "layers.1.attn.out"
+    first_tap: ClassVar[str] = "layers.1.attn_norm"
     remedy: ClassVar[str] = "read every shard once and check every tensor's name"
 
     def applies(self, config: Any) -> bool:

@@ -20,7 +20,7 @@ class LayersSwapped(Mutation):
     bug: ClassVar[str] = "two layers are exchanged"
     shows: ClassVar[str] = "wrong from the first of the two on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.out"
+    first_tap: ClassVar[str] = "layers.0.attn_norm"
     remedy: ClassVar[str] = "sort layers by number, not by text"
 
     def applies(self, config: Any) -> bool:

@@ -20,7 +20,7 @@ class Q40AdjacentNibbles(Mutation):
     bug: ClassVar[str] = "Q4_0 nibbles are read as neighbouring weights"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("aprender #2069",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "low nibbles are the first half of a block, high nibbles the second"
 
     projection: str = ""

@@ -20,7 +20,7 @@ class Q40ZeroPoint(Mutation):
     bug: ClassVar[str] = "Q4_0 codes are centred at 7 instead of 8"
     shows: ClassVar[str] = "every weight too large by one step, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("pie #491",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "subtract 8 from every code"
 
     projection: str = ""

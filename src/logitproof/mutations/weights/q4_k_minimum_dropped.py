@@ -20,7 +20,7 @@ class Q4KMinimumDropped(Mutation):
     bug: ClassVar[str] = "Q4_K minimums are dropped"
     shows: ClassVar[str] = "every weight too large: gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("1bit-MONSTER #153", "imp M27")
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "subtract dmin times the minimum"
 
     projection: str = ""

@@ -20,7 +20,7 @@ class Q4KNibbleOrder(Mutation):
     bug: ClassVar[str] = "Q4_K nibbles are read in the wrong order"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("aprender #2069", "imp M26")
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "low nibbles are the first 32 weights of a pair of sub-blocks, high nibbles the second"
 
     projection: str = ""

@@ -20,7 +20,7 @@ class Q4KScaleLanes(Mutation):
     bug: ClassVar[str] = "the last four scales of a Q4_K block lack their high bits"
     shows: ClassVar[str] = "half of the sub-blocks too small, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("1bit-MONSTER #153",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "the last four scales have two more bits in the first bytes"
 
     projection: str = ""

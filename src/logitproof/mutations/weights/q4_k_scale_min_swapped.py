@@ -20,7 +20,7 @@ class Q4KScaleMinSwapped(Mutation):
     bug: ClassVar[str] = "Q4_K scales and minimums are exchanged"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("1bit-MONSTER #153",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "d scales the scales, dmin the minimums"
 
     projection: str = ""

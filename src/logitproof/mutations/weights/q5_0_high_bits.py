@@ -20,7 +20,7 @@ class Q50HighBits(Mutation):
     bug: ClassVar[str] = "Q5_0 high bits are read in the wrong order"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("aprender #3111",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "bit i of qh belongs to weight i of the block"
 
     projection: str = ""

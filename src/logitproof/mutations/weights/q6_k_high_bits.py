@@ -20,7 +20,7 @@ class Q6KHighBits(Mutation):
     bug: ClassVar[str] = "Q6_K high bits are read in the wrong order"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("aprender #3111",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "bits 2g and 2g+1 of qh belong to group g of 32 weights"
 
     projection: str = ""

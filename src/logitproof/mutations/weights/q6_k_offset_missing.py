@@ -20,7 +20,7 @@ class Q6KOffsetMissing(Mutation):
     bug: ClassVar[str] = "Q6_K codes lack their offset of 32"
     shows: ClassVar[str] = "every weight too large: gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("imp M27",)
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "subtract 32 from every code"
 
     projection: str = ""

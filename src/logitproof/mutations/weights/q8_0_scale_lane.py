@@ -20,7 +20,7 @@ class Q80ScaleLane(Mutation):
     bug: ClassVar[str] = "Q8_0 blocks use their neighbour's scale"
     shows: ClassVar[str] = "wrong every position, from the first layer on, by a third or so"
     seen_in: ClassVar[tuple[str, ...]] = ("1bit-MONSTER #153", "imp M27")
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "read the scale of the block itself"
 
     projection: str = ""

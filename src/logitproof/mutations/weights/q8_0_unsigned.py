@@ -20,7 +20,7 @@ class Q80Unsigned(Mutation):
     bug: ClassVar[str] = "Q8_0 codes are read as unsigned"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "read the codes as int8"
 
     projection: str = ""

@@ -18,7 +18,7 @@ class QkPermutedTwice(Mutation):
     bug: ClassVar[str] = "Q and K are permuted twice"
     shows: ClassVar[str] = "position 0 exact, wrong from position 1 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.q_rope"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "permute the rows of Q and K once"
 
     def applies(self, config: Any) -> bool:

@@ -21,7 +21,7 @@ class QkUnpermuted(Mutation):
     bug: ClassVar[str] = "the permutation of Q and K is left out in conversion"
     shows: ClassVar[str] = "position 0 exact, wrong from position 1 on"
     seen_in: ClassVar[tuple[str, ...]] = ()
-    first_tap: ClassVar[str] = "layers.0.attn.q_rope"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "permute the rows of Q and K in conversion if the engine rotates interleaved pairs"
 
     def applies(self, config: Any) -> bool:

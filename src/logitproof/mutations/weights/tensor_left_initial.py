@@ -20,7 +20,7 @@ class TensorLeftInitial(Mutation):
     bug: ClassVar[str] = "one tensor is not loaded and keeps its random initial values"
     shows: ClassVar[str] = "exact before its layer, wrong from there on; may differ from run to run"
     seen_in: ClassVar[tuple[str, ...]] = ("paiml #231", "transformers #43429")
-    first_tap: ClassVar[str] = "layers.0.attn.out"
+    first_tap: ClassVar[str] = "layers.0.attn.v_proj"
     remedy: ClassVar[str] = "refuse to run with a tensor missing"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {
         "tensor": ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight", "up_proj.weight", "down_proj.weight"),

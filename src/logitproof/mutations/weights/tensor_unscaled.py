@@ -20,7 +20,7 @@ class TensorUnscaled(Mutation):
     bug: ClassVar[str] = "one tensor's block scales are not applied"
     shows: ClassVar[str] = "exact before its layer, then huge activations"
     seen_in: ClassVar[tuple[str, ...]] = ("paiml #231", "flashinfer #3398")
-    first_tap: ClassVar[str] = "layers.0.attn.out"
+    first_tap: ClassVar[str] = "layers.0.attn.v_proj"
     remedy: ClassVar[str] = "multiply every block by its scale"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {
         "tensor": ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight", "up_proj.weight", "down_proj.weight"),

@@ -21,7 +21,7 @@ class Transposed(Mutation):
     bug: ClassVar[str] = "a projection's matrix is read in transposed order"
     shows: ClassVar[str] = "gibberish, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("nntile #370", "aprender #155")
-    first_tap: ClassVar[str] = "layers.0.attn.q"
+    first_tap: ClassVar[str] = "layers.0.attn.q_proj"
     remedy: ClassVar[str] = "keep PyTorch's [out, in] order, and transpose Conv1D weights only"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {
         "projection": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj")
