@@ -66,7 +66,8 @@ def rust(folder: Path) -> list[str]:
 def java(folder: Path) -> list[str]:
     sources = sorted((CLIENTS / "java").glob("*.java"))
     run(need("javac"), "-Xlint:all", "-Werror", "--release", "11", "-d", folder, *sources)
-    return [need("java"), "-Dsun.jnu.encoding=UTF-8", "-cp", str(folder), "Engine"]
+    # Java 11 to 17 can only name files in the letters of the locale.
+    return ["env", "LC_ALL=C.UTF-8", need("java"), "-cp", str(folder), "Engine"]
 
 
 def javascript(folder: Path) -> list[str]:
