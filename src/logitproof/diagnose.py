@@ -186,7 +186,7 @@ def _ranked(bench: _Bench, leave_out: Sequence[str]) -> tuple[list[Mutant], list
     """Every applicable mutation with every value of its grid, screened, the nearest confirmed."""
     found, skipped = [], []
     for name, kind in _applicable(bench, leave_out):
-        for options in _grid(kind):
+        for options in grid(kind):
             try:
                 if kind(**options).applies(bench.model.config):
                     far = bench.distance(bench.logits([(name, options)], short=True), short=True)
@@ -300,7 +300,7 @@ class _Bench:
         self, model: Path | Any, sequences: Sequence[Sequence[int]], candidate: Sequence[np.ndarray], mode: Mode
     ) -> None:
         self.mode, self.passes = mode, 0
-        self.model = _load(model) if isinstance(model, Path) else model
+        self.model = load_reference(model) if isinstance(model, Path) else model
         self._sequences = [list(ids) for ids in sequences]
         self._candidate = [np.asarray(rows, np.float64) for rows in candidate]
         if not self._sequences or len(self._sequences) != len(self._candidate):
@@ -366,7 +366,7 @@ class _Bench:
         return np.concatenate(rows).astype(np.float64)
 
 
-def _load(folder: Path) -> Any:
+def load_reference(folder: Path) -> Any:
     """The model of an HF folder in float32, eager, offline."""
     try:
         import torch
@@ -386,7 +386,7 @@ def _load(folder: Path) -> Any:
         raise ModelError(f"cannot be loaded: {error}", where=str(folder)) from None
 
 
-def _grid(kind: Any) -> Iterator[dict[str, Any]]:
+def grid(kind: Any) -> Iterator[dict[str, Any]]:
     """The default, then every other value of the grid."""
     yield {}
     for name, values in kind.grid.items():

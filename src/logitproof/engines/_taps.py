@@ -116,7 +116,7 @@ class _Hooks:
         self._add(layer.register_forward_pre_hook(enter, with_kwargs=True))
 
     def output(self, module: Any, leaf: str, layer: int | None = None, *, heads: str = "") -> None:
-        """What a module returns, or the first of what it returns: [1, T, ...] or [T, ...]; with `heads` "first" [1, H, T, D]."""
+        """What a module returns, or the first part of it: [1, T, ...] or [T, ...]; with `heads` "first" [1, H, T, D]."""
 
         def leave(_: Any, inputs: Any, out: Any) -> Any:
             value = out[0] if isinstance(out, tuple) else out

@@ -1,0 +1,322 @@
+"""Runs what a localization needs: taps of the reference and of every candidate, and the replay on the candidate's input.
+
+Layer boundaries come first. Where all taps together are more than `BUDGET`, only the layers that differ by themselves are
+opened, one at a time, so that a model with many layers needs no more memory than one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof import taps
+from logitproof.errors import ContractError
+from logitproof.hypotheses import Hypothesis, hypotheses
+from logitproof.localize import Localization, Precision, Stage, first_odd, localize, stages
+from logitproof.protocol import LoadResult, Mode, Tensor
+from logitproof.quality.draws import Side
+from logitproof.tap_dump import TapDump
+from logitproof.worker import Worker
+
+BUDGET = 512 * 2**20
+"""Bytes of taps that may lie in memory and on disk at once, for each engine."""
+LONGEST = 128
+"""Positions of a prompt that are looked at."""
+OPENED = 4
+"""Broken layers that are opened, where not all of them fit."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Located:
+    """What was found of one candidate, and which known bugs make its broken tensors."""
+
+    name: str
+    precision: Precision
+    localization: Localization
+    hypotheses: tuple[Hypothesis, ...] = ()
+
+    @property
+    def explained(self) -> list[Hypothesis]:
+        """The nearest bug of each broken tap that explains it."""
+        best: dict[str, Hypothesis] = {}
+        for one in self.hypotheses:
+            if one.explains:
+                best.setdefault(one.tap, one)
+        return list(best.values())
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Every candidate's, and where there are three sources or more, who stands apart at each stage."""
+
+    reference: str
+    token_ids: tuple[int, ...]
+    mode: str
+    located: tuple[Located, ...]
+    stages: tuple[Stage, ...] = ()
+    bytes_at_most: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def first_stage(self) -> Stage | None:
+        """The first stage at which the sources disagree."""
+        return first_odd(self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, hypotheses included."""
+        return {
+            "reference": self.reference,
+            "token_ids": list(self.token_ids),
+            "mode": self.mode,
+            "bytes_at_most": self.bytes_at_most,
+            "notes": list(self.notes),
+            "located": [
+                {
+                    "name": one.name,
+                    "precision": one.precision,
+                    **one.localization.as_json(),
+                    "hypotheses": [asdict(each) for each in one.hypotheses],
+                }
+                for one in self.located
+            ],
+            "stages": [asdict(one) for one in self.stages],
+        }
+
+
+def localize_engines(
+    reference: Side,
+    candidates: Mapping[str, Side | TapDump],
+    token_ids: Sequence[int],
+    *,
+    mode: Mode = "prefill",
+    layers: Sequence[int] | None = None,
+    precision: Precision | None = None,
+    budget: int = BUDGET,
+    explain: bool = True,
+    say: Say = lambda text: None,
+) -> Locations:
+    """Compare every candidate's taps with the reference's on one sequence.
+
+    Raises ContractError where an engine has no taps at all, EngineError where one fails.
+    """
+    ids = list(token_ids)[:LONGEST]
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitproof-taps-")))
+        room = _Room(scratch, ids, mode, budget, say)
+        truth = _Engine(stack, "reference", reference, room)
+        offered: dict[str, _Engine | TapDump] = {
+            name: one if isinstance(one, TapDump) else _Engine(stack, name, one, room) for name, one in candidates.items()
+        }
+        patterns = _patterns(truth, layers, room)
+        whole = truth.read(patterns)
+        found, sources = [], {"reference": whole}
+        for name, one in offered.items():
+            say(f"taps of {name}")
+            theirs, kind = _theirs(one, patterns, precision)
+            located, kept = _locate(truth, whole, name, theirs, kind, room, layers)
+            sources[name] = kept
+            found.append(_explained(located, reference, kept, ids, explain and mode == "prefill", say))
+        told = stages(sources, max((one.precision for one in found), key=_coarseness))
+    return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most)
+
+
+def _locate(
+    truth: _Engine,
+    whole: Mapping[str, np.ndarray],
+    name: str,
+    theirs: Mapping[str, np.ndarray],
+    precision: Precision,
+    room: _Room,
+    layers: Sequence[int] | None,
+) -> tuple[Located, Mapping[str, np.ndarray]]:
+    if not set(theirs) & set(whole):
+        raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md for their names")
+    replayed = truth.replay(theirs)
+    located = Located(name, precision, localize(whole, theirs, replayed, precision=precision))
+    return located, theirs
+
+
+def _explained(
+    located: Located, reference: Side, theirs: Mapping[str, np.ndarray], ids: list[int], explain: bool, say: Say
+) -> Located:
+    broken = located.localization.broken
+    model = reference.model if reference.model.is_dir() else reference.config
+    if not explain or not broken or model is None or located.localization.verdict != "located":
+        return located
+    say(f"{len(broken)} operations differ: trying known bugs on the input that they had")
+    first = broken[:OPENED]
+    return Located(
+        located.name,
+        located.precision,
+        located.localization,
+        tuple(hypotheses(model, ids, theirs, first, located.precision)),
+    )
+
+
+def _theirs(
+    one: _Engine | TapDump, patterns: Sequence[str], asked: Precision | None
+) -> tuple[dict[str, np.ndarray], Precision]:
+    if isinstance(one, TapDump):
+        return one.taps, asked or one.precision
+    return one.read(patterns), asked or one.precision()
+
+
+def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list[str]:
+    """Everything, or what fits: the boundaries, and the taps of the layers that were asked for."""
+    if layers is not None:
+        before = sorted({number - 1 for number in layers if number > 0})
+        return [*taps.of_layers(layers), "embedding", "norm", "logits", *(f"layers.{number}.out" for number in before)]
+    boundary = truth.read(taps.BOUNDARIES)
+    count = sum(taps.split(name)[0] is not None for name in boundary)
+    width = boundary["embedding"].shape[-1] if "embedding" in boundary else 1
+    each = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
+    if count * each <= room.budget:
+        return ["*"]
+    fits = max(int(room.budget // each), 1)
+    room.say(f"{count} layers of {each:,} bytes pass the budget: boundaries, and {fits} layers inside")
+    return [*taps.BOUNDARIES, *taps.of_layers(range(fits))]
+
+
+@dataclass
+class _Room:
+    """Where taps lie, for which tokens, and how much of them there was at most."""
+
+    scratch: Path
+    ids: list[int]
+    mode: Mode
+    budget: int
+    say: Say
+    most: int = 0
+    count: int = 0
+
+    def folder(self) -> Path:
+        """A fresh folder for one answer."""
+        self.count += 1
+        made = self.scratch / str(self.count)
+        made.mkdir()
+        return made
+
+
+class _Engine:
+    """One running engine with its model, asked for taps."""
+
+    def __init__(self, stack: ExitStack, name: str, side: Side, room: _Room) -> None:
+        self._room, self._side = room, side
+        self._worker = stack.enter_context(Worker(side.spec, name=name))
+        self._hello = self._worker.hello()
+        if not self._hello.taps:
+            remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
+            raise ContractError("offers no taps", where=side.name, remedy=remedy)
+        self._loaded: LoadResult = self._worker.load(side.model, side.config)
+        self.tensors: dict[str, Tensor] = {}
+
+    def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:
+        """The taps that the patterns name."""
+        self.tensors = self._worker.taps(self._room.ids, self._room.mode, patterns, self._room.folder())
+        self._room.most = max(self._room.most, sum(Path(one.path).stat().st_size for one in self.tensors.values()))
+        return {name: one.open() for name, one in self.tensors.items()}
+
+    def replay(self, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """What this engine's operations make of the other's taps; None where it cannot be given any."""
+        given = self._room.folder()
+        tensors = {}
+        for name, value in theirs.items():
+            path = given / f"{name}.bin"
+            np.ascontiguousarray(value, "<f4").tofile(path)
+            tensors[name] = Tensor(path=str(path), dtype="float32", shape=value.shape)
+        try:
+            made = self._worker.taps(self._room.ids, self._room.mode, list(theirs), self._room.folder(), tensors)
+        except ContractError:
+            return None
+        found = {name: np.array(one.open()) for name, one in made.items()}
+        shutil.rmtree(given)
+        return found
+
+    def precision(self) -> Precision:
+        """The coarsest arithmetic that the engine says it uses."""
+        details = self._loaded.details
+        said = {str(details.get("dtype", "")), *(str(one) for one in dict(details.get("arithmetic", {})).values())}
+        kinds = {kind for pair in details.get("kv_types") or [] for kind in pair}
+        said |= {{"f16": "float16", "bf16": "bfloat16"}.get(kind, "float32") for kind in kinds}
+        if self._side.model.suffix == ".gguf":
+            label = self._side.model.stem.upper()
+            if not label.endswith(("F32", "F16", "BF16")):
+                return "quantized"
+            said.add("float32" if label.endswith("-F32") else "bfloat16" if label.endswith("BF16") else "float16")
+        order: tuple[Precision, ...] = ("bfloat16", "float16", "float32")
+        return next((one for one in order if one in said), "float32")
+
+
+def _coarseness(precision: Precision) -> int:
+    order: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "quantized")
+    return order.index(precision)
+
+
+def as_text(found: Locations) -> str:
+    """What a person reads first: the answer, then the evidence."""
+    lines = []
+    for one in found.located:
+        where = one.localization
+        if where.verdict == "located":
+            lines.append(f"{one.name}: first wrong at {where.first}")
+        elif where.verdict == "only accumulated":
+            lines.append(f"{one.name}: differs from {where.first} on, of what could only be compared accumulated")
+        elif where.verdict == "same":
+            lines.append(f"{one.name}: every operation is the reference's, as {one.precision} computes it")
+        else:
+            lines.append(f"{one.name}: nothing could be compared")
+        rows = {row.tap: row for row in where.rows}
+        for tap in where.broken:
+            row = rows[tap]
+            shown = "of another shape" if row.isolated is None and not np.isfinite(row.accumulated) else f"{row.ratio:.3g} ×"
+            lines.append(f"  {tap}: {shown} what {one.precision} explains{f'; {row.suspicion}' if row.suspicion else ''}")
+            lines += [f"    known bug: {each} (residual {each.residual:.1e})" for each in one.explained if each.tap == tap]
+            tried = [each for each in one.hypotheses if each.tap == tap]
+            if tried and not any(each.explains for each in tried):
+                near = "; ".join(f"{each} {each.residual:.2g}" for each in tried[:3])
+                lines.append(f"    none of {len(tried)} known bugs of it explains it; nearest: {near}")
+        cleared = sorted({taps.split(row.tap)[1] for row in where.rows if row.status in ("same", "carried")})
+        guilty = {taps.split(tap)[1] for tap in where.broken}
+        if where.broken:
+            lines.append(f"  cleared on its own input: {', '.join(leaf for leaf in cleared if leaf not in guilty)}")
+        lines += [f"    remedy: {text}" for text in dict.fromkeys(each.remedy for each in one.explained)]
+    stage = found.first_stage
+    if stage is not None:
+        who = f"{stage.odd} stands apart" if stage.odd else "no two agree"
+        lines.append(f"first disagreement of all: {stage.tap}: {who} by {stage.apart:.2g}, the others by {stage.together:.1e}")
+    return "\n".join(lines)
+
+
+def write(found: Locations, folder: Path) -> None:
+    """localization.json and the picture, localization.html."""
+    from logitproof.localize_page import page
+    from logitproof.store import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "localization.json", json.dumps(plain(found), indent=1) + "\n")
+    write_atomically(folder / "localization.html", page(found))
+
+
+def plain(found: Locations) -> Any:
+    """localization.json."""
+    return _finite(found.as_json())
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
