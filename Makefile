@@ -16,7 +16,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
     '-DCMAKE_INSTALL_RPATH=$$ORIGIN' -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint zoo test-engines clean
+.PHONY: help setup demo test lint zoo test-engines llama-tools clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -43,6 +43,8 @@ zoo: setup           ## GGUF files of every zoo model, in every quantization
 bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes benchmarks/results/NAME.json
 	$(PY) benchmarks/$*.py
 
+llama-tools: .cache/llama-tools/.built  ## build llama.cpp's own server and tools; LOGITPROOF_LLAMA_TOOLS names other builds
+
 clean:               ## remove everything that was made
 	rm -rf $(VENV) .cache zoo/gguf runs
 
@@ -63,6 +65,15 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	$(PIP) cmake ninja
 	GIT_DIR=/dev/null $(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-build $(LLAMA_CMAKE) > .cache/llama-build.log
 	$(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) >> .cache/llama-build.log
+	touch $@
+
+# The web page of the server would be fetched from the network.
+.cache/llama-tools/.built: $(SDIST)/.unpacked
+	$(PIP) cmake ninja
+	GIT_DIR=/dev/null $(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-tools \
+	    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
+	    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF > .cache/llama-tools.log
+	$(VENV)/bin/ninja -C .cache/llama-tools -j $(JOBS) llama-server llama-completion llama-perplexity >> .cache/llama-tools.log
 	touch $@
 
 $(VENV)/.llama-ready: .cache/llama-build/.built

@@ -185,7 +185,9 @@ def _compare_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarra
         if any(bad.values()):
             continue
         known = {side: known_row(rows[at], vocab) for side, rows in sides.items()}
-        columns["support"][at] = len(np.union1d(known["reference"].ids, known["candidate"].ids))
+        columns["support"][at] = max(len(np.union1d(known["reference"].ids, known["candidate"].ids)), 1)
+        if not all(len(one.ids) for one in known.values()):
+            continue
         for name, value in measure(known["reference"], known["candidate"], label).items():
             if name in columns:
                 columns[name][at] = value

@@ -1,6 +1,7 @@
 """Rows of which only the best entries are known, as one array like any other: `TOP` [T, K].
 
-Its elements are (id, log-probability), best first; a row with fewer than K entries is filled up with id -1.
+Its elements are (id, log-probability), best first; a row with fewer than K entries is filled up with id -1,
+and a row without any is one that the engine could not measure.
 A log-probability is over the whole vocabulary; NaN where an engine says which token it chose and no more.
 Arithmetic on such an array is a TypeError: nobody takes it for logits by accident.
 """
@@ -48,9 +49,13 @@ def row_fault(ids: np.ndarray, values: np.ndarray, vocab_size: int | None, norma
 
 
 def top_fault(rows: np.ndarray, vocab_size: int | None) -> tuple[int, str] | None:
-    """The first row of `TOP` rows that cannot be true, and why; None where all can."""
+    """The first row of `TOP` rows that cannot be true, and why; None where all can. Some row must hold something."""
+    if not (rows["id"] >= 0).any():
+        return 0, "no row has an entry"
     for position, row in enumerate(rows):
         kept = row[row["id"] >= 0]
+        if not len(kept) and rows.shape[1] > 1:
+            continue
         values = kept["log_probability"].astype(np.float64)
         if np.isnan(rows["log_probability"]).all() and rows.shape[1] == 1:
             values = np.zeros(len(kept))  # the chosen token alone

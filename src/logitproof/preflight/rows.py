@@ -61,10 +61,11 @@ def _fault(table: np.ndarray, ids: np.ndarray) -> tuple[str, str]:
     bad = np.flatnonzero(np.isnan(table).any(axis=1) | np.isposinf(table).any(axis=1))
     if bad.size:
         return "PF501", f"position {bad[0]} is not finite"
-    flat = np.flatnonzero(np.ptp(np.where(np.isfinite(table), table, 0.0), axis=1) == 0)
+    finite = np.isfinite(table)
+    flat = np.flatnonzero(finite.any(axis=1) & (np.ptp(np.where(finite, table, 0.0), axis=1) == 0))
     if flat.size:
         return "PF502", f"position {flat[0]} has one value, {table[flat[0], 0]:g}"
-    twice = np.flatnonzero((table[1:] == table[:-1]).all(axis=1) & (ids[1:] != ids[:-1]))
+    twice = np.flatnonzero((table[1:] == table[:-1]).all(axis=1) & (ids[1:] != ids[:-1]) & finite[1:].any(axis=1))
     if twice.size:
         return "PF503", f"position {twice[0] + 1} equals position {twice[0]}, after another token"
     return "", ""

@@ -34,7 +34,7 @@ class LlamacppKlBase(Reader):
         file = Cursor(path)
         file.magic(MAGIC)
         window, vocab, chunks = file.numbers("<iii", "n_ctx")
-        window, vocab = file.count("n_ctx", window, least=4), file.count("n_vocab", vocab, least=2)
+        window, vocab = file.count("n_ctx", window, least=3), file.count("n_vocab", vocab, least=2)
         tokens = file.array("tokens", "<i4", (file.count("n_chunk", chunks), window))
         first, width = window // 2, _width(vocab)
         rows = file.array("log-probabilities", "<u2", (chunks, window - 1 - first, width))
@@ -52,7 +52,7 @@ class LlamacppKlBase(Reader):
         if len(lengths) != 1 or dump.vocab_size is None:
             raise refusal(path, "n_ctx", "all windows must have one length", "choose another format with --to")
         (window,) = lengths
-        if window < 4:
+        if window < 3:
             raise refusal(path, "n_ctx", f"a window of {window} tokens has no second half", "choose another format with --to")
         with path.open("wb") as file:
             file.write(MAGIC + struct.pack("<iii", window, dump.vocab_size, len(dump.prompts)))

@@ -1,0 +1,99 @@
+"""One of llama.cpp's command-line tools: found, asked what it can do, run with a time limit, and quoted when it fails."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitproof.engines import Refusal
+
+WORDS = 12
+"""Last lines of a tool that are quoted in an error."""
+FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
+TOKEN_LINE = re.compile(r"^.*?(\d+) -> '", re.MULTILINE)
+"""A token of the prompt, as `--verbose-prompt` prints it; what precedes the id is the log's own prefix."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a tool wrote."""
+
+    out: bytes
+    err: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program by its path, or by its name on PATH."""
+
+    program: str
+
+    @functools.cached_property
+    def path(self) -> Path:
+        found = shutil.which(self.program)
+        if found is None:
+            remedy = "name the built program; `make llama-tools` builds the pinned one"
+            raise Refusal(f"{self.program!r} is no program that can be run", field="binary", remedy=remedy)
+        return Path(found).resolve()
+
+    @functools.cached_property
+    def flags(self) -> set[str]:
+        """Every flag that its `--help` names."""
+        said = self._run(["--help"], 60.0)
+        return set(FLAG.findall(said.stdout.decode("utf-8", "replace") + said.stderr.decode("utf-8", "replace")))
+
+    def versions(self) -> dict[str, str]:
+        """What it calls itself, and the sha256 of it and of the libraries beside it."""
+        said = self._run(["--version"], 60.0)
+        text = (said.stdout + said.stderr).decode("utf-8", "replace")
+        line = next((line.strip() for line in text.splitlines() if "version" in line), "unknown")
+        files = [self.path, *sorted(self.path.parent.glob("lib*.so*"))]
+        hashes = {file.name: _sha256(file) for file in files if not file.is_symlink()}
+        return {"llama.cpp": line, **{f"sha256 of {name}": value for name, value in hashes.items()}}
+
+    def needs(self, flags: Sequence[str], remedy: str) -> None:
+        """Refuse a build whose `--help` lacks one of these: flags have changed between versions."""
+        missing = [flag for flag in flags if flag not in self.flags]
+        if missing:
+            raise Refusal(f"{self.path.name} knows no {missing[0]} (by its --help)", field="binary", remedy=remedy)
+
+    def run(self, arguments: Sequence[str], timeout: float) -> Said:
+        """Its output; a hang, a crash or an exit code is an error with its last words. stdin is closed."""
+        done = self._run(arguments, timeout)
+        err = done.stderr.decode("utf-8", "replace")
+        if done.returncode != 0:
+            code = done.returncode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise RuntimeError(f"{self.path.name} {how}: {_last(err or done.stdout.decode('utf-8', 'replace'))}")
+        return Said(done.stdout, err)
+
+    def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(
+                [str(self.path), *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired as late:
+            words = _last((late.stderr or late.stdout or b"").decode("utf-8", "replace"))
+            raise RuntimeError(f"{self.path.name} did not end within {timeout:g} s, so it was killed: {words}") from None
+
+
+def prompt_ids(err: str) -> list[int]:
+    """The ids that `--verbose-prompt` printed."""
+    _, _, listed = err.partition("number of tokens in prompt")
+    return [int(token) for token in TOKEN_LINE.findall(listed)]
+
+
+def _last(text: str) -> str:
+    return " | ".join(line.strip() for line in text.splitlines()[-WORDS:] if line.strip()) or "it said nothing"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
