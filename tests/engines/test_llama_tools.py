@@ -137,7 +137,7 @@ def test_the_real_server_gives_the_model_s_own_rows_in_every_way(true: np.ndarra
         best = true[-1].argmax()
         assert one.generate(IDS, 1, []).token_ids == [best]
         with pytest.raises(Refusal, match="exceeds the available context size"):
-            one.score([1] * 200, "prefill")
+            one.score([1] * 300, "prefill")
         other = Openai(url, logprobs=7)
         assert other.hello().versions["dialect"] == "content"
         other.load(GGUF)
