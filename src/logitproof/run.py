@@ -252,7 +252,7 @@ def _generate(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: li
         new_token_ids=new,
         finish=made.finish,
         logits=_kept(made, logits),
-        text=worker.detokenize(new) if job.prompt.text is not None else "",
+        text=_text(job, worker, new),
     )
 
 
@@ -264,6 +264,13 @@ def _kept(result: Rows, logits: Path) -> np.ndarray:
         for written in logits.parent.glob(f"{logits.name}.topk_*"):
             written.unlink()
     return rows
+
+
+def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
+    """The text of a continuation; an engine without a tokenizer continues all the same."""
+    if job.prompt.text is None or not worker.hello().tokenize:
+        return ""
+    return worker.detokenize(token_ids)
 
 
 def _refuse_foreign_tokens(token_ids: list[int], facts: LoadResult, name: str) -> None:

@@ -225,7 +225,10 @@ def _fault(error: BaseException) -> dict[str, str]:
 
 def _refuse_everything(answers: BinaryIO, fault: dict[str, str]) -> int:
     for line in sys.stdin.buffer:
-        _send(answers, {"id": json.loads(line)["id"], "error": fault})
+        request = json.loads(line)
+        _send(answers, {"id": request["id"], "error": fault})
+        if request["method"] == "close":
+            break
     return 0
 
 
