@@ -133,7 +133,7 @@ def measure(reference: Known, candidate: Known, label: int, floor: Floor | None 
     ordered = np.isnan(reference.log_p).any() or np.isnan(candidate.log_p).any()
     bounds = Bounds(math.nan, math.nan, ORDER_ONLY) if ordered else bound_kl(reference, candidate, floor)
     p, q = ranked(reference), ranked(candidate)
-    whole = reference.hidden == candidate.hidden == 0
+    whole = reference.hidden == candidate.hidden == 0 and not ordered
     both = reference.normalized and candidate.normalized
     at_label = _value(candidate, label) - _value(reference, label) if both else math.nan
     regret = float(reference.log_p.max()) - _value(reference, int(q[0]))
@@ -143,7 +143,7 @@ def measure(reference: Known, candidate: Known, label: int, floor: Floor | None 
     finite = np.isfinite(log_p) & np.isfinite(log_q)
     delta = log_q[finite] - log_p[finite] if both else np.empty(0)
     return {
-        "kl_divergence": bounds.lower if whole else math.nan,
+        "kl_divergence": max(_Pair.of(reference, candidate).shared, 0.0) if whole else math.nan,
         "kl_divergence_lower": bounds.lower,
         "kl_divergence_upper": bounds.upper,
         "top1": float(p[0] == q[0]),
@@ -152,7 +152,7 @@ def measure(reference: Known, candidate: Known, label: int, floor: Floor | None 
         "label_logprob_delta": at_label,
         "top5_overlap": len(set(p[:5]) & set(q[:5])) / 5 if few >= 5 else math.nan,
         "top10_overlap": len(set(p[:10]) & set(q[:10])) / 10 if few >= 10 else math.nan,
-        "rms_delta_logit": math.nan,
+        "rms_delta_logit": float(delta.std()) if whole and len(delta) else math.nan,
         "rms_delta_known": math.sqrt(float(np.mean(delta * delta))) if len(delta) else math.nan,
         "known_mass": float(np.exp(log_p[finite]).sum()) if both else math.nan,
     }

@@ -11,7 +11,7 @@ from conftest import as_dict
 from logitproof.compare import compare
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.topk_bounds import known_logits
-from logitproof.toprows import top_rows
+from logitproof.toprows import top_fault, top_rows
 from logitproof.worker import Spec, Worker
 
 BASIS = "a reason of more than ten letters"
@@ -77,8 +77,20 @@ def test_the_best_entries_that_are_all_entries_measure_what_whole_rows_do() -> N
     z_r, z_t = rows(1), rows(1) + 0.3 * rows(2)
     labels = np.full(5, -1)
     whole, top = (compare(z_r, side, labels=labels).metrics for side in (z_t, best_of(z_t, 64)))
-    np.testing.assert_allclose(top["kl_divergence"], whole["kl_divergence"], atol=1e-4)
+    for name in ("kl_divergence", "rms_delta_logit"):
+        np.testing.assert_allclose(top[name], whole[name], rtol=1e-4)
     np.testing.assert_allclose(top["known_mass"], 1.0, atol=1e-6)
+
+
+def test_a_row_without_an_entry_is_not_measured_and_the_others_are() -> None:
+    z_r = rows(1)
+    top = best_of(z_r, 64)
+    top["id"][0] = -1
+    found = compare(z_r, top, labels=np.full(5, -1))
+    assert all(np.isnan(values[0]) for values in found.metrics.values())
+    assert (found.metrics["kl_divergence"][1:] < 1e-6).all() and not found.nonfinite.size
+    top["id"][:] = -1
+    assert top_fault(top, 64) == (0, "no row has an entry")
 
 
 def test_a_chosen_token_alone_measures_top1_and_regret_and_nothing_else() -> None:
