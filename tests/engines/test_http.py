@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from http_server import CONTEXT, Body, Kind, Zoo, served
 
+from logitproof import catalog
 from logitproof.check import check
 from logitproof.contract import open_contract
 from logitproof.engines import Engine, Refusal
@@ -308,3 +310,16 @@ def test_the_best_entries_of_a_server_bound_kl_and_pass_no_gate_on_the_rest(tmp_
     statuses = {(gate.id, gate.status) for gate in report.verdict.gates}
     assert statuses == {("least", "PASS"), ("top1", "PASS"), ("kl", "ERROR")}
     assert report.verdict.status == "ERROR"
+
+
+def test_the_page_on_servers_names_the_options_and_metrics_that_there_are() -> None:
+    page = (ZOO.parent / "docs/http.md").read_text("utf-8")
+    rows = page.partition("## Options")[2].partition("Every failure")[0]
+    named = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in rows.splitlines() if row.startswith("| `"))))
+    known = {name: set(catalog.find("engines", name).option_names) for name in ("llama_server", "openai")}
+    assert named == known["openai"] | {"openai"} and known["llama_server"] == known["openai"] - {"model"}
+    for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        for use in yaml.safe_load(text)["candidates"].values():
+            assert set(use["options"]) <= set(catalog.find("engines", use["engine"]).option_names)
+    for metric in ("kl_divergence_lower", "kl_divergence_upper", "known_mass", "rms_delta_known", "total_variation"):
+        assert f"`{metric}`" in page and catalog.find("metrics", metric)
