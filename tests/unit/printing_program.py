@@ -56,7 +56,9 @@ def show(how: str, rows: list[list[float]]) -> None:
 
 
 def main(how: str, model: str, tokens: str, out: str = "") -> int:
-    print("loading weights... 100%")
+    print("loading weights... 100%", flush=True)
+    if WRONG == "crash":
+        os.abort()
     if WRONG == "status":
         print("CUDA error 719: unspecified launch failure", file=sys.stderr)
         return 3

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -117,8 +118,9 @@ class Program:
             words = _last_words(_text(error.stdout), _text(error.stderr))
             raise ProgramFailed(f"it did not end within {self.timeout:g} s and was killed{words}") from None
         stdout, stderr = _text(ended.stdout), _text(ended.stderr)
-        if ended.returncode != 0:
-            raise ProgramFailed(f"it ended with status {ended.returncode}{_last_words(stdout, stderr)}")
+        if (status := ended.returncode) != 0:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            raise ProgramFailed(f"it {how}{_last_words(stdout, stderr)}")
         return Run(stdout, stderr, out)
 
 
