@@ -110,7 +110,7 @@ def any_path(session: Session) -> str:
     folder = session.scratch / "a folder, with 'quotes' & ünïcödé 文字 😀"
     folder.mkdir(exist_ok=True)
     rows = session.score(session.ids(2), target=folder / "logits.bin")
-    if not rows.asked.is_file() or rows.path != rows.asked:
+    if not rows.found_bytes or rows.path != rows.asked:
         raise Broken(f"score into {rows.asked} → it announces {rows.path}, and that file is not there")
     return f"score into {rows.asked.parent.name}/logits.bin → written"
 

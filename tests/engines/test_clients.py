@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from logitproof.acid import Request, acid
+from logitproof.acid_diagnosis import diagnosis_of
 from logitproof.address import parse_address
 from logitproof.check import check
 from logitproof.conformance import conformance
@@ -193,6 +195,15 @@ def test_a_bug_that_is_compiled_in_fails_where_it_acts_and_nowhere_else(checked:
     wrong = {f"{cell.cell.model}/{cell.cell.mode}" for cell in cells if cell.status == "WRONG"}
     right = {f"{cell.cell.model}/{cell.cell.mode}" for cell in cells if cell.status == "MATCH"}
     assert wrong == BUGS[bug] and len(right) == 4 - len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("bug", "probe", "name"), [(4, "llama3", "rope.scaling.llama3_missing"), (6, "qwen3", "rope.offset_in_decode")]
+)
+def test_the_acid_test_names_a_bug_that_is_compiled_in(engines: Callable[[int], Path], bug: int, probe: str, name: str) -> None:
+    report = acid(Request("command", {"argv": [str(engines(bug))]}, [probe], "F32"), diagnose=diagnosis_of)
+    found = next(row for row in report.rows if row.check == probe)
+    assert found.status == "FAIL" and found.diagnosis.startswith(name)
 
 
 def test_the_planted_bugs_are_all_that_there_are() -> None:

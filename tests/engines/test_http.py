@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,47 @@ def test_a_server_without_log_probabilities_is_refused() -> None:
         engine(server).hello()
 
 
+@pytest.mark.parametrize("kind", ["llama-server", "vllm"])
+def test_a_server_that_samples_when_it_should_not_is_an_error(kind: Kind) -> None:
+    def samples(server: Zoo, path: str, said: Body) -> Any:
+        for one in said.get("completion_probabilities", []):
+            one["id"] = one["top_logprobs"][1]["id"]
+        for choice in said.get("choices", []):
+            choice["logprobs"]["tokens"] = [list(top)[1] for top in choice["logprobs"]["top_logprobs"]]
+
+    with served(zoo(kind)) as server:
+        one = loaded(server, logprobs=5)
+        server.fault = samples
+        with pytest.raises(ServerError, match="it does not decode greedily"):
+            one.generate(IDS, 3, [])
+
+
+def test_logits_are_not_taken_for_log_probabilities() -> None:
+    def raw(server: Zoo, path: str, said: Body) -> Any:
+        for one in said.get("completion_probabilities", []):
+            for top in one["top_logprobs"]:
+                top["logprob"] -= 3.0
+
+    with served(zoo("llama-server")) as server:
+        one = loaded(server, logprobs=-1)
+        server.fault = raw
+        with pytest.raises(ServerError, match=r"position 0: the probabilities of the whole vocabulary sum to 0.0497"):
+            one.score(IDS, "prefill")
+
+
+def test_answers_that_overtake_each_other_stay_in_their_places() -> None:
+    def slow(server: Zoo, path: str, said: Body) -> Any:
+        time.sleep(0.3 / said.get("tokens_evaluated", 100))
+
+    with served(zoo("llama-server")) as server:
+        one = loaded(server, logprobs=5, concurrency=len(IDS))
+        server.fault = slow
+        rows = one.score(IDS, "prefill").logits
+        np.testing.assert_array_equal(rows["id"][:, 0], server.log_probabilities(IDS).argmax(axis=1))
+        sent = [len(body["prompt"]) for path, body, _ in server.requests[-len(IDS) :] if path == "/completion"]
+        assert sorted(sent) == list(range(1, len(IDS) + 1))
+
+
 def test_a_restarted_server_is_known_by_its_numbers() -> None:
     with served(zoo("vllm")) as server:
         first = engine(server).hello()
@@ -293,9 +335,9 @@ def test_a_server_that_gives_its_whole_vocabulary_gets_a_verdict(tmp_path: Path,
 def test_a_server_that_computes_another_model_fails(tmp_path: Path) -> None:
     def other(server: Zoo, path: str, said: Body) -> Any:
         for one in said.get("completion_probabilities", []):
-            values = [top["logprob"] for top in one["top_logprobs"]]
-            for top, value in zip(one["top_logprobs"], np.array(values) * 1.05, strict=True):
-                top["logprob"] = float(value - 0.02)
+            values = 1.05 * np.array([top["logprob"] for top in one["top_logprobs"]])
+            for top, value in zip(one["top_logprobs"], values - np.logaddexp.reduce(values), strict=True):
+                top["logprob"] = float(value)
 
     with served(zoo("llama-server", fault=other)) as server:
         report = checked(tmp_path, server, [KL], logprobs=-1)

@@ -135,3 +135,17 @@ def test_engines_of_the_catalogue_keep_the_protocol(tmp_path: Path) -> None:
     address(tmp_path)
     report = conformance(parse_address(f"toy:{tmp_path / 'toy.json'}"))
     assert report.failed == [] and report.exit_code == 0
+
+
+@pytest.mark.parametrize("how", ["events", "top", "text"])
+def test_a_program_that_is_described_keeps_every_rule_but_one_with_whole_rows_and_with_its_best_entries(
+    tmp_path: Path, how: str
+) -> None:
+    """The program first sees its weights when it scores, so nobody can say at `load` that they are truncated."""
+    where = "pattern=^pos=(?P<position>\\d+) tok=(?P<id>\\d+) p=(?P<logprob>\\S+)" if how == "text" else "prefix='@logits'"
+    argv = [sys.executable, str(ENGINE.with_name("printing_program.py")), how, "{model}", "{tokens}"]
+    address(tmp_path)
+    report = conformance(parse_address(f"stdout:{tmp_path / 'toy.json'}?argv={json.dumps(argv)}&vocab_size=300&{where}"))
+    assert [one.rule for one in report.failed] == ["truncated file"], [one.said for one in report.failed]
+    shown = {"events": "shape [7, 300]", "top": "shape [7, 5]", "text": "shape [7, 1]"}[how]
+    assert shown in row(report, "shape").said

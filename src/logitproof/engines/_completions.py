@@ -16,6 +16,7 @@ PREFIX = "token_id:"
 """How vLLM names a token in a key that others fill with its text, where `return_tokens_as_token_ids` is set."""
 PROBE_TEXT = "The quick brown fox"
 EXTRAS: dict[str, Any] = {"prompt_logprobs": 5, "return_tokens_as_token_ids": True, "cache_prompt": False, "echo": True}
+MASKED = -9998.0
 Name = Literal["prompt_logprobs", "content", "echo", "new-tokens"]
 ABOUT: dict[Name, str] = {
     "prompt_logprobs": "log-probabilities of the prompt by token id, in one pass (vLLM)",
@@ -46,8 +47,8 @@ class Dialect:
 
     @property
     def least(self) -> float:
-        """llama.cpp takes the logarithm of a float32 probability."""
-        return LEAST if self.name == "content" else float("-inf")
+        """llama.cpp takes the logarithm of a float32 probability; vLLM says -9999 for what is masked."""
+        return LEAST if self.name == "content" else MASKED
 
     def prompt(self, ids: Sequence[int], texts: Texts | None) -> list[int] | str:
         """The prompt as this server takes it."""
@@ -98,6 +99,17 @@ class Completion:
         if self.dialect.by_text:
             return [self._by_text(row, f"new position {n}") for n, row in enumerate(tops)]
         return [self._by_id({key.removeprefix(PREFIX): value for key, value in row.items()}, PATH) for row in tops]
+
+    def new_tokens(self) -> list[int | None]:
+        """The tokens that the server took; None where their text does not tell."""
+        said = at(self.choice, "logprobs", where=PATH)
+        if self.dialect.name == "content":
+            return [int(at(one, "id", where=PATH)) for one in at(said, "content", where=PATH)]
+        names = [str(name) for name in at(said, "tokens", where=PATH)]
+        if self.dialect.by_text:
+            assert self.texts is not None
+            return [self.texts.ids.get(name) for name in names]
+        return [int(name.removeprefix(PREFIX)) if name.removeprefix(PREFIX).isdecimal() else None for name in names]
 
     def _by_id(self, row: Any, where: str) -> Entries:
         if not isinstance(row, dict):

@@ -13,6 +13,8 @@ from logitproof.toprows import top_rows
 
 LEAST = -87.0
 """Nats: a server that takes the logarithm of a float32 probability has lost what lies below its smallest normal number."""
+SUM_ERROR = 1e-3
+"""How far the probabilities of a whole row may be from 1 by rounding."""
 Entries = list[tuple[int, float]]
 
 
@@ -41,13 +43,24 @@ def best_entries(entries: Entries, asked: int, vocab_size: int, where: str, *, l
     return [pair for pair in ordered if pair[1] >= least]
 
 
+def chosen_first(entries: Entries, token: int, where: str) -> Entries:
+    """The entries with the token that the server took in front; a ServerError if another one was better."""
+    value = dict(entries).get(token)
+    if value is None or value < entries[0][1]:
+        raise ServerError(f"{where}: the server took token {token}, its best is {entries[0][0]}: it does not decode greedily")
+    return [(token, value), *(pair for pair in entries if pair[0] != token)]
+
+
 def as_rows(positions: Sequence[Entries], vocab_size: int) -> np.ndarray:
     """Whole rows float32 [T, V] where every position names every token, else `toprows.TOP` [T, K]."""
     if not positions:
         return np.empty((0, vocab_size), np.float32)
     if all(len(entries) == vocab_size for entries in positions):
         rows = np.empty((len(positions), vocab_size), np.float32)
-        for row, entries in zip(rows, positions, strict=True):
+        for position, (row, entries) in enumerate(zip(rows, positions, strict=True)):
+            if abs(total := math.fsum(math.exp(value) for _, value in entries) - 1) > SUM_ERROR:
+                text = f"position {position}: the probabilities of the whole vocabulary sum to {total + 1:.6g}"
+                raise ServerError(f"{text}: are these logits, or sampled ones?")
             row[[token for token, _ in entries]] = [value for _, value in entries]
         return rows
     width = max(len(entries) for entries in positions)

@@ -11,7 +11,7 @@ from typing import Any
 
 from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Refusal, Scored
 from logitproof.engines._http import RETRY_ON, Answer, Server, ServerError, at
-from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, entry
+from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, chosen_first, entry
 from logitproof.engines._vocabulary import vocabulary_size
 from logitproof.model import file_sha256
 
@@ -106,8 +106,9 @@ class LlamaServer(Engine):
             made = at(answer.body, "completion_probabilities", where="generate")
             # The server ends at its own end-of-text tokens, whether the contract stops there or not.
             for n in range(len(made)):
+                where = f"new position {len(rows)}"
                 new.append(int(at(made, n, "id", where="generate")))
-                rows.append(self._entries(answer, n, f"new position {len(rows)}"))
+                rows.append(chosen_first(self._entries(answer, n, where), new[-1], where))
                 if new[-1] in stop:
                     break
             if not made:

@@ -12,7 +12,7 @@ from typing import Any
 from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Refusal, Scored
 from logitproof.engines._completions import PATH, Completion, Dialect, identify, probe
 from logitproof.engines._http import RETRY_ON, Server, ServerError, at
-from logitproof.engines._logprobs import Entries, as_rows, best_entries
+from logitproof.engines._logprobs import Entries, as_rows, best_entries, chosen_first
 from logitproof.engines._vocabulary import Texts, token_texts, vocabulary_size
 
 PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -96,8 +96,10 @@ class Openai(Engine):
             if not made:
                 raise ServerError(f"the server generated nothing: {json.dumps(completion.choice)[:300]}")
             # A server ends at its own end-of-text tokens, whether the contract stops there or not.
-            for row in made:
-                rows.append(self._kept(row, f"new position {len(rows)}"))
+            for row, taken in zip(made, completion.new_tokens(), strict=True):
+                where = f"new position {len(rows)}"
+                kept = self._kept(row, where)
+                rows.append(kept if taken is None else chosen_first(kept, taken, where))
                 new.append(rows[-1][0][0])
                 if new[-1] in stop:
                     break

@@ -117,9 +117,12 @@ def _weights(seed: int, count: int) -> np.ndarray:
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
     x = numbers.astype(np.uint32)
-    x = (x ^ x >> 16) * np.uint32(0x7FEB352D)
-    x = (x ^ x >> 15) * np.uint32(0x846CA68B)
-    return x ^ x >> 16
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x7FEB352D)
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return x
 
 
 def _read(model: Path) -> tuple[int, int]:
