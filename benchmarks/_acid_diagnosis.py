@@ -32,7 +32,8 @@ Edit = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
 def measure() -> dict[str, Any]:
     """All three counts, and the seconds of one diagnosis."""
     torch.set_num_threads(2)
-    begin, spent = time.monotonic(), []
+    begin = time.monotonic()
+    spent: list[float] = []
     named, held = _in_bfloat16(spent), _held_out(spent)
     planted = list(_in_llama_cpp(spent))
     told = [row for row in named if not row["below_noise"]]
@@ -114,7 +115,7 @@ def _apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
 
 def _in_llama_cpp(spent: list[float]) -> Iterator[dict[str, Any]]:
     """Bugs that live in a GGUF file, run by the real llama.cpp."""
-    for family, bug, wanted, edit in _planted():
+    for family, bug, wanted, edit in planted_files():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             logits = _llama_cpp(family, edit, folder)
@@ -124,7 +125,7 @@ def _in_llama_cpp(spent: list[float]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _planted() -> Iterator[tuple[str, str, set[str], Edit]]:
+def planted_files() -> Iterator[tuple[str, str, set[str], Edit]]:
     """Family, what is wrong in the file, the mutations that mean it, and the edit."""
     for family in ("qwen3", "llama3", "qwen2.5", "qwen3-moe"):
         for base in (1e4, 3e5):
@@ -196,6 +197,15 @@ def _unpermuted(config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
 
 def _llama_cpp(family: str, edit: Edit, folder: Path) -> list[np.ndarray]:
     """Logits of llama.cpp on a file that was converted from the edited model."""
+    file, copy = _llama_cpp_file(family, edit, folder)
+    with Worker(Spec("llamacpp", {"threads": 2}, timeout=120), name="llamacpp") as worker:
+        worker.hello()
+        size = worker.load(file, copy).vocab_size
+        return [np.array(worker.score(ids, "prefill", folder / "l.bin").logits.open()) for ids in sequences(size)]
+
+
+def _llama_cpp_file(family: str, edit: Edit, folder: Path) -> tuple[Path, Path]:
+    """The GGUF file of the edited model, and the edited model."""
     copy = folder / "model"
     shutil.copytree(ZOO / family, copy)
     config = json.loads((copy / "config.json").read_text("utf-8"))
@@ -203,11 +213,7 @@ def _llama_cpp(family: str, edit: Edit, folder: Path) -> list[np.ndarray]:
     edit(config, tensors)
     (copy / "config.json").write_text(json.dumps(config))
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    file = to_gguf(copy, folder / "model.gguf", "F32")
-    with Worker(Spec("llamacpp", {"threads": 2}, timeout=120), name="llamacpp") as worker:
-        worker.hello()
-        size = worker.load(file, copy).vocab_size
-        return [np.array(worker.score(ids, "prefill", folder / "l.bin").logits.open()) for ids in sequences(size)]
+    return to_gguf(copy, folder / "model.gguf", "F32"), copy
 
 
 def _float32(path: Path) -> dict[str, np.ndarray]:

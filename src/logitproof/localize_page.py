@@ -47,7 +47,7 @@ TEMPLATE = """<!doctype html>
 {% endfor %}</table></div>{% endif %}
 {% if one.growth %}<h3>The residual stream, layer by layer</h3><table class="list">
 <tr><th>after</th>
-{% for head in ('std, reference', 'rms, reference', 'std, candidate', 'rms, candidate') %}<th>{{ head }}</th>{% endfor %}</tr>
+{% for head in ('std, reference', 'std, candidate', 'rms, reference', 'rms, candidate') %}<th>{{ head }}</th>{% endfor %}</tr>
 {% for row in one.growth %}<tr><td><code>{{ row.tap }}</code></td>
 {% for value in row.numbers %}<td class="number">{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</table>{% endif %}

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,44 +122,48 @@ def localize_engines(
         for name, one in offered.items():
             say(f"taps of {name}")
             theirs, kind = _theirs(one, patterns, precision)
-            located, kept = _locate(truth, whole, name, theirs, kind, room, layers)
-            sources[name] = kept
-            found.append(_explained(located, reference, kept, ids, explain and mode == "prefill", say))
+            if not set(theirs) & set(whole):
+                raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md")
+            where = localize(whole, theirs, truth.replay(theirs), precision=kind)
+            sources[name] = theirs
+            if patterns == list(taps.BOUNDARIES):
+                where, theirs = _opened(truth, one, where, kind, room)
+            hypothetical = _explained(where, kind, reference, theirs, ids, say) if explain and mode == "prefill" else ()
+            found.append(Located(name, kind, where, hypothetical))
         told = stages(sources, max((one.precision for one in found), key=_coarseness))
     return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most)
 
 
-def _locate(
-    truth: _Engine,
-    whole: Mapping[str, np.ndarray],
-    name: str,
-    theirs: Mapping[str, np.ndarray],
-    precision: Precision,
-    room: _Room,
-    layers: Sequence[int] | None,
-) -> tuple[Located, Mapping[str, np.ndarray]]:
-    if not set(theirs) & set(whole):
-        raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md for their names")
-    replayed = truth.replay(theirs)
-    located = Located(name, precision, localize(whole, theirs, replayed, precision=precision))
-    return located, theirs
+def _opened(
+    truth: _Engine, one: _Engine | TapDump, coarse: Localization, precision: Precision, room: _Room
+) -> tuple[Localization, dict[str, np.ndarray]]:
+    """The first layers that are wrong as a whole, looked into one after another; their rows take the boundaries' place."""
+    rows = {row.tap: row for row in coarse.rows}
+    kept: dict[str, np.ndarray] = {}
+    broken = [layer for tap in coarse.broken if (layer := taps.split(tap)[0]) is not None]
+    for layer in list(dict.fromkeys(broken))[:OPENED]:
+        room.say(f"looking into layer {layer}")
+        before = "embedding" if layer == 0 else f"layers.{layer - 1}.out"
+        patterns = [before, *taps.of_layers([layer])]
+        whole = truth.read(patterns)
+        theirs, _ = _theirs(one, patterns, precision)
+        inside = localize(whole, theirs, truth.replay(theirs), precision=precision)
+        rows |= {row.tap: row for row in inside.rows if row.tap != before}
+        kept |= {name: np.array(value) for name, value in theirs.items()}
+    ordered = tuple(sorted(rows.values(), key=lambda row: taps.order(row.tap)))
+    return replace(coarse, rows=ordered), kept
 
 
 def _explained(
-    located: Located, reference: Side, theirs: Mapping[str, np.ndarray], ids: list[int], explain: bool, say: Say
-) -> Located:
-    broken = located.localization.broken
+    where: Localization, precision: Precision, reference: Side, theirs: Mapping[str, np.ndarray], ids: list[int], say: Say
+) -> tuple[Hypothesis, ...]:
+    """Known bugs, tried on the first operations that are wrong, with the input that they had."""
+    broken = [tap for tap in where.broken if tap in theirs][:OPENED]
     model = reference.model if reference.model.is_dir() else reference.config
-    if not explain or not broken or model is None or located.localization.verdict != "located":
-        return located
-    say(f"{len(broken)} operations differ: trying known bugs on the input that they had")
-    first = broken[:OPENED]
-    return Located(
-        located.name,
-        located.precision,
-        located.localization,
-        tuple(hypotheses(model, ids, theirs, first, located.precision)),
-    )
+    if not broken or model is None or where.verdict != "located":
+        return ()
+    say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
+    return tuple(hypotheses(model, ids, theirs, broken, precision))
 
 
 def _theirs(
@@ -181,9 +185,8 @@ def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list
     each = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
     if count * each <= room.budget:
         return ["*"]
-    fits = max(int(room.budget // each), 1)
-    room.say(f"{count} layers of {each:,} bytes pass the budget: boundaries, and {fits} layers inside")
-    return [*taps.BOUNDARIES, *taps.of_layers(range(fits))]
+    room.say(f"{count} layers of {each:,} bytes pass the budget of {room.budget:,}: the boundaries first")
+    return list(taps.BOUNDARIES)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,7 +50,7 @@ def command(
     from logitproof.localize_run import as_text, write
     from logitproof.localize_targets import localize_named, localize_run
 
-    options = {
+    options: dict[str, Any] = {
         "layers": layers,
         "mode": mode,
         "precision": precision,

@@ -246,7 +246,7 @@ def _values(node: _Tensor) -> np.ndarray:
     extent = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + kind.itemsize
     if node.type not in KINDS or not node.data or min(shape) == 0:
         return np.zeros((0, 0), np.float32)
-    raw = (ctypes.c_char * extent).from_address(node.data)
+    raw = memoryview((ctypes.c_char * extent).from_address(node.data))
     return np.ndarray(shape, kind, raw, strides=strides).astype(np.float32)
 
 

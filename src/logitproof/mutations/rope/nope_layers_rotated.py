@@ -18,7 +18,7 @@ class NopeLayersRotated(Mutation):
     bug: ClassVar[str] = "RoPE is applied in layers that have none"
     shows: ClassVar[str] = "position 0 exact, wrong from position 1 on; every fourth layer of SmolLM3"
     seen_in: ClassVar[tuple[str, ...]] = ("Camelid #535",)
-    first_tap: ClassVar[str] = "layers.3.attn.q_rope"
+    first_tap: ClassVar[str] = "layers.3.attn.scores"
     remedy: ClassVar[str] = "read no_rope_layers: 1 rotates, 0 does not"
 
     def applies(self, config: Any) -> bool:

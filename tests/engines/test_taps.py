@@ -1,0 +1,160 @@
+"""Taps of real engines: complete, harmless, in one layout, and enough to find a bug in llama.cpp's file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from logitproof import taps
+from logitproof.engines._taps import Taps, Watch, tapped
+from logitproof.errors import ContractError
+from logitproof.localize import localize, relative
+from logitproof.protocol import Tensor
+from logitproof.worker import Spec, Worker
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "power"))
+from planted import FAMILIES, build, tokens
+
+ROOT = Path(__file__).parents[2]
+ZOO = ROOT / "zoo"
+IDS = list(range(5, 29))
+
+
+def read(model: Any, family: str, given: dict[str, np.ndarray] | None = None, mode: str = "prefill") -> dict[str, np.ndarray]:
+    ids, watch = tokens(family, length=20), Watch(model)
+    flow = Taps(["*"], given or {})
+    flow.whole = mode == "prefill"
+    cache = None
+    with torch.inference_mode(), tapped(model, watch, flow):
+        for part in ids.split(ids.shape[1] if flow.whole else 1, dim=1):
+            flow.length = part.shape[1]
+            out = model(part, past_key_values=cache, use_cache=not flow.whole)
+            cache = out.past_key_values
+            flow.at("logits", out.logits[0])
+            flow.start += flow.length
+    watch.close()
+    return flow.found()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_taps_change_nothing_and_a_model_explains_itself(family: str) -> None:
+    model, ids = build(family), tokens(family, length=20)
+    with torch.inference_mode():
+        clean = model(ids, use_cache=False).logits[0]
+        found = read(model, family)
+        assert np.array_equal(found["logits"], clean.float().numpy())
+        replayed = read(model, family, found)
+        assert torch.equal(model(ids, use_cache=False).logits[0], clean)
+    assert all(taps.is_known(name) for name in found)
+    assert localize(found, found, replayed).verdict == "same"
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen3", "qwen3-moe", "qwen3.5"])
+def test_decode_gives_the_taps_of_prefill(family: str) -> None:
+    model = build(family)
+    whole, steps = read(model, family), read(model, family, mode="decode")
+    shared = [name for name in whole if name in steps]
+    assert len(shared) >= len(whole) - 2 * model.config.num_hidden_layers  # scores and probabilities are for one pass alone
+    for name in shared:
+        assert relative(steps[name], whole[name], taps.split(name)[1]) < 1e-4, name
+
+
+def worker_taps(engine: str, model: Path, config: Path | None, folder: Path, given: Any = None, **options: Any) -> Any:
+    folder.mkdir()
+    with Worker(Spec(engine, {"threads": 1, **options}), name=engine) as worker:
+        assert worker.hello().taps
+        worker.load(model, config)
+        return worker.taps(IDS, "prefill", list(given) if given else ["*"], folder, given)
+
+
+def arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: np.array(one.open()) for name, one in tensors.items()}
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen3-moe", "qwen3.5"])
+def test_every_tap_of_llama_cpp_is_that_of_transformers(family: str, tmp_path: Path) -> None:
+    ours = arrays(worker_taps("transformers", ZOO / family, None, tmp_path / "a"))
+    theirs = arrays(worker_taps("llamacpp", ZOO / "gguf" / f"{family}-F32.gguf", ZOO / family, tmp_path / "b"))
+    assert set(ours) == set(theirs)
+    for name, right in ours.items():
+        assert relative(theirs[name], right, taps.split(name)[1]) < 1e-4, name
+
+
+def test_a_replay_blames_the_broken_operation_alone(tmp_path: Path) -> None:
+    right = worker_taps("transformers", ZOO / "qwen3", None, tmp_path / "a")
+    wrong = worker_taps("transformers", ZOO / "qwen3", None, tmp_path / "b", mutation="norm.qk_missing")
+    replayed = worker_taps("transformers", ZOO / "qwen3", None, tmp_path / "c", wrong)
+    found = localize(arrays(right), arrays(wrong), arrays(replayed))
+    assert {taps.split(one)[1] for one in found.broken} == {"attn.q", "attn.k"}
+    assert found.first == "layers.0.attn.q"
+
+
+def test_llama_cpp_cannot_be_given_tensors_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    np.zeros((24, 4), "<f4").tofile(path)
+    given = {"embedding": Tensor(path=str(path), dtype="float32", shape=(24, 4))}
+    with pytest.raises(ContractError, match="cannot be given"):
+        worker_taps("llamacpp", ZOO / "gguf" / "qwen3-F32.gguf", ZOO / "qwen3", tmp_path / "b", given)
+
+
+def localized(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "logitproof", "localize", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_of_two_paths_the_one_that_reads_square_matrices_transposed_is_found(tmp_path: Path) -> None:
+    """The logits differ by 6.7; RoPE, QK-norm and the scale are cleared on their own input."""
+    subprocess.run([sys.executable, str(ROOT / "examples" / "two_paths" / "make.py"), str(tmp_path)], check=True, timeout=120)
+    sides = [f"transformers:{tmp_path / 'model'}?threads=1", str(tmp_path / "fused"), str(tmp_path / "simple")]
+    done = localized(*sides, "--out", str(tmp_path / "out"))
+    assert done.returncode == 1, done.stderr
+    assert "first wrong at layers.0.attn.q_proj" in done.stdout
+    assert "known bug: weights.transposed" in done.stdout
+    assert f"{tmp_path / 'fused'} stands apart" in done.stdout
+    found = json.loads((tmp_path / "out" / "localization.json").read_text("utf-8"))
+    fused, simple = found["located"]
+    assert fused["broken"] == ["layers.0.attn.q_proj", "layers.0.attn.out"]
+    assert simple["verdict"] == "same"
+    rows = {row["tap"]: row for row in fused["rows"]}
+    for cleared in ("attn.q", "attn.q_rope", "attn.scores", "attn.probs"):
+        assert rows[f"layers.0.{cleared}"]["isolated"] < 1e-5
+    assert "<table" in (tmp_path / "out" / "localization.html").read_text("utf-8")
+
+
+def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
+    from logitproof.localize_run import localize_engines
+    from logitproof.quality.draws import Side
+
+    def side(**options: Any) -> Side:
+        return Side(Spec("transformers", {"threads": 1, **options}), ZOO / "qwen2.5", None, "side")
+
+    candidate = {"wrong": side(mutation="weights.layer_duplicated")}
+    whole = localize_engines(side(), candidate, IDS, explain=False)
+    small = localize_engines(side(), candidate, IDS, explain=False, budget=1000)
+    assert small.located[0].localization.broken == whole.located[0].localization.broken
+    assert small.bytes_at_most < whole.bytes_at_most / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["transformers:zoo/qwen3", "plain:zoo/qwen3", "--tokens", "1,2"], "offers no taps"),
+        (["transformers:zoo/qwen3", "transformers:zoo/qwen3"], "nothing to feed"),
+        (["transformers:zoo/qwen3", "transformers:zoo/qwen3", "--tokens", "1,x"], "no list of numbers"),
+        (["transformers:zoo/qwen3", "transformers:zoo/qwen3", "--tokens", "1", "--layers", "3-1"], "no layer and no range"),
+        (["nowhere"], "no such file or folder"),
+    ],
+)
+def test_a_wrong_question_gets_one_clear_answer(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = localized(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
