@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from logitproof import taps
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, LogitproofError
 from logitproof.localize import expected, first_odd, localize, relative, stages
 from logitproof.tap_dump import open_tap_dump
+from logitproof.tap_files import LLAMA_CPP
 from logitproof.tap_layout import explained_by_layout
 
 T, H, K, D = 9, 4, 2, 8
@@ -206,3 +209,99 @@ def test_an_aprt_file_and_raw_numbers_are_read(tmp_path: Path) -> None:
     found = open_tap_dump(tmp_path).taps
     assert np.array_equal(found["layers.0.out"], values)
     assert np.array_equal(found["norm"], values)
+
+
+def mapped(folder: Path, **mapping: object) -> Path:
+    (folder / "taps.yaml").write_text(yaml.safe_dump({"token_ids": list(range(T)), **mapping}), "utf-8")
+    return folder
+
+
+def layers(seed: int = 0, count: int = 3) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).standard_normal((count, T, 6)).astype("<f4"))
+
+
+def aprt(values: np.ndarray, layer: int) -> bytes:
+    return b"APRT" + layer.to_bytes(4, "little") + values.shape[1].to_bytes(4, "little") + values.tobytes()
+
+
+def test_one_stage_file_may_hold_every_layer(tmp_path: Path) -> None:
+    values = layers()
+    for number, one in enumerate(values):
+        (tmp_path / f"{number}.aprt").write_bytes(aprt(one, number))
+    found = open_tap_dump(mapped(tmp_path, taps={"layers.{layer}.out": {"file": "{layer}.aprt"}})).taps
+    assert all(np.array_equal(found[f"layers.{number}.out"], one) for number, one in enumerate(values))
+    (tmp_path / "all.aprt").write_bytes(b"".join(aprt(one, number) for number, one in enumerate(values)))
+    np.savez(tmp_path / "all.npz", **{f"stage.{number}": one for number, one in enumerate(values)})
+    for tap in ({"file": "all.aprt"}, {"file": "all.npz", "array": "stage.{layer}"}):
+        every = open_tap_dump(mapped(tmp_path, taps={"layers.{layer}.out": tap})).taps
+        assert every.keys() == found.keys() and all(np.array_equal(every[name], found[name]) for name in found)
+
+
+def test_a_logits_file_gives_token_ids_and_logits(tmp_path: Path) -> None:
+    logits = layers()[0]
+    header = b"APRRAWLG" + np.array([1, T, 6], "<i4").tobytes() + np.arange(T, dtype="<i4").tobytes()
+    (tmp_path / "run.bin").write_bytes(header + logits.tobytes())
+    found = open_tap_dump(mapped(tmp_path, token_ids="run.bin", taps={"logits": {"file": "run.bin"}}))
+    assert found.token_ids == list(range(T)) and np.array_equal(found.taps["logits"], logits)
+
+
+NAMED = {"blk.0.attn_q": "layers.0.attn.q_proj", "blk.11.ffn_down.weight": "layers.11.mlp.out", "output_norm": "norm"}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf", "npz"])
+def test_tensors_that_have_the_names_of_llama_cpp_need_no_mapping(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"all.{kind}"
+    tensors = {**dict(zip(NAMED, layers(), strict=True)), "blk.0.kq_mask": layers(1)[0]}
+    if kind == "gguf":
+        writer = gguf.GGUFWriter(file, "dump")
+        for name, values in tensors.items():
+            writer.add_tensor(name, values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    elif kind == "npz":
+        np.savez(file, **tensors)
+    else:
+        save_file(tensors, file)
+    found = open_tap_dump(mapped(tmp_path, files={file.name: "llama.cpp"})).taps
+    assert sorted(found) == sorted(NAMED.values())
+    assert all(np.array_equal(found[tap], tensors[name]) for name, tap in NAMED.items())
+
+
+def test_every_name_of_llama_cpp_is_a_tap() -> None:
+    assert all(taps.is_known(f"layers.0.{tap}") or taps.is_known(tap) for tap in LLAMA_CPP.values())
+
+
+def test_an_importance_matrix_is_not_taken_for_taps(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "imatrix.gguf", "imatrix")
+    writer.add_tensor("blk.0.attn_q.weight.in_sum2", np.ones((1, 6), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ContractError, match="importance matrix"):
+        open_tap_dump(mapped(tmp_path, files={"imatrix.gguf": "llama.cpp"}))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"taps": {}}, "names no tap"),
+        ({"files": {"all.npz": "canonical"}}, "none is a canonical name"),
+        ({"files": {"gone.npz": "llama.cpp"}}, "there is no such file"),
+        ({"taps": {"norm": {"file": "all.npz"}}}, "name one as `array`"),
+        ({"taps": {"norm": {"file": "all.npz", "array": "c"}}}, "not c"),
+        ({"taps": {"layers.{layer}.out": {"file": "all.npz", "array": "stage-{layer}"}}}, "called stage-{layer}"),
+        ({"taps": {"norm": {"file": "cut.aprt"}}}, "cut.aprt"),
+        ({"taps": {"norm": {"file": "odd.bin", "shape": [-1, 6]}}}, "no float32 numbers"),
+        ({"token_ids": "all.npz", "taps": {"norm": {"file": "all.npz", "array": "a"}}}, "is no list of token ids"),
+    ],
+)
+def test_a_mapping_that_leads_nowhere_is_refused(tmp_path: Path, mapping: dict[str, object], said: str) -> None:
+    np.savez(tmp_path / "all.npz", a=layers()[0], b=layers()[1])
+    (tmp_path / "cut.aprt").write_bytes(aprt(layers()[0], 0)[:-2])
+    (tmp_path / "odd.bin").write_bytes(b"12345")
+    with pytest.raises(LogitproofError) as error:
+        open_tap_dump(mapped(tmp_path, **mapping))
+    assert said in str(error.value)

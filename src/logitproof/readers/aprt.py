@@ -39,12 +39,14 @@ class Aprt(Reader):
 
 def _rows(file: Cursor, dim: int) -> int:
     """Rows until the next record or the end of the file."""
-    rest = file.size - file.at
-    if rest % (4 * dim) == 0:
-        data = np.memmap(file.path, np.uint8, "r", offset=file.at, shape=(rest,)) if rest else np.empty(0, np.uint8)
-        starts = data[4 * dim :: 4 * dim]
-        if rest and not any(bytes(data[4 * dim * n : 4 * dim * n + 4]) == MAGIC for n in range(1, len(starts) + 1)):
-            return rest // (4 * dim)
-    if rest < 4 * dim:
+    rest, width = file.size - file.at, 4 * dim
+    if rest < width:
         raise refusal(file.path, "dim", f"is {dim}, but only {rest} bytes follow", AGAIN)
-    return 1
+    data = np.memmap(file.path, np.uint8, "r", offset=file.at, shape=(rest,))
+    starts = np.flatnonzero(data[: rest // width * width].view("<u4").reshape(-1, dim)[:, 0] == int.from_bytes(MAGIC, "little"))
+    if starts.size:
+        return max(int(starts[0]), 1)
+    rows = rest // width
+    if rest % width and bytes(data[rows * width :][:4]) != MAGIC:
+        raise refusal(file.path, "rows", f"of {dim} numbers do not fill the {rest} bytes that follow", AGAIN)
+    return rows
