@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from logitproof import catalog
+from logitproof import catalog, environments
 from logitproof.engines import Engine, Refusal
 from logitproof.errors import ContractError
 from logitproof.protocol import (
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         engine = _build(name, json.loads(options))
         replacement = engine.replace_process()
     except BaseException as error:
-        return _refuse_everything(answers, _fault(error))
+        return _refuse_everything(answers, _fault(error, name))
     if replacement:
         argv, environment = replacement
         os.dup2(answers.fileno(), 1)
@@ -107,7 +107,7 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
         _send(answers, {"id": number, "result": result})
         return bool(method != "close")
     except Exception as error:
-        _send(answers, {"id": number, "error": _fault(error)})
+        _send(answers, {"id": number, "error": _fault(error, name)})
         return True
 
 
@@ -117,7 +117,9 @@ def _hello(engine: Engine, name: str, params: Message) -> dict[str, Any]:
 
 def _load(engine: Engine, name: str, params: LoadParams) -> dict[str, Any]:
     config = Path(params.config) if params.config else None
-    return dataclasses.asdict(engine.load(Path(params.model), config))
+    loaded = dataclasses.asdict(engine.load(Path(params.model), config))
+    own = environments.own_folder()
+    return {**loaded, "details": {**loaded["details"], "environment": own}} if own else loaded
 
 
 def _tokenize(engine: Engine, name: str, params: TokenizeParams) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _send(answers: BinaryIO, message: dict[str, Any]) -> None:
         data = data[answers.write(data) :]
 
 
-def _fault(error: BaseException) -> dict[str, str]:
+def _fault(error: BaseException, name: str) -> dict[str, str]:
     if isinstance(error, Refusal):
         return {"kind": "refused", "message": error.text, "field": error.field, "remedy": error.remedy}
     if isinstance(error, ContractError):
@@ -215,7 +217,7 @@ def _fault(error: BaseException) -> dict[str, str]:
     traceback.print_exception(error)
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, ImportError):
-        return {"kind": "environment", "message": text, "remedy": "install the engine's extra, see `logitproof doctor`"}
+        return {"kind": "environment", "message": text, "remedy": environments.remedy(name)}
     # numpy's tofile says "1000 requested and 0 written" without a number where the disk is full.
     short = isinstance(error, OSError) and error.errno is None and str(error).endswith("written")
     if short or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):

@@ -6,13 +6,17 @@ last words, and never the end of a run.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -25,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic import ValidationError
 
-from logitproof import protocol
+from logitproof import environments, protocol
 from logitproof.errors import (
     ContractError,
     EngineDied,
@@ -82,6 +86,7 @@ class Worker:
         self._count = 0
         self._broken: EngineError | None = None
         self._vocab_size: int | None = None
+        self._python = spec.python or _installed_python(spec.engine)
         self._process = self._start()
         self._threads = [self._pump(one) for one in (self._write_requests, self._read_answers, self._read_words)]
 
@@ -196,11 +201,11 @@ class Worker:
     # -- the wire -------------------------------------------------------------------------------------
 
     def _start(self) -> subprocess.Popen[bytes]:
-        python = self.spec.python or sys.executable
+        python = self._python or sys.executable
         argv = [python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
         environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1"}
-        if self.spec.python:
-            environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        if self._python:
+            environment["PYTHONPATH"] = _source_alone()
         try:
             return subprocess.Popen(
                 argv,
@@ -367,6 +372,10 @@ class Worker:
             self._process.wait(timeout=2.0)
         time.sleep(0.05)
         code = self._process.poll()
+        missing = next((line for line in self._words if line.startswith("ModuleNotFoundError: ")), "")
+        if self._python and missing and self._count == 1:
+            text = f"its interpreter cannot serve it: {missing.removeprefix('ModuleNotFoundError: ')}"
+            return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
         how = f"killed by {_signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
         return self._fail(EngineDied, f"its process ended during `{method}` ({how})")
 
@@ -385,6 +394,21 @@ class Worker:
         self._requests.put(None)
         for thread in self._threads:
             thread.join(timeout=GRACE)
+
+
+def _installed_python(engine: str) -> str | None:
+    """The interpreter of the engine's own environment, where `logitproof engines install` has made one."""
+    found = environments.installed(engine)
+    return str(found.python) if found else None
+
+
+@functools.cache
+def _source_alone() -> str:
+    """A folder with this package and nothing beside it: installed, its neighbours would shadow another interpreter's."""
+    folder = tempfile.mkdtemp(prefix="logitproof-source-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder, "logitproof").symlink_to(Path(__file__).parent)
+    return folder
 
 
 def _signal_name(number: int) -> str:

@@ -1,0 +1,55 @@
+"""`logitproof engines`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+INTO = click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of all environments; default LOGITPROOF_ENGINES, or logitproof/engines in the user's data folder.",
+)
+
+
+@click.group("engines")
+def command() -> None:
+    """Engines with an environment of their own, see docs/engines.md."""
+
+
+@command.command("install")
+@click.argument("name")
+@INTO
+@click.option("--quiet", is_flag=True, help="Print the interpreter and nothing else.")
+def install(name: str, into: Path | None, quiet: bool) -> None:
+    """Make the environment of the engine NAME from its pinned requirements.
+
+    What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
+    """
+    from logitproof import environments
+    from logitproof.worker import Spec, Worker
+
+    def prove(python: Path) -> object:
+        with Worker(Spec(name, python=str(python)), name=name) as worker:
+            return worker.hello()
+
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(f"  {line[:160]}", err=True)
+
+    made = environments.install(name, into, tell=tell, prove=prove)
+    click.echo(made.python)
+
+
+@command.command("list")
+@INTO
+@click.option("--json", "as_json", is_flag=True)
+def show(into: Path | None, as_json: bool) -> None:
+    """List the engines that have pinned requirements, and whether their environment is made."""
+    import json
+
+    from logitproof import environments
+
+    rows = environments.states(into)
+    click.echo(json.dumps(rows, indent=2) if as_json else environments.as_text(rows))
