@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
+import _page
+
 PAGE = Path(__file__).parents[1] / "docs" / "acid.md"
-MARKS = ("<!-- bench -->\n", "<!-- /bench -->\n")
 LESSER = {
     "greedy_text": "greedy text of 24 tokens alone",
     "cosine": "cosine of 0.99 alone",
@@ -40,13 +40,12 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table of the page."""
-    return "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows(result)), ""])
+    return _page.table(("what", "measured"), rows(result))
 
 
 def page(text: str, result: dict[str, Any]) -> str:
     """The page with the table between its marks."""
-    pattern = re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1])
-    return re.sub(pattern, lambda _: MARKS[0] + markdown(result) + MARKS[1], text, count=1, flags=re.DOTALL)
+    return _page.replaced(text, "bench", markdown(result))
 
 
 def _lesser(result: dict[str, Any]) -> dict[str, int]:

@@ -25,6 +25,8 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "power"))
+import _localize_page
+import _page
 from _acid_diagnosis import _llama_cpp_file, planted_files
 from planted import LONG, TRAINED, build, config, tokens
 
@@ -308,6 +310,7 @@ def main() -> int:
     torch.set_num_threads(1)
     result = measure()
     options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    _page.write("localize.md", "measured", _localize_page.markdown(result))
     for key, value in result.items():
         if not isinstance(value, list) or key == "tap_families":
             print(f"{key:32} {value}")

@@ -366,8 +366,8 @@ class _Bench:
         return np.concatenate(rows).astype(np.float64)
 
 
-def load_reference(folder: Path) -> Any:
-    """The model of an HF folder in float32, eager, offline."""
+def load_reference(folder: Path, weights: Path | None = None) -> Any:
+    """The model of an HF folder in float32, eager, offline; with the dequantized weights of a GGUF file where one is named."""
     try:
         import torch
         import transformers
@@ -381,6 +381,11 @@ def load_reference(folder: Path) -> Any:
     transformers.utils.logging.disable_progress_bar()
     options = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
     try:
+        if weights is not None:
+            from logitproof.engines import _checkpoint as checkpoint
+
+            settings = checkpoint.read_config(folder)
+            return checkpoint.load_gguf(weights, settings, options.pop("dtype"), **options)[0].eval()
         return transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot be loaded: {error}", where=str(folder)) from None

@@ -34,14 +34,23 @@ class Hypothesis:
 
 
 def hypotheses(
-    model: Path, token_ids: Sequence[int], candidate: Mapping[str, np.ndarray], broken: Sequence[str], precision: Precision
+    model: Path,
+    token_ids: Sequence[int],
+    candidate: Mapping[str, np.ndarray],
+    broken: Sequence[str],
+    precision: Precision,
+    *,
+    weights: Path | None = None,
 ) -> list[Hypothesis]:
-    """Every bug that changes one of the broken taps, the best first for each tap. Needs transformers."""
+    """Every bug that changes one of the broken taps, the best first for each tap. Needs transformers.
+
+    `model` is an HF folder, `weights` the GGUF file whose weights the candidate computes with, if they are not the folder's.
+    """
     import torch
 
     from logitproof.engines._taps import Taps, Watch, tapped
 
-    reference = load_reference(model)
+    reference = load_reference(model, weights)
     watch = Watch(reference)
     ids = torch.tensor([list(token_ids)])
 

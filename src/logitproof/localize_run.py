@@ -32,6 +32,8 @@ LONGEST = 128
 """Positions of a prompt that are looked at."""
 OPENED = 4
 """Broken layers that are opened, where not all of them fit."""
+SHOWN = 12
+"""Broken operations that the console lists."""
 Say = Callable[[str], None]
 
 
@@ -118,7 +120,8 @@ def localize_engines(
         }
         patterns = _patterns(truth, layers, room)
         whole = truth.read(patterns)
-        found, sources = [], {"reference": whole}
+        _all_there(layers, whole)
+        found, notes, sources = [], list[str](), {"reference": whole}
         for name, one in offered.items():
             say(f"taps of {name}")
             theirs, kind = _theirs(one, patterns, precision)
@@ -126,12 +129,37 @@ def localize_engines(
                 raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md")
             where = localize(whole, theirs, truth.replay(theirs), precision=kind)
             sources[name] = theirs
+            notes += _doubts(name, one, where, kind, reference)
             if patterns == list(taps.BOUNDARIES):
                 where, theirs = _opened(truth, one, where, kind, room)
             hypothetical = _explained(where, kind, reference, theirs, ids, say) if explain and mode == "prefill" else ()
             found.append(Located(name, kind, where, hypothetical))
         told = stages(sources, max((one.precision for one in found), key=_coarseness))
-    return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most)
+    return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most, tuple(notes))
+
+
+def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) -> None:
+    """Refuses layers that the model has not got: nothing of them would be compared."""
+    there = {taps.split(name)[0] for name in whole}
+    lost = [layer for layer in layers or () if layer not in there]
+    if lost:
+        text = f"the reference has no layer {', '.join(map(str, lost))}"
+        raise ContractError(text, where="--layers", remedy="count from 0, and name layers that the model has")
+
+
+def _doubts(name: str, one: _Engine | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
+    """What makes the question itself doubtful: another model, or weights that only one side has quantized."""
+    other = [row.tap for row in where.rows if not np.isfinite(row.accumulated) and row.isolated is None]
+    found = []
+    if len(other) > 1:
+        found.append(f"{name}: {len(other)} tensors have other shapes than the reference's: is it the same model?")
+    quantized = isinstance(one, _Engine) and precision == "quantized" and reference.model.suffix != ".gguf"
+    if quantized and where.verdict == "located":
+        found.append(
+            f"{name} computes with quantized weights, the reference with the original ones, so matrices differ by what "
+            "quantization took: name the same file as the reference (transformers:FILE.gguf?config=FOLDER)"
+        )
+    return found
 
 
 def _opened(
@@ -159,11 +187,12 @@ def _explained(
 ) -> tuple[Hypothesis, ...]:
     """Known bugs, tried on the first operations that are wrong, with the input that they had."""
     broken = [tap for tap in where.broken if tap in theirs][:OPENED]
-    model = reference.model if reference.model.is_dir() else reference.config
+    folder = reference.model.is_dir()
+    model = reference.model if folder else reference.config
     if not broken or model is None or where.verdict != "located":
         return ()
     say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
-    return tuple(hypotheses(model, ids, theirs, broken, precision))
+    return tuple(hypotheses(model, ids, theirs, broken, precision, weights=None if folder else reference.model))
 
 
 def _theirs(
@@ -250,7 +279,7 @@ class _Engine:
         said = {str(details.get("dtype", "")), *(str(one) for one in dict(details.get("arithmetic", {})).values())}
         kinds = {kind for pair in details.get("kv_types") or [] for kind in pair}
         said |= {{"f16": "float16", "bf16": "bfloat16"}.get(kind, "float32") for kind in kinds}
-        if self._side.model.suffix == ".gguf":
+        if self._side.model.suffix == ".gguf" and not details.get("dtype"):
             label = self._side.model.stem.upper()
             if not label.endswith(("F32", "F16", "BF16")):
                 return "quantized"
@@ -278,20 +307,24 @@ def as_text(found: Locations) -> str:
         else:
             lines.append(f"{one.name}: nothing could be compared")
         rows = {row.tap: row for row in where.rows}
-        for tap in where.broken:
+        for tap in where.broken[:SHOWN]:
             row = rows[tap]
-            shown = "of another shape" if row.isolated is None and not np.isfinite(row.accumulated) else f"{row.ratio:.3g} ×"
-            lines.append(f"  {tap}: {shown} what {one.precision} explains{f'; {row.suspicion}' if row.suspicion else ''}")
+            far = f"{row.ratio:.3g} × what {one.precision} explains"
+            shown = "another shape" if row.isolated is None and not np.isfinite(row.accumulated) else far
+            lines.append(f"  {tap}: {shown}{f'; {row.suspicion}' if row.suspicion else ''}")
             lines += [f"    known bug: {each} (residual {each.residual:.1e})" for each in one.explained if each.tap == tap]
             tried = [each for each in one.hypotheses if each.tap == tap]
             if tried and not any(each.explains for each in tried):
                 near = "; ".join(f"{each} {each.residual:.2g}" for each in tried[:3])
                 lines.append(f"    none of {len(tried)} known bugs of it explains it; nearest: {near}")
+        if len(where.broken) > SHOWN:
+            lines.append(f"  … and {len(where.broken) - SHOWN} more, all of them in localization.json")
         cleared = sorted({taps.split(row.tap)[1] for row in where.rows if row.status in ("same", "carried")})
         guilty = {taps.split(tap)[1] for tap in where.broken}
         if where.broken:
             lines.append(f"  cleared on its own input: {', '.join(leaf for leaf in cleared if leaf not in guilty)}")
         lines += [f"    remedy: {text}" for text in dict.fromkeys(each.remedy for each in one.explained)]
+    lines += [f"note: {text}" for text in found.notes]
     stage = found.first_stage
     if stage is not None:
         who = f"{stage.odd} stands apart" if stage.odd else "no two agree"

@@ -99,11 +99,16 @@ def _cell(
     original = (opened.folder / files[ORIGINAL]).resolve()
     weights = (opened.folder / files[cell.quantization]).resolve()
     started = specs(opened)
-    truth = weights if opened.contract.reference.weights == "candidate" else original
+    by_file = _is_quantized(weights) and opened.contract.reference.engine == "transformers"
+    truth = weights if by_file or opened.contract.reference.weights == "candidate" else original
+    started = specs(opened)
+    # quantized weights are another model: what the engine does with them is the question here
+    dequantized = weights.suffix == ".gguf" and opened.contract.reference.engine == "transformers"
+    truth = weights if dequantized or opened.contract.reference.weights == "candidate" else original
     reference = Side(started["reference"], truth, original, f"{opened.contract.reference.engine}:{truth.name}")
     candidate = Side(started[cell.candidate], weights, original, cell.candidate)
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
-    return localize_engines(
+    found = localize_engines(
         _without_attention_kernels(reference),
         {cell.candidate: candidate},
         _trace(report, name, prompt).token_ids,
@@ -113,6 +118,17 @@ def _cell(
         explain=explain,
         say=say,
     )
+    if by_file and truth != original and all(one.localization.verdict == "same" for one in found.located):
+        text = (
+            f"{cell.candidate} computes what {weights.name} says: what is wrong is in the file, or is what quantization takes"
+        )
+        return replace(found, notes=(*found.notes, text))
+    return found
+
+
+def _is_quantized(weights: Path) -> bool:
+    """Quantized weights are another model: what the engine does with them is asked apart from what they lost."""
+    return weights.suffix == ".gguf" and not weights.stem.upper().endswith(("F32", "F16"))
 
 
 def _without_attention_kernels(side: Side) -> Side:

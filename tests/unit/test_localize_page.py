@@ -1,0 +1,45 @@
+"""The pages of taps and of localize say what the code does and what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from logitproof import taps
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import _localize_page  # noqa: E402
+import _page  # noqa: E402
+
+
+def _taps_table() -> Any:
+    spec = importlib.util.spec_from_file_location("taps_table", ROOT / "docs/taps_table.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_every_tap() -> None:
+    text = (ROOT / "docs/taps.md").read_text("utf-8")
+    assert _taps_table().page(text) == text, "run `python docs/taps_table.py`"
+    assert all(f"`layers.N.{leaf}`" in text for leaf in taps.LAYER)
+
+
+def test_the_table_of_the_page_is_what_the_benchmark_measured() -> None:
+    result = json.loads((ROOT / "benchmarks/results/localize.json").read_text("utf-8"))
+    text = (ROOT / "docs/localize.md").read_text("utf-8")
+    assert _page.replaced(text, "measured", _localize_page.markdown(result)) == text, "run `make bench-localize`"
+
+
+def test_the_result_says_what_it_must_show() -> None:
+    result = json.loads((ROOT / "benchmarks/results/localize.json").read_text("utf-8"))
+    assert result["located_right"] >= 0.97 * result["planted"] > 0
+    assert result["false_flags"] == 0
+    assert result["two_bug_found"] == result["two_bug_cases"] > 0
+    assert result["tap_max_relative"] <= 1e-4 and result["overhead_ratio"] <= 3
