@@ -110,7 +110,7 @@ class GgufWeights:
     def pieces(self) -> Iterator[Piece]:
         """Every tensor of the file once, one at a time; names that mean nothing are refused together."""
         names = [name for name in self._tensors if name not in NOT_WEIGHTS and not self._is_extra_block(name)]
-        targets = {name: _target(name) for name in names}
+        targets = {name: parameter_of(name) for name in names}
         foreign = sorted(name for name, target in targets.items() if target is None)
         if foreign:
             raise Refusal(
@@ -144,7 +144,7 @@ class GgufWeights:
 REPLACE = "fetch or convert the file again and compare its sha256"
 
 
-def _target(name: str) -> str | None:
+def parameter_of(name: str) -> str | None:
     """The transformers parameter that the GGUF tensor `name` belongs to."""
     block = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
     if block is None:
