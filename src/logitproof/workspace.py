@@ -81,7 +81,11 @@ class Workspace:
         """One command that makes sense after this verdict."""
         if report.verdict.status == "PASS":
             return f"logitproof judge {shlex.quote(str(self.folder))}   # after changing a bound: no engine is run"
-        bad = next((cell for cell in report.verdict.cells if not cell.as_expected), None)
+        unexpected = [cell for cell in report.verdict.cells if not cell.as_expected]
+        if any(cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode") for cell in unexpected):
+            run = shlex.quote(str(self.folder))
+            return f"logitproof diagnose {run}   # which known bug; `logitproof localize {run}`: which operation"
+        bad = next(iter(unexpected), None)
         only = f" --only {shlex.quote(bad.cell.id)}" if bad else ""
         return f"logitproof check {shlex.quote(str(contract))}{only} --out {shlex.quote(str(self.folder))}"
 
