@@ -46,7 +46,10 @@ class Prompt(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named list of prompts. `max_new_tokens` is the continuation of prompts that name none."""
+    """A named list of prompts. `max_new_tokens` is the continuation of prompts that name none.
+
+    `frozen` is the sha256 that the suite had when it was frozen; one that was changed since is refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,6 +57,7 @@ class Suite(BaseModel):
     about: str = ""
     max_new_tokens: Annotated[int, Field(ge=0)] = 32
     prompts: list[Prompt] = Field(min_length=1)
+    frozen: str | None = None
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Suite:
@@ -62,10 +66,19 @@ class Suite(BaseModel):
             raise ValueError(f"the prompt id {twice[0]!r} stands twice")
         return self
 
+    @model_validator(mode="after")
+    def _is_as_frozen(self) -> Suite:
+        if self.frozen is not None and self.frozen != self.sha256:
+            raise ValueError(
+                f"frozen as {self.frozen[:12]}…, and now it is {self.sha256[:12]}…: a changed suite is another one; "
+                "take the change back, or give it another name and leave `frozen` out"
+            )
+        return self
+
     @property
     def sha256(self) -> str:
         """Hash of everything that decides what is fed to an engine."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
+        text = json.dumps(self.model_dump(mode="json", exclude={"frozen"}), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def continuation(self, prompt: Prompt) -> int:

@@ -1,0 +1,76 @@
+"""`logitproof suite`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.group("suite")
+def command() -> None:
+    """Suites of prompts: which are shipped, and one that is free of ties for a reference."""
+
+
+@command.command("show")
+@click.argument("name", metavar="SUITE")
+def show(name: str) -> None:
+    """Kinds, prompts and hash of a shipped suite or a suite file."""
+    from collections import Counter
+
+    from logitproof.suite import open_suite
+
+    suite = open_suite(name, Path(), where="SUITE")
+    kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(one.bucket for one in suite.prompts).items())
+    click.echo(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
+    click.echo(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
+
+
+@command.command("pick")
+@click.argument("reference", metavar="REFERENCE")
+@click.option("--suite", "name", default="quality-100", show_default=True, help="The suite to start from.")
+@click.option("--reserve", default="reserve", show_default=True, help="A suite of prompts that may stand in, by bucket.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The new suite file.")
+@click.option(
+    "--tie",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.15,
+    show_default=True,
+    help="Logits: a smaller margin is a tie.",
+)
+@click.option("--tokens", type=click.IntRange(1), default=10, show_default=True, help="New tokens whose margins count.")
+@click.option("--json", "as_json", is_flag=True)
+def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens: int, as_json: bool) -> None:
+    """Freeze a suite without prompts whose greedy match would hang on a tie of REFERENCE (ENGINE:MODEL?option=value).
+
+    Every such prompt is replaced by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
+    written, and says which prompts still hang.
+    """
+    from logitproof.address import parse_address
+    from logitproof.quality.picker import check_new, pick_for, write_picked
+    from logitproof.run import Workers
+    from logitproof.suite import open_suite
+
+    check_new(out)
+    side = parse_address(reference, where="REFERENCE")
+    suites = (open_suite(name, Path(), where="--suite"), open_suite(reserve, Path(), where="--reserve"))
+    with Workers() as workers:
+        worker = workers.of(side.spec, "reference")
+        worker.hello()
+        loaded = worker.load(side.model, side.config)
+        told = click.echo if not as_json else lambda text: None
+        picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=told)
+    frozen = write_picked(picked, out, reference, tie, tokens)
+    if as_json:
+        rows = [{**asdict(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
+        click.echo(json.dumps({"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}, indent=1))
+    else:
+        click.echo(
+            f"{len(picked.hanging)} of {len(frozen.prompts)} prompts hang on a tie: {len(picked.replaced)} replaced, "
+            f"{len(picked.left)} stay; {picked.tried} reserves tried"
+        )
+        click.echo(f"{out}: sha256 {frozen.sha256}")
+    sys.exit(1 if picked.left else 0)
