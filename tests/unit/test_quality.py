@@ -134,7 +134,9 @@ def test_a_jump_at_a_cache_boundary_is_found_and_only_there() -> None:
     rows = [rng.exponential(1e-6, 300) for _ in range(12)]
     for row in rows:
         row[128:] *= 100
-    assert [at for at, _ in horizon(rows, (64, 128, 256)).jumps] == [128]
+    found = horizon(rows, (64, 128, 256, 512))
+    assert [at for at, _ in found.jumps] == [128]
+    assert [at for at, _ in found.steps] == [64, 128, 256], "a boundary that no prompt reaches says nothing"
 
 
 def test_short_prompts_prove_nothing_about_length() -> None:

@@ -14,13 +14,14 @@ FLOOR = 1e-16
 @dataclass(frozen=True)
 class Horizon:
     """`bins`: (first position, last, mean KL in nats, values). `growth` is the slope of log KL over log position with its
-    95 % bootstrap interval over prompts; `grows` says that the interval lies above `TREND`. `jumps` are boundaries at which
-    the KL right after is more than `JUMP` times that right before, in most prompts that reach it."""
+    95 % bootstrap interval over prompts; `grows` says that the interval lies above `TREND`. `steps` are the boundaries that
+    a prompt reaches with the KL right after over that right before, `jumps` those of more than `JUMP`."""
 
     bins: tuple[tuple[int, int, float, int], ...]
     growth: float
     interval: tuple[float, float]
     grows: bool
+    steps: tuple[tuple[int, float], ...]
     jumps: tuple[tuple[int, float], ...]
 
 
@@ -47,8 +48,9 @@ def horizon(kl: Sequence[np.ndarray], boundaries: Sequence[int] = (), *, resampl
         if len(values):
             bins.append((start, min(end, longest) - 1, float(values.mean()), len(values)))
         start = end
-    jumps = [(at, ratio) for at in boundaries if (ratio := _jump(rows, at)) > JUMP]
-    return Horizon(tuple(bins), float(slopes.mean()), (low, high), low > TREND, tuple(jumps))
+    steps = tuple((at, ratio) for at in boundaries if (ratio := _step(rows, at)))
+    jumps = tuple((at, ratio) for at, ratio in steps if ratio > JUMP)
+    return Horizon(tuple(bins), float(slopes.mean()), (low, high), low > TREND, steps, jumps)
 
 
 def _slope(row: np.ndarray) -> float:
@@ -60,7 +62,7 @@ def _slope(row: np.ndarray) -> float:
     return float((weights * (x - mx) * (y - my)).sum() / (weights * (x - mx) ** 2).sum())
 
 
-def _jump(rows: Sequence[np.ndarray], at: int) -> float:
+def _step(rows: Sequence[np.ndarray], at: int) -> float:
     """Median over prompts of the geometric mean of KL after `at` over that before it; 0 where no prompt reaches it."""
     ratios = [
         float(np.exp(np.log(row[at : at + AROUND]).mean() - np.log(row[at - AROUND : at]).mean()))

@@ -111,9 +111,17 @@ def _histogram(one: Quality) -> Iterator[str]:
 
 
 def _horizon(one: Quality) -> Iterator[str]:
-    if bins := one.section("long horizon").figures.get("bins"):
-        yield "Mean KL by position: " + ", ".join(f"{low}–{high}: {number(mean)}" for low, high, mean, _ in bins)
-        yield ""
+    """Drift by position, with the cache boundaries in their place."""
+    figures = one.section("long horizon").figures
+    if not figures.get("bins"):
+        return
+    steps = dict(figures["steps"])
+    yield "| positions | mean KL (nats) | KL after over before a cache boundary |"
+    yield "|---|---|---|"
+    for low, high, mean, _ in figures["bins"]:
+        marks = ", ".join(f"at {at}: ×{ratio:.3g}" for at, ratio in steps.items() if low <= at <= high)
+        yield f"| {low} – {high} | {number(mean)} | {marks or '–'} |"
+    yield ""
 
 
 def _worst(report: Report, one: Quality) -> Iterator[str]:
