@@ -15,8 +15,8 @@ import transformers
 
 from logitproof import catalog
 from logitproof.acid_probe import KILLED_AT, Case, Probe, open_probes, probe_names
-from logitproof.acid_sampling import ORDER, PROBES, SETTINGS, allowed, apart, place
-from logitproof.sampler import probabilities
+from logitproof.acid_sampling import PROBES, allowed, apart, place
+from logitproof.sampler import LOUD, ORDER, probabilities
 
 OPTIONS: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
 GREEDY = 24
@@ -97,7 +97,7 @@ class Bench:
         context, logits = place(self.probe)
         ratios = []
         # the order of temperature and top-p is told and fails nothing: a bug of it is seen where it is told
-        for setting in (*SETTINGS, ORDER):
+        for setting in (*LOUD, ORDER):
             right = probabilities(logits, context, setting)
             # chance works both ways, so a bug has to pass the limit by half of it
             ratios.append(apart(mutation.drawn_from(logits, context, setting), right) / (1.5 * allowed(right)))

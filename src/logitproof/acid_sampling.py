@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,19 +11,9 @@ from logitproof.acid import Row
 from logitproof.acid_probe import Probe
 from logitproof.acid_subject import Subject
 from logitproof.errors import ContractError, EngineError
-from logitproof.sampler import Sampling, probabilities, softmax
+from logitproof.sampler import LOUD, ORDER, Sampling, probabilities, scaled_last, softmax
 
 DRAWS = 250
-SETTINGS = (
-    Sampling(temperature=4.0, top_k=4, seed=1),
-    Sampling(top_p=0.7, seed=2),
-    Sampling(min_p=0.15, seed=3),
-    Sampling(top_k=6, repetition_penalty=1.3, seed=4),
-    Sampling(temperature=0.3, top_k=8, seed=6),
-)
-"""No two filters that engines put in different orders stand together."""
-ORDER = Sampling(temperature=3.0, top_p=0.6, seed=5)
-"""Here transformers scales before it filters and llama.cpp after it: either is told, and neither is wrong."""
 AMONG = 24
 """Positions of a sequence among which the least certain is drawn from."""
 PROBES = 2
@@ -67,7 +56,7 @@ def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
 def _drawn_from(subject: Subject, probe: Probe) -> tuple[list[str], str]:
     """What is wrong with the draws, and the order of temperature and top-p where nothing is."""
     context, logits = place(probe)
-    faults = [text for setting in SETTINGS if (text := _fault(subject, context, logits, setting))]
+    faults = [text for setting in LOUD if (text := _fault(subject, context, logits, setting))]
     order = "" if faults else _order(subject, context, logits)
     return ([f"{ORDER}: {NEITHER}"], NEITHER) if order == NEITHER else (faults, order)
 
@@ -91,12 +80,6 @@ def place(probe: Probe) -> tuple[tuple[int, ...], np.ndarray]:
     entropies = [-float((p * np.log(p + 1e-300)).sum()) for p in map(softmax, case.expected[:AMONG].astype(np.float64))]
     index = int(np.argmax(entropies))
     return case.token_ids[: case.positions[index] + 1], case.expected[index]
-
-
-def scaled_last(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
-    """Probabilities [V] where the temperature comes after all filters."""
-    left = probabilities(logits, token_ids, replace(sampling, temperature=1.0)) > 0
-    return softmax(np.where(left, logits.astype(np.float64) / sampling.temperature, -np.inf))
 
 
 def _fault(subject: Subject, context: tuple[int, ...], logits: np.ndarray, setting: Sampling) -> str:

@@ -7,7 +7,7 @@ top-p, min-p, softmax. A greedy choice applies the repetition penalty and nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class Sampling:
 
 
 NEUTRAL = Sampling()
+LOUD = (
+    Sampling(temperature=4.0, top_k=4, seed=1),
+    Sampling(top_p=0.7, seed=2),
+    Sampling(min_p=0.15, seed=3),
+    Sampling(top_k=6, repetition_penalty=1.3, seed=4),
+    Sampling(temperature=0.3, top_k=8, seed=6),
+)
+"""Settings under which bugs of samplers are loud. No two filters that engines put in different orders stand together."""
+ORDER = Sampling(temperature=3.0, top_p=0.6, seed=5)
+"""Here transformers scales before it filters and llama.cpp after it: either may be right."""
 
 
 def penalized(logits: np.ndarray, token_ids: Sequence[int], penalty: float) -> np.ndarray:
@@ -68,6 +78,13 @@ def probabilities(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampli
     return softmax(scores)
 
 
+def scaled_last(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """Probabilities [V] where the temperature comes after all filters."""
+    left = probabilities(logits, token_ids, replace(sampling, temperature=1.0)) > 0
+    scores = penalized(logits, token_ids, sampling.repetition_penalty)
+    return softmax(np.where(left, scores / sampling.temperature, -np.inf))
+
+
 def nucleus(p: np.ndarray, top_p: float) -> np.ndarray:
     """Which of the probabilities [V] belong to the smallest set, best first, whose mass reaches `top_p`.
 
@@ -92,8 +109,9 @@ def choose(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng
 
 
 def draw(p: np.ndarray, rng: np.random.Generator) -> int:
-    """One draw from probabilities [V]; no random number is used where one token has all of it."""
-    best = int(p.argmax())
-    if p[best] == 1.0:
-        return best
-    return int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right").clip(0, p.size - 1))
+    """One draw from probabilities [V]: the first token, by id, whose cumulated mass passes one uniform random number.
+
+    One number is used whatever the probabilities are, so that the noise of a seed can be told without them.
+    """
+    cumulated = np.cumsum(p)
+    return int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right").clip(0, int(np.flatnonzero(p)[-1])))

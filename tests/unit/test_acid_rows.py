@@ -9,9 +9,9 @@ import pytest
 
 from logitproof.acid import AcidReport, Measured, Row, inside_coarser, judged, measure
 from logitproof.acid_probe import Case, coarsest, open_probes
-from logitproof.acid_sampling import DRAWS, ORDER, SETTINGS, allowed, apart, place, scaled_last
+from logitproof.acid_sampling import DRAWS, allowed, apart, place
 from logitproof.acid_table import line, summary, to_json
-from logitproof.sampler import probabilities
+from logitproof.sampler import LOUD, ORDER, probabilities, scaled_last
 
 CASE = Case("text", (1, 2, 3), (0, 2), np.arange(10, dtype=np.float32).reshape(2, 5), {"float32": 1e-3})
 
@@ -88,7 +88,7 @@ def test_what_an_engine_says_cannot_break_the_line() -> None:
 def test_honest_draws_stay_under_what_chance_allows_and_wrong_ones_do_not() -> None:
     for probe in open_probes(["gemma2", "gemma3"]):
         context, logits = place(probe)
-        for number, setting in enumerate((*SETTINGS, ORDER)):
+        for number, setting in enumerate((*LOUD, ORDER)):
             right = probabilities(logits, context, setting)
             random = np.random.default_rng(number)
             for _ in range(50):

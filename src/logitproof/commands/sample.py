@@ -42,12 +42,13 @@ def command(
     """Test by their completions alone whether two engines sample from one distribution.
 
     REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where equality is rejected. A test that does not reject
-    proves little by itself, so the power against a repetition penalty of 1.1 is measured beside it where REF can.
+    proves little by itself, so the power against a repetition penalty of 1.1 is measured beside it where REF can. Where
+    CAND tells its noise, every token that it draws is foretold from its own logits as well, and must be that one.
     """
     from dataclasses import replace
 
     from logitproof.address import parse_address
-    from logitproof.quality.draws import Drawing, compared_sides, power
+    from logitproof.quality.draws import Drawing, compared_sides, power, replayed_side
     from logitproof.run import Workers
     from logitproof.sampler import Sampling
     from logitproof.suite import open_suite
@@ -59,11 +60,22 @@ def command(
         found = compared_sides(workers, *sides, texts, drawing, seed)
         penalized = replace(drawing, sampling=replace(drawing.sampling, repetition_penalty=1.1))
         seen = power(workers, sides[0], texts, drawing, penalized, alpha, trials=5)
+        again = replayed_side(workers, sides[1], texts)
+    wrong = [] if isinstance(again, str) else again.faults
     if as_json:
-        click.echo(json.dumps({**asdict(found), "alpha": alpha, "differs": found.differs(alpha), "power": seen}, indent=2))
+        data = {"alpha": alpha, "differs": found.differs(alpha), "power": seen}
+        click.echo(
+            json.dumps({**asdict(found), **data, "replay": again if isinstance(again, str) else asdict(again)}, indent=2)
+        )
     else:
         said = "different" if found.differs(alpha) else "not different"
         click.echo(f"{said}: MMD² {found.mmd:.4g}, p = {found.p_value:.3g} (alpha {alpha:g})")
         click.echo(f"{found.completions} completions of {found.prompts} prompts, {found.permutations} permutations")
         click.echo(f"power: {seen:.0%} of 5 trials against a repetition penalty of 1.1 are seen with this many completions")
-    sys.exit(1 if found.differs(alpha) else 0)
+        if isinstance(again, str):
+            click.echo(f"seeded sampler: not measured, {again}")
+        else:
+            click.echo(f"seeded sampler: {again.equal} of {again.draws} tokens foretold, {again.ties} ties, {len(wrong)} wrong")
+        for one in wrong[:3]:
+            click.echo(f"  {one.prompt}: token {one.position} is {one.drawn}, its noise gives {one.expected}")
+    sys.exit(1 if found.differs(alpha) or wrong else 0)

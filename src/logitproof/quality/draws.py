@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from logitproof.cell import Cell
 from logitproof.contract import ORIGINAL, OpenContract
 from logitproof.errors import LogitproofError
 from logitproof.plan import specs
+from logitproof.quality.replay import SamplerTests, replayed
+from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.two_sample import TwoSample, two_sample
 from logitproof.run import Workers
 from logitproof.sampler import Sampling
 from logitproof.worker import Spec, Worker
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,14 @@ def compared_sides(
     return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
 
 
+def replayed_side(workers: Workers, side: Side, texts: Sequence[str]) -> Synchronized | str:
+    """The engine's own draws foretold from its own noise, or why they cannot be."""
+    worker = workers.of(side.spec, side.name)
+    worker.hello()
+    details = worker.load(side.model, side.config).details
+    return replayed(worker, details, [worker.tokenize(text) for text in texts])
+
+
 def power(
     workers: Workers, side: Side, texts: Sequence[str], right: Drawing, wrong: Drawing, alpha: float, trials: int
 ) -> float:
@@ -101,9 +113,9 @@ def compared_candidates(
     cells: Sequence[Cell],
     drawing: Drawing,
     on_progress: Callable[[str], None] = lambda text: None,
-) -> dict[str, TwoSample | str]:
-    """The test of every candidate, model and quantization of a run, or the reason why there is none."""
-    found: dict[str, TwoSample | str] = {}
+) -> dict[str, SamplerTests]:
+    """The tests of every candidate, model and quantization of a run, or the reason why there is none."""
+    found: dict[str, SamplerTests] = {}
     started = specs(opened)
     texts = [prompt.text for suite in opened.suites for prompt in suite.prompts if prompt.text]
     with Workers() as workers:
@@ -114,7 +126,7 @@ def compared_candidates(
                 continue
             silent = [name for name in ("reference", cell.candidate) if not getattr(hellos[name], "sample", False)]
             if silent:
-                found[key] = f"the engine of {silent[0]} does not sample"
+                found[key] = SamplerTests(*2 * [f"the engine of {silent[0]} does not sample"])
                 continue
             on_progress(f"drawing completions: {key}")
             files = opened.contract.models[cell.model]
@@ -122,10 +134,15 @@ def compared_candidates(
             path = (opened.folder / files[cell.quantization]).resolve()
             truth = path if opened.contract.reference.weights == "candidate" else original
             config = original if original.is_dir() else None
-            try:
-                reference = Side(started["reference"], truth, config, "reference")
-                candidate = Side(started[cell.candidate], path, config, cell.candidate)
-                found[key] = twice(lambda seed: compared_sides(workers, reference, candidate, texts, drawing, seed))  # noqa: B023
-            except (LogitproofError, ValueError) as error:
-                found[key] = str(error).partition("\n")[0]
+            reference = Side(started["reference"], truth, config, "reference")
+            candidate = Side(started[cell.candidate], path, config, cell.candidate)
+            test = _or_why(lambda: twice(lambda seed: compared_sides(workers, reference, candidate, texts, drawing, seed)))  # noqa: B023
+            found[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, texts)))  # noqa: B023
     return found
+
+
+def _or_why(measure: Callable[[], T]) -> T | str:
+    try:
+        return measure()
+    except (LogitproofError, ValueError) as error:
+        return str(error).partition("\n")[0]

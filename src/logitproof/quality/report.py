@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.quality.greedy import Continuation
-from logitproof.quality.sections import Quality, Section
+from logitproof.quality.section import Section
+from logitproof.quality.sections import Quality
 from logitproof.report import Report, position_record
 from logitproof.reporters._text import code, encodable, number, paragraph, words
 from logitproof.store import write_atomically

@@ -9,6 +9,9 @@ import numpy as np
 
 from logitproof.sampler import Sampling, probabilities, softmax
 
+POSITIONS = 192
+"""Positions of a prompt at which distributions at a temperature are compared."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -41,6 +44,11 @@ def drawn_from(
         columns.append((_kl(a, b), 0.5 * float(np.abs(p - q).sum()), _js(p, q), float((p * q > 0).sum() / (p + q > 0).sum())))
     table = np.array(columns, np.float64).reshape(-1, 4)
     return Drawn(*(table[:, n] for n in range(4)))
+
+
+def places(length: int) -> list[int]:
+    """At most `POSITIONS` of so many positions, evenly spread, the first and the last with them."""
+    return [int(at) for at in np.unique(np.linspace(0, length - 1, POSITIONS).astype(int))]
 
 
 def _kl(p: np.ndarray, q: np.ndarray) -> float:

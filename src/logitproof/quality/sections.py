@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,51 +15,16 @@ from logitproof.judge import Compared
 from logitproof.quality import greedy as free
 from logitproof.quality.horizon import Horizon, horizon
 from logitproof.quality.mismatch import Mismatch, label_log_probabilities, mismatch
-from logitproof.quality.sampled import drawn_from
-from logitproof.quality.two_sample import TwoSample
+from logitproof.quality.replay import SamplerTests
+from logitproof.quality.sampled import drawn_from, places
+from logitproof.quality.sampler_sections import equal_completions, same_noise, seeded_sampler
+from logitproof.quality.section import Bar, Section
 from logitproof.report import Report
 from logitproof.sampler import Sampling
 from logitproof.trace import Trace
 
-Met = Literal["met", "missed", "not measured"]
-POSITIONS = 192
-"""Positions of a prompt, evenly spread, at which distributions at a temperature are compared."""
 TIE = 0.15
 """Logits: a margin that 16-bit rounding closes. What quantization loses beyond it is lost quality and no tie."""
-WIDE = ("original", "F32", "F16", "BF16")
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What must hold.
-
-    `greedy10` is the share of the first ten tokens that agree, tie flips apart; `kl` in nats.
-    """
-
-    name: str
-    greedy10: float
-    kl: float
-    tv: float
-    alpha: float = 0.01
-
-    @classmethod
-    def of(cls, quantization: str) -> Bar:
-        """The bar of a release note: 16 bits or more, or fewer."""
-        return FP16 if quantization in WIDE else Q4
-
-
-FP16 = Bar("16-bit", 0.99, 0.01, 0.02)
-Q4 = Bar("4-bit", 0.95, 0.15, 0.2)
-
-
-@dataclass(frozen=True)
-class Section:
-    """One question: its figures, whether it is met, and one sentence that says so."""
-
-    name: str
-    met: Met
-    said: str
-    figures: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,29 +61,30 @@ class Quality:
 
 @dataclass(frozen=True)
 class Extra:
-    """What is measured beside the run itself: the two-sample test, and the distances to the model without its adapter."""
+    """What is measured beside the run itself: samplers, and the distances to the model without its adapter."""
 
-    test: TwoSample | str
+    samplers: SamplerTests
     adapter: tuple[float, float] | None
 
     @classmethod
     def of(
-        cls, key: tuple[str, str, str], tests: Mapping[str, TwoSample | str], adapters: Mapping[str, tuple[float, float]]
+        cls, key: tuple[str, str, str], tests: Mapping[str, SamplerTests], adapters: Mapping[str, tuple[float, float]]
     ) -> Extra:
         name = "/".join(key)
-        return cls(tests.get(name, "no completions were drawn"), adapters.get(name))
+        none = "no completions were drawn"
+        return cls(tests.get(name, SamplerTests(none, none)), adapters.get(name))
 
 
 def qualities(
     report: Report,
     sampling: Sampling,
-    tests: Mapping[str, TwoSample | str] | None = None,
+    tests: Mapping[str, SamplerTests] | None = None,
     bar: Bar | None = None,
     adapters: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Quality]:
     """Sections of every candidate of a run.
 
-    `tests` holds the two-sample test of each candidate, or why there is none; `adapters` what `adapter_distances` found.
+    `tests` holds what was found of each candidate's own sampler; `adapters` what `adapter_distances` found.
     """
     groups: dict[tuple[str, str, str], dict[str, tuple[Cell, Sequence[Compared]]]] = {}
     for cell, rows in report.compared.items():
@@ -146,7 +112,9 @@ def _quality(
         _decode(rows, bar),
         _greedy(report, cells, continuations, bar),
         _drawn(report, rows.get("prefill", []), sampling, bar),
-        _two_sample(extra.test, bar),
+        same_noise(_pairs(report, rows.get("prefill", [])), sampling, _tie(report, cells.get("prefill")), bar),
+        equal_completions(extra.samplers.test, bar),
+        seeded_sampler(extra.samplers.replay),
         _adapter(extra.adapter, rows.get("prefill", []), bar),
         _rollout(report, rows.get("prefill", [])),
         _long(rows.get("decode") or rows.get("prefill", [])),
@@ -192,8 +160,7 @@ def _greedy(
 ) -> Section:
     if not found:
         return Section("greedy", "not measured", "the contract has no greedy cell of it")
-    cell = cells["greedy"][0]
-    tie = next((min(one.band.tie_margin, TIE) for one in report.verdict.cells if one.cell == cell and one.band), 0.0)
+    tie = _tie(report, cells["greedy"])
     at10, at50 = free.token_rate(found, 10, tie), free.token_rate(found, 50, tie)
     regrets = [one.regret for one in found if one.regret is not None]
     strict = free.token_rate(found, 10)
@@ -220,8 +187,7 @@ def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Ba
     columns: dict[str, list[np.ndarray]] = {"kl": [], "tv": [], "js": [], "kept": []}
     for row in rows:
         reference, candidate = _traces(report, row)
-        at = np.unique(np.linspace(0, len(reference.token_ids) - 1, POSITIONS).astype(int))
-        for position in at:
+        for position in places(len(reference.token_ids)):
             part = slice(position, position + 1)
             one = drawn_from(reference.logits[part], candidate.logits[part], reference.token_ids[: position + 1], sampling)
             for key, values in columns.items():
@@ -232,11 +198,15 @@ def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Ba
     return Section("distribution", "met" if tv <= bar.tv else "missed", said, {"sampling": asdict(sampling), **figures})
 
 
-def _two_sample(test: TwoSample | str, bar: Bar) -> Section:
-    if isinstance(test, str):
-        return Section("sampler", "not measured", test)
-    said = f"completions: MMD² {test.mmd:.3g}, p = {test.p_value:.3g} over {test.completions} of {test.prompts} prompts"
-    return Section("sampler", "missed" if test.differs(bar.alpha) else "met", said, asdict(test))
+def _tie(report: Report, found: tuple[Cell, Sequence[Compared]] | None) -> float:
+    """Logits below which a margin is a tie in this cell; 0 where there is no cell or it has no band."""
+    bands = [one.band for one in report.verdict.cells if found and one.cell == found[0]]
+    return next((min(band.tie_margin, TIE) for band in bands if band), 0.0)
+
+
+def _pairs(report: Report, rows: Sequence[Compared]) -> Iterator[tuple[str, Trace, Trace]]:
+    for row in rows:
+        yield (row.pair.prompt.id, *_traces(report, row))
 
 
 def _adapter(found: tuple[float, float] | None, rows: Sequence[Compared], bar: Bar) -> Section:
