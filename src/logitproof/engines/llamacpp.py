@@ -115,7 +115,7 @@ class LlamaCpp(Engine):
             context_length=self._trained_length,
             bos_token_id=bos if bos >= 0 else None,
             eos_token_ids=tuple(eos),
-            details=self._details() | self._rounded() | {"log": [*facts, *self._context_log], "noise": "mt19937"},
+            details=self._details() | self._rounded() | {"log": [*facts, *self._context_log], "sampler_noise": "mt19937"},
         )
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:

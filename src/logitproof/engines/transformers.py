@@ -254,7 +254,7 @@ class Transformers(Engine):
                 "threads": torch.get_num_threads(),
                 "device": self.device,
                 "mutation": self.mutation,
-                "noise": "pcg64",
+                "sampler_noise": "pcg64",
                 **loading,
             },
         )

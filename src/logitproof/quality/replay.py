@@ -1,6 +1,6 @@
 """An engine that tells where its noise comes from draws again here, token by token, from its own logits.
 
-`noise` in the details of its `load` names the generator. Then every token that it drew can be foretold, and a sampler
+`sampler_noise` in the details of its `load` names the generator. Then every token that it drew can be foretold, and a sampler
 that is wrong in one step is caught by a handful of draws, where a test of distributions needs thousands.
 """
 
@@ -79,7 +79,7 @@ def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Seque
 
     Its own rounding is measured, by the same tokens in one pass and one by one, and is the band.
     """
-    noise = KNOWN.get(str(details.get("noise")))
+    noise = KNOWN.get(str(details.get("sampler_noise")))
     if noise is None:
         return "the engine does not tell where its noise comes from"
     found = NOTHING
