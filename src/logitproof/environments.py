@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from logitproof.errors import ContractError, EnvironmentFailed
 
 RECORD = "environment.json"
 REMOVE = "# remove:"
+OURS = re.compile("[0-9a-f]{16}")
+"""Names of the folders that are made here, and no others are removed."""
 QUOTED = 8
 """Last lines of pip that an error quotes."""
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
@@ -184,7 +187,7 @@ def _commit(home: Path, made: Environment) -> None:
     part.write_text(json.dumps(asdict(made), indent=1), "utf-8")
     os.replace(part, home / RECORD)
     for other in home.iterdir():
-        if other.is_dir() and other != Path(made.folder):
+        if OURS.fullmatch(other.name) and other != Path(made.folder):
             shutil.rmtree(other, ignore_errors=True)
 
 
