@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,16 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from logitproof import catalog
+from logitproof.compare import compare
 from logitproof.contract import open_contract
+from logitproof.protocol import Mode
 from logitproof.quality.adapters import adapter_distances
-from logitproof.quality.draws import Drawing, Side, compared_candidates, draw, open_side
-from logitproof.quality.sections import Quality, qualities
+from logitproof.quality.draws import Drawing, Side, compared_candidates, draw, open_side, replayed_side
+from logitproof.quality.greedy import wilson
+from logitproof.quality.horizon import horizon
+from logitproof.quality.sections import BOUNDARIES, Quality, qualities
+from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.two_sample import two_sample
 from logitproof.run import Workers
 from logitproof.sampler import Sampling
@@ -169,8 +177,24 @@ def planted() -> list[dict[str, Any]]:
     return rows
 
 
-def sampler_rates() -> dict[str, Any]:
+def sampler_rates(parallel: int) -> dict[str, Any]:
     """Rejections at 5 % of an engine against itself, and against itself with a repetition penalty of 1.1."""
+    parts = [range(start, TRIALS, parallel) for start in range(parallel)]
+    with ThreadPoolExecutor(parallel) as pool:
+        found = list(pool.map(trials, parts))
+    equal, other = ([one for part in found for one in part[side]] for side in (0, 1))
+    return {
+        "sample_trials": len(equal),
+        "sample_false_positives": float(np.mean(equal)),
+        "sample_false_positives_interval": wilson(sum(equal), len(equal)),
+        "sample_power": float(np.mean(other)),
+        "sample_power_interval": wilson(sum(other), len(other)),
+        "sample_power_trials": len(other),
+    }
+
+
+def trials(numbers: range) -> tuple[list[bool], list[bool]]:
+    """Rejections of equal samplers in these trials, and of a penalized one in every fourth; seeds are the numbers."""
     side = Side(Spec("transformers", HF["options"]), ZOO / "qwen3")
     texts = [one.text for one in open_suite("smoke-10", Path()).prompts if one.text]
     penalty = replace(SAMPLE, sampling=replace(SAMPLE.sampling, repetition_penalty=1.1))
@@ -178,47 +202,118 @@ def sampler_rates() -> dict[str, Any]:
     with Workers() as workers:
         worker = open_side(workers, side)
         prompts = [worker.tokenize(text) for text in texts]
-        for trial in range(TRIALS):
+        for trial in numbers:
             first, second = (draw(worker, prompts, [], SAMPLE, 2 * trial + side) for side in (0, 1))
             equal.append(two_sample(first, second, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
             if trial % 4 == 0:
                 wrong = draw(worker, prompts, [], penalty, 900_000 + trial)
                 other.append(two_sample(first, wrong, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
-            if trial % 20 == 19:
-                print(f"{trial + 1} trials: {np.mean(equal):.1%} false, power {np.mean(other):.0%}", flush=True)
-    return {
-        "sample_trials": TRIALS,
-        "sample_false_positives": float(np.mean(equal)),
-        "sample_power": float(np.mean(other)),
-        "sample_power_trials": len(other),
+            if len(equal) % 5 == 0:
+                print(f"{len(equal)} trials: {sum(equal)} false, {sum(other)} of {len(other)} seen", flush=True)
+    return equal, other
+
+
+def seeded() -> list[dict[str, Any]]:
+    """Tokens that engines drew from a seed, foretold: of the right samplers all, of every wrong one not."""
+    bugs = [name for name in catalog.entries("mutations") if name.startswith("sampling.")]
+    qwen3, file = ZOO / "qwen3", ZOO / "gguf/qwen3-F16.gguf"
+    sides = {
+        "transformers float32": Side(Spec("transformers", HF["options"]), qwen3),
+        "transformers bfloat16": Side(Spec("transformers", HF["options"] | {"dtype": "bfloat16"}), qwen3),
+        "llamacpp F16": Side(Spec("llamacpp", {"threads": 1}), file, qwen3),
     }
+    sides |= {name: Side(Spec("transformers", HF["options"] | {"mutation": name}), qwen3) for name in bugs}
+    texts = [one.text for one in open_suite("smoke-10", Path()).prompts if one.text]
+    rows = []
+    for name, side in sides.items():
+        with Workers() as workers:
+            found = replayed_side(workers, side, texts)
+        assert isinstance(found, Synchronized), found
+        row = {"sampler": name, "bug": name in bugs, "draws": found.draws, "equal": found.equal, "ties": found.ties}
+        rows.append(row | {"wrong": len(found.faults)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def long() -> list[dict[str, Any]]:
+    """KL by position over four thousand tokens, against HF float32 in one pass."""
+    rows = []
+    for model in ("qwen3", "qwen3.5"):
+        file, folder = ZOO / f"gguf/{model}-F16.gguf", ZOO / model
+        reference, tokens = scored(Side(Spec("transformers", HF["options"], timeout=1800), folder), "prefill")
+        sides: dict[str, tuple[Side, Mode]] = {
+            "llamacpp F16, one pass": (Side(Spec("llamacpp", {"threads": 1}), file, folder), "prefill"),
+            "llamacpp F16, through the cache": (Side(Spec("llamacpp", {"threads": 1}), file, folder), "decode"),
+            "RoPE positions in bfloat16": (
+                Side(Spec("transformers", HF["options"] | {"mutation": "rope.low_precision.positions"}, timeout=1800), folder),
+                "prefill",
+            ),
+        }
+        for name, (side, mode) in sides.items():
+            theirs, _ = scored(side, mode, tokens)
+            kl = [
+                compare(ours, other, labels=np.array([*ids[1:], -1], np.int64)).metrics["kl_divergence"]
+                for ours, other, ids in zip(reference, theirs, tokens, strict=True)
+            ]
+            found = horizon(kl, BOUNDARIES)
+            rows.append({"engine": name, "model": model, "positions": [len(ids) for ids in tokens], **asdict(found)})
+            print(f"{name} on {model}: position^{found.growth:.2f}, last {found.bins[-1][2]:.2g} nats", flush=True)
+    return rows
+
+
+def scored(side: Side, mode: Mode, tokens: list[list[int]] | None = None) -> tuple[list[np.ndarray], list[list[int]]]:
+    """Rows [T, V] of every text of the long suite, and its tokens."""
+    with Workers() as workers, tempfile.TemporaryDirectory() as folder:
+        worker = open_side(workers, side)
+        tokens = tokens or [worker.tokenize(one.text or "") for one in open_suite("horizon-4k", Path()).prompts]
+        return [np.array(worker.score(ids, mode, Path(folder) / "logits.bin").logits.open()) for ids in tokens], tokens
+
+
+def measure(part: str, parallel: int) -> dict[str, Any]:
+    """What a part adds to the results."""
+    if part == "planted":
+        faults = planted()
+        return {"planted": len(faults), "caught": sum(one["caught"] for one in faults), "faults": faults}
+    if part == "sampler":
+        return sampler_rates(parallel)
+    rows = {"clean": clean, "seeded": seeded, "horizon": long}[part]()
+    return {"cells" if part == "clean" else part: rows}
+
+
+PARTS = ("planted", "clean", "seeded", "horizon", "sampler")
 
 
 def main() -> None:
-    begin = time.monotonic()
-    faults = planted()
-    cells = clean()
-    rates = sampler_rates()
-    result = {
-        "cells": cells,
-        "planted": len(faults),
-        "caught": sum(one["caught"] for one in faults),
-        **rates,
-        "faults": faults,
-        "seconds": round(time.monotonic() - begin, 1),
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="others keep their last results")
+    parser.add_argument("--parallel", type=int, default=2, help="processes of the trials")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    for part in arguments.part:
+        begin = time.monotonic()
+        found = measure(part, arguments.parallel)
+        result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+        seconds = result.get("seconds", {}) | {part: round(time.monotonic() - begin, 1)}
+        arguments.out.write_text(json.dumps(result | found | {"seconds": seconds}, indent=1) + "\n")
+    show(json.loads(arguments.out.read_text()))
+
+
+def show(result: dict[str, Any]) -> None:
+    """The results as a table and a sentence a part."""
     table = Table("engine", "model", "greedy@10", "strict", "greedy@50", "mean KL", "meets its bar")
-    for cell in cells:
+    for cell in result.get("cells", []):
         shares = (f"{cell[key]:.2%}" for key in ("greedy10", "greedy10_strict", "greedy50"))
         table.add_row(
             cell["engine"], cell["model"], *shares, f"{cell['kl_mean_100']:.2e}", "yes" if cell["meets_bar"] else "no"
         )
     Console().print(table)
-    print(
-        f"{result['caught']} of {result['planted']} planted faults are caught in the right section; sampler test: "
-        f"{rates['sample_false_positives']:.1%} false over {TRIALS} trials, power {rates['sample_power']:.0%}"
-    )
+    if "planted" in result:
+        print(f"{result['caught']} of {result['planted']} planted faults are caught in the right section")
+    if "sample_trials" in result:
+        print(
+            f"sampler test: {result['sample_false_positives']:.1%} false over {result['sample_trials']} trials, "
+            f"power {result['sample_power']:.0%} over {result['sample_power_trials']}"
+        )
 
 
 if __name__ == "__main__":

@@ -23,12 +23,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Drawing:
-    """How many completions a prompt, how long, how sampled, and how many permutations judge them."""
+    """How many completions a prompt, how long, how sampled, how many permutations judge them, and for how many prompts."""
 
     completions: int = 12
     max_new_tokens: int = 24
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.7))
     permutations: int = 500
+    prompts: int = 12
+
+    def spread(self, texts: Sequence[str]) -> list[str]:
+        """So many of the texts, evenly spread: a hundred prompts say little more about a sampler than ten."""
+        count = min(self.prompts, len(texts))
+        return [texts[number * len(texts) // count] for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def compared_candidates(
     """The tests of every candidate, model and quantization of a run, or the reason why there is none."""
     found: dict[str, SamplerTests] = {}
     started = specs(opened)
-    texts = [prompt.text for suite in opened.suites for prompt in suite.prompts if prompt.text]
+    texts = drawing.spread([prompt.text for suite in opened.suites for prompt in suite.prompts if prompt.text])
     with Workers() as workers:
         hellos: Mapping[str, Any] = workers.hello(started)
         for cell in cells:
