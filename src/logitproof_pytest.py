@@ -26,7 +26,8 @@ import pytest
 if TYPE_CHECKING:
     from logitproof.cell import Cell
     from logitproof.contract import Gate, OpenContract
-    from logitproof.judge import CellVerdict, GateVerdict
+    from logitproof.gates import GateVerdict
+    from logitproof.judge import CellVerdict
     from logitproof.parity import Parity
     from logitproof.report import Report
 

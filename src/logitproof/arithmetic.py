@@ -19,8 +19,8 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 }  # fmt: skip
 """The format in which ggml's CPU kernels take the activations that they multiply with weights of a type (the
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
-LANES = 32
-"""ggml's dot products of float32 grow in four registers of eight or sixteen."""
+BLAS_LANES, GGML_LANES = 2, 32
+"""A BLAS keeps few partial sums of one product; ggml's dot products grow in four registers of eight or sixteen."""
 _CACHES: Mapping[str, Format | None] = {"f32": None, "f16": "f16", "bf16": "bf16", "q8_0": "q8_0"}
 
 
@@ -37,7 +37,7 @@ class Arithmetic(BaseModel):
     base: Base = "float32"
     blocks: bool = False
     cache: Format | None = None
-    lanes: Annotated[int, Field(ge=1)] = 1
+    lanes: Annotated[int, Field(ge=1)] = BLAS_LANES
     rope: Literal["table", "iterated", "exact"] = Field(
         "table", description="frequencies of float32, one multiplied out of the other, or float64"
     )
@@ -56,7 +56,6 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
     if engine == "llamacpp":
         cache = options.get("kv_type", "f32")
         same = options.get("kv_type_v") in (None, cache)
-        return (
-            Arithmetic(blocks=True, cache=_CACHES[cache], lanes=LANES, rope="iterated") if same and cache in _CACHES else None
-        )
+        if same and cache in _CACHES:
+            return Arithmetic(blocks=True, cache=_CACHES[cache], lanes=GGML_LANES, rope="iterated")
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,18 +20,29 @@ class Band:
     Inside `match` a position is noise; above `wrong` no rounding explains it; between them it drifts.
     The error of a *difference* of two logits is √2 times that of one, so a flipped argmax is a tie where
     the reference's margin is at most `TIE_SIGMAS`·√2·match. `allow` is the share of positions that may
-    be WRONG all the same (a mixture of experts flips its routing now and then).
+    be WRONG all the same (a mixture of experts flips its routing now and then), `beyond` the share that may lie outside
+    of `match`: where more do, the noise is larger than it should be.
     """
 
     match: float
     wrong: float
     allow: float
     basis: str
+    beyond: float = 1.0
 
     @property
     def tie_margin(self) -> float:
         """The largest margin, in logits, at which a flipped argmax is a tie."""
         return TIE_SIGMAS * 2**0.5 * self.match
+
+    @property
+    def summary(self) -> Band:
+        """The band itself: it is the same everywhere."""
+        return self
+
+    def along(self, token_ids: Sequence[int], start: int, count: int) -> list[Band]:
+        """The band of `count` positions of a sequence, from `start`."""
+        return [self] * count
 
     def status(self, rms_delta_logit: float, same_top1: bool, regret: float) -> PositionStatus:
         """Verdict on one position; a NaN is NOT-MEASURED, never a match.

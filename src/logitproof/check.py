@@ -7,18 +7,21 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from logitproof import catalog
+from logitproof.calibrate import Calibration
+from logitproof.calibrations import Weights, find_calibrations, weights_of
 from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.compare import Comparison, compare
 from logitproof.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, EngineError, EngineGarbage, LogitproofError
-from logitproof.judge import Compared, Verdict, judge
+from logitproof.gates import Compared
+from logitproof.judge import Verdict, judge
 from logitproof.metrics import PromptMetric
 from logitproof.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
 from logitproof.plan import Job, Plan, open_models, plan, specs
@@ -86,7 +89,8 @@ def check(
         for result in run(jobs.values(), store, workers, names=names, parallel=parallel, kept=kept):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
-        concluded = conclude(opened, planned.cells, planned.yardsticks, results, preflight, planned.unmeasured)
+        weights = weights_of(opened, models)
+        concluded = conclude(opened, planned.cells, planned.yardsticks, results, preflight, planned.unmeasured, weights)
         words = read_words(planned, concluded.compared, results, store, workers)
     facts = {**provenance(opened, planned, results, said), "preflight": preflight.as_json()}
     return concluded.report(opened, results, words, facts)
@@ -113,9 +117,13 @@ def conclude(
     results: Results,
     preflight: Preflight,
     unmeasured: Sequence[Unmeasured],
+    weights: Weights,
 ) -> Concluded:
     """From traces to a verdict; no engine is needed, so `judge RUN` calls this too."""
+    cells = tuple(cells)
+    calibrated, missing = find_calibrations(opened, cells, weights)
     compared = look(refuse(compare_cells(cells, results), preflight), results, opened, preflight.bos)
+    compared = {cell: [_calibrated(row, cell, calibrated, missing, opened) for row in rows] for cell, rows in compared.items()}
     measured = compare_cells(yardsticks, results)
     verdict = judge(
         compared,
@@ -123,6 +131,7 @@ def conclude(
         unmeasured,
         own_errors=reference_errors(opened.contract, compared, measured),
         witness=witness_words(compared, measured),
+        calibrated=calibrated,
     )
     return Concluded(compared, measured, verdict)
 
@@ -130,6 +139,20 @@ def conclude(
 def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Compared]]:
     """Compare every pair of traces of every cell."""
     return {cell: [_compare_pair(pair, cell, results) for pair in cell.pairs] for cell in cells}
+
+
+def _calibrated(
+    row: Compared, cell: Cell, found: Mapping[str, Calibration], missing: Mapping[str, str], opened: OpenContract
+) -> Compared:
+    """The row; or a fault of the set-up where the contract judges it by what was not calculated for it."""
+    reason = missing.get(cell.id, "")
+    if cell.id in found and row.comparison is not None and found[cell.id].find(row.token_ids) is None:
+        reason = "its tokens were not calibrated: the suite, the reference or the tokenizer has changed since"
+    if not reason or row.failure is not None:
+        return row
+    remedy = f"run `logitproof calibrate {opened.path.name}`"
+    failure = Failure(row.pair.candidate, cell.candidate_name, "setup", reason, f"prompt {row.pair.prompt.id}", remedy)
+    return replace(row, failure=failure, comparison=None, whole={})
 
 
 def read_words(
@@ -207,7 +230,7 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
         comparison = compare(reference.logits, candidate.logits, labels=labels)
-        return Compared(pair, length, _finite(comparison, reference, candidate))
+        return Compared(pair, length, _finite(comparison, reference, candidate), token_ids=tuple(reference.token_ids))
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
 
@@ -234,7 +257,8 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
     comparison = _finite(compare(reference.logits[:rows], candidate.logits[:rows], labels=labels), reference, candidate)
     margins = comparison.metrics["margin"]
     whole = {name: float(metric.compute(ours, theirs, margins)) for name, metric in _prompt_metrics().items()}
-    return Compared(pair, 0, comparison, None, whole)
+    sequence = (*reference.token_ids, *ours)
+    return Compared(pair, 0, comparison, None, whole, token_ids=sequence, start=len(reference.token_ids) - 1)
 
 
 def _finite(comparison: Comparison, reference: Trace, candidate: Trace) -> Comparison:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from logitproof import catalog
+from logitproof.arithmetic import Arithmetic
 from logitproof.errors import ContractError
 from logitproof.history import Amendment, CrossReference, Falsification, Stage
 from logitproof.scope import parse_scope
@@ -38,6 +39,7 @@ class EngineUse(_Strict):
     environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
     python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
 
 
 class Reference(EngineUse):
@@ -90,16 +92,26 @@ class Matrix(_Strict):
 
 
 class BandEntry(_Strict):
-    """A tolerance on the RMS logit difference per position, for some cells, with its reason."""
+    """A tolerance on the RMS logit difference per position, for some cells, with its reason.
+
+    `bound: calibrated` takes the one that `logitproof calibrate` calculated for every position.
+    """
 
     where: Filter = Filter()
-    match: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    bound: Literal["calibrated"] | None = None
+    match: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     allow: Annotated[float, Field(ge=0, lt=1)] = 0.0
     basis: Annotated[str, Field(min_length=10)]
 
     @model_validator(mode="after")
     def _is_ordered(self) -> BandEntry:
+        if self.bound is not None:
+            if self.match is not None or self.wrong is not None or self.allow:
+                raise ValueError("a calibrated band has no `match`, `wrong` or `allow` of its own")
+            return self
+        if self.match is None or self.wrong is None:
+            raise ValueError("a band has `match` and `wrong`, or `bound: calibrated`")
         if self.match > self.wrong:
             raise ValueError(f"match ({self.match:g}) must not exceed wrong ({self.wrong:g})")
         return self
@@ -112,8 +124,8 @@ class Gate(_Strict):
     metric: str
     scope: str = "all"
     statistic: Statistic = "mean"
-    at_most: Finite | None = None
-    at_least: Finite | None = None
+    at_most: Finite | Literal["calibrated"] | None = None
+    at_least: Finite | Literal["calibrated"] | None = None
     basis: Annotated[str, Field(min_length=10)]
     where: Filter = Filter()
     if_fails: list[str] = []
@@ -133,14 +145,24 @@ class Gate(_Strict):
         return self
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether the bound is the one that `logitproof calibrate` calculated."""
+        return "calibrated" in (self.at_most, self.at_least)
+
+    @property
     def bound(self) -> float:
-        return self.at_most if self.at_most is not None else self.at_least  # type: ignore[return-value]
+        """The bound; NaN where it is a calculated one that was not looked up."""
+        bound = self.at_most if self.at_most is not None else self.at_least
+        return math.nan if bound is None or isinstance(bound, str) else bound
+
+    def bounded_by(self, bound: float, basis: str) -> Gate:
+        """The same gate with a calculated bound in the place of the word."""
+        side = "at_most" if self.at_most is not None else "at_least"
+        return self.model_copy(update={side: bound, "basis": f"{self.basis}; {basis}"})
 
     def holds(self, observed: float) -> bool:
         """Written so that NaN fails."""
-        if self.at_most is not None:
-            return observed <= self.at_most
-        return self.at_least is not None and observed >= self.at_least
+        return observed <= self.bound if self.at_most is not None else observed >= self.bound
 
 
 class Skip(_Strict):
@@ -281,7 +303,7 @@ def _check_names(opened: OpenContract) -> None:
     _check_gate_names(opened)
     for index, gate in enumerate(contract.gates):
         catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
-        if not math.isfinite(gate.bound):
+        if not gate.is_calibrated and not math.isfinite(gate.bound):
             raise ContractError("the bound is not finite", where=opened.where("gates", index))
 
 

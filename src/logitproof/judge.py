@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
 from typing import Any, Literal
@@ -17,15 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from logitproof.band import Band, PositionStatus
+from logitproof.calibrate import CalculatedBand, Calibration, calculated_band
 from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
-from logitproof.compare import Comparison, summarize
-from logitproof.contract import CellStatus, Contract, Gate
-from logitproof.scope import parse_scope
+from logitproof.compare import summarize
+from logitproof.contract import CellStatus, Contract
+from logitproof.gates import Compared, GateVerdict, OwnError, beside, is_refused, judge_gate, values_of
 from logitproof.trace import Failure
 from logitproof.waiver import Waiver, WaiverVerdict, unused
 
 Status = Literal["PASS", "FAIL", "ERROR"]
-GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
 SEVERITY: tuple[CellStatus, ...] = (
     "MATCH",
     "TIE-FLIP",
@@ -36,20 +36,6 @@ SEVERITY: tuple[CellStatus, ...] = (
     "SET-UP ERROR",
     "ENGINE ERROR",
 )
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One prompt of one cell: the comparison of its two traces, or the failure that stands in its place.
-
-    `whole` holds metrics with one value a prompt (greedy match, first divergence).
-    """
-
-    pair: Pair
-    prompt_length: int = 0
-    comparison: Comparison | None = None
-    failure: Failure | None = None
-    whole: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,40 +76,6 @@ class CellVerdict:
 
 
 @dataclass(frozen=True)
-class OwnError:
-    """What a gate would observe of the reference against itself, and in which of its runs that was worst."""
-
-    value: float
-    run: str
-
-
-@dataclass(frozen=True)
-class GateVerdict:
-    """One gate on one cell. A gate on a control cell is shown and does not count.
-
-    `reference_error` is what it would observe of the reference against itself, in `reference_run`.
-    """
-
-    id: str
-    cell: str
-    metric: str
-    scope: str
-    statistic: str
-    operator: Literal["at_most", "at_least"]
-    status: GateStatus
-    observed: float | None
-    bound: float
-    basis: str
-    positions: int = 0
-    where: str = ""
-    if_fails: tuple[str, ...] = ()
-    control: bool = False
-    reason: str = ""
-    reference_error: float | None = None
-    reference_run: str = ""
-
-
-@dataclass(frozen=True)
 class Falsified:
     """A prediction of the contract that the gates refute, and what it says to check first."""
 
@@ -154,8 +106,11 @@ def judge(
     today: date | None = None,
     own_errors: Mapping[tuple[str, str], OwnError] = MappingProxyType({}),
     witness: Mapping[str, str] = MappingProxyType({}),
+    calibrated: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Verdict:
     """Judge every cell by its band and its gates; nothing compared is ERROR.
+
+    `calibrated` holds, by cell, what its calculated band and bounds come from.
 
     `own_errors` are the reference's own, by gate and cell: a gate that they break is refused, and its cell is
     a SET-UP ERROR. `witness` holds what a second engine says of a cell.
@@ -164,11 +119,11 @@ def judge(
     today = today or date.today()
     waived = {cell: _waived(cell, rows, contract, today) for cell, rows in compared.items()}
     counting = {cell: [row for row in rows if row.pair.prompt.id not in waived[cell]] for cell, rows in compared.items()}
-    bands = {cell.id: _band(contract, cell) for cell in compared}
+    bands = {cell.id: _band(contract, cell, rows, calibrated.get(cell.id)) for cell, rows in compared.items()}
     gates = [
-        _beside(verdict, gate, own_errors.get((verdict.id, verdict.cell)))
+        beside(verdict, gate, own_errors.get((verdict.id, verdict.cell)))
         for gate in contract.gates
-        for verdict in _gate(gate, counting, contract)
+        for verdict in judge_gate(gate, counting, contract, calibrated)
     ]
     failed = {gate.cell for gate in gates if gate.status == "FAIL"}
     cells = [_cell(cell, rows, contract, bands[cell.id], waived[cell], cell.id in failed) for cell, rows in compared.items()]
@@ -231,17 +186,24 @@ def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden
     return ("PASS", 0) if measured else ("ERROR", 3)
 
 
-def _band(contract: Contract, cell: Cell) -> Band | None:
+def _band(
+    contract: Contract, cell: Cell, rows: Sequence[Compared], calibration: Calibration | None
+) -> Band | CalculatedBand | None:
     """The last band whose filter selects the cell, so that a special case stands after the general one."""
     chosen = [band for band in contract.bands if band.where.selects(cell.axes)]
-    return Band(chosen[-1].match, chosen[-1].wrong, chosen[-1].allow, chosen[-1].basis) if chosen else None
+    if not chosen:
+        return None
+    if (match := chosen[-1].match) is None or (wrong := chosen[-1].wrong) is None:
+        sequences = [row.token_ids for row in rows if row.comparison is not None]
+        return calculated_band(calibration, sequences) if calibration is not None else None
+    return Band(match, wrong, chosen[-1].allow, chosen[-1].basis)
 
 
 def _cell(
     cell: Cell,
     rows: Sequence[Compared],
     contract: Contract,
-    band: Band | None,
+    band: Band | CalculatedBand | None,
     waived: Mapping[str, Waiver],
     gate_failed: bool,
 ) -> CellVerdict:
@@ -249,12 +211,12 @@ def _cell(
     counts = Counter(status for prompt in prompts for status in prompt.statuses)
     positions = sum(counts.values()) - counts["NOT-MEASURED"]
     failures = tuple(row.failure for row in rows if row.failure)
-    status, reason = _cell_status(prompts, positions, band, gate_failed)
+    status, reason = _cell_status(prompts, positions, band.summary if band else None, gate_failed)
     return CellVerdict(
         cell=cell,
         status=status,
         expected=contract.candidates[cell.candidate].expect,
-        band=band,
+        band=band.summary if band else None,
         positions=positions,
         counts={str(status): count for status, count in counts.items()},
         metrics=_metrics(rows, contract.bootstrap_seed),
@@ -286,6 +248,9 @@ def _cell_status(
     judged = max(sum(counts.values()), 1)
     if counts["WRONG"] / judged > band.allow:
         return "WRONG", f"{counts['WRONG']} of {judged} positions are WRONG, {band.allow:.2%} are allowed"
+    outside = counts["WRONG"] + counts["DRIFT"]
+    if outside / judged > band.beyond:
+        return "WRONG", f"{outside} of {judged} positions are outside the band, {band.beyond:.2%} are expected at most"
     if gate_failed:
         return "WRONG", "a gate fails"
     if worst == "KNOWN-DIVERGENT":
@@ -294,7 +259,7 @@ def _cell_status(
     return max(rest, key=SEVERITY.index, default="MATCH"), ""
 
 
-def _prompt(row: Compared, band: Band | None) -> PromptVerdict:
+def _prompt(row: Compared, band: Band | CalculatedBand | None) -> PromptVerdict:
     if row.failure is not None:
         return PromptVerdict(row.pair, "SET-UP ERROR" if row.failure.fault == "setup" else "ENGINE ERROR", (), row.failure)
     if row.comparison is None or band is None:
@@ -302,9 +267,10 @@ def _prompt(row: Compared, band: Band | None) -> PromptVerdict:
         unmeasured: list[PositionStatus] = ["NOT-MEASURED"] * count
         return PromptVerdict(row.pair, "NOT-MEASURED", tuple(unmeasured))
     columns = row.comparison.metrics
+    bands = band.along(row.token_ids, row.start, row.comparison.positions)
     statuses: tuple[PositionStatus, ...] = tuple(
-        band.status(float(rms), bool(top1 == 1.0), float(regret))
-        for rms, top1, regret in zip(columns["rms_delta_logit"], columns["top1"], columns["regret"], strict=True)
+        one.status(float(rms), bool(top1 == 1.0), float(regret))
+        for one, rms, top1, regret in zip(bands, columns["rms_delta_logit"], columns["top1"], columns["regret"], strict=True)
     )
     worst: CellStatus = max(statuses, key=SEVERITY.index, default="NOT-MEASURED")
     return PromptVerdict(row.pair, worst, statuses)
@@ -317,112 +283,13 @@ def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, dict[str, Any]]:
         names.update(dict.fromkeys(row.whole))
     found = {}
     for name in names:
-        values = [_values(row, name) for row in rows if row.comparison is not None]
+        values = [values_of(row, name) for row in rows if row.comparison is not None]
         if any(np.isfinite(one).any() for one in values):
             found[name] = summarize(values, seed=seed)
     return found
 
 
-def _values(row: Compared, metric: str) -> np.ndarray:
-    """[T] values of a metric in one prompt: one a position, or a single one for metrics of whole prompts."""
-    if metric in row.whole:
-        return np.array([row.whole[metric]], np.float64)
-    if row.comparison is not None and metric in row.comparison.metrics:
-        return np.asarray(row.comparison.metrics[metric], np.float64)
-    return np.empty(0)
-
-
-def _gate(gate: Gate, compared: Mapping[Cell, Sequence[Compared]], contract: Contract) -> list[GateVerdict]:
-    cells = [cell for cell in compared if gate.where.selects(cell.axes) and _can_measure(gate, compared[cell])]
-    if not cells:
-        broken = any(row.failure for cell in compared if gate.where.selects(cell.axes) for row in compared[cell])
-        reason = "the cells that it looks at failed" if broken else "no cell of this run measures it"
-        selected = [cell for cell in compared if gate.where.selects(cell.axes)]
-        status: GateStatus = "ERROR" if selected else "NOT-MEASURED"
-        return [_gate_verdict(gate, "", status, None, 0, "", False, reason)]
-    return [
-        _gate_on(gate, cell, compared[cell], contract.candidates[cell.candidate].expect is not None, contract) for cell in cells
-    ]
-
-
-def _beside(verdict: GateVerdict, gate: Gate, own: OwnError | None) -> GateVerdict:
-    """The gate with the reference's own error beside it; refused where it demands more than the reference keeps."""
-    if own is None:
-        return verdict
-    verdict = replace(verdict, reference_error=own.value, reference_run=own.run)
-    if gate.holds(own.value) or verdict.status == "ERROR":
-        return verdict
-    reason = (
-        f"is tighter than the reference's own error: the bound is {gate.bound:.4g}, the reference is {own.value:.4g} "
-        f"from itself under {own.run}"
-    )
-    return replace(verdict, status="ERROR", reason=reason)
-
-
 def _refused(cell: CellVerdict, gates: Sequence[GateVerdict]) -> CellVerdict:
     """A cell that a refused gate looks at is a fault of the set-up, whatever was measured in it."""
-    reason = next((f"the gate {one.id} {one.reason}" for one in gates if one.cell == cell.cell.id and _is_refused(one)), "")
+    reason = next((f"the gate {one.id} {one.reason}" for one in gates if one.cell == cell.cell.id and is_refused(one)), "")
     return cell if not reason or cell.status == "ENGINE ERROR" else replace(cell, status="SET-UP ERROR", reason=reason)
-
-
-def _is_refused(gate: GateVerdict) -> bool:
-    return gate.status == "ERROR" and gate.observed is not None
-
-
-def _can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
-    """A metric of whole prompts exists in free-running cells only, and such a gate means those."""
-    return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.metrics) for row in rows)
-
-
-def gate_values(gate: Gate, rows: Sequence[Compared]) -> list[np.ndarray]:
-    """What a gate looks at, one array a prompt; nothing where a prompt failed."""
-    if any(row.failure for row in rows):
-        return []
-    return [_values(row, gate.metric)[_chosen(gate, row)] for row in rows]
-
-
-def _chosen(gate: Gate, row: Compared) -> list[int]:
-    """Positions of a prompt in the gate's scope; a metric of whole prompts has one value."""
-    count = len(_values(row, gate.metric))
-    return list(range(count)) if gate.metric in row.whole else list(parse_scope(gate.scope).positions(count, row.prompt_length))
-
-
-def _gate_on(gate: Gate, cell: Cell, rows: Sequence[Compared], control: bool, contract: Contract) -> GateVerdict:
-    for row in rows:
-        if row.failure is not None:
-            return _gate_verdict(
-                gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}"
-            )
-    values = gate_values(gate, rows)
-    places = [(row.pair.prompt.id, None if gate.metric in row.whole else index) for row in rows for index in _chosen(gate, row)]
-    flat = np.concatenate(values) if values else np.empty(0)
-    if not np.isfinite(flat).any():
-        return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, "nothing was measured in its scope")
-    observed = float(summarize(values, seed=contract.bootstrap_seed)[gate.statistic])
-    worst = int(np.nanargmax(flat) if gate.at_most is not None else np.nanargmin(flat))
-    prompt, index = places[worst]
-    where = f"worst at prompt {prompt}" + ("" if index is None else f", position {index}") + f": {flat[worst]:.6g}"
-    status: GateStatus = "PASS" if gate.holds(observed) else "FAIL"
-    return _gate_verdict(gate, cell.id, status, observed, int(np.isfinite(flat).sum()), where, control, "")
-
-
-def _gate_verdict(
-    gate: Gate, cell: str, status: GateStatus, observed: float | None, positions: int, where: str, control: bool, reason: str
-) -> GateVerdict:
-    return GateVerdict(
-        id=gate.id,
-        cell=cell,
-        metric=gate.metric,
-        scope=gate.scope,
-        statistic=gate.statistic,
-        operator="at_most" if gate.at_most is not None else "at_least",
-        status=status,
-        observed=observed,
-        bound=gate.bound,
-        basis=gate.basis,
-        positions=positions,
-        where=where,
-        if_fails=tuple(gate.if_fails),
-        control=control,
-        reason=reason,
-    )

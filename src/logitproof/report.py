@@ -15,7 +15,8 @@ from typing import Any
 from logitproof.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.compare import Comparison
 from logitproof.contract import EngineUse, OpenContract
-from logitproof.judge import CellVerdict, Compared, GateVerdict, PromptVerdict, Verdict
+from logitproof.gates import Compared, GateVerdict
+from logitproof.judge import CellVerdict, PromptVerdict, Verdict
 from logitproof.plan import Plan
 from logitproof.protocol import HelloResult
 from logitproof.trace import Failure, Trace

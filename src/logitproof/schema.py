@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from logitproof import protocol
 from logitproof.band import PositionStatus
 from logitproof.contract import CellStatus, Contract, Mode, Statistic
-from logitproof.judge import GateStatus, Status
+from logitproof.gates import GateStatus
+from logitproof.judge import Status
 from logitproof.preflight import Likeness
 from logitproof.store import write_atomically
 from logitproof.suite import Suite
@@ -88,6 +89,7 @@ class _Band(_Part):
     match: float = Field(description="RMS logit difference up to which a position is noise")
     wrong: float = Field(description="RMS logit difference above which a position is WRONG")
     allow: float = Field(description="share of positions that may be WRONG all the same")
+    beyond: float = Field(description="share of positions that may lie outside of match")
     basis: str
 
 

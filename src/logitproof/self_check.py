@@ -17,7 +17,7 @@ from logitproof.cell import Cell
 from logitproof.compare import summarize
 from logitproof.contract import ORIGINAL, Contract, EngineUse, OpenContract
 from logitproof.errors import ContractError, EngineError
-from logitproof.judge import Compared, OwnError, gate_values
+from logitproof.gates import Compared, OwnError, gate_values
 from logitproof.plan import Job, Plan, make_job, spec_of
 from logitproof.protocol import HelloResult
 from logitproof.worker import Spec

@@ -14,7 +14,7 @@ from logitproof import catalog
 from logitproof.cell import Cell, keys_of
 from logitproof.contract import ORIGINAL, OpenContract, Skip
 from logitproof.errors import ContractError, LogitproofError
-from logitproof.judge import Compared
+from logitproof.gates import Compared
 from logitproof.model import Model
 from logitproof.plan import Job, Plan
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup

@@ -66,7 +66,10 @@ class Workspace:
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}
         unmeasured = [Unmeasured(**one) for one in record["unmeasured"]]
-        concluded = conclude(opened, cells, yardsticks, results, Preflight.read(record["facts"]["preflight"]), unmeasured)
+        preflight = Preflight.read(record["facts"]["preflight"])
+        pinned = record["facts"]["pins"]["models"].items()
+        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
+        concluded = conclude(opened, cells, yardsticks, results, preflight, unmeasured, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self.render(report)
         return report

@@ -25,7 +25,8 @@ from logitproof import catalog, schema
 from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.compare import compare
 from logitproof.contract import Contract, OpenContract
-from logitproof.judge import Compared, judge
+from logitproof.gates import Compared
+from logitproof.judge import judge
 from logitproof.plan import Plan
 from logitproof.preflight import Finding, Setting
 from logitproof.report import Report, provenance

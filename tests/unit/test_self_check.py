@@ -10,7 +10,7 @@ import pytest
 
 from logitproof.contract import open_contract
 from logitproof.errors import ContractError
-from logitproof.judge import GateVerdict
+from logitproof.gates import GateVerdict
 from logitproof.plan import open_models, plan
 from logitproof.protocol import HelloResult
 from logitproof.report import Report

@@ -113,7 +113,7 @@ def _angle_errors(count: int, arithmetic: Arithmetic, random: np.random.Generato
     errors = HALF_UNIT * random.uniform(-1, 1, count)
     if arithmetic.rope == "table":
         return errors
-    step = HALF_UNIT * random.uniform(-1, 1)
+    step = 2 * HALF_UNIT * random.uniform(-1, 1)  # powf is right to one unit in the last place
     return np.asarray(np.arange(count) * step + np.cumsum(errors) - errors[0])
 
 

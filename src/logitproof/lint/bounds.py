@@ -89,7 +89,7 @@ class Bounds(Rule):
 
     def _vacuous(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
         low, high = RANGES.get(gate.metric, (-math.inf, math.inf))
-        if (gate.at_most is not None and gate.at_most >= high) or (gate.at_least is not None and gate.at_least <= low):
+        if gate.bound >= high if gate.at_most is not None else gate.bound <= low:
             text = f"{gate.metric} lies between {low:g} and {high:g}, so {gate.id!r} holds for any engine"
             yield self.finding(opened, "LP012", "gates", index, text=text, remedy="give a bound that a bug would break")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from logitproof.compare import compare
 from logitproof.contract import ORIGINAL
-from logitproof.judge import Compared
+from logitproof.gates import Compared
 from logitproof.plan import specs
 from logitproof.report import Report
 from logitproof.run import Workers

@@ -11,7 +11,7 @@ import numpy as np
 
 from logitproof.cell import Cell
 from logitproof.compare import summarize
-from logitproof.judge import Compared
+from logitproof.gates import Compared
 from logitproof.quality import greedy as free
 from logitproof.quality.horizon import Horizon, horizon
 from logitproof.quality.mismatch import Mismatch, label_log_probabilities, mismatch

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from logitproof.cell import NOT_SELECTED, Unmeasured
-from logitproof.judge import CellVerdict, GateVerdict
+from logitproof.gates import GateVerdict
+from logitproof.judge import CellVerdict
 from logitproof.report import Report
 from logitproof.waiver import WaiverVerdict
 

@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from logitproof.judge import CellVerdict, GateVerdict
+from logitproof.gates import GateVerdict
+from logitproof.judge import CellVerdict
 from logitproof.report import Report
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract

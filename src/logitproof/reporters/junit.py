@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from logitproof.judge import CellVerdict, GateVerdict, Verdict
+from logitproof.gates import GateVerdict
+from logitproof.judge import CellVerdict, Verdict
 from logitproof.report import Report
 from logitproof.reporters import Reporter
 from logitproof.reporters._text import legal_xml

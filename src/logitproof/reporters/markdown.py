@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.judge import CellVerdict, Compared, GateVerdict
+from logitproof.gates import Compared, GateVerdict
+from logitproof.judge import CellVerdict
 from logitproof.report import Report, parting, position_record
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract

@@ -59,7 +59,8 @@ def _rule(report: Report, rule: str) -> dict[str, Any]:
     if gate is None:
         return {"id": rule, "shortDescription": {"text": MEANING.get(rule, rule)}}
     operator = "at most" if gate.at_most is not None else "at least"
-    short = f"{gate.statistic} of {gate.metric} over {gate.scope} is {operator} {gate.bound:g}"
+    bound = "the calculated bound" if gate.is_calibrated else f"{gate.bound:g}"
+    short = f"{gate.statistic} of {gate.metric} over {gate.scope} is {operator} {bound}"
     steps = "".join(f"\n- {step}" for step in gate.if_fails)
     return {
         "id": rule,
