@@ -20,13 +20,14 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.engines import Refusal
+from logitproof.engines import _prequantized as prequantized
 from logitproof.engines._dequantize import REPLACE, GgufWeights, some
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def read_config(folder: Path) -> Any:
-    """The text config of the HF folder; remote code and pre-quantized weights are refused."""
+    """The text config of the HF folder; remote code is refused, and quantized weights that cannot be unpacked."""
     file = folder / "config.json"
     if not file.is_file():
         raise Refusal(f"no config.json in {folder}", field=str(folder), remedy="name a Hugging Face model folder")
@@ -35,9 +36,8 @@ def read_config(folder: Path) -> Any:
     except (ValueError, KeyError, OSError, TypeError) as error:
         remedy = "use an architecture that this transformers version knows, without remote code"
         raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
-    if getattr(config, "quantization_config", None):
-        remedy = "name the unquantized model, or a GGUF file, which is dequantized"
-        raise Refusal(f"{folder} holds pre-quantized weights", field=str(file), remedy=remedy)
+    if stated := getattr(config, "quantization_config", None):
+        config.quantization_config = prequantized.unpack(stated, file)
     return config.get_text_config()
 
 
@@ -62,8 +62,9 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
         raise Refusal(text, field=str(folder), remedy=REPLACE)
     _check_tied(model, folder)
+    packed = prequantized.unpacked(model, folder) if getattr(config, "quantization_config", None) else {}
     ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
-    return model, {"ignored_tensors": dict(ignored)}
+    return model, {"ignored_tensors": dict(ignored), **packed}
 
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
