@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.engines import Refusal
-from logitproof.model import file_sha256
+from logitproof.model import open_model
 from logitproof.store import content_key
 
 WORDS = 4
@@ -26,12 +26,12 @@ WORDS = 4
 def exported(model: Path, made_by: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
     """The folder that `make` filled from the HF folder `model`.
 
-    `made_by` names whatever can change the result: versions and options. Raises Refusal for what is no HF folder, and
-    what `make` raises; of a half-made export nothing stays.
+    `made_by` names whatever can change the result: versions and options. Raises Refusal for what is no HF folder,
+    ModelError for damaged weights, and what `make` raises; of a half-made export nothing stays.
     """
     if not (model / "config.json").is_file():
         raise Refusal(f"{model} is no HF model folder", field="model", remedy="name the folder that holds config.json")
-    files = {path.name: file_sha256(path) for path in sorted(model.iterdir()) if path.suffix in (".json", ".safetensors")}
+    files = open_model(model).files
     home = exports()
     home.mkdir(parents=True, exist_ok=True)
     folder = home / content_key({"files": files, "made_by": made_by})[:32]
