@@ -13,7 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ class Entry:
     base: str
     help: str
     options: tuple[Option, ...]
+    pins: dict[str, Any] = field(default_factory=dict)
+    """Of an engine: how it is pinned to each instruction set, as `isa.Pin` reads it."""
 
     @property
     def option_names(self) -> list[str]:
@@ -136,15 +138,23 @@ def _read(path: Path, module: str, catalogue: str) -> Entry:
         base=ast.unparse(node.bases[0]),
         help=ast.get_docstring(node) or "",
         options=tuple(_options(node)),
+        pins=_attribute(node, "instruction_sets") or {},
     )
 
 
 def _public_name(name: str, node: ast.ClassDef) -> str:
     """An entry whose name is no Python identifier (`top-5`) says so in a class attribute `name`."""
+    return str(_attribute(node, "name") or name)
+
+
+def _attribute(node: ast.ClassDef, name: str) -> Any:
+    """A class attribute that is written out, or None."""
     for statement in node.body:
-        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["name"]:
-            return str(ast.literal_eval(statement.value))
-    return name
+        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == [name]:
+            return ast.literal_eval(statement.value)
+        if isinstance(statement, ast.AnnAssign) and statement.value and ast.unparse(statement.target) == name:
+            return ast.literal_eval(statement.value) if ast.unparse(statement.annotation).startswith("ClassVar") else None
+    return None
 
 
 def _options(node: ast.ClassDef) -> list[Option]:

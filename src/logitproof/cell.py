@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from logitproof.isa import BETWEEN, NATIVE
 from logitproof.suite import Prompt
 
 NOT_SELECTED = "not selected by --only"
@@ -48,7 +49,12 @@ class Cell:
     @property
     def id(self) -> str:
         parts = [self.candidate, self.model, self.quantization, self.mode]
-        return "/".join(parts if self.isa == "native" else [*parts, self.isa])
+        return "/".join(parts if self.isa == NATIVE else [*parts, self.isa])
+
+    @property
+    def is_between(self) -> bool:
+        """Whether it compares a candidate with itself on another instruction set."""
+        return BETWEEN in self.isa
 
     @property
     def axes(self) -> dict[str, str]:

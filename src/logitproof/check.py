@@ -211,7 +211,10 @@ def _keys(name: str) -> tuple[str, ...]:
     """Where the contract names an engine."""
     if name in ("reference", WITNESS):
         return (name,)
-    return ("error_bar", "builds", name.rpartition(" ")[2]) if name.startswith(OWN) else ("candidates", name)
+    if name.startswith(OWN):
+        return ("error_bar", "builds", name.rpartition(" ")[2])
+    candidate, on, isa = name.partition(" on ")
+    return ("candidates", candidate, "isa", isa) if on else ("candidates", name)
 
 
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:

@@ -13,6 +13,7 @@ from logitproof import catalog
 from logitproof.arithmetic import Arithmetic
 from logitproof.errors import ContractError
 from logitproof.history import Amendment, CrossReference, Falsification, Stage
+from logitproof.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
 from logitproof.scope import parse_scope
 from logitproof.suite import Suite, open_suite
 from logitproof.waiver import Waiver
@@ -79,6 +80,7 @@ class Candidate(EngineUse):
     """An engine under test. `expect: WRONG` makes it a control: the run fails unless it is WRONG."""
 
     only: Filter = Filter()
+    isa: dict[str, Pin] = Field({}, description="how it is pinned to an instruction set, beside what the engine says itself")
     expect: Literal["WRONG"] | None = None
 
 
@@ -88,7 +90,8 @@ class Matrix(_Strict):
     model: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="all models, unless named")
     quantization: list[str] = Field([ORIGINAL], min_length=1)
     mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
-    isa: list[Literal["native"]] = Field(["native"], min_length=1)
+    isa: list[str] = Field([NATIVE], min_length=1, description="native is what the engine chooses itself")
+    isa_pairs: list[tuple[str, str]] = Field([], description="the same engine on the first against the second")
 
 
 class BandEntry(_Strict):
@@ -260,8 +263,14 @@ def open_contract(path: Path) -> OpenContract:
     )
     opened = OpenContract(path, contract, lines, suites)
     _check_engines(opened)
+    _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def pairs_of(matrix: Matrix) -> dict[str, tuple[str, str]]:
+    """The pairs of instruction sets by the name that stands for them on the axis `isa`."""
+    return {BETWEEN.join(pair): pair for pair in matrix.isa_pairs}
 
 
 def _check_engines(opened: OpenContract) -> None:
@@ -269,12 +278,44 @@ def _check_engines(opened: OpenContract) -> None:
     uses += [(("candidates", name), use) for name, use in opened.contract.candidates.items()]
     for keys, use in uses:
         entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
-        for option in use.options:
-            if option not in entry.option_names:
+        _check_options(opened, entry.name, use.options, (*keys, "options"))
+
+
+def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:
+    known = catalog.find("engines", engine).option_names
+    for option in options:
+        if option not in known:
+            raise ContractError(
+                f"the engine {engine} has no option {option!r}{catalog.did_you_mean(option, known)}",
+                where=opened.where(*keys, option),
+            )
+
+
+def _check_instruction_sets(opened: OpenContract) -> None:
+    """Every one is known and could be proven; every pair is of two of the matrix and has a band of its own."""
+    contract, known = opened.contract, [NATIVE, *INSTRUCTION_SETS]
+    named: list[tuple[tuple[str, ...], str]] = [(("matrix", "isa"), isa) for isa in contract.matrix.isa]
+    named += [(("candidates", name, "isa", isa), isa) for name, use in contract.candidates.items() for isa in use.isa]
+    for keys, isa in named:
+        if isa not in known or (isa == NATIVE and keys[0] == "candidates"):
+            text = f"no instruction set is called {isa!r}{catalog.did_you_mean(isa, known)}"
+            raise ContractError(text, where=opened.where(*keys))
+    for name, use in contract.candidates.items():
+        for isa, pin in use.isa.items():
+            _check_options(opened, use.engine, pin.options, ("candidates", name, "isa", isa, "options"))
+            try:
+                pinned(use.engine, pin, isa)
+            except ContractError as error:
                 raise ContractError(
-                    f"the engine {use.engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}",
-                    where=opened.where(*keys, "options", option),
-                )
+                    error.text, where=opened.where("candidates", name, "isa", isa), remedy=error.remedy
+                ) from None
+    for label, pair in pairs_of(contract.matrix).items():
+        where = opened.where("matrix", "isa_pairs")
+        if len(set(pair)) < 2 or not set(pair) <= set(contract.matrix.isa):
+            raise ContractError(f"{label} is not of two instruction sets of the matrix", where=where)
+        if not any(label in (band.where.isa or []) for band in contract.bands):
+            remedy = f"add a band with `where: {{isa: {label}}}`"
+            raise ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
 
 
 def _check_names(opened: OpenContract) -> None:
@@ -284,7 +325,7 @@ def _check_names(opened: OpenContract) -> None:
         "model": list(contract.models),
         "quantization": sorted({key for files in contract.models.values() for key in files}),
         "mode": list(Mode.__args__),  # type: ignore[attr-defined]
-        "isa": list(contract.matrix.isa),
+        "isa": [*contract.matrix.isa, *pairs_of(contract.matrix)],
     }
     filters: list[tuple[tuple[str | int, ...], Filter]] = [
         (("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)

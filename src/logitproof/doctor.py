@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
 from logitproof.errors import LogitproofError
+from logitproof.isa import INSTRUCTION_SETS, lacking
 from logitproof.run import Workers
 from logitproof.worker import Spec
 
-INSTRUCTION_SETS = {
-    "amx": "amx_tile",
-    "avx512_bf16": "avx512_bf16",
-    "avx512": "avx512f",
-    "avx2": "avx2",
-    "neon": "asimd",
-    "sve": "sve",
-}
 REMEDIES = {
     "transformers": "pip install 'logitproof[transformers]'",
     "llamacpp": "pip install 'logitproof[llamacpp]' (builds llama.cpp; needs a C++ compiler)",
@@ -88,15 +80,5 @@ def _host() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "instruction_sets": ", ".join(_instruction_sets()) or "unknown",
+        "instruction_sets": ", ".join(name for name in INSTRUCTION_SETS if not lacking(name)) or "unknown",
     }
-
-
-def _instruction_sets() -> list[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return []
-    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
-    flags = set(line.partition(":")[2].split())
-    return [name for name, flag in INSTRUCTION_SETS.items() if flag in flags]

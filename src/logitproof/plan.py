@@ -6,13 +6,15 @@ import fnmatch
 import functools
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
-from logitproof.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof import catalog
+from logitproof.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
+from logitproof.contract import ORIGINAL, Candidate, EngineUse, Matrix, OpenContract, pairs_of
 from logitproof.errors import ContractError
+from logitproof.isa import BETWEEN, NATIVE, pinned, unavailable
 from logitproof.model import Model, file_sha256, open_model
 from logitproof.protocol import HelloResult
 from logitproof.store import content_key
@@ -53,9 +55,49 @@ class Plan:
 
 
 def specs(opened: OpenContract) -> dict[str, Spec]:
-    """How to start every engine of the contract: `reference`, and each candidate by its name."""
-    uses: dict[str, EngineUse] = {"reference": opened.contract.reference, **opened.contract.candidates}
-    return {name: spec_of(use, opened) for name, use in uses.items()}
+    """How to start every engine of the contract: `reference`, and each candidate by its name.
+
+    A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it.
+    """
+    found = {"reference": spec_of(opened.contract.reference, opened)}
+    for name, use in opened.contract.candidates.items():
+        for isa in opened.contract.matrix.isa:
+            if not _not_here(use, isa, opened):
+                found[use_name(name, isa)] = spec_of(use, opened) if isa == NATIVE else _spec_on(use, isa, opened)
+    return found
+
+
+def use_name(candidate: str, isa: str) -> str:
+    """What a candidate is called where it is pinned."""
+    return candidate if isa == NATIVE else f"{candidate} on {isa}"
+
+
+def _not_here(use: Candidate, isa: str, opened: OpenContract) -> str:
+    """Why a candidate cannot be measured on an instruction set, or nothing."""
+    if isa == NATIVE:
+        return ""
+    pin = pinned(use.engine, use.isa.get(isa), isa)
+    if pin is None:
+        return f"the engine {use.engine} does not say how it is pinned to {isa}, nor does the candidate's `isa`"
+    return unavailable(pin, opened.folder)
+
+
+def _spec_on(use: Candidate, isa: str, opened: OpenContract) -> Spec:
+    pin = pinned(use.engine, use.isa.get(isa), isa)
+    assert pin is not None
+    spec = spec_of(use, opened)
+    options, emulator = {**spec.options, **pin.options}, pin.emulator
+    if emulator and "argv" in catalog.find("engines", use.engine).option_names:
+        # its own program is what computes, and a native interpreter would start it without the emulator
+        options["argv"], emulator = [*emulator, *options["argv"]], ()
+    return replace(
+        spec,
+        options=options,
+        environment={**spec.environment, **pin.environment},
+        python=pin.python or spec.python,
+        emulator=emulator,
+        proof=pin.proof,
+    )
 
 
 def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
@@ -119,7 +161,10 @@ class _Builder:
     def _impossible(self, cell: Cell) -> str:
         if self._is_the_reference(cell):
             return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
-        hello = self.capabilities[cell.candidate]
+        for isa in cell.isa.split(BETWEEN):
+            if reason := _not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
+                return reason
+        hello = self.capabilities[_measured(cell)]
         if isinstance(hello, Exception):
             return ""
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
@@ -131,6 +176,8 @@ class _Builder:
         return ""
 
     def _is_the_reference(self, cell: Cell) -> bool:
+        if cell.isa != NATIVE:
+            return False
         same = self.specs[cell.candidate].identity() == self.specs["reference"].identity()
         return same and cell.mode == "prefill" and self._path(cell.model, cell.quantization) == self._truth(cell)
 
@@ -145,19 +192,23 @@ class _Builder:
         file = self._path(cell.model, cell.quantization)
         length = suite.continuation(prompt)
         source = self._job("reference", truth, original, "generate", "greedy", prompt, length)
+        use, first = _measured(cell), use_name(cell.candidate, cell.isa.split(BETWEEN)[0])
         if cell.mode == "greedy":
-            reference = source
-            candidate = self._job(cell.candidate, file, original, "generate", "greedy", prompt, length, source)
+            reference = (
+                self._job(first, file, original, "generate", "greedy", prompt, length, source) if cell.is_between else source
+            )
+            candidate = self._job(use, file, original, "generate", "greedy", prompt, length, source)
         else:
             own = cell.mode == "self"
-            reference = self._job(
-                cell.candidate if own else "reference", file if own else truth, original, "score", "prefill", prompt, 0, source
-            )
             mode = "decode" if own else cell.mode
-            candidate = self._job(cell.candidate, file, original, "score", mode, prompt, 0, source)
-        hello = self.capabilities[cell.candidate]
+            if own or cell.is_between:
+                reference = self._job(first, file, original, "score", "prefill" if own else mode, prompt, 0, source)
+            else:
+                reference = self._job("reference", truth, original, "score", "prefill", prompt, 0, source)
+            candidate = self._job(use, file, original, "score", mode, prompt, 0, source)
+        hello = self.capabilities[use]
         asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
-        tokenized = self._job(cell.candidate, file, original, "tokenize", "", prompt) if asks else None
+        tokenized = self._job(use, file, original, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 
     def _path(self, model: str, quantization: str) -> Path:
@@ -271,15 +322,28 @@ def _cells(opened: OpenContract) -> Iterable[Cell]:
             # `only` may widen a candidate beyond the matrix: a control needs no quantized file, say.
             for quantization in use.only.quantization or matrix.quantization:
                 for mode in use.only.mode or matrix.mode:
-                    for isa in matrix.isa:
-                        cell = Cell(
-                            name, model, quantization, mode, isa, _reference_name(opened, name, mode), f"{name} ({use.engine})"
-                        )
-                        if use.only.selects(cell.axes):
-                            yield cell
+                    for isa in _instruction_sets(use, matrix, (name, model, quantization, mode)):
+                        told = _reference_name(opened, name, mode, isa)
+                        yield Cell(name, model, quantization, mode, isa, told, f"{name} ({use.engine})")
 
 
-def _reference_name(opened: OpenContract, candidate: str, mode: str) -> str:
+def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str, str]) -> list[str]:
+    """Those of the matrix that a candidate is wanted on at one place of it, then the pairs of them."""
+    axes = dict(zip(AXES, place, strict=False))
+    wanted = [isa for isa in matrix.isa if use.only.selects({**axes, "isa": isa})]
+    # an engine's own decode against its own prefill has no other side
+    pairs = {} if axes["mode"] == "self" else pairs_of(matrix)
+    return [*wanted, *(label for label, pair in pairs.items() if set(pair) <= set(wanted))]
+
+
+def _measured(cell: Cell) -> str:
+    """The candidate of a cell as it is pinned there; of a pair, the second."""
+    return use_name(cell.candidate, cell.isa.rpartition(BETWEEN)[2])
+
+
+def _reference_name(opened: OpenContract, candidate: str, mode: str, isa: str) -> str:
+    if BETWEEN in isa:
+        return f"{candidate} on {isa.partition(BETWEEN)[0]}"
     return f"{candidate} (its own prefill)" if mode == "self" else opened.contract.reference.engine
 
 

@@ -110,7 +110,7 @@ class CloseParams(Message):
 
 
 class HelloResult(Message):
-    """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish."""
+    """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish (docs/isa.md)."""
 
     protocol: int
     engine: str
@@ -180,6 +180,7 @@ class ScoreResult(Rows):
 class GenerateResult(Rows):
     token_ids: TokenIds
     finish: Literal["length", "stop"]
+    isa: dict[str, str] = {}
 
 
 class SampleResult(Message):

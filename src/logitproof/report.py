@@ -16,6 +16,7 @@ from logitproof.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.compare import Comparison
 from logitproof.contract import EngineUse, OpenContract
 from logitproof.gates import Compared, GateVerdict
+from logitproof.isa import BETWEEN, NATIVE
 from logitproof.judge import CellVerdict, PromptVerdict, Verdict
 from logitproof.plan import Plan
 from logitproof.protocol import HelloResult
@@ -59,7 +60,7 @@ class Report:
             "contract_version": self.opened.contract.version,
             "status": verdict.status,
             "exit_code": verdict.exit_code,
-            "cells": [_cell_json(cell) for cell in verdict.cells],
+            "cells": [{**_cell_json(cell), "evidence": self.evidence(cell)} for cell in verdict.cells],
             "gates": [_gate_json(gate) for gate in verdict.gates],
             "unmeasured": [{**asdict(one), "allowed": self.is_allowed(one)} for one in verdict.unmeasured],
             "waivers": [asdict(one) for one in verdict.waivers],
@@ -71,6 +72,19 @@ class Report:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
         leave = self.opened.contract.may_be_unmeasured
         return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
+
+    def evidence(self, verdict: CellVerdict) -> dict[str, dict[str, list[str]]]:
+        """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
+        found: dict[str, dict[str, list[str]]] = {}
+        cell = verdict.cell
+        names = [] if cell.isa == NATIVE else cell.isa.split(BETWEEN)
+        for isa, pair in ((isa, pair) for isa in names for pair in cell.pairs):
+            trace = self.results.get(pair.candidate if isa == names[-1] else pair.reference)
+            for source, text in trace.isa.items() if isinstance(trace, Trace) else ():
+                texts = found.setdefault(isa, {}).setdefault(source, [])
+                if text not in texts:
+                    texts.append(text)
+        return found
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
         """A record for every WRONG position and every failed prompt, in the order of the matrix."""

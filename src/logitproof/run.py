@@ -253,6 +253,7 @@ def _generate(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: li
         finish=made.finish,
         logits=_kept(made, logits),
         text=_text(job, worker, new),
+        isa=made.isa,
     )
 
 

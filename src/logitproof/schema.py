@@ -149,6 +149,9 @@ class _Cell(_Part):
     as_expected: bool
     reason: str
     witness: str = Field(description="what the contract's witness says of this cell, or nothing")
+    evidence: dict[str, dict[str, list[str]]] = Field(
+        {}, description="what engines said of their instructions, by instruction set, then by source"
+    )
     positions: int = Field(description="positions that were compared and measured")
     counts: dict[PositionStatus, int]
     band: _Band | None

@@ -175,7 +175,7 @@ def _other(name: str, current: Any, kind: str) -> Any:
 def _by_truth(contract: Contract, cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """Cells by model and by the label of the weights that the reference reads for them."""
     found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
+    for cell in (one for one in cells if not one.is_between):
         found.setdefault((cell.model, _truth(contract, cell)), []).append(cell)
     return found
 
@@ -247,7 +247,7 @@ def _witness(
 
 def _measures(yardstick: Cell, cell: Cell, contract: Contract) -> bool:
     same = (yardstick.model, yardstick.quantization) == (cell.model, _truth(contract, cell))
-    return same and (yardstick.mode == FREE) == (cell.mode == FREE)
+    return same and not cell.is_between and (yardstick.mode == FREE) == (cell.mode == FREE)
 
 
 def _mean(rows: Sequence[Compared]) -> float | None:

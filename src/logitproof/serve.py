@@ -143,6 +143,7 @@ def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, An
         "token_ids": [int(token) for token in made.token_ids],
         **_rows(made.logits, params.logits),
         "finish": made.finish,
+        "isa": made.isa,
     }
 
 

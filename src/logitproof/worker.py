@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,7 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
+from logitproof.isa import STDERR, Proof
 from logitproof.sampler import Sampling
 from logitproof.toprows import best, is_top, top_fault
 
@@ -52,7 +54,10 @@ GRACE = 1.0
 
 @dataclass(frozen=True)
 class Spec:
-    """How to start an engine: its catalogue name, options, environment, interpreter and time limit."""
+    """How to start an engine: its catalogue name, options, environment, interpreter, emulator and time limit.
+
+    With a `proof`, rows count only where the engine's own words prove the instruction set that they were computed with.
+    """
 
     engine: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +65,8 @@ class Spec:
     python: str | None = None
     timeout: float = 600.0
     directory: str | None = None
+    emulator: tuple[str, ...] = ()
+    proof: Proof | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything of the spec that can change a logit, for content addressing."""
@@ -68,6 +75,7 @@ class Spec:
             "options": self.options,
             "environment": self.environment,
             "python": self.python,
+            **({"emulator": list(self.emulator), "proof": asdict(self.proof)} if self.proof else {}),
         }
 
 
@@ -86,6 +94,8 @@ class Worker:
         self._count = 0
         self._broken: EngineError | None = None
         self._vocab_size: int | None = None
+        self._said: dict[str, str] = {}
+        self._matched: dict[str, str] = {}
         self._python = spec.python or _installed_python(spec.engine)
         self._process = self._start()
         self._threads = [self._pump(one) for one in (self._write_requests, self._read_answers, self._read_words)]
@@ -105,12 +115,20 @@ class Worker:
         result = protocol.HelloResult.model_validate(self._ask("hello", {"options": self.spec.options.get("options", {})}))
         if result.protocol != protocol.VERSION:
             raise self._fail(EngineGarbage, f"speaks protocol {result.protocol}, this harness speaks {protocol.VERSION}")
+        self._said.update({f"isa.{name}": text for name, text in result.isa.items()})
         return result
 
     def load(self, model: Path, config: Path | None) -> protocol.LoadResult:
         params = {"model": str(model), "config": str(config) if config else None}
         result = protocol.LoadResult.model_validate(self._ask("load", params))
         self._vocab_size = result.vocab_size
+        self._said = {name: text for name, text in self._said.items() if not name.startswith("details.")}
+        self._said.update(
+            {
+                f"details.{name}": value if isinstance(value, str) else json.dumps(value)
+                for name, value in result.details.items()
+            }
+        )
         return result
 
     def tokenize(self, text: str) -> list[int]:
@@ -125,7 +143,7 @@ class Worker:
         params = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
         result = protocol.ScoreResult.model_validate(self._ask("score", params))
         self._check(result, logits, rows=len(token_ids))
-        return result
+        return result.model_copy(update={"isa": self._proven(result.isa)})
 
     def generate(
         self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int], logits: Path
@@ -145,6 +163,7 @@ class Worker:
         if result.token_ids:
             self._check(result, logits, rows=len(result.token_ids))
             self._check_greedy(result)
+            result = result.model_copy(update={"isa": self._proven(result.isa)})
         return result
 
     def sample(
@@ -202,7 +221,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         python = self._python or sys.executable
-        argv = [python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
+        argv = [*self.spec.emulator, python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
         environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1"}
         if self._python:
             environment["PYTHONPATH"] = _source_alone()
@@ -218,7 +237,7 @@ class Worker:
             )
         except OSError as error:
             raise ContractError(
-                f"cannot start {python}: {error.strerror}",
+                f"cannot start {argv[0]}: {error.strerror}",
                 where=self.name,
                 remedy="`python` must name an interpreter with logitproof's engine installed",
             ) from None
@@ -246,9 +265,14 @@ class Worker:
 
     def _read_words(self) -> None:
         pipe: IO[bytes] = self._process.stderr  # type: ignore[assignment]
+        watched = self.spec.proof.watched if self.spec.proof else ()
         with pipe:
             while line := pipe.readline(4096):
-                self._words.append(line.decode("utf-8", "replace").rstrip())
+                words = line.decode("utf-8", "replace").rstrip()
+                self._words.append(words)
+                for pattern in watched:
+                    if pattern not in self._matched and re.search(pattern, words):
+                        self._matched[pattern] = words
 
     def _ask(self, method: str, params: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         if self._broken is not None:
@@ -310,6 +334,21 @@ class Worker:
             return ContractError(fault.message, where=where, remedy=fault.remedy)
         kind = EnvironmentFailed if fault.kind == "environment" else EngineError
         return kind(fault.message, where=where, remedy=fault.remedy)
+
+    def _proven(self, isa: Mapping[str, str]) -> dict[str, str]:
+        """What the engine says of its instructions; raises ContractError where that is no proof of those asked for."""
+        proof = self.spec.proof
+        if proof is None:
+            return dict(isa)
+        if not any(name.startswith("isa.") for name in self._said):
+            self.hello()
+        said = {**self._said, **{f"isa.{name}": text for name, text in isa.items()}}
+        # What it wrote before its answer may still be on its way through the other pipe.
+        end = time.monotonic() + (GRACE if proof.watched else 0.0)
+        while time.monotonic() < end and not all(text in self._matched for source, text in proof.must if source == STDERR):
+            time.sleep(0.01)
+        found = proof.read(said, dict(self._matched), self.name)
+        return {**{f"isa.{name}": text for name, text in isa.items()}, **found}
 
     def _check(self, result: protocol.Rows, asked: Path, *, rows: int) -> None:
         """Shape, size and finiteness of what the engine wrote, before anyone computes with it."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -78,6 +78,7 @@ class Generated:
     token_ids: list[int]
     logits: np.ndarray
     finish: Finish
+    isa: dict[str, str] = field(default_factory=dict)
 
 
 class Refusal(Exception):
@@ -93,7 +94,12 @@ class Refusal(Exception):
 
 
 class Engine:
-    """One inference engine inside its own worker process. Subclasses are dataclasses of options."""
+    """One inference engine inside its own worker process. Subclasses are dataclasses of options.
+
+    `instruction_sets` says how each is chosen and what proves it, by the fields of `isa.Pin`; it is read without import.
+    """
+
+    instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def hello(self) -> Hello:
         """Say what this engine is, without loading weights."""

@@ -100,6 +100,11 @@ class Library:
             **{f"features of {name}": " ".join(self._features(backend)) for name, backend in backends.items()},
         }
 
+    def dispatched(self) -> dict[str, str]:
+        """What the kernels are, once a model is loaded: the backend's file and features, the buffers of its weights."""
+        buffers = re.findall(r"(\S+) model buffer size", "\n".join(self.log.matching("load_tensors:")))
+        return {**self.features(), "weights": " ".join(dict.fromkeys(buffers))}
+
     def load_backend(self, backend: str | None) -> None:
         """Load the CPU variant that was asked for; exactly one CPU backend must be there afterwards."""
         linked = b"CPU" in [self._call("ggml_backend_reg_name", found) for found in self._backends()]

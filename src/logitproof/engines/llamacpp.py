@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -35,7 +35,8 @@ class LlamaCpp(Engine):
     """llama.cpp through libllama: full-vocabulary logits at every position, prefill and decode.
 
     `library` is the folder (or libllama file) of any build of the bindings' version, else the bundled
-    one; `backend` the file of a CPU variant, for builds that load theirs at run time. The KV cache is
+    one; `backend` the file of a CPU variant, for builds that load theirs at run time, and `variant` its name where it is
+    `libggml-cpu-VARIANT.so` beside the library (`make isa` builds such a folder). The KV cache is
     float32 unless asked otherwise: llama.cpp's own default is f16, and its flash attention computes in
     f16 whatever the log says, so it wants another `kv_type`. `repack` lets it rewrite quantized
     weights for its fastest kernels, which changes their rounding by another 0.1 logits and, in builds by
@@ -44,8 +45,31 @@ class LlamaCpp(Engine):
     that the next sequence begins with. `adapter` is a LoRA adapter as a GGUF file, applied in full.
     """
 
+    instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
+        # llama.cpp keeps its AMX kernels in a buffer type of their own, which only repacking fills.
+        "amx": {
+            "options": {"variant": "sapphirerapids", "repack": True},
+            "evidence": {"isa.features of CPU": r"\bAMX_INT8\b", "isa.weights": r"\bAMX\b"},
+        },
+        "avx512": {
+            "options": {"variant": "skylakex"},
+            "evidence": {"isa.features of CPU": r"\bAVX512\b"},
+            "never": {"isa.features of CPU": r"\bAMX", "isa.weights": r"\bAMX\b"},
+        },
+        "avx2": {
+            "options": {"variant": "haswell"},
+            "evidence": {"isa.features of CPU": r"\bAVX2\b"},
+            "never": {"isa.features of CPU": r"\b(AVX512|AMX)"},
+        },
+        "neon": {
+            "options": {"variant": "armv8.0_1"},
+            "evidence": {"isa.features of CPU": r"\bNEON\b"},
+            "never": {"isa.features of CPU": r"\b(SVE|SME)"},
+        },
+    }
     library: str | None = None
     backend: str | None = None
+    variant: str | None = None
     threads: int = 1
     batch_size: int = 512
     ubatch_size: int | None = None
@@ -64,6 +88,7 @@ class LlamaCpp(Engine):
     _context: Any = field(default=None, init=False, repr=False)
     _context_size: int = field(default=0, init=False)
     _context_log: list[str] = field(default_factory=list, init=False, repr=False)
+    _dispatched: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
     _watching: Any = field(default=None, init=False, repr=False)
@@ -106,6 +131,7 @@ class LlamaCpp(Engine):
         self._vocab_size = llama.llama_vocab_n_tokens(self._vocab)
         self._trained_length = llama.llama_model_n_ctx_train(self._model)
         facts = [line for line in library.log.matching("print_info: ") if line.split(": ")[1].startswith(FACTS)]
+        self._dispatched = library.dispatched()
         self._lora = self._open_adapter() if self.adapter else None
         self._open_context(self.context or ROUND_CONTEXT)
         eos = [token for token in range(self._vocab_size) if llama.llama_vocab_is_eog(self._vocab, token)]
@@ -124,7 +150,7 @@ class LlamaCpp(Engine):
         logits = np.empty((len(token_ids), self._vocab_size), np.float32)
         for start in range(0, len(token_ids), step):
             logits[start : start + step] = self._decode(token_ids[start : start + step], start, every=True)
-        return Scored(logits)
+        return Scored(logits, self._dispatched)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         if not token_ids:
@@ -139,10 +165,11 @@ class LlamaCpp(Engine):
             rows.append(row)
             new.append(int(np.argmax(row)))
             if new[-1] in stop:
-                return Generated(new, np.stack(rows), "stop")
+                return Generated(new, np.stack(rows), "stop", self._dispatched)
             if len(new) < max_new_tokens:
                 row = self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)[-1]
-        return Generated(new, np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32), "length")
+        found = np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32)
+        return Generated(new, found, "length", self._dispatched)
 
     def sample(
         self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
@@ -248,8 +275,17 @@ class LlamaCpp(Engine):
 
     def _library(self) -> Library:
         if self._lib is None:
-            self._lib = open_library(self.library, self.backend)
+            self._lib = open_library(self.library, self._backend_file())
         return self._lib
+
+    def _backend_file(self) -> str | None:
+        if self.variant is None:
+            return self.backend
+        if self.backend is not None or self.library is None:
+            remedy = "give the folder of a build with variants as `library`, and no `backend`"
+            raise Refusal("a variant is looked for beside the library", field="variant", remedy=remedy)
+        folder = Path(self.library) if Path(self.library).is_dir() else Path(self.library).parent
+        return str(folder / f"libggml-cpu-{self.variant}.so")
 
     def _tokenizer(self) -> Any:
         """The bindings, once it is sure that there is a tokenizer: without one libllama ends the process."""

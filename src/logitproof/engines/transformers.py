@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 # Both are read once, when the libraries are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,6 +26,7 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, 
 from logitproof.engines import _checkpoint as checkpoint
 from logitproof.engines import _float64 as wide
 from logitproof.engines import _lora as lora
+from logitproof.engines._kernels import Kernels
 from logitproof.engines._taps import TAPS, Taps, Watch, tapped
 from logitproof.errors import ContractError
 from logitproof.sampler import Sampling, draw, probabilities
@@ -46,6 +47,41 @@ class Transformers(Engine):
     each matrix computes, or into the matrix itself with merge_adapter.
     """
 
+    instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
+        "amx": {
+            "environment": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"},
+            "evidence": {"isa.matmul": r"oneDNN \S*amx"},
+        },
+        "avx512": {
+            "environment": {
+                "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
+                "ATEN_CPU_CAPABILITY": "avx512",
+                "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+                "ONEDNN_VERBOSE": "1",
+                "MKL_VERBOSE": "1",
+            },
+            "evidence": {
+                "isa.matmul": r"oneDNN \S*avx512|oneDNN \S+ on Intel AVX-512|MKL \w+ on [^;]*AVX-512",
+                "isa.aten": "^AVX512$",
+            },
+            "never": {"isa.matmul": "(?i)amx"},
+        },
+        "avx2": {
+            "environment": {
+                "ONEDNN_MAX_CPU_ISA": "AVX2",
+                "ATEN_CPU_CAPABILITY": "avx2",
+                "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                "ONEDNN_VERBOSE": "1",
+                "MKL_VERBOSE": "1",
+            },
+            "evidence": {
+                "isa.matmul": r"^ATen AVX2|oneDNN \S*avx2|MKL \w+ on [^;]*AVX2",
+                "isa.aten": "^AVX2$",
+                "isa.onednn": "^Intel AVX2$",
+            },
+            "never": {"isa.matmul": "(?i)avx-?512|avx10|amx"},
+        },
+    }
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     attention: Literal["eager", "sdpa"] = "eager"
     device: str = "cpu"
@@ -65,6 +101,7 @@ class Transformers(Engine):
     _watch: Any = field(init=False, default=None, repr=False)
     _sampler: Any = field(init=False, default=None, repr=False)
     _reader: Any = field(init=False, default=None, repr=False)
+    _kernels: Kernels = field(init=False, default_factory=Kernels, repr=False)
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
@@ -110,15 +147,19 @@ class Transformers(Engine):
         ids = self._checked(token_ids)
         pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
         with self._computing():
-            if mode == "prefill" and self.batch > 1:
-                return Scored(self._rows(self._batched(ids)))
-            if len(pieces) == 1 and mode == "prefill":
-                return Scored(self._rows(self._model(input_ids=ids[None], use_cache=False).logits))
-            logits, cache = [], None
-            for part in ids.split(pieces):
-                rows, cache = self._step(part, cache)
-                logits.append(rows)
-        return Scored(np.concatenate(logits))
+            logits = self._passes(ids, pieces, mode)
+        return Scored(logits, self._kernels.said)
+
+    def _passes(self, ids: torch.Tensor, pieces: list[int], mode: Mode) -> np.ndarray:
+        if mode == "prefill" and self.batch > 1:
+            return self._rows(self._batched(ids))
+        if len(pieces) == 1 and mode == "prefill":
+            return self._rows(self._model(input_ids=ids[None], use_cache=False).logits)
+        logits, cache = [], None
+        for part in ids.split(pieces):
+            rows, cache = self._step(part, cache)
+            logits.append(rows)
+        return np.concatenate(logits)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         """Continue greedily through the cache; among equal logits the lowest id is taken."""
@@ -134,7 +175,7 @@ class Transformers(Engine):
                 chosen.append(self._greedy(rows[-1], [*token_ids, *chosen]))
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
         logits = np.stack(rows) if rows else np.empty((0, self._vocab_size()), np.float32)
-        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length")
+        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.said)
 
     def sample(
         self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
@@ -313,7 +354,7 @@ class Transformers(Engine):
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        with torch.inference_mode(), wide.float64() if self.dtype == "float64" else nullcontext():
+        with torch.inference_mode(), self._kernels.watched(), wide.float64() if self.dtype == "float64" else nullcontext():
             yield
 
     def _batched(self, ids: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,179 @@
+"""Instruction sets: how an engine is pinned to one, whether this machine has it, and what proves that it was used.
+
+What an engine says of itself is a text under a name: `isa.KEY` (of `hello`, `score` or `generate`), `details.KEY` (of
+`load`) or `stderr`. A proof is patterns over these texts; a wish, such as an environment variable, proves nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from logitproof import catalog
+from logitproof.errors import ContractError
+
+NATIVE = "native"
+BETWEEN = "~"
+"""Stands between the two instruction sets of a pair, in the name of its cells."""
+STDERR = "stderr"
+SOURCES = (STDERR, "isa.", "details.")
+INSTRUCTION_SETS = {
+    "amx": ("x86_64", "amx_tile"),
+    "avx512_bf16": ("x86_64", "avx512_bf16"),
+    "avx512": ("x86_64", "avx512f"),
+    "avx2": ("x86_64", "avx2"),
+    "neon": ("aarch64", "asimd"),
+    "sve": ("aarch64", "sve"),
+}
+"""The machine and the flag of /proc/cpuinfo of each."""
+LONGEST = 300
+"""Characters of a text that an error quotes."""
+
+
+class Pin(BaseModel):
+    """How one engine is made to use one instruction set, and what it must say (`evidence`) and may not (`never`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    environment: dict[str, str] = Field({}, description="variables that limit what its libraries choose")
+    options: dict[str, Any] = Field({}, description="options of the engine, such as the file of a backend")
+    emulator: list[str] = Field([], description="a program and its arguments that the engine is run under")
+    python: str | None = Field(None, description="the interpreter of the emulated machine")
+    evidence: dict[str, str] = Field({}, description="patterns by source: stderr, isa.KEY or details.KEY")
+    never: dict[str, str] = Field({}, description="patterns of another instruction set, by source")
+
+    @field_validator("evidence", "never")
+    @classmethod
+    def _can_prove(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for source, pattern in patterns.items():
+            if not source.startswith(SOURCES) or source.endswith("."):
+                raise ValueError(f"{source!r} is no source; write stderr, isa.KEY or details.KEY")
+            try:
+                vacuous = re.search(pattern, "") is not None
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+            if vacuous:
+                raise ValueError(f"{pattern!r} matches an empty text, so it proves nothing")
+        return patterns
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Patterns by source that what an engine says must match, and may not."""
+
+    isa: str
+    must: tuple[tuple[str, str], ...]
+    never: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The patterns that lines of stderr are held against."""
+        return tuple(pattern for source, pattern in (*self.must, *self.never) if source == STDERR)
+
+    def read(self, said: Mapping[str, str], lines: Mapping[str, str], where: str) -> dict[str, str]:
+        """The evidence, by source; raises ContractError where it lacks or speaks of something else.
+
+        `said` are texts by source, `lines` the first line of stderr that matched each watched pattern.
+        """
+        found: dict[str, str] = {}
+        remedy = "pin it otherwise, or take this instruction set out of the matrix for this candidate"
+        for source, pattern in self.must:
+            text = lines.get(pattern) if source == STDERR else said.get(source)
+            if text is None:
+                what = "no line of its stderr" if source == STDERR else f"it says no {source}, which"
+                raise ContractError(
+                    f"asked for {self.isa}, no evidence: {what} matches {pattern!r}", where=where, remedy=remedy
+                )
+            if not re.search(pattern, text):
+                said_text = f"{source} is {text[:LONGEST]!r}, which does not match {pattern!r}"
+                raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
+            found[source] = text
+        for source, pattern in self.never:
+            text = lines.get(pattern) if source == STDERR else said.get(source)
+            if text is not None and (other := re.search(pattern, text)):
+                said_text = f"{source} is {text[:LONGEST]!r}, with {other[0]!r}"
+                raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
+        return found
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """An engine's own pin and what the contract adds to it; a contract may ask for more evidence, never for less."""
+
+    environment: dict[str, str]
+    options: dict[str, Any]
+    emulator: tuple[str, ...]
+    python: str | None
+    proof: Proof
+
+
+def pinned(engine: str, added: Pin | None, isa: str) -> Pinned | None:
+    """How `engine` is pinned to `isa`; None where neither it nor the contract says how.
+
+    Raises ContractError where nothing would prove it, or the engine cannot be run under an emulator.
+    """
+    entry = catalog.find("engines", engine)
+    own = Pin.model_validate(entry.pins[isa]) if isa in entry.pins else None
+    if own is None and added is None:
+        return None
+    pins = [one for one in (own, added) if one is not None]
+    proof = Proof(
+        isa,
+        tuple(item for one in pins for item in one.evidence.items()),
+        tuple(item for one in pins for item in one.never.items()),
+    )
+    if not proof.must:
+        raise ContractError(f"nothing proves that {engine} uses {isa}", remedy="give `evidence`, a pattern by source")
+    options: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+    for one in pins:
+        options.update(one.options)
+        environment.update(one.environment)
+    emulator = tuple(added.emulator) if added else ()
+    if emulator and not entry.pins and "argv" not in entry.option_names:
+        raise ContractError(f"{engine} starts programs of its own, which an emulator would not hold")
+    return Pinned(environment, options, emulator, added.python if added else None, proof)
+
+
+def unavailable(pin: Pinned, folder: Path) -> str:
+    """Why this machine cannot run it, or nothing; paths of an emulator are relative to `folder`."""
+    if pin.emulator:
+        program = pin.emulator[0]
+        if shutil.which(program if "/" not in program else str(folder / program)) is None:
+            return f"the emulator {program} is not on this machine"
+        if pin.python is not None and not (folder / pin.python).exists():
+            return f"the emulator's interpreter {pin.python} is not there"
+        return ""
+    return lacking(pin.proof.isa)
+
+
+def lacking(isa: str) -> str:
+    """Why this processor cannot run an instruction set, or nothing."""
+    machine, flag = INSTRUCTION_SETS[isa]
+    if host_machine() != machine:
+        return f"this machine is {host_machine()}, {isa} is of {machine}, and no emulator is named"
+    return "" if flag in host_flags() else f"this processor has no {isa} (no {flag} among its flags), and no emulator is named"
+
+
+def host_machine() -> str:
+    """This machine's architecture as Linux calls it."""
+    return {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+
+
+@functools.cache
+def host_flags() -> frozenset[str]:
+    """The flags of this processor in /proc/cpuinfo; none where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return frozenset()
+    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
