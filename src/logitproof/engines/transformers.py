@@ -26,8 +26,8 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, 
 from logitproof.engines import _checkpoint as checkpoint
 from logitproof.engines import _float64 as wide
 from logitproof.engines import _lora as lora
-from logitproof.engines._kernels import Kernels
 from logitproof.engines._taps import TAPS, Taps, Watch, tapped
+from logitproof.engines._verbose import Kernels
 from logitproof.errors import ContractError
 from logitproof.sampler import Sampling, draw, probabilities
 
