@@ -16,7 +16,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
     '-DCMAKE_INSTALL_RPATH=$$ORIGIN' -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint zoo test-engines llama-tools clean
+.PHONY: help setup demo test lint zoo test-engines llama-tools engines clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -44,6 +44,10 @@ bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes 
 	$(PY) benchmarks/$*.py
 
 llama-tools: .cache/llama-tools/.built  ## build llama.cpp's own server and tools; LOGITPROOF_LLAMA_TOOLS names other builds
+
+engines: setup       ## the environments of engines whose dependencies clash; several gigabytes
+	failed=0; for file in src/logitproof/engines/requirements/*.txt; do \
+	    $(PY) -m logitproof engines install $$(basename $$file .txt) || failed=1; done; exit $$failed
 
 clean:               ## remove everything that was made
 	rm -rf $(VENV) .cache zoo/gguf runs
