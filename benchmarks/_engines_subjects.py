@@ -27,7 +27,7 @@ class Subject:
     engine: str
     options: dict[str, Any] = field(default_factory=dict)
     weights: str = "original"
-    timeout: float = 1800.0
+    timeout: float = 900.0
 
     @contextlib.contextmanager
     def uses(self, folder: Path) -> Iterator[Mapping[str, dict[str, Any]]]:

@@ -5,7 +5,8 @@ own words and the rest goes on; what disagrees is diagnosed. Whatever was measur
 again, so a run that was stopped goes on where it was.
 
     make engines          the environments that engines need (`logitproof engines install NAME`)
-    make bench-engines    [engine labels that are measured anew]
+    make bench-engines
+    python benchmarks/engines.py [LABEL ...]      these are measured anew; of the others, what is known stays as it is
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(again: list[str]) -> int:
     missing: dict[str, str] = {}
     for subject in SUBJECTS:
         try:
-            found = measured(subject, suite, fresh=subject.label in again)
+            found = measured(subject, suite, again)
         except (EngineError, FileNotFoundError) as error:
             missing[subject.label] = without_machine(str(error).splitlines()[0])
             print(f"{subject.label}: not here: {missing[subject.label]}", flush=True)
@@ -78,19 +79,22 @@ def write_suite() -> Path:
     return path
 
 
-def measured(subject: Subject, suite: Path, *, fresh: bool) -> list[dict[str, Any]]:
+def measured(subject: Subject, suite: Path, again: list[str]) -> list[dict[str, Any]]:
     """Cells of one engine; those of an earlier run where it was the same versions. Raises EngineError if it cannot start."""
     if subject.engine not in catalog.entries("engines"):
         raise FileNotFoundError("no engine of the catalogue has this name")
     folder = RUNS / subject.label.replace(", ", "-").replace(" ", "-")
     folder.mkdir(exist_ok=True)
+    kept = folder / "cells.json"
+    earlier = json.loads(kept.read_text("utf-8")) if kept.is_file() else {"versions": None, "cells": []}
+    if again and subject.label not in again:
+        if not earlier["cells"]:
+            raise FileNotFoundError("not measured yet")
+        return list(earlier["cells"])
     with subject.uses(folder) as options:
         versions = hello(subject, options)
-        kept = folder / "cells.json"
-        if kept.is_file() and not fresh:
-            earlier = json.loads(kept.read_text("utf-8"))
-            if earlier["versions"] == versions:
-                return list(earlier["cells"])
+        if earlier["versions"] == versions and not again:
+            return list(earlier["cells"])
         found = run(subject, options, folder, suite, main_version(subject.engine, versions))
     write_atomically(kept, json.dumps({"versions": versions, "cells": found}, indent=1))
     return found
