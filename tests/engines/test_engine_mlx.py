@@ -12,7 +12,7 @@ import pytest
 from against_reference import ALONE, FAMILIES, ZOO, beside, greedy_is_what_it_scores, needs, reference
 from safetensors.torch import load_file, save_file
 
-from logitproof.engines._mlx_config import older_names
+from logitproof.engines._mlx_config import names_for_mlx
 from logitproof.errors import ContractError
 from logitproof.worker import Spec, Worker
 
@@ -29,19 +29,19 @@ def config_of(family: str) -> dict[str, object]:
     return json.loads((ZOO / family / "config.json").read_text("utf-8"))
 
 
-def test_configs_of_transformers_5_are_said_in_the_older_names() -> None:
-    llama = older_names(config_of("llama3"))
+def test_configs_of_transformers_5_are_said_in_the_names_for_mlx() -> None:
+    llama = names_for_mlx(config_of("llama3"))
     assert llama["rope_theta"] == 500000.0 and llama["rope_scaling"]["rope_type"] == "llama3"
-    assert older_names(config_of("qwen2.5")) == {"rope_theta": 1000000.0}
-    assert older_names(config_of("qwen3-moe")) == {"rope_theta": 1000000.0, "num_experts": 6}
-    hybrid = older_names(config_of("qwen3.5"))
+    assert names_for_mlx(config_of("qwen2.5")) == {"rope_theta": 1000000.0}
+    assert names_for_mlx(config_of("qwen3-moe")) == {"rope_theta": 1000000.0, "num_experts": 6}
+    hybrid = names_for_mlx(config_of("qwen3.5"))
     assert hybrid["model_type"] == "qwen3_5" and hybrid["full_attention_interval"] == 2
 
 
 def test_an_older_config_is_left_as_it_is() -> None:
-    assert older_names({"model_type": "llama", "rope_theta": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 2}}) == {}
+    assert names_for_mlx({"model_type": "llama", "rope_theta": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 2}}) == {}
     irregular = {"layer_types": ["full_attention", "linear_attention", "linear_attention"]}
-    assert "full_attention_interval" not in older_names(irregular)
+    assert "full_attention_interval" not in names_for_mlx(irregular)
 
 
 @needs("mlx")

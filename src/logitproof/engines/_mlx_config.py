@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from logitproof.engines._older_config import older_names
+
 SAID_BY_OTHERS = {
     "architectures",
     "dtype",
@@ -25,28 +27,12 @@ IN_TRAINING = {
 }
 
 
-def older_names(config: dict[str, Any]) -> dict[str, Any]:
-    """What configs of transformers 5 say in other words than mlx-lm asks, in mlx-lm's words. Empty where nothing is."""
-    rope, found = config.get("rope_parameters") or {}, {}
-    if "rope_theta" in rope and "rope_theta" not in config:
-        found["rope_theta"] = rope["rope_theta"]
-    if rope.get("rope_type", "default") != "default" and not config.get("rope_scaling"):
-        found["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
-    if "partial_rotary_factor" in rope and "partial_rotary_factor" not in config:
-        found["partial_rotary_factor"] = rope["partial_rotary_factor"]
-    if "num_local_experts" in config and "num_experts" not in config:
-        found["num_experts"] = config["num_local_experts"]
+def names_for_mlx(config: dict[str, Any]) -> dict[str, Any]:
+    """The older names of what a config says, and a text-only Qwen3.5 as mlx-lm knows it. Empty where nothing is to be said."""
+    found = older_names(config)
     if config.get("model_type") == "qwen3_5_text":
         found["model_type"] = "qwen3_5"
-    every = _interval([kind == "full_attention" for kind in config.get("layer_types") or []])
-    if "linear_attention" in (config.get("layer_types") or []) and every and "full_attention_interval" not in config:
-        found["full_attention_interval"] = every
     return found
-
-
-def _interval(full: list[bool]) -> int | None:
-    """n where every n-th layer is full, None where they stand otherwise."""
-    return next((n for n in range(1, len(full) + 1) if full == [(at + 1) % n == 0 for at in range(len(full))]), None)
 
 
 def settings_read(model: Any) -> set[str]:

@@ -18,7 +18,7 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mlx_lm.utils import load_adapters, load_model, load_tokenizer
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
-from logitproof.engines._mlx_config import older_names, settings_read
+from logitproof.engines._mlx_config import names_for_mlx, settings_read
 from logitproof.engines._mlx_taps import TAPS, tapped
 from logitproof.sampler import Sampling
 from logitproof.taps import wanted
@@ -64,7 +64,7 @@ class Mlx(Engine):
         mx.set_default_device(getattr(mx, self.device))
         self._model = self._tokenizer = None
         given = json.loads((model / "config.json").read_text("utf-8"))
-        renamed = older_names(given) if self.older_config else {}
+        renamed = names_for_mlx(given) if self.older_config else {}
         try:
             loaded, settings = load_model(model, model_config=renamed)
             if self.adapter is not None:
