@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import _quality_page
 import numpy as np
 import yaml
 from rich.console import Console
@@ -44,7 +45,10 @@ HF: dict[str, Any] = {"engine": "transformers", "options": {"dtype": "float32", 
 TRIALS = 200
 LOUD = 4
 """Factor on the adapter of the tests: it must change the model by much more than the bar, else its loss proves nothing."""
-SAMPLE = Drawing(completions=16, max_new_tokens=32, sampling=Sampling(0.7), permutations=200)
+SAMPLE = Drawing(completions=24, max_new_tokens=32, sampling=Sampling(0.7), permutations=200)
+"""As `logitproof sample` draws by default."""
+PENALIZED = replace(SAMPLE, sampling=replace(SAMPLE.sampling, repetition_penalty=1.1))
+TOGETHER = 5
 WARM, HOT = Sampling(0.7), Sampling(1.6, top_p=0.7)
 SUITE = {
     "suite": "planted",
@@ -194,23 +198,35 @@ def sampler_rates(parallel: int) -> dict[str, Any]:
 
 
 def trials(numbers: range) -> tuple[list[bool], list[bool]]:
-    """Rejections of equal samplers in these trials, and of a penalized one in every fourth; seeds are the numbers."""
-    side = Side(Spec("transformers", HF["options"]), ZOO / "qwen3")
+    """Rejections of equal samplers in these trials, and of a penalized one in every fourth.
+
+    Completions are independent however they are batched, so those of several trials are drawn together.
+    """
+    side = Side(Spec("transformers", HF["options"], timeout=1800), ZOO / "qwen3")
     texts = [one.text for one in open_suite("smoke-10", Path()).prompts if one.text]
-    penalty = replace(SAMPLE, sampling=replace(SAMPLE.sampling, repetition_penalty=1.1))
     equal, other = [], []
     with Workers() as workers:
         worker = open_side(workers, side)
         prompts = [worker.tokenize(text) for text in texts]
-        for trial in numbers:
-            first, second = (draw(worker, prompts, [], SAMPLE, 2 * trial + side) for side in (0, 1))
-            equal.append(two_sample(first, second, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
-            if trial % 4 == 0:
-                wrong = draw(worker, prompts, [], penalty, 900_000 + trial)
-                other.append(two_sample(first, wrong, permutations=SAMPLE.permutations, seed=trial).differs(0.05))
-            if len(equal) % 5 == 0:
-                print(f"{len(equal)} trials: {sum(equal)} false, {sum(other)} of {len(other)} seen", flush=True)
+        for start in range(0, len(numbers), TOGETHER):
+            block = numbers[start : start + TOGETHER]
+            right = replace(SAMPLE, completions=2 * len(block) * SAMPLE.completions)
+            pool = shares(draw(worker, prompts, [], right, block[0]))
+            for first, second, number in zip(pool[::2], pool[1::2], block, strict=True):
+                equal.append(two_sample(first, second, permutations=SAMPLE.permutations, seed=number).differs(0.05))
+            every = [at for at, number in enumerate(block) if number % 4 == 0]
+            if every:
+                wrong = replace(PENALIZED, completions=len(every) * SAMPLE.completions)
+                for at, third in zip(every, shares(draw(worker, prompts, [], wrong, 900_000 + block[0])), strict=True):
+                    other.append(two_sample(pool[2 * at], third, permutations=SAMPLE.permutations, seed=at).differs(0.05))
+            print(f"{len(equal)} trials: {sum(equal)} false, {sum(other)} of {len(other)} seen", flush=True)
     return equal, other
+
+
+def shares(drawn: list[list[list[int]]]) -> list[list[list[list[int]]]]:
+    """Completions by prompt, cut into samples of the size of a trial."""
+    size = SAMPLE.completions
+    return [[one[start : start + size] for one in drawn] for start in range(0, len(drawn[0]), size)]
 
 
 def seeded() -> list[dict[str, Any]]:
@@ -223,11 +239,11 @@ def seeded() -> list[dict[str, Any]]:
         "llamacpp F16": Side(Spec("llamacpp", {"threads": 1}), file, qwen3),
     }
     sides |= {name: Side(Spec("transformers", HF["options"] | {"mutation": name}), qwen3) for name in bugs}
-    texts = [one.text for one in open_suite("smoke-10", Path()).prompts if one.text]
+    prompts = open_suite("smoke-10", Path()).prompts
     rows = []
     for name, side in sides.items():
         with Workers() as workers:
-            found = replayed_side(workers, side, texts)
+            found = replayed_side(workers, side, prompts)
         assert isinstance(found, Synchronized), found
         row = {"sampler": name, "bug": name in bugs, "draws": found.draws, "equal": found.equal, "ties": found.ties}
         rows.append(row | {"wrong": len(found.faults)})
@@ -295,7 +311,10 @@ def main() -> None:
         result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         seconds = result.get("seconds", {}) | {part: round(time.monotonic() - begin, 1)}
         arguments.out.write_text(json.dumps(result | found | {"seconds": seconds}, indent=1) + "\n")
-    show(json.loads(arguments.out.read_text()))
+    result = json.loads(arguments.out.read_text())
+    show(result)
+    if arguments.out == RESULT:
+        _quality_page.write(result)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from logitproof.errors import EnvironmentFailed
-from logitproof.quality.draws import Side, open_side
+from logitproof.quality.draws import Side, opened
 from logitproof.quality.likelihood import Likelihood
 from logitproof.run import Workers
+from logitproof.worker import Worker
+
+LENGTH = 256
+"""Tokens that the harness lets a model write where a task says nothing."""
 
 
 def run_tasks(side: Side, tasks: list[str], limit: int | None = None, include_path: str | None = None) -> dict[str, Any]:
@@ -19,17 +25,17 @@ def run_tasks(side: Side, tasks: list[str], limit: int | None = None, include_pa
     except ImportError as error:
         raise EnvironmentFailed(f"lm-evaluation-harness is not here: {error}", remedy="pip install lm-eval") from None
     with Workers() as workers:
-        worker = open_side(workers, side)
-        score = Likelihood(worker)
+        worker, loaded = opened(workers, side)
+        score = Likelihood(worker, loaded)
         try:
-            model = _model(score, worker)
+            model = _model(score, worker, list(loaded.eos_token_ids))
             found = harness.simple_evaluate(model=model, tasks=tasks, limit=limit, task_manager=manager, bootstrap_iters=0)
         finally:
             score.close()
     return dict(found["results"])
 
 
-def _model(score: Likelihood, worker: Any) -> Any:
+def _model(score: Likelihood, worker: Worker, stop: list[int]) -> Any:
     """An instance of the harness's model class, made when the harness is there."""
     base = importlib.import_module("lm_eval.api.model").LM
 
@@ -40,22 +46,21 @@ def _model(score: Likelihood, worker: Any) -> Any:
             return [score.of(*request.args) for request in requests]
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-            return [score.of(text[:1], text[1:])[0] for (text,) in (request.args for request in requests)]
+            return [score.alone(text)[0] for (text,) in (request.args for request in requests)]
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            return [_until(worker, *request.args) for request in requests]
+            return [_until(worker, stop, *request.args) for request in requests]
 
     return Engine()
 
 
-def _until(worker: Any, context: str, settings: dict[str, Any]) -> str:
-    """Greedy text up to the first stop string."""
-    import tempfile
-    from pathlib import Path
-
+def _until(worker: Worker, stop: list[int], context: str, settings: dict[str, Any]) -> str:
+    """Greedy text up to the first stop string, or up to a token that ends a text."""
     with tempfile.TemporaryDirectory() as folder:
-        made = worker.generate(worker.tokenize(context), int(settings.get("max_gen_toks", 64)), [], Path(folder) / "logits.bin")
-    text = str(worker.detokenize(made.token_ids))
-    for stop in settings.get("until", []):
-        text = text.partition(stop)[0]
+        length = int(settings.get("max_gen_toks", LENGTH))
+        made = worker.generate(worker.tokenize(context), length, stop, Path(folder) / "logits.bin")
+    text = worker.detokenize([token for token in made.token_ids if token not in stop])
+    stops = settings.get("until") or []
+    for one in [stops] if isinstance(stops, str) else stops:
+        text = text.partition(one)[0]
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.errors import ContractError
+from logitproof.protocol import LoadResult
 from logitproof.quality import greedy as free
 from logitproof.quality.accuracy import Answers, Question, answer, paired, read_questions
 from logitproof.quality.chat_template import compare_templates, render
 from logitproof.quality.horizon import horizon
+from logitproof.quality.likelihood import Likelihood
 from logitproof.quality.mismatch import label_log_probabilities, mismatch
 from logitproof.quality.sampled import drawn_from
 from logitproof.quality.tokenizers import HARD, compare_tokenizers, shrink
@@ -249,3 +252,38 @@ def test_a_wrong_question_names_its_line(tmp_path: Path, line: str, text: str) -
     with pytest.raises(ContractError, match=text) as caught:
         read_questions(str(file))
     assert caught.value.where.endswith("task.jsonl:2")
+
+
+class Bigram:
+    """Stands for a worker: one token a character, and the next is likelier the nearer it is to the last."""
+
+    def __init__(self) -> None:
+        self.scored: list[list[int]] = []
+
+    def tokenize(self, text: str) -> list[int]:
+        return [ord(letter) - 96 for letter in text]
+
+    def score(self, token_ids: list[int], mode: str, path: Path) -> object:
+        self.scored.append(list(token_ids))
+        rows = -np.abs(np.arange(27)[None] - np.array(token_ids, np.float64)[:, None])
+        return SimpleNamespace(logits=SimpleNamespace(open=lambda: rows))
+
+
+def test_text_without_a_context_stands_after_the_begin_token_or_the_end_token() -> None:
+    for begin, end, prefix in ((0, (9,), 0), (None, (9,), 9)):
+        worker = Bigram()
+        score = Likelihood(worker, LoadResult(vocab_size=27, bos_token_id=begin, eos_token_ids=list(end)))  # type: ignore[arg-type]
+        rows = -np.abs(np.arange(27)[None] - np.array([prefix, 1, 2], np.float64)[:, None])
+        wanted = sum(np.log(softmax(row))[token] for row, token in zip(rows, (1, 2, 3), strict=True))
+        assert score.of("", "abc")[0] == score.alone("abc")[0] == pytest.approx(wanted)
+        assert worker.scored[0] == [prefix, 1, 2]
+        score.close()
+
+
+def test_a_continuation_that_is_no_token_of_its_own_is_refused() -> None:
+    score = Likelihood(Bigram(), LoadResult(vocab_size=27))  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="no token of its own"):
+        score.of("abc", "")
+    with pytest.raises(ContractError, match="no token that another one stands before"):
+        score.alone("a")
+    score.close()

@@ -32,7 +32,7 @@ def command(
     """
     from logitproof.address import parse_address
     from logitproof.quality.accuracy import answer, paired, read_questions
-    from logitproof.quality.draws import open_side
+    from logitproof.quality.draws import opened
     from logitproof.quality.likelihood import Likelihood
     from logitproof.run import Workers
 
@@ -47,7 +47,7 @@ def command(
     found = []
     with Workers() as workers:
         for one in sides:
-            score = Likelihood(open_side(workers, one))
+            score = Likelihood(*opened(workers, one))
             try:
                 found.append(answer(questions, score))
             finally:

@@ -18,7 +18,7 @@ import click
 @click.option("--top-k", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
 @click.option("--min-p", type=click.FloatRange(min=0, max=1), default=0.0, show_default=True)
-@click.option("--completions", type=click.IntRange(2), default=16, show_default=True, help="Drawn a prompt and engine.")
+@click.option("--completions", type=click.IntRange(2), default=24, show_default=True, help="Drawn a prompt and engine.")
 @click.option("--tokens", type=click.IntRange(1), default=32, show_default=True, help="Length of a completion.")
 @click.option("--permutations", type=click.IntRange(99), default=500, show_default=True)
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Level of the test.")
@@ -54,13 +54,13 @@ def command(
     from logitproof.suite import open_suite
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
-    texts = [prompt.text for prompt in open_suite(suite, Path(), where="--suite").prompts if prompt.text]
     drawing = Drawing(completions, tokens, Sampling(temperature, top_k, top_p, min_p), permutations)
+    prompts = drawing.spread(open_suite(suite, Path(), where="--suite").prompts)
     with Workers() as workers:
-        found = compared_sides(workers, *sides, texts, drawing, seed)
+        found = compared_sides(workers, *sides, prompts, drawing, seed)
         penalized = replace(drawing, sampling=replace(drawing.sampling, repetition_penalty=1.1))
-        seen = power(workers, sides[0], texts, drawing, penalized, alpha, trials=5)
-        again = replayed_side(workers, sides[1], texts)
+        seen = power(workers, sides[0], prompts, drawing, penalized, alpha, trials=5)
+        again = replayed_side(workers, sides[1], prompts)
     wrong = [] if isinstance(again, str) else again.faults
     if as_json:
         data = {"alpha": alpha, "differs": found.differs(alpha), "power": seen}

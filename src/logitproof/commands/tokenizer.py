@@ -33,8 +33,9 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
     lines = corpus.read_text("utf-8").splitlines() if corpus else []
-    with Workers() as workers:
-        ours, theirs = (open_side(workers, side) for side in sides)
+    # Two sides of one engine and the same options must not share a process: it would hold the second model alone.
+    with Workers() as first, Workers() as second:
+        ours, theirs = open_side(first, sides[0]), open_side(second, sides[1])
         trips = [("reference", ours.tokenize, ours.detokenize), ("candidate", theirs.tokenize, theirs.detokenize)]
         found = compare_tokenizers(
             ours.tokenize, theirs.tokenize, trips, corpus=[line for line in lines if line], fuzzed=fuzzed, seed=seed

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -91,7 +92,7 @@ def read_questions(path: str) -> list[Question]:
             try:
                 found.append(Question.model_validate(json.loads(line)))
             except (ValueError, ValidationError) as error:
-                text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
     if not found:
         raise ContractError("holds no question", where=str(file))
@@ -119,6 +120,11 @@ def paired(reference: Answers, candidate: Answers, *, resamples: int = 2000, see
     low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
     flips = sum(x != y for x, y in zip(reference.chosen, candidate.chosen, strict=True))
     return Paired(flips, lost, won, _mcnemar(lost, won), float((b - a).mean()), (low, high))
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    return f"{place}: {error['msg']}" if place else str(error["msg"]).removeprefix("Value error, ")
 
 
 def _mcnemar(lost: int, won: int) -> float:

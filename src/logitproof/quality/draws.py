@@ -11,11 +11,13 @@ from logitproof.cell import Cell
 from logitproof.contract import ORIGINAL, OpenContract
 from logitproof.errors import LogitproofError
 from logitproof.plan import specs
+from logitproof.protocol import LoadResult
 from logitproof.quality.replay import SamplerTests, replayed
 from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.two_sample import TwoSample, two_sample
 from logitproof.run import Workers
 from logitproof.sampler import Sampling
+from logitproof.suite import Prompt
 from logitproof.worker import Spec, Worker
 
 T = TypeVar("T")
@@ -31,10 +33,10 @@ class Drawing:
     permutations: int = 500
     prompts: int = 12
 
-    def spread(self, texts: Sequence[str]) -> list[str]:
-        """So many of the texts, evenly spread: a hundred prompts say little more about a sampler than ten."""
-        count = min(self.prompts, len(texts))
-        return [texts[number * len(texts) // count] for number in range(count)]
+    def spread(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """So many of the prompts, evenly spread: a hundred say little more about a sampler than ten."""
+        count = min(self.prompts, len(prompts))
+        return [prompts[number * len(prompts) // count] for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,20 @@ class Side:
 
 
 def open_side(workers: Workers, side: Side) -> Worker:
-    """A worker of the engine with its weights loaded; raises what they raise."""
+    """A worker of the engine with its weights loaded; raises what they raise. One engine holds one model at a time."""
+    return opened(workers, side)[0]
+
+
+def opened(workers: Workers, side: Side) -> tuple[Worker, LoadResult]:
+    """That worker, and what it said when it had loaded."""
     worker = workers.of(side.spec, side.name)
     worker.hello()
-    worker.load(side.model, side.config)
-    return worker
+    return worker, worker.load(side.model, side.config)
+
+
+def token_ids(worker: Worker, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of prompts, by the engine's tokenizer where they are text."""
+    return [list(prompt.token_ids or worker.tokenize(prompt.text or "")) for prompt in prompts]
 
 
 def draw(
@@ -68,39 +79,32 @@ def draw(
 
 
 def compared_sides(
-    workers: Workers, reference: Side, candidate: Side, texts: Sequence[str], drawing: Drawing, seed: int = 0
+    workers: Workers, reference: Side, candidate: Side, prompts: Sequence[Prompt], drawing: Drawing, seed: int = 0
 ) -> TwoSample:
     """Draw from both, with seeds that are independent, and test; both are fed the reference's token ids."""
-    worker = workers.of(reference.spec, reference.name)
-    worker.hello()
-    loaded = worker.load(reference.model, reference.config)
-    prompts = [worker.tokenize(text) for text in texts]
-    stop = list(loaded.eos_token_ids)
-    ours = draw(worker, prompts, stop, drawing, 2 * seed)
-    theirs = draw(open_side(workers, candidate), prompts, stop, drawing, 2 * seed + 1)
+    worker, loaded = opened(workers, reference)
+    ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
+    ours = draw(worker, ids, stop, drawing, 2 * seed)
+    theirs = draw(open_side(workers, candidate), ids, stop, drawing, 2 * seed + 1)
     return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
 
 
-def replayed_side(workers: Workers, side: Side, texts: Sequence[str]) -> Synchronized | str:
+def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | str:
     """The engine's own draws foretold from its own noise, or why they cannot be."""
-    worker = workers.of(side.spec, side.name)
-    worker.hello()
-    details = worker.load(side.model, side.config).details
-    return replayed(worker, details, [worker.tokenize(text) for text in texts])
+    worker, loaded = opened(workers, side)
+    return replayed(worker, loaded.details, token_ids(worker, prompts))
 
 
 def power(
-    workers: Workers, side: Side, texts: Sequence[str], right: Drawing, wrong: Drawing, alpha: float, trials: int
+    workers: Workers, side: Side, prompts: Sequence[Prompt], right: Drawing, wrong: Drawing, alpha: float, trials: int
 ) -> float:
     """Share of trials in which the engine as it should sample and as `wrong` says are told apart."""
-    worker = workers.of(side.spec, side.name)
-    worker.hello()
-    stop = list(worker.load(side.model, side.config).eos_token_ids)
-    prompts = [worker.tokenize(text) for text in texts]
+    worker, loaded = opened(workers, side)
+    ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
     seen = 0
     for trial in range(trials):
-        ours = draw(worker, prompts, stop, right, 7000 + 2 * trial)
-        theirs = draw(worker, prompts, stop, wrong, 7001 + 2 * trial)
+        ours = draw(worker, ids, stop, right, 7000 + 2 * trial)
+        theirs = draw(worker, ids, stop, wrong, 7001 + 2 * trial)
         seen += two_sample(ours, theirs, permutations=right.permutations, seed=trial).differs(alpha)
     return seen / trials
 
@@ -115,15 +119,15 @@ def twice(test: Callable[[int], TwoSample], alpha: float = 0.05) -> TwoSample:
 
 
 def compared_candidates(
-    opened: OpenContract,
+    contract: OpenContract,
     cells: Sequence[Cell],
     drawing: Drawing,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, SamplerTests]:
     """The tests of every candidate, model and quantization of a run, or the reason why there is none."""
     found: dict[str, SamplerTests] = {}
-    started = specs(opened)
-    texts = drawing.spread([prompt.text for suite in opened.suites for prompt in suite.prompts if prompt.text])
+    started = specs(contract)
+    prompts = drawing.spread([prompt for suite in contract.suites for prompt in suite.prompts])
     with Workers() as workers:
         hellos: Mapping[str, Any] = workers.hello(started)
         for cell in cells:
@@ -135,15 +139,15 @@ def compared_candidates(
                 found[key] = SamplerTests(*2 * [f"the engine of {silent[0]} does not sample"])
                 continue
             on_progress(f"drawing completions: {key}")
-            files = opened.contract.models[cell.model]
-            original = (opened.folder / files[ORIGINAL]).resolve()
-            path = (opened.folder / files[cell.quantization]).resolve()
-            truth = path if opened.contract.reference.weights == "candidate" else original
+            files = contract.contract.models[cell.model]
+            original = (contract.folder / files[ORIGINAL]).resolve()
+            path = (contract.folder / files[cell.quantization]).resolve()
+            truth = path if contract.contract.reference.weights == "candidate" else original
             config = original if original.is_dir() else None
             reference = Side(started["reference"], truth, config, "reference")
             candidate = Side(started[cell.candidate], path, config, cell.candidate)
-            test = _or_why(lambda: twice(lambda seed: compared_sides(workers, reference, candidate, texts, drawing, seed)))  # noqa: B023
-            found[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, texts)))  # noqa: B023
+            test = _or_why(lambda: twice(lambda seed: compared_sides(workers, reference, candidate, prompts, drawing, seed)))  # noqa: B023
+            found[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, prompts)))  # noqa: B023
     return found
 
 

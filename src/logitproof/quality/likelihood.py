@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
+from logitproof.protocol import LoadResult
 from logitproof.quality.mismatch import label_log_probabilities
 from logitproof.worker import Worker
 
 
 class Likelihood:
-    """Scores continuations with a loaded worker; rows of a context that was just scored are used again."""
+    """Scores continuations with a loaded worker; rows of a context that was just scored are used again.
 
-    def __init__(self, worker: Worker, bos: int | None = None) -> None:
-        self._worker, self._bos = worker, bos
+    What has no context stands after the model's begin token, or after its end token where it has none, as in
+    lm-evaluation-harness.
+    """
+
+    def __init__(self, worker: Worker, loaded: LoadResult) -> None:
+        self._worker = worker
+        self._prefix = loaded.bos_token_id if loaded.bos_token_id is not None else next(iter(loaded.eos_token_ids), None)
         self._folder = tempfile.TemporaryDirectory()
         self._last: tuple[list[int], np.ndarray] = ([], np.empty((0, 0)))
 
@@ -30,13 +36,25 @@ class Likelihood:
 
     def of(self, context: str, continuation: str) -> tuple[float, bool]:
         """That sum, and whether greedy decoding would give the continuation."""
+        if not context:
+            return self.alone(continuation)
         before, whole = self._worker.tokenize(context), self._worker.tokenize(context + continuation)
-        if self._bos is not None and not context:
-            before = before or [self._bos]
         start = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         if start == 0 or start >= len(whole):
             text = f"the continuation {continuation[:40]!r} has no token of its own after {context[-40:]!r}"
-            raise ContractError(text, remedy="give a context, and a continuation that is not empty")
+            raise ContractError(text, remedy="give a context that ends a word, and a continuation that is not empty")
+        return self._from(whole, start)
+
+    def alone(self, text: str) -> tuple[float, bool]:
+        """That sum of all tokens of a text without a context."""
+        whole = self._worker.tokenize(text)
+        if self._prefix is not None and whole[:1] != [self._prefix]:
+            whole = [self._prefix, *whole]
+        if len(whole) < 2:
+            raise ContractError(f"{text[:40]!r} has no token that another one stands before", remedy="give a longer text")
+        return self._from(whole, 1)
+
+    def _from(self, whole: list[int], start: int) -> tuple[float, bool]:
         logits = self._rows(whole)
         found = label_log_probabilities(logits, whole, start)
         greedy = (logits[start - 1 : len(whole) - 1].argmax(axis=1) == np.asarray(whole[start:])).all()

@@ -82,6 +82,8 @@ def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Seque
     noise = KNOWN.get(str(details.get("sampler_noise")))
     if noise is None:
         return "the engine does not tell where its noise comes from"
+    if not prompts:
+        return "there is no prompt to draw for"
     found = NOTHING
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "logits.bin"
