@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError
+from logitproof.search import refine, scan
 
 Verdict = Literal["same", "named", "ambiguous", "two bugs", "unexplained"]
 Mode = Literal["prefill", "decode"]
@@ -37,9 +38,6 @@ FAR = 3.0
 """How many times nearer than the reference a mutant must be to be named."""
 TOLD_APART = 2.0
 """Mutants whose residuals differ by less than this factor cannot be told apart where noise is what is left."""
-SCANNED = 15
-"""Values of a range that are tried before the search between two of them."""
-SEARCH_STEPS = 18
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
 
@@ -225,52 +223,29 @@ def _searched(bench: _Bench, leave_out: Sequence[str]) -> list[Mutant]:
     scans = []
     for name, kind in _applicable(bench, leave_out):
         for key, (low, high) in kind.ranges.items():
-            if not kind().applies(bench.model.config):
-                continue
-            far = _Far(bench, name, key)
-            grid = [value for value in kind.grid.get(key, ()) if low <= value <= high]
-            points = sorted({*np.linspace(math.log(low), math.log(high), SCANNED).tolist(), *map(math.log, grid)})
-            values = [far(point) for point in points]
-            scans.append((min(values), name, key, points, values, far))
+            if kind().applies(bench.model.config):
+                far = _Far(bench, name, key)
+                scans.append((scan(far, low, high, kind.grid.get(key, ())), name, key, far))
     found = []
-    for _, name, key, points, values, far in sorted(scans, key=lambda one: one[0])[:PAIRED]:
-        options = {key: float(f"{math.exp(_golden(far, points, values)):.4g}")}
+    for scanned, name, key, far in sorted(scans, key=lambda one: min(distance for _, distance in one[0]))[:PAIRED]:
+        options = {key: float(f"{refine(far, scanned):.4g}")}
         found.append(Mutant(name, options, bench.distance(bench.logits([(name, options)]))))
     return found
 
 
 @dataclass(frozen=True)
 class _Far:
-    """How far a mutation with one parameter is from the candidate, as a function of the parameter's logarithm."""
+    """How far a mutation with one parameter is from the candidate, as a function of the parameter."""
 
     bench: _Bench
     name: str
     key: str
 
-    def __call__(self, x: float) -> float:
+    def __call__(self, value: float) -> float:
         try:
-            return self.bench.distance(self.bench.logits([(self.name, {self.key: math.exp(x)})], short=True), short=True)
+            return self.bench.distance(self.bench.logits([(self.name, {self.key: value})], short=True), short=True)
         except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
             return math.inf
-
-
-def _golden(far: Callable[[float], float], points: Sequence[float], values: Sequence[float]) -> float:
-    """The minimum of a function that was scanned at `points`: golden-section steps around the best of them."""
-    best = int(np.argmin(values))
-    a, b = points[max(best - 1, 0)], points[min(best + 1, len(points) - 1)]
-    ratio = (math.sqrt(5) - 1) / 2
-    c, d = b - ratio * (b - a), a + ratio * (b - a)
-    fc, fd = far(c), far(d)
-    for _ in range(SEARCH_STEPS):
-        if fc < fd:
-            b, d, fd = d, c, fc
-            c = b - ratio * (b - a)
-            fc = far(c)
-        else:
-            a, c, fc = c, d, fd
-            d = a + ratio * (b - a)
-            fd = far(d)
-    return (a + b) / 2
 
 
 def _paired(bench: _Bench, ranked: Sequence[Mutant]) -> tuple[Mutant, Mutant] | None:

@@ -31,7 +31,7 @@ def explained_by_layout(name: str, found: np.ndarray, right: Mapping[str, np.nda
             return text
     scale = float((values * wanted).sum() / max((wanted * wanted).sum(), 1e-300))
     if scale and np.isfinite(scale) and _fits(values / scale, wanted, limit):
-        return "its sign is turned" if abs(scale + 1) < 1e-3 else f"it is {scale:.6g} times too large"
+        return "its sign is turned" if abs(scale + 1) < 1e-3 else f"it is {scale:.6g} times the right one"
     return ""
 
 

@@ -123,7 +123,7 @@ LAYOUTS = {
     ),
     "row t holds position t - 1": lambda q: np.concatenate([q[:1], q[:-1]]),
     "its sign is turned": lambda q: -q,
-    "it is 2.5 times too large": lambda q: 2.5 * q,
+    "it is 2.5 times the right one": lambda q: 2.5 * q,
 }  # fmt: skip
 
 

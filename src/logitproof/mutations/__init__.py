@@ -11,7 +11,8 @@ activations), `small activations` (where an epsilon counts), `tokenizer` and `sa
 their bug in `tokens` or `drawn_from`; `applied_to` may then have nothing to plant.
 `equivalent` is the proof that the bug can change no distribution; such an entry is in no denominator.
 `grid` holds the values of a parameter that occur in the field, `ranges` the least and the greatest value that a
-search for another one tries.
+search for another one tries. `exchanges` names two taps of a layer that the bug takes for each other, for engines that
+call them by their right names and mistake them afterwards.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Mutation:
     equivalent: ClassVar[str] = ""
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}
     ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+    exchanges: ClassVar[tuple[str, str] | None] = None
 
     def applies(self, config: Any) -> bool:
         """Whether a model of this transformers config can have the bug at all."""

@@ -21,6 +21,9 @@ class GeluForSilu(Mutation):
     seen_in: ClassVar[tuple[str, ...]] = ("candle #3745", "candle #3747", "TRT-Model-Connect #177")
     first_tap: ClassVar[str] = "layers.0.mlp.activation"
     remedy: ClassVar[str] = "read `hidden_act` of the config"
+    grid: ClassVar[dict[str, tuple[Any, ...]]] = {"approximate": ("none", "tanh")}
+
+    approximate: str = "none"
 
     def applies(self, config: Any) -> bool:
         """Gated MLPs with the activation that is mistaken."""
@@ -28,4 +31,4 @@ class GeluForSilu(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Give every gated MLP the wrong activation."""
-        return activations_replaced(model, nn.GELU())
+        return activations_replaced(model, nn.GELU(self.approximate))

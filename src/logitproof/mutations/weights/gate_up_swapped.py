@@ -22,6 +22,7 @@ class GateUpSwapped(Mutation):
     shows: ClassVar[str] = "the MLP's output wrong, every position, from the first layer on"
     seen_in: ClassVar[tuple[str, ...]] = ("quack #133",)
     first_tap: ClassVar[str] = "layers.0.mlp.gate"
+    exchanges: ClassVar[tuple[str, str]] = ("mlp.gate", "mlp.up")
     remedy: ClassVar[str] = "load gate_proj as the activated one; fused tensors hold gate first"
 
     def applies(self, config: Any) -> bool:
