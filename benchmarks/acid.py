@@ -43,14 +43,18 @@ def main() -> int:
     parser.add_argument("--part", nargs="+", choices=sorted(PARTS), default=list(PARTS))
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    result: dict[str, Any] = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+    found: dict[str, Any] = {}
+    dates: dict[str, str] = {}
     for part in options.part:
         print(f"-- {part}", flush=True)
         measured = PARTS[part]()
         if measured:
-            result |= measured
-            result.setdefault("dates", {})[part] = datetime.datetime.now(datetime.UTC).date().isoformat()
-    result |= {
+            found |= measured
+            dates[part] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    # another process may have measured other parts meanwhile
+    result: dict[str, Any] = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+    result |= found | {
+        "dates": result.get("dates", {}) | dates,
         "benchmark": "acid", "band_factor": FACTOR, "killed_at": KILLED_AT, "machine": machine(),
         "probes": {probe.name: probe.exposes for probe in open_probes()}, "how": (__doc__ or "").split("\n\n    python")[0],
     }  # fmt: skip
