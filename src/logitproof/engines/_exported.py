@@ -19,8 +19,8 @@ from logitproof.engines import Refusal
 from logitproof.model import open_model
 from logitproof.store import content_key
 
-WORDS = 4
-"""Last lines of a failed converter that are quoted."""
+WORDS = 2
+"""Last lines of a failed converter that are quoted, without the indented ones of a traceback."""
 
 
 def exported(model: Path, made_by: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
@@ -61,5 +61,6 @@ def run_converter(module: str, arguments: Sequence[str]) -> None:
         [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, capture_output=True, env=offline, check=False
     )
     if done.returncode != 0:
-        words = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()][-WORDS:]
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        words = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))][-WORDS:]
         raise RuntimeError(f"{module} ended with exit code {done.returncode}: " + "\n".join(words))

@@ -25,10 +25,11 @@ class OnnxRuntimeGenai(Cached):
     """onnxruntime-genai on the CPU: an HF folder through its model builder, or a folder that the builder wrote.
 
     `precision` is that of the builder. What its generator keeps in the cache is what decode reads; prefill is one
-    `append_tokens`.
+    `append_tokens`. Its tokenizer adds no special token by itself; `special_tokens` asks it to, as `add_special_tokens`.
     """
 
     precision: Literal["fp32", "int4"] = "fp32"
+    special_tokens: bool = True
     _model: Any = field(default=None, init=False, repr=False)
     _tokenizer: Any = field(default=None, init=False, repr=False)
     _generator: Any = field(default=None, init=False, repr=False)
@@ -45,6 +46,7 @@ class OnnxRuntimeGenai(Cached):
         said = json.loads((folder / "genai_config.json").read_text("utf-8"))["model"]
         self._vocab_size, self._context_length = int(said["vocab_size"]), int(said["context_length"])
         self._tokenizer = og.Tokenizer(self._model)
+        self._tokenizer.update_options(add_special_tokens=str(self.special_tokens).lower())
         eos = said.get("eos_token_id")
         stops = tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),)
         details = {"dtype": self.precision, "type": said["type"], "built": str(folder)}
