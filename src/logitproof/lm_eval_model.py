@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from logitproof.errors import EnvironmentFailed
+from logitproof.catalog import did_you_mean
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.quality.draws import Side, opened
 from logitproof.quality.likelihood import Likelihood
 from logitproof.run import Workers
@@ -24,6 +25,10 @@ def run_tasks(side: Side, tasks: list[str], limit: int | None = None, include_pa
         manager = importlib.import_module("lm_eval.tasks").TaskManager(include_path=include_path)
     except ImportError as error:
         raise EnvironmentFailed(f"lm-evaluation-harness is not here: {error}", remedy="pip install lm-eval") from None
+    for task in tasks:
+        if task not in manager.all_tasks:
+            near = did_you_mean(task, list(manager.all_tasks))
+            raise ContractError(f"no task is called {task!r}{near}", where="--lm-eval", remedy="--include-path for your own")
     with Workers() as workers:
         worker, loaded = opened(workers, side)
         score = Likelihood(worker, loaded)
