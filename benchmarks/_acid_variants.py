@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from logitproof import environments
 from logitproof.acid import judged, measure
 from logitproof.acid_probe import Probe, open_probes
 from logitproof.acid_subject import Subject, Weights
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.worker import Spec
 
-MLX = "LOGITPROOF_MLX_PYTHON"
-"""Names a Python that has mlx and mlx-lm; without it that engine is left out."""
-
-
 WRONG_IN_MLX = {
     "gemma2": "mlx-lm attends beyond the window",
     "mistral": "mlx-lm attends beyond the window",
     "llama-gelu": "mlx-lm computes SiLU in every Llama",
     "gemma3": "mlx-lm fails with `list index out of range`",
+    "qwen3.5": "mlx-lm rounds the norms to bfloat16 when it loads them",
 }
 """Probes on which an alarm is not false: what mlx-lm 0.32.2 does otherwise than the config says."""
-IN_PREFILL_ALONE = {"chunk", "batch", "padding", "batch_size", "ubatch_size"}
+IN_PREFILL_ALONE = {"chunk", "batch", "padding", "batch_size", "ubatch_size", "prefill_step_size"}
 """Options that decode does not see."""
 
 
@@ -45,7 +42,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        words = [f"{key}={value}" for key, value in (self.options | self.environment).items() if key != "argv"]
+        words = [f"{key}={value}" for key, value in (self.options | self.environment).items()]
         return " ".join([self.name or self.engine, self.weights, *words])
 
 
@@ -146,7 +143,7 @@ def _llamacpp() -> Iterator[Variant]:
 def _others() -> Iterator[Variant]:
     for dtype in ("float32", "float64"):
         yield Variant("plain", {"dtype": dtype})
-    if MLX in os.environ:
-        argv = [os.environ[MLX], str(Path(__file__).parent / "mlx_engine.py")]
-        for chunk in (0, 7):
-            yield Variant("command", {"argv": [*argv, str(chunk)]}, name=f"mlx, pieces of {chunk}", without=WRONG_IN_MLX)
+    if environments.installed("mlx"):
+        for size in (2048, 7):
+            own = {"older_config": True, "prefill_step_size": size}
+            yield Variant("mlx", own, name="mlx", without=WRONG_IN_MLX)

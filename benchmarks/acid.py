@@ -8,8 +8,8 @@
 
     python benchmarks/acid.py [--part kill variants time diagnosis] [--out benchmarks/results/acid.json]
 
-A part that is not run keeps what the file holds, with its own date. `LOGITPROOF_MLX_PYTHON` names a Python with mlx-lm;
-without it that engine is left out. The table in docs/acid.md is written from the result.
+A part that is not run keeps what the file holds, with its own date. MLX is left out where it is not installed
+(`logitproof engines install mlx`). The table in docs/acid.md is written from the result.
 """
 
 from __future__ import annotations
