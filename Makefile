@@ -49,6 +49,12 @@ engines: setup       ## the environments of engines whose dependencies clash; se
 	failed=0; for file in src/logitproof/engines/requirements/*.txt; do \
 	    $(PY) -m logitproof engines install $$(basename $$file .txt) || failed=1; done; exit $$failed
 
+isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 and AMX, for examples/isa.parity.yaml
+	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py x86_64 --jobs $(JOBS)
+
+neon: setup          ## the same for NEON, with an arm64 Python and the emulator that runs it (Debian or Ubuntu)
+	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py aarch64 --jobs $(JOBS)
+
 clean:               ## remove everything that was made
 	rm -rf $(VENV) .cache zoo/gguf runs
 

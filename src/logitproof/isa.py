@@ -152,15 +152,16 @@ def unavailable(pin: Pinned, folder: Path) -> str:
         if pin.python is not None and not (folder / pin.python).exists():
             return f"the emulator's interpreter {pin.python} is not there"
         return ""
-    return lacking(pin.proof.isa)
+    reason = lacking(pin.proof.isa)
+    return f"{reason}, and no emulator is named" if reason else ""
 
 
 def lacking(isa: str) -> str:
     """Why this processor cannot run an instruction set, or nothing."""
     machine, flag = INSTRUCTION_SETS[isa]
     if host_machine() != machine:
-        return f"this machine is {host_machine()}, {isa} is of {machine}, and no emulator is named"
-    return "" if flag in host_flags() else f"this processor has no {isa} (no {flag} among its flags), and no emulator is named"
+        return f"this machine is {host_machine()}, {isa} is of {machine}"
+    return "" if flag in host_flags() else f"this processor has no {isa} (no {flag} among its flags)"
 
 
 def host_machine() -> str:

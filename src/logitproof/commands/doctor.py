@@ -11,12 +11,16 @@ from logitproof.commands._options import JSON
 
 
 @click.command("doctor")
+@click.option("--llama", type=click.Path(exists=True), help="Folder of a llama.cpp build to try for the AMX trap.")
 @JSON
-def command(as_json: bool) -> None:
-    """What this machine can run: engines, versions, instruction sets, and what is missing."""
+def command(llama: str | None, as_json: bool) -> None:
+    """What this machine can run: engines, versions, instruction sets, how each is pinned, and what is missing.
+
+    Tries a known trap too: llama.cpp compiled by GCC 12 for AMX dies at the first quantized decode.
+    """
     from logitproof import doctor as verb
 
-    found = verb.examine()
+    found = verb.examine(llama)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
