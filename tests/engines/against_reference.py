@@ -58,7 +58,7 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
 def beside(worker: Worker, family: str, folder: Path) -> dict[str, Beside]:
     """What a loaded engine gives in each of its modes, beside the reference."""
     ids, truth = reference(family)
-    found = {}
+    found: dict[str, Beside] = {}
     for mode in worker.hello().modes:
         rows = log_probabilities(np.array(worker.score(ids, mode, folder / mode).logits.open()))
         divergence = (np.exp(truth) * (truth - rows)).sum(axis=-1).mean()
