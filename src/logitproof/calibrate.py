@@ -29,6 +29,8 @@ WRONG = 2.0
 """Factor on the band above which no position is noise: the furthest that a predicted size has been from an observed one."""
 CLUSTERED = 4.0
 """Factor on the variance of counts: neighbouring positions leave the band together."""
+LINEAR = ("rms_delta_logit", "max_delta_logit", "delta_p", "total_variation", "label_logprob_delta")
+"""Metrics that grow with the noise itself, not with its square."""
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(values.mean()),
     "median": lambda values: float(np.median(values)),
@@ -200,8 +202,8 @@ def gate_bound(
 ) -> float:
     """The bound that one more healthy run keeps, on a statistic over chosen positions of (tokens, positions).
 
-    Errors are measured from 0 for `at_most` and from 1 for `at_least`, and may be larger by `METHOD` squared: what a gate
-    measures grows with the square of the noise, or slower. Raises ContractError of a metric that no repetition has.
+    Errors are measured from 0 for `at_most` and from 1 for `at_least`. They may be larger by `METHOD` where the metric grows
+    with the noise, else by its square. Raises ContractError of a metric that no repetition has.
     """
     found: list[float] = []
     chosen = [(calibration.find(tokens), list(positions)) for tokens, positions in sequences]
@@ -216,6 +218,5 @@ def gate_bound(
             values.append(np.asarray(one.free[metric][number], np.float64)[positions])
         flat = np.concatenate(values)
         found.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
-    if at_most:
-        return METHOD**2 * one_more(found)
-    return 1 - METHOD**2 * one_more([1 - value for value in found])
+    factor = METHOD if metric in LINEAR else METHOD**2
+    return factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])

@@ -5,7 +5,7 @@ No candidate computes anything: what a band is calculated from must not know wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,24 @@ def as_yaml(opened: OpenContract, found: Sequence[Calibrated]) -> str:
     return "\n".join(lines)
 
 
+def power_lines(opened: OpenContract, found: Sequence[Calibrated]) -> Iterator[str]:
+    """For each calibration, as comments of YAML: the weakest known bug that its band catches, and how many it misses."""
+    from logitproof.detection import detection_power
+
+    yield "# detection power, of the known bugs that one pass over given tokens can show:"
+    seen: set[str] = set()
+    for one in found:
+        model = (opened.folder / opened.contract.models[one.cell.model][ORIGINAL]).resolve()
+        if one.calibration is None or one.calibration.key in seen or not model.is_dir():
+            continue
+        seen.add(one.calibration.key)
+        power = detection_power(model, one.calibration, one.sequences)
+        missed = ", ".join(f"{name} {size:.1g}" for name, size in sorted(power.missed.items(), key=lambda item: -item[1]))
+        yield f"#   {one.cell.id}: {len(power.caught)} of {len(power.caught) + len(power.missed)} are caught"
+        yield f"#     the weakest of them: {power.weakest or 'none'}"
+        yield f"#     not caught (times the noise): {missed or 'none'}"
+
+
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -248,12 +266,13 @@ def repeat(
 ) -> Repeated:
     """Both arithmetics `runs` times on one sequence; the reference's errors are `spread` times those of its rounding."""
     exact, rows = truth.exact(token_ids), []
-    own.exact(token_ids)
     labels = np.array([*token_ids[1:], -1], np.int64)
     free_rows, flips = [], []
     for number in range(runs):
-        ours = truth.noisy(token_ids, sides.reference, 2 * (seed * runs + number))
-        reference = exact + spread * (ours.logits - exact)
+        reference = exact
+        if sides.reference.base != "float64":
+            ours = truth.noisy(token_ids, sides.reference, 2 * (seed * runs + number))
+            reference = exact + spread * (ours.logits - exact)
         noise = 2 * (seed * runs + number) + 1
         rows.append(_columns(compare(reference, own.noisy(token_ids, sides.candidate, noise).logits, labels=labels)))
         if own.routes:

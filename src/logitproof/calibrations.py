@@ -74,6 +74,8 @@ def sides_of(opened: OpenContract, cell: Cell) -> Sides | str:
     contract = opened.contract
     if cell.mode not in TEACHER_FORCED:
         return f"the mode {cell.mode} has no calculated band"
+    if cell.is_between:
+        return "two runs of one engine have no calculated band"
     use = contract.candidates[cell.candidate]
     reference, candidate = _arithmetic(contract.reference), _arithmetic(use)
     if reference is None:

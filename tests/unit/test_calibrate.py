@@ -25,6 +25,7 @@ from logitproof.calibrate import (
 from logitproof.calibrations import Sides, find_calibrations, folder_of, read_calibration, weights_of, write_calibration
 from logitproof.contract import open_contract
 from logitproof.errors import ContractError
+from logitproof.lint import lint
 from logitproof.plan import matrix_cells, open_models
 
 BASIS = "a reason of more than ten letters"
@@ -195,6 +196,14 @@ def test_a_band_is_calculated_or_typed_and_never_both(project: Any) -> None:
     for band in ({"bound": "calibrated", "match": 1e-3, "wrong": 1.0}, {}, {"match": 1e-3}):
         with pytest.raises(ContractError):
             open_contract(project.contract(bands=[{**band, "basis": BASIS}]))
+
+
+def test_a_typed_band_that_is_far_from_the_calculated_one_is_a_warning_both_ways(project: Any) -> None:
+    calibrate_toys(project, 1e-6)
+    for match, code in ((1e-3, ["LP014"]), (1e-8, ["LP015"]), (5e-6, [])):
+        bands = [{"match": match, "wrong": 1.0, "basis": BASIS}]
+        path = project.contract(**calibrated(project, bands=bands, gates=project.data()["gates"]))
+        assert [one.code for one in lint(path) if one.code in ("LP014", "LP015")] == code
 
 
 def test_modes_that_compare_an_engine_with_itself_have_no_calculated_band(project: Any) -> None:

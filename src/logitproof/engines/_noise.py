@@ -77,7 +77,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
     def __init__(self, spec: Spec, model: torch.nn.Module, seed: int) -> None:
         super().__init__()
         self.spec, self.routes = spec, list[torch.Tensor]()
-        first = next(model.parameters())
+        first = next(model.parameters(), torch.empty(0, dtype=torch.float64))
         self._wide, self._random = first.dtype, torch.Generator(first.device).manual_seed(seed)
         self._names = {id(one): name for name, one in model.named_parameters()}
 

@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import yaml
 
+from logitproof.calibrate import METHOD, calculated_band
+from logitproof.calibrations import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract import ORIGINAL, Gate, OpenContract
 from logitproof.lint import Finding, Rule
-from logitproof.plan import matrix_cells
+from logitproof.plan import matrix_cells, open_models
 
 CLASSES = ("float32", "16-bit", "8-bit", "6-bit", "4-bit", "fewer")
 USUAL: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -31,6 +33,8 @@ USUAL: dict[str, tuple[str, tuple[float, ...]]] = {
 }
 """The loosest bound on a mean that a class of precision is usually given, by metric: an order of magnitude above what
 was measured on tiny trained models (docs/bands.md) and what parity tools publish as their relaxed profiles."""
+VACUOUS = 10.0
+"""Factor on the calculated band above which a typed one lets through what it is there to catch."""
 RANGES: dict[str, tuple[float, float]] = {
     "cosine": (-1, 1),
     "cosine_centred": (-1, 1),
@@ -63,6 +67,8 @@ class Bounds(Rule):
         "LP011": "a bound is looser than its class of precision usually needs, and its basis holds no evidence",
         "LP012": "a bound that nothing could break",
         "LP013": "a gate that no cell of the matrix measures",
+        "LP014": "a typed band is far looser than the calculated one",
+        "LP015": "a typed band is tighter than the calculated noise",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -73,6 +79,26 @@ class Bounds(Rule):
             yield from self._vacuous(opened, index, gate)
             yield from self._outside(opened, index, gate)
             yield from self._unmeasured(opened, index, gate)
+        if folder_of(opened).is_dir():
+            yield from self._beside_calculated(opened)
+
+    def _beside_calculated(self, opened: OpenContract) -> Iterator[Finding]:
+        """Typed bands beside those that were calculated, where the contract's weights were calibrated; each band once."""
+        weights, said = weights_of(opened, open_models(opened)), set[tuple[int, str]]()
+        for cell in matrix_cells(opened):
+            chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
+            match = opened.contract.bands[chosen[-1]].match if chosen else None
+            sides = sides_of(opened, cell)
+            calibration = None if isinstance(sides, str) else read_calibration(folder_of(opened), sides.key(weights))
+            if match is None or calibration is None:
+                continue
+            calculated = calculated_band(calibration).summary.match
+            code = "LP014" if match > VACUOUS * calculated else "LP015" if match * METHOD < calculated else ""
+            if code and (chosen[-1], code) not in said:
+                said.add((chosen[-1], code))
+                text = f"match is {match:.3g} logits and {calculated:.3g} is calculated for {cell.id}"
+                remedy = "write `bound: calibrated`, or say in the basis what else the band must allow"
+                yield self.finding(opened, code, "bands", chosen[-1], text=text, remedy=remedy)
 
     def _loosened(self, opened: OpenContract, index: int, gate: Gate, before: Mapping[str, Any] | None) -> Iterator[Finding]:
         if before is None:

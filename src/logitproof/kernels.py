@@ -1,0 +1,112 @@
+"""The error of every kind of operation of a model at its own shapes, library by library, against float64.
+
+This is what the noise of `calibrate` is made of: beside each measured error stands the one that the noise would have.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.model import open_model
+from logitproof.store import write_atomically
+
+FORMAT = 1
+TEXT = (
+    "The lighthouse stood at the end of the pier, and every evening at six the keeper climbed its 129 steps to light the lamp. "
+    "def add(a, b): return a + b  # 3.14159"
+)
+DTYPES = ("float32", "bfloat16", "float16")
+SETTINGS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One operation in one type. Errors are over the RMS of its exact output; the input's `peak` over its own RMS.
+
+    `assumed` is the relative RMS error that the noise of `calibrate` has there, None where it is made of other operations.
+    """
+
+    engine: str
+    kind: str
+    name: str
+    precision: str
+    shape: tuple[int, ...]
+    rms: float
+    p999: float
+    assumed: float | None
+    input_rms: float
+    input_peak: float
+
+
+def measure_kernels(
+    model: Path,
+    *,
+    quantizations: Sequence[str] = (),
+    dtypes: Sequence[str] = DTYPES,
+    text: str = TEXT,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Every kernel of the HF model in the folder `model`, and of ggml with its weights in each of `quantizations`.
+
+    Raises ContractError of a model that transformers cannot read in float64, or a quantization that ggml does not know;
+    EnvironmentFailed without torch.
+    """
+    try:
+        from logitproof.engines import Refusal
+        from logitproof.engines._torch_kernels import TorchKernels
+    except ImportError as error:
+        raise EnvironmentFailed(
+            f"kernels are measured with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
+        ) from None
+    opened = open_model(model, where="MODEL")
+    try:
+        bench = TorchKernels(model, text)
+        found: list[Kernel] = []
+        for dtype in dtypes:
+            say(f"torch in {dtype}")
+            found += bench.measure(dtype)
+        versions = bench.versions
+        if quantizations:
+            say(f"ggml with weights in {', '.join(quantizations)}")
+            from logitproof.engines._ggml_kernels import GgmlKernels
+
+            ggml = GgmlKernels()
+            versions = {**versions, **ggml.versions}
+            found += [one for quantization in quantizations for one in ggml.measure(bench.matrices(), quantization)]
+    except Refusal as refusal:
+        raise ContractError(refusal.text, where=refusal.field or str(model), remedy=refusal.remedy) from None
+    return {
+        "format": FORMAT,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.name,
+        "sha256": opened.sha256,
+        "tokens": bench.tokens,
+        "machine": platform.machine(),
+        "versions": versions,
+        "isa": bench.isa,
+        "kernels": [asdict(one) for one in found],
+    }
+
+
+def write_kernels(path: Path, measured: dict[str, Any]) -> None:
+    """Write the file in one step."""
+    write_atomically(path, json.dumps(measured, indent=1) + "\n")
+
+
+def as_table(measured: dict[str, Any]) -> str:
+    """A line a kernel, the largest errors of a type last."""
+    head = f"{'engine':6} {'precision':10} {'kind':10} {'operation':26} {'RMS':>9} {'p99.9':>9} {'assumed':>9}  shape"
+    rows = sorted(measured["kernels"], key=lambda one: (one["engine"], one["precision"], one["rms"]))
+    lines = [
+        f"{one['engine']:6} {one['precision']:10} {one['kind']:10} {one['name']:26} {one['rms']:9.2e} {one['p999']:9.2e} "
+        f"{'' if one['assumed'] is None else format(one['assumed'], '.2e'):>9}  {'x'.join(map(str, one['shape']))}"
+        for one in rows
+    ]
+    return "\n".join([head, *lines])
