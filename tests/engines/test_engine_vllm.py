@@ -21,7 +21,7 @@ from logitproof.worker import Spec, Worker
 
 pytestmark = needs("vllm")
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR"}
-START = 300
+START = 540
 """Seconds in which the server answers."""
 
 
