@@ -19,6 +19,7 @@ import ctranslate2
 import numpy as np
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines._exported import exported
 
 PACKAGES = ("ctranslate2", "numpy", "torch", "transformers")
 EVIDENCE = ("Selected ISA", "Use Intel MKL", "SGEMM backend")
@@ -40,7 +41,6 @@ class CTranslate2(Engine):
     threads: int = 1
     _generator: Any = field(default=None, init=False, repr=False)
     _texts: list[str] = field(default_factory=list, init=False, repr=False)
-    _scratch: Any = field(default=None, init=False, repr=False)
     _isa: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class CTranslate2(Engine):
         return Hello(versions=versions, tokenize=False, isa=forced)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
-        """Load CTranslate2's own folder, or convert an HF one into a temporary folder with its own converter."""
+        """Load CTranslate2's own folder, or what its own converter makes of an HF one."""
         self._generator = None
         folder = model if (model / MODEL).is_file() else self._converted(model)
         try:
@@ -112,19 +112,23 @@ class CTranslate2(Engine):
         if not (model / "config.json").is_file():
             text = f"{model} is neither a folder of CTranslate2 nor an HF folder"
             raise Refusal(text, field="model", remedy="CTranslate2 reads no GGUF files")
-        # late, since CTranslate2's own folders need no torch
-        from ctranslate2.converters import TransformersConverter
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        return exported(model, {"engine": "ctranslate2", "quantization": self.quantization, **versions}, self._convert(model))
 
-        self._scratch = tempfile.TemporaryDirectory(prefix="logitproof-ctranslate2-")
-        out = Path(self._scratch.name) / "model"
-        try:
-            TransformersConverter(str(model)).convert(str(out), quantization=self.quantization)
-        except (ValueError, NotImplementedError, RuntimeError, OSError, KeyError, AttributeError, TypeError) as error:
-            # it goes on with a list of everything that it does know
-            words = str(error).partition(" (supported configurations")[0]
-            text = f"CTranslate2 does not convert {model.name}: {type(error).__name__}: {words}"
-            raise Refusal(text, field="model", remedy="use a family that its converter knows") from error
-        return out
+    def _convert(self, model: Path) -> Callable[[Path], None]:
+        def convert(out: Path) -> None:
+            # late, since CTranslate2's own folders need no torch
+            from ctranslate2.converters import TransformersConverter
+
+            try:
+                TransformersConverter(str(model)).convert(str(out), quantization=self.quantization, force=True)
+            except (ValueError, NotImplementedError, RuntimeError, OSError, KeyError, AttributeError, TypeError) as error:
+                # it goes on with a list of everything that it does know
+                words = str(error).partition(" (supported configurations")[0]
+                text = f"CTranslate2 does not convert {model.name}: {type(error).__name__}: {words}"
+                raise Refusal(text, field="model", remedy="use a family that its converter knows") from error
+
+        return convert
 
     def _checked(self, token_ids: Sequence[int]) -> list[int]:
         if self._generator is None:
