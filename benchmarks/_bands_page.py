@@ -46,6 +46,8 @@ def flips(result: Mapping[str, Any]) -> str:
 
 def kills(result: Mapping[str, Any]) -> str:
     """What the bands of each type catch, and the weakest bug that they do."""
+    if not result["kills"]:
+        return "Not measured in this run.\n"
     rows = []
     for family, row in result["kills"].items():
         for dtype, noise in row["noise"].items():

@@ -32,10 +32,13 @@ class Power:
         return f"{name} ({self.caught[name]:.2g} times the noise)" if name else ""
 
 
-def detection_power(model: Path, calibration: Calibration, sequences: Sequence[Sequence[int]]) -> Power:
+def detection_power(
+    model: Path, calibration: Calibration, sequences: Sequence[Sequence[int]], bugs: Sequence[str] | None = None
+) -> Power:
     """Plant every bug that one pass can show in the HF model of the folder, and add the noise of the calibration to it.
 
-    Noise and bug are independent, so their squares add. Raises EnvironmentFailed without torch.
+    Only `bugs`, where they are named. Noise and bug are independent, so their squares add. Raises EnvironmentFailed without
+    torch.
     """
     import torch
 
@@ -52,7 +55,7 @@ def detection_power(model: Path, calibration: Calibration, sequences: Sequence[S
         return np.concatenate(rows)
 
     right, caught, missed = logits(), dict[str, float](), dict[str, float]()
-    for name in catalog.entries("mutations"):
+    for name in catalog.entries("mutations") if bugs is None else bugs:
         kind = catalog.load("mutations", name)
         if kind.equivalent or kind.needs not in PREFILL_NEEDS or not (mutation := kind()).applies(reference.config):
             continue
