@@ -74,7 +74,8 @@ def main() -> int:
     chosen = parser.parse_args()
     found: dict[str, Any] = {"cells": [], "kills": {}}
     if chosen.resume and chosen.out.is_file():
-        found |= json.loads(chosen.out.read_text("utf-8"))
+        before = json.loads(chosen.out.read_text("utf-8"))
+        found = {name: before[name] for name in found}
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
         known = {(one["family"], one["precision"]) for one in found["cells"]}
         wanted = [(family, name) for name in ENGINES for family in FAMILIES] if "cells" in chosen.part else []
