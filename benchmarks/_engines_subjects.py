@@ -93,4 +93,15 @@ SUBJECTS = (
     Subject("tinygrad", "tinygrad", weights="F32"),
     Subject("vllm", "vllm"),
     Subject("mistralrs", "mistralrs"),
+    Subject("mistralrs, older_config", "mistralrs", {"older_config": True}),
 )
+FINDINGS = {
+    ("mlx", "llama3"): "mlx-lm does not read `rope_parameters` of Llama, Phi 3 and SmolLM 3",
+    ("mlx, older_config", "qwen3.5"): "mlx-lm rounds the norms of Qwen3.5 to bfloat16",
+    ("ctranslate2", "llama3"): "CTranslate2 and mistral.rs do not read `head_dim` of Llama",
+    ("tinygrad", "llama3"): "tinygrad does not read the rotation's factors of Llama 3",
+    ("tinygrad", "qwen3.5"): "tinygrad reads one of two keys that say which layers of Qwen3.5 are recurrent",
+    ("mistralrs, older_config", "llama3"): "CTranslate2 and mistral.rs do not read `head_dim` of Llama",
+    ("mistralrs, older_config", "*"): "mistral.rs in float32 is as coarse as float16",
+}
+"""Titles of docs/findings.md for what no known bug explains, by label and family; `*` is every other family."""

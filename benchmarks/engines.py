@@ -19,7 +19,7 @@ from typing import Any
 
 import _page
 import yaml
-from _engines_subjects import FAMILIES, ROOT, SUBJECTS, ZOO, Subject
+from _engines_subjects import FAMILIES, FINDINGS, ROOT, SUBJECTS, ZOO, Subject
 
 from logitproof import catalog, environments
 from logitproof.contract import open_contract
@@ -43,8 +43,6 @@ KL, TOP1 = 1e-6, 0.999
 BASIS = "float32 on both sides: only the order of sums may differ, 1e-5 of a logit and 1e-10 nats were measured"
 WORDS = 300
 """Characters of an engine's own last words that a cell keeps."""
-FINDINGS: dict[tuple[str, str], str] = {}
-"""Where docs/findings.md explains what no known bug does: by label and family, or label and `*`."""
 
 
 def main(again: list[str]) -> int:
@@ -59,6 +57,7 @@ def main(again: list[str]) -> int:
             missing[subject.label] = without_machine(str(error).splitlines()[0])
             print(f"{subject.label}: not here: {missing[subject.label]}", flush=True)
             continue
+        found = [{**one, "cause": with_finding(one)} for one in found]
         cells += found
         for cell in found:
             print(
@@ -181,16 +180,18 @@ def judged(subject: Subject, version: str, report: Report, causes: Mapping[str, 
         elif one.status == "NOT-MEASURED" or kl is None:
             status = "NOT-MEASURED"
         cause = said(failed.text) if failed else causes.get(at.id, "" if status == "PASS" else one.reason)
-        if status == "FAIL":
-            cause = "; ".join(text for text in (cause, finding(subject.label, at.model)) if text)
         yield {**cell(subject, version, at.model, at.mode, status, cause, kl, top1), "positions": one.positions}
     for gone in report.verdict.unmeasured:
         _, family, *rest = gone.cell.split("/")
         yield cell(subject, version, family, next(mode for mode in MODES if mode in rest), "NOT-MEASURED", gone.reason)
 
 
-def finding(label: str, family: str) -> str:
-    return FINDINGS.get((label, family)) or FINDINGS.get((label, "*"), "")
+def with_finding(found: Mapping[str, Any]) -> str:
+    """The cause of a cell that is no PASS, and where docs/findings.md tells more."""
+    label, family = found["engine"], found["family"]
+    title = FINDINGS.get((label, family)) or FINDINGS.get((label, "*"), "")
+    further = f"docs/findings.md: {title}" if title and found["status"] != "PASS" else ""
+    return "; ".join(text for text in (found["cause"], further) if text)
 
 
 def cell(
