@@ -15,7 +15,7 @@ from logitproof.contract import ORIGINAL, open_contract
 from logitproof.errors import ContractError
 from logitproof.localize import Precision
 from logitproof.localize_run import Locations, localize_engines
-from logitproof.plan import specs
+from logitproof.plan import specs, use_of
 from logitproof.protocol import Mode
 from logitproof.quality.draws import Side
 from logitproof.report import Report
@@ -106,7 +106,7 @@ def _cell(
     dequantized = weights.suffix == ".gguf" and opened.contract.reference.engine == "transformers"
     truth = weights if dequantized or opened.contract.reference.weights == "candidate" else original
     reference = Side(started["reference"], truth, original, f"{opened.contract.reference.engine}:{truth.name}")
-    candidate = Side(started[cell.candidate], weights, original, cell.candidate)
+    candidate = Side(started[use_of(cell)], weights, original, cell.candidate)
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
     found = localize_engines(
         _without_attention_kernels(reference),

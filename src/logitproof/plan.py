@@ -164,7 +164,7 @@ class _Builder:
         for isa in cell.isa.split(BETWEEN):
             if reason := _not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
                 return reason
-        hello = self.capabilities[_measured(cell)]
+        hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):
             return ""
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
@@ -192,7 +192,7 @@ class _Builder:
         file = self._path(cell.model, cell.quantization)
         length = suite.continuation(prompt)
         source = self._job("reference", truth, original, "generate", "greedy", prompt, length)
-        use, first = _measured(cell), use_name(cell.candidate, cell.isa.split(BETWEEN)[0])
+        use, first = use_of(cell), use_name(cell.candidate, cell.isa.split(BETWEEN)[0])
         if cell.mode == "greedy":
             reference = (
                 self._job(first, file, original, "generate", "greedy", prompt, length, source) if cell.is_between else source
@@ -336,7 +336,7 @@ def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str
     return [*wanted, *(label for label, pair in pairs.items() if set(pair) <= set(wanted))]
 
 
-def _measured(cell: Cell) -> str:
+def use_of(cell: Cell) -> str:
     """The candidate of a cell as it is pinned there; of a pair, the second."""
     return use_name(cell.candidate, cell.isa.rpartition(BETWEEN)[2])
 
