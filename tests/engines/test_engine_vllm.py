@@ -73,8 +73,7 @@ def server(tmp_path: Path) -> Iterator[str]:
             _wait(f"http://127.0.0.1:{port}/health", process, tmp_path / "server.log")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            process.wait(timeout=60)
+            process.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
