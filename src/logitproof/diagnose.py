@@ -20,6 +20,7 @@ import numpy as np
 from logitproof import catalog
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError
 from logitproof.search import refine, scan
+from logitproof.toprows import is_top
 
 Verdict = Literal["same", "named", "ambiguous", "two bugs", "unexplained"]
 Mode = Literal["prefill", "decode"]
@@ -119,6 +120,7 @@ def diagnose_logits(
 ) -> Diagnosis:
     """Explain the candidate's logits [T, V] of each sequence by the known bugs of the HF model in the folder `model`.
 
+    Rows may be `toprows.TOP` [T, K]: then distances are over the entries that are known, two of a position at least.
     `noise` is the RMS error in logits that the candidate's arithmetic makes; without it, what bfloat16 makes here. What is
     in `leave_out` is not tried. Raises ContractError where shapes do not fit, EnvironmentFailed without torch.
     """
@@ -277,11 +279,12 @@ class _Bench:
         self.mode, self.passes = mode, 0
         self.model = load_reference(model) if isinstance(model, Path) else model
         self._sequences = [list(ids) for ids in sequences]
-        self._candidate = [np.asarray(rows, np.float64) for rows in candidate]
+        vocabulary = self.model.get_output_embeddings().weight.shape[0]
+        self._candidate = [_known(rows, vocabulary) if is_top(rows) else np.asarray(rows, np.float64) for rows in candidate]
         if not self._sequences or len(self._sequences) != len(self._candidate):
             raise ContractError(f"{len(self._candidate)} arrays of logits for {len(self._sequences)} sequences")
-        for ids, rows in zip(self._sequences, self._candidate, strict=True):
-            if rows.ndim != 2 or len(rows) != len(ids) or not np.isfinite(rows).all():
+        for ids, rows, given in zip(self._sequences, self._candidate, candidate, strict=True):
+            if rows.ndim != 2 or len(rows) != len(ids) or not (is_top(given) or np.isfinite(rows).all()):
                 raise ContractError(f"logits of shape {rows.shape} for {len(ids)} tokens, or not finite")
         self._short = self._sequences[0][:SCREENED]
 
@@ -375,11 +378,28 @@ def grid(kind: Any) -> Iterator[dict[str, Any]]:
                 yield {name: value}
 
 
+def _known(rows: np.ndarray, vocabulary: int) -> np.ndarray:
+    """Log-probabilities [T, V], NaN where none is known; raises ContractError where nothing could be told by them."""
+    found = np.full((len(rows), vocabulary), np.nan)
+    for row, entries in zip(found, rows, strict=True):
+        kept = entries[entries["id"] >= 0]
+        row[kept["id"]] = kept["log_probability"]
+    if (np.isfinite(found).sum(axis=1) < 2).all():
+        text = "no position has the log-probabilities of two tokens, so no bug could be told from another"
+        raise ContractError(text, remedy="ask the engine for more log-probabilities, or for whole rows")
+    return found
+
+
 def _by_position(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """RMS logit difference [T] after the mean difference is taken off; infinite where a row is not finite."""
-    delta = np.asarray(a, np.float64) - b
-    delta -= delta.mean(axis=1, keepdims=True)
-    found = np.sqrt((delta**2).mean(axis=1))
+    """RMS logit difference [T] after the mean difference is taken off; infinite where a row is not finite.
+
+    Over the entries of `b` that are not NaN; 0 where there are fewer than two of them.
+    """
+    known = ~np.isnan(b)
+    count = np.maximum(known.sum(axis=1), 1)
+    delta = np.where(known, np.asarray(a, np.float64) - b, 0.0)
+    delta = np.where(known, delta - (delta.sum(axis=1) / count)[:, None], 0.0)
+    found = np.sqrt((delta**2).sum(axis=1) / count)
     return np.asarray(np.where(np.isfinite(found), found, np.inf))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,9 +70,18 @@ def _worst(report: Report, name: str) -> Sequence[Trace]:
     """The candidate's traces of the prompts that are furthest from the reference."""
     cell = next(one for one in report.compared if one.id == name)
     rows = [row for row in report.compared[cell] if row.comparison is not None]
-    rows.sort(key=lambda row: -float(np.nanmean(row.comparison.metrics["rms_delta_logit"])) if row.comparison else 0.0)
+    rows.sort(key=_distance, reverse=True)
     found = [report.results[row.pair.candidate] for row in rows[:SEQUENCES]]
     return [one for one in found if isinstance(one, Trace)]
+
+
+def _distance(row: Any) -> float:
+    """How far a prompt's rows are from the reference, by what is known of them."""
+    for name in ("rms_delta_logit", "rms_delta_known", "kl_divergence_lower"):
+        values = np.asarray(row.comparison.metrics.get(name, ()), np.float64)
+        if np.isfinite(values).any():
+            return float(np.nanmean(values))
+    return 0.0
 
 
 def _mode(mode: str) -> Mode:

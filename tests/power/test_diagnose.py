@@ -14,6 +14,7 @@ from planted import build, config
 from logitproof import catalog
 from logitproof.diagnose import diagnose_logits
 from logitproof.errors import ContractError
+from logitproof.toprows import top_rows
 
 IDS = [np.random.default_rng(seed).integers(3, 1000, 48).tolist() for seed in (1, 2)]
 
@@ -44,6 +45,26 @@ def test_the_bug_is_among_what_is_named(family: str, name: str) -> None:
     found = diagnose_logits(build(family), IDS, logits(family, [(name, {})], 0.01), noise=0.01)
     assert found.verdict in ("named", "ambiguous") and name in found.names
     assert found.remedies and found.positions and found.to_reference > 3 * found.mutants[0].distance
+
+
+def best(rows: np.ndarray, count: int) -> np.ndarray:
+    """What a server that gives its best entries would give of these rows."""
+    log_p = rows - np.logaddexp.reduce(rows.astype(np.float64), axis=1, keepdims=True)
+    ids = np.argsort(-log_p, axis=1)[:, :count]
+    return top_rows(ids, np.take_along_axis(log_p, ids, axis=1))
+
+
+def test_twenty_log_probabilities_of_a_position_name_the_bug_too() -> None:
+    wrong = [best(rows, 20) for rows in logits("llama3", [("attention.mask_sees_next", {})])]
+    found = diagnose_logits(build("llama3"), IDS, wrong)
+    assert found.names == ["attention.mask_sees_next"]
+    right = [best(rows, 20) for rows in logits("llama3", [])]
+    assert diagnose_logits(build("llama3"), IDS, right).verdict == "same"
+
+
+def test_the_chosen_token_alone_tells_no_bug_from_another() -> None:
+    with pytest.raises(ContractError, match="log-probabilities of two tokens"):
+        diagnose_logits(build("llama3"), IDS, [best(rows, 1) for rows in logits("llama3", [])])
 
 
 def test_a_value_that_no_grid_holds_is_found() -> None:

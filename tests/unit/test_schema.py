@@ -16,6 +16,7 @@ from logitproof.protocol import METHODS, VERSION
 from logitproof.suite import shipped_suites
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+SUITES = [file for file in EXAMPLES if file.name.endswith(".suite.yaml")]
 GATE = {"id": "kl", "metric": "kl_divergence", "basis": "a reason of some length"}
 
 
@@ -48,8 +49,8 @@ def test_nothing_else_lies_among_the_schemas() -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
-def test_every_example_fits_the_contract_schema(file: Path) -> None:
-    published("contract").validate(yaml.safe_load(file.read_text("utf-8")))
+def test_every_example_fits_its_schema(file: Path) -> None:
+    published("suite" if file in SUITES else "contract").validate(yaml.safe_load(file.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("name", shipped_suites())
