@@ -51,7 +51,7 @@ def kills(result: Mapping[str, Any]) -> str:
     rows = []
     for family, row in result["kills"].items():
         for dtype, noise in row["noise"].items():
-            judged = {name: one[dtype] for name, one in row["bugs"].items() if "error" not in one[dtype]}
+            judged = {name: one[dtype] for name, one in row["bugs"].items() if "error" not in one.get(dtype, {"error": ""})}
             caught = {name: one for name, one in judged.items() if one["by"]}
             finite = {name: one["effect"] for name, one in caught.items() if one["effect"] is not None}
             weakest = min(finite, key=lambda name: finite[name]) if finite else "–"
