@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import _page
+
 from logitproof.check import check
 from logitproof.contract import open_contract
 from logitproof.isa import INSTRUCTION_SETS, lacking
@@ -22,13 +24,14 @@ from logitproof.report import Report
 from logitproof.store import Store, write_atomically
 
 ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks/results/isa.json"
 PROVES = ("isa.matmul", "isa.features of CPU", "isa.backend", "isa.weights", "isa.aten", "isa.onednn")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contract", type=Path, default=ROOT / "examples/isa.parity.yaml")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/isa.json")
+    parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="logitproof-isa-") as folder:
         report = check(open_contract(asked.contract), Store(Path(folder)))
@@ -42,6 +45,8 @@ def main() -> int:
     }
     write_atomically(asked.out, json.dumps(found, indent=1) + "\n")
     print(table(rows))
+    if asked.out == RESULT:
+        _page.write("isa.md", "bench", markdown(found))
     return 0 if report.verdict.status == "PASS" else 1
 
 
@@ -91,6 +96,22 @@ def table(rows: list[dict[str, Any]]) -> str:
         figures = f"KL {row['mean_kl']:.2e}  RMS {row['mean_rms']:.2e}" if row.get("mean_kl") is not None else row["reason"]
         lines.append(f"{row['status']:<13} {row['cell']:<46} {figures}")
     return "\n".join(lines)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table in docs/isa.md."""
+    shown = [
+        (
+            f"`{row['cell']}`",
+            row["status"],
+            f"{row['mean_kl']:.1e}" if row.get("mean_kl") is not None else "–",
+            f"{row['mean_rms']:.1e}" if row.get("mean_rms") is not None else "–",
+            "; ".join(sorted({text for said in row["evidence"].values() for texts in said.values() for text in texts}))
+            or row["reason"],
+        )
+        for row in result["cells"]
+    ]
+    return _page.table(("cell", "status", "mean KL, nats", "mean RMS, logits", "evidence, or why there is none"), shown)
 
 
 if __name__ == "__main__":
