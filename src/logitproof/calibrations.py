@@ -31,8 +31,7 @@ TEACHER_FORCED = ("prefill", "decode", "greedy")
 class Sides:
     """What a calibration is of: weights by their labels, and how both engines compute.
 
-    `truth` are the weights that the reference reads; the candidate's own are `label`. With `decomposed` the reference
-    reads those too, so that what is left is the error of the engine alone.
+    `truth` are the weights that the reference reads; the candidate's own are `label`.
     """
 
     model: str
@@ -40,10 +39,6 @@ class Sides:
     truth: str
     reference: Arithmetic
     candidate: Arithmetic
-
-    @property
-    def decomposed(self) -> Sides:
-        return Sides(self.model, self.label, self.label, self.reference, self.candidate)
 
     def key(self, weights: Weights) -> str:
         return calibration_key(
