@@ -100,6 +100,7 @@ FINDINGS = {
     ("mlx, older_config", "qwen3.5"): "mlx-lm rounds the norms of Qwen3.5 to bfloat16",
     ("onnxruntime", "qwen3.5"): "Qwen3.5 as transformers exports it to ONNX does not decode",
     ("openvino, as it comes", "*"): "OpenVINO computes in bfloat16 unless it is told otherwise",
+    ("vllm", "qwen3.5"): "vLLM for the CPU does not load the text model of Qwen3.5 without torchvision",
     ("ctranslate2", "llama3"): "CTranslate2 and mistral.rs do not read `head_dim` of Llama",
     ("tinygrad", "llama3"): "tinygrad does not read the rotation's factors of Llama 3",
     ("tinygrad", "qwen3.5"): "tinygrad reads one of two keys that say which layers of Qwen3.5 are recurrent",
