@@ -1,0 +1,34 @@
+"""Kernels on an instruction set: what cannot be measured or proven here is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from logitproof import isa
+from logitproof.commands.kernels import command
+from logitproof.errors import ContractError
+from logitproof.kernels_isa import measure_on
+
+ZOO = Path(__file__).parents[2] / "zoo/qwen3"
+
+
+def test_a_name_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ContractError, match="'sse9' is no instruction set"):
+        measure_on("sse9", ZOO, ["bfloat16"])
+
+
+def test_what_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa, "host_machine", lambda: "x86_64")
+    monkeypatch.setattr(isa, "host_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(ContractError, match="amx cannot be measured: this processor has no amx"):
+        measure_on("amx", ZOO, ["bfloat16"])
+    with pytest.raises(ContractError, match="neon cannot be measured"):
+        measure_on("neon", ZOO, ["bfloat16"])
+
+
+def test_ggml_is_not_pinned_by_a_wish() -> None:
+    said = CliRunner().invoke(command, [str(ZOO), "--isa", "avx2", "--quant", "Q8_0"])
+    assert isinstance(said.exception, ContractError) and "ggml is not pinned" in str(said.exception)
