@@ -1,4 +1,4 @@
-"""`logitproof localize` on a finished run, as a user types it."""
+"""`logitproof localize` and `decompose` on a finished run, as a user types them."""
 
 from __future__ import annotations
 
@@ -74,3 +74,17 @@ def test_a_question_about_what_is_not_there_is_refused(run: Path, args: tuple[st
     said = logitproof("localize", "broken.parity.yaml", *args, cwd=run)
     assert said.returncode == 2 and text in said.stderr, said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_what_quantization_took_and_what_the_engine_adds_are_told_apart(run: Path) -> None:
+    said = logitproof("decompose", "runs/broken", "--json", cwd=run)
+    assert said.returncode == 0, said.stderr
+    right, wrong = (next(one for one in json.loads(said.stdout) if name in one["cell"]) for name in ("right", "wrong"))
+    assert right["quantization"] == wrong["quantization"] and 1e-5 < right["quantization"]["kl_divergence"] < 1e-2
+    assert 0 < right["share"] < 0.7 and wrong["share"] > 0.9
+    assert wrong["engine"]["kl_divergence"] > 10 * right["engine"]["kl_divergence"] > 0
+
+
+def test_a_folder_that_is_no_run_cannot_be_decomposed(run: Path) -> None:
+    said = logitproof("decompose", ".", cwd=run)
+    assert said.returncode == 2 and "no run.json" in said.stderr

@@ -1,0 +1,126 @@
+"""The divergence of quantized cells in two parts: what quantization took, and what the engine adds to it.
+
+The reference runs again on the candidate's own file, dequantized, on the tokens of the run. Reference against that is the
+quantization; that against the candidate is the engine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof.compare import compare
+from logitproof.contract import ORIGINAL
+from logitproof.errors import ContractError
+from logitproof.isa import BETWEEN
+from logitproof.plan import specs
+from logitproof.report import Report
+from logitproof.toprows import is_top
+from logitproof.trace import Trace
+from logitproof.worker import Worker
+from logitproof.workspace import Workspace
+
+METRICS = ("kl_divergence", "rms_delta_logit")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Means over all positions of a cell: KL in nats, RMS in logits. `share` is the engine's part of the mean square."""
+
+    cell: str
+    positions: int
+    total: dict[str, float]
+    quantization: dict[str, float]
+    engine: dict[str, float]
+
+    @property
+    def share(self) -> float:
+        """How much of the squared error is the engine's."""
+        both = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
+        return self.engine["rms_delta_logit"] ** 2 / both if both else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "share": self.share}
+
+
+def decompose(folder: Path, say: Callable[[str], None] = lambda line: None) -> list[Parts]:
+    """Every quantized teacher-forced cell of the run in `folder`.
+
+    Raises ContractError where the run has none, or its reference read the candidate's weights already; EngineError where the
+    reference cannot read a file.
+    """
+    report = Workspace(folder).judge_again()
+    if report.opened.contract.reference.weights == "candidate":
+        text = "the reference read the candidate's weights, so the run holds the engine's part alone"
+        raise ContractError(text, where=str(folder), remedy="decompose a run against the original weights")
+    cells = [
+        cell
+        for cell in report.compared
+        if cell.quantization != ORIGINAL
+        and cell.mode in ("prefill", "decode")
+        and BETWEEN not in cell.isa
+        and _whole(report, cell)
+    ]
+    if not cells:
+        raise ContractError("has no quantized cell with whole rows of logits", where=str(folder), remedy="run one first")
+    found: list[Parts] = []
+    for model, quantization in dict.fromkeys((cell.model, cell.quantization) for cell in cells):
+        say(f"the reference on {model} {quantization}, dequantized")
+        found += _of_file(report, model, quantization, [c for c in cells if (c.model, c.quantization) == (model, quantization)])
+    return found
+
+
+def _whole(report: Report, cell: Any) -> bool:
+    return any(not is_top(candidate.logits) for _, candidate in _traces(report, cell))
+
+
+def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:
+    """Reference and candidate of every prompt that was compared."""
+    rows = [row.pair for row in report.compared[cell] if row.comparison is not None]
+    found = [(report.results[pair.reference], report.results[pair.candidate]) for pair in rows]
+    return [(ours, theirs) for ours, theirs in found if isinstance(ours, Trace) and isinstance(theirs, Trace)]
+
+
+def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) -> list[Parts]:
+    files, base = report.opened.contract.models[model], report.opened.folder
+    weights, original = ((base / files[one]).resolve() for one in (quantization, ORIGINAL))
+    with (
+        tempfile.TemporaryDirectory(prefix="logitproof-decompose-") as name,
+        Worker(specs(report.opened)["reference"], name="reference") as worker,
+    ):
+        worker.hello()
+        worker.load(weights, original)
+        scored: dict[tuple[int, ...], np.ndarray] = {}
+        found = []
+        for cell in cells:
+            total, lost, added = [], [], []
+            for ours, theirs in _traces(report, cell):
+                ids = tuple(theirs.token_ids)
+                if ids not in scored:
+                    rows = worker.score(list(ids), "prefill", Path(name) / f"{len(scored)}.bin").logits
+                    scored[ids] = np.array(rows.open())
+                labels = [*ids[1:], -1]
+                total.append(_metrics(ours.logits, theirs.logits, labels))
+                lost.append(_metrics(ours.logits, scored[ids], labels))
+                added.append(_metrics(scored[ids], theirs.logits, labels))
+            count = sum(len(one[METRICS[0]]) for one in total)
+            found.append(Parts(cell.id, count, *map(_means, (total, lost, added))))
+    return found
+
+
+def _metrics(ours: Any, theirs: Any, labels: list[int]) -> dict[str, np.ndarray]:
+    return compare(np.asarray(ours), np.asarray(theirs), labels=labels).metrics
+
+
+def _means(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    every = {name: np.concatenate([one[name] for one in parts]) for name in METRICS}
+    return {
+        "kl_divergence": float(np.nanmean(every["kl_divergence"])),
+        "rms_delta_logit": float(np.sqrt(np.nanmean(every["rms_delta_logit"] ** 2))),
+    }
