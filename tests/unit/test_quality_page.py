@@ -32,3 +32,10 @@ def test_the_results_keep_what_the_page_promises() -> None:
     drift = {(one["engine"], one["model"]): one for one in result["horizon"]}
     assert not any(one["grows"] or one["jumps"] for (engine, _), one in drift.items() if engine.startswith("llamacpp"))
     assert all(one["grows"] for (engine, _), one in drift.items() if engine.startswith("RoPE")) and len(drift) == 6
+
+
+def test_the_bars_of_a_release_note_are_met_by_engines_that_are_right() -> None:
+    result = json.loads(RESULT.read_text("utf-8"))
+    assert len(result["cells"]) >= 4 and all(one["meets_bar"] for one in result["cells"])
+    assert all(one["greedy10"] >= 0.99 and one["kl_mean_100"] <= 0.01 for one in result["cells"])
+    assert result["sample_trials"] >= 200 and result["sample_false_positives"] <= 0.06 and result["sample_power"] >= 0.9
