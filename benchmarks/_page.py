@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from logitproof.store import write_atomically
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -27,4 +29,4 @@ def replaced(text: str, name: str, content: str) -> str:
 def write(page: str, name: str, content: str) -> None:
     """Put `content` into docs/`page`."""
     path = DOCS / page
-    path.write_text(replaced(path.read_text("utf-8"), name, content), "utf-8")
+    write_atomically(path, replaced(path.read_text("utf-8"), name, content))

@@ -62,16 +62,17 @@ class Store:
     def partial(self) -> Iterator[Path]:
         """A fresh folder for a trace in the making; gone afterwards unless it was moved to its place."""
         with environment_errors(self.folder):
-            folder = Path(tempfile.mkdtemp(dir=self.folder / "partial"))
+            folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.folder / "partial"))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what a killed run left half-made."""
+        """Remove what a killed run left half-made; what another run is making at this moment stays."""
         for leftover in (self.folder / "partial").iterdir():
-            shutil.rmtree(leftover, ignore_errors=True)
+            if not _is_alive(leftover.name.partition("-")[0]):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def clear(self) -> None:
         """Forget every trace."""
@@ -80,6 +81,19 @@ class Store:
 
     def _place(self, key: str) -> Path:
         return self.folder / "traces" / key[:2] / key
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of this number runs here."""
+    if not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def content_key(content: dict[str, Any]) -> str:
