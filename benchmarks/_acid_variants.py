@@ -91,7 +91,7 @@ def _run(variant: Variant, probes: list[Probe]) -> Iterator[tuple[str, str, str]
                 continue
             try:
                 loaded = subject.load(probe)
-                used = variant.precision or subject.precision(loaded)
+                used = variant.precision or subject.precision(loaded, probe)
                 if not probe.judges(used):
                     yield probe.name, "NOT-MEASURED", f"no band for {used}"
                     continue

@@ -145,7 +145,7 @@ def _rows(subject: Subject, probes: Sequence[Probe], precision: str | None, diag
 def probe_row(subject: Subject, probe: Probe, precision: str | None = None, diagnose: Diagnose | None = None) -> Row:
     """Every case of one probe in every mode of the engine. Raises what the engine raises."""
     loaded = subject.load(probe)
-    used = precision or subject.precision(loaded)
+    used = precision or subject.precision(loaded, probe)
     if loaded.vocab_size != probe.vocab_size:
         text = f"the engine says that the vocabulary has {loaded.vocab_size} entries, it has {probe.vocab_size}"
         return Row(probe.name, "probe", "FAIL", text, precision=used)

@@ -84,7 +84,7 @@ def consistency_rows(
 
 def _own(subject: Subject, probe: Probe, precision: str | None) -> _Own:
     loaded, hello = subject.load(probe), subject.hello()
-    own = _Own(probe, precision or subject.precision(loaded), None, None, {})
+    own = _Own(probe, precision or subject.precision(loaded, probe), None, None, {})
     if not probe.judges(own.precision):
         raise ContractError(f"the probe has no band for {own.precision}", where=probe.name)
     ids, between = probe.case(CASE).token_ids, probe.case(BETWEEN).token_ids

@@ -35,7 +35,7 @@ def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
         if len(orders) == PROBES:
             break
         try:
-            precision = subject.precision(subject.load(probe))
+            precision = subject.precision(subject.load(probe), probe)
             if not probe.judges(precision):
                 refused = f"{probe.name} has no band for {precision}"
                 continue

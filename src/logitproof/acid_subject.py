@@ -83,14 +83,18 @@ class Subject:
         """Token ids of `text`."""
         return self._living().tokenize(text)
 
-    def precision(self, loaded: LoadResult) -> str:
-        """The coarsest arithmetic that the engine says it uses: dtype, KV cache, single operations, the file's type."""
+    def precision(self, loaded: LoadResult, probe: Probe) -> str:
+        """The coarsest arithmetic that the engine says it uses: dtype, KV cache, single operations, the file's type.
+
+        One that `probe` has no band for comes before all: weights in float16 leave its range, whatever the cache is in.
+        """
         said = [str(loaded.details.get("dtype", ""))]
         kinds: Any = loaded.details.get("kv_types") or []
         said += [{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}.get(one, one) for pair in kinds for one in pair]
         said += list(loaded.details.get("arithmetic", {}).values())
         known = [one for one in said if one in PRECISIONS]
-        return coarsest([*known, OF_FILES.get(self.weights, "float32")])
+        known.append(OF_FILES.get(self.weights, "float32"))
+        return next((one for one in known if not probe.judges(one)), coarsest(known))
 
     def _load(self, probe: Probe, kind: str) -> LoadResult:
         if kind == "folder":

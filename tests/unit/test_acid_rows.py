@@ -10,7 +10,9 @@ import pytest
 from logitproof.acid import AcidReport, Measured, Row, inside_coarser, judged, measure
 from logitproof.acid_probe import Case, coarsest, open_probes
 from logitproof.acid_sampling import DRAWS, allowed, apart, place
+from logitproof.acid_subject import Subject
 from logitproof.acid_table import line, summary, to_json
+from logitproof.protocol import LoadResult
 from logitproof.sampler import LOUD, ORDER, probabilities, scaled_last
 
 CASE = Case("text", (1, 2, 3), (0, 2), np.arange(10, dtype=np.float32).reshape(2, 5), {"float32": 1e-3})
@@ -98,3 +100,12 @@ def test_honest_draws_stay_under_what_chance_allows_and_wrong_ones_do_not() -> N
 
 def test_a_family_names_its_probes() -> None:
     assert {probe.name for probe in open_probes(["llama"])} == {"llama3", "llama3-outliers", "llama-gelu"}
+
+
+def test_weights_in_a_type_that_a_probe_leaves_are_not_judged_by_the_type_of_the_cache() -> None:
+    probe = next(one for one in open_probes() if not one.judges("float16"))
+    subject, loaded = object.__new__(Subject), LoadResult(vocab_size=1500, details={"kv_types": [["bf16", "bf16"]]})
+    subject.weights = "F16"
+    assert subject.precision(loaded, probe) == "float16"
+    other = next(one for one in open_probes() if one.judges("float16") and one.judges("bfloat16"))
+    assert subject.precision(loaded, other) == "bfloat16"
