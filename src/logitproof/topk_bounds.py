@@ -110,7 +110,9 @@ def known_top(
     if log_tail is None:
         rest = 1.0 - float(np.exp(log_p).sum()) if normalized else 1.0
         log_tail = -math.inf if hidden == 0 or rest <= 0 else math.log(rest)
-    return Known(np.asarray(ids)[order], log_p, log_tail, float(log_p.min(initial=0.0)), hidden, normalized, slack, error)
+    # logits may all be above 0: the last known one is the cap, not 0
+    cap = float(log_p.min()) if len(log_p) else 0.0
+    return Known(np.asarray(ids)[order], log_p, log_tail, cap, hidden, normalized, slack, error)
 
 
 def bound_kl(reference: Known, candidate: Known, floor: Floor | None = None) -> Bounds:

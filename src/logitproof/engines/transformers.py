@@ -101,7 +101,7 @@ class Transformers(Engine):
     _watch: Any = field(init=False, default=None, repr=False)
     _sampler: Any = field(init=False, default=None, repr=False)
     _reader: Any = field(init=False, default=None, repr=False)
-    _kernels: Kernels = field(init=False, default_factory=Kernels, repr=False)
+    _kernels: Any = field(init=False, default_factory=Kernels, repr=False)
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
