@@ -104,14 +104,19 @@ def _run(variant: Variant, probes: list[Probe]) -> Iterator[tuple[str, str, str]
                     if mode == "prefill" or (case.name == "text" and not IN_PREFILL_ALONE & set(variant.options))
                 ]
             except ContractError as error:
-                yield probe.name, "NOT-MEASURED", error.text
+                yield probe.name, "NOT-MEASURED", _without_place(error.text, probe)
                 continue
             except LogitproofError as error:
-                yield probe.name, "ERROR", error.text
+                yield probe.name, "ERROR", _without_place(error.text, probe)
                 continue
             row = judged(probe.name, found, used)
             worst = row.worst
             yield probe.name, row.status, f"{worst.case} {worst.mode}: {worst.ratio:.3g} × band" if worst else row.reason
+
+
+def _without_place(text: str, probe: Probe) -> str:
+    """Where this checkout lies is nobody's business."""
+    return text.replace(f"{probe.folder.parent}/", "")
 
 
 def _transformers() -> Iterator[Variant]:

@@ -82,7 +82,7 @@ def _run(probe: Probe, engine: str, options: dict[str, Any], weights: Weights, s
         try:
             loaded = subject.load(probe)
         except Exception as error:
-            return about | {"absent": str(error)}
+            return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
         hello = subject.hello()
         about["precision"] = subject.precision(loaded)
         about["versions"] = {
@@ -91,7 +91,7 @@ def _run(probe: Probe, engine: str, options: dict[str, Any], weights: Weights, s
         try:
             logits = {(case.name, mode): subject.score(case.token_ids, mode) for mode in hello.modes for case in probe.cases}
         except EngineGarbage as error:
-            return about | {"absent": str(error)}
+            return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
     if "gelu" in loaded.details.get("arithmetic", {}) and weights == "F32" and "kv_type" not in options:
         about["with_the_same_gelu"] = _with_float16_gelu(probe, {name: rows for (name, mode), rows in logits.items()})
     measured = [measure(probe.case(name), rows, mode, None) for (name, mode), rows in logits.items()]

@@ -83,7 +83,7 @@ class Subject:
         """Token ids of `text`."""
         return self._living().tokenize(text)
 
-    def precision(self, loaded: LoadResult, probe: Probe) -> str:
+    def precision(self, loaded: LoadResult, probe: Probe | None = None) -> str:
         """The coarsest arithmetic that the engine says it uses: dtype, KV cache, single operations, the file's type.
 
         One that `probe` has no band for comes before all: weights in float16 leave its range, whatever the cache is in.
@@ -94,7 +94,7 @@ class Subject:
         said += list(loaded.details.get("arithmetic", {}).values())
         known = [one for one in said if one in PRECISIONS]
         known.append(OF_FILES.get(self.weights, "float32"))
-        return next((one for one in known if not probe.judges(one)), coarsest(known))
+        return next((one for one in known if probe is not None and not probe.judges(one)), coarsest(known))
 
     def _load(self, probe: Probe, kind: str) -> LoadResult:
         if kind == "folder":
