@@ -62,6 +62,7 @@ FAULTS = {
 
 
 def address(folder: Path, *argv: object) -> str:
+    folder.mkdir(exist_ok=True)
     model = folder / "toy.json"
     model.write_text('{"vocab_size": 300, "seed": 1}')
     return f"command:{model}?argv={json.dumps([str(word) for word in argv])}"
@@ -72,7 +73,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Conformance]:
     folder = tmp_path_factory.mktemp("conformance")
 
     def test(fault: str) -> Conformance:
-        return conformance(parse_address(address(folder, sys.executable, ENGINE, fault)), timeout=20)
+        # A folder each: the threads must not write the model that another's engine reads.
+        own = folder / (fault or "none")
+        return conformance(parse_address(address(own, sys.executable, ENGINE, fault)), timeout=20)
 
     with ThreadPoolExecutor(4) as pool:
         return dict(zip(FAULTS, pool.map(test, FAULTS), strict=True))
