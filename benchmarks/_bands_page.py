@@ -29,7 +29,12 @@ def cells(result: Mapping[str, Any]) -> str:
         ([name, row["rms"], *(row.get(family, "–") for family in FAMILIES)] for name, row in rows.items()),
     )
     share = result["cells_within_2x"] / result["cells_measured"]
-    return f"{table}\nWithin 0.5 to 2: {share:.1%} of {result['cells_measured']} cells. Coverage: {result['coverage']:.2%}.\n"
+    reasons = dict.fromkeys(f"{one['engine']} {one['family']}: {one['reason']}" for one in result["unmeasured"])
+    without = "".join(f"\n* {reason}" for reason in reasons)
+    return (
+        f"{table}\nWithin 0.5 to 2: {share:.1%} of {result['cells_measured']} cells. Coverage: {result['coverage']:.2%}."
+        f"{' Not measured:' if without else ''}\n{without}\n"
+    )
 
 
 def flips(result: Mapping[str, Any]) -> str:

@@ -16,10 +16,13 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,7 +42,9 @@ from logitproof.engines._predict import Predictor
 from logitproof.engines.llamacpp import LlamaCpp
 from logitproof.engines.plain import Plain
 from logitproof.engines.transformers import Transformers
+from logitproof.errors import EngineError
 from logitproof.store import write_atomically
+from logitproof.worker import Spec, Worker
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"
@@ -51,18 +56,27 @@ RUNS = 8
 SHORT = 2
 """Sequences on which bugs are planted."""
 EXACT = Arithmetic(base="float64")
-KINDS: Mapping[str, Any] = {"transformers": Transformers, "llamacpp": LlamaCpp, "plain": Plain}
-ENGINES: Mapping[str, tuple[str, dict[str, Any], str]] = {
-    "bfloat16": ("transformers", {"dtype": "bfloat16"}, "original"),
-    "float16": ("transformers", {"dtype": "float16"}, "original"),
-    "float32": ("transformers", {"dtype": "float32"}, "original"),
-    "float32, NumPy": ("plain", {}, "original"),
-    "F32": ("llamacpp", {}, "F32"),
-    "F16": ("llamacpp", {}, "F16"),
-    "F16, cache f16": ("llamacpp", {"kv_type": "f16"}, "F16"),
-    "Q8_0": ("llamacpp", {}, "Q8_0"),
-    "Q4_K_M": ("llamacpp", {}, "Q4_K_M"),
+HERE: Mapping[str, Any] = {"transformers": Transformers, "llamacpp": LlamaCpp, "plain": Plain}
+ENGINES: Mapping[tuple[str, str], tuple[dict[str, Any], str]] = {
+    ("transformers", "bfloat16"): ({"dtype": "bfloat16"}, "original"),
+    ("transformers", "float16"): ({"dtype": "float16"}, "original"),
+    ("transformers", "float32"): ({"dtype": "float32"}, "original"),
+    ("plain", "float32, NumPy"): ({}, "original"),
+    ("llamacpp", "F32"): ({}, "F32"),
+    ("llamacpp", "F16"): ({}, "F16"),
+    ("llamacpp", "F16, cache f16"): ({"kv_type": "f16"}, "F16"),
+    ("llamacpp", "Q8_0"): ({}, "Q8_0"),
+    ("llamacpp", "Q4_K_M"): ({}, "Q4_K_M"),
+    ("onnxruntime", "float32"): ({}, "original"),
+    ("openvino", "f32"): ({}, "original"),
+    ("mlx", "float32"): ({}, "original"),
+    ("tinygrad", "float32"): ({}, "F32"),
+    ("ctranslate2", "float32"): ({}, "original"),
+    ("vllm", "float32"): ({}, "original"),
+    ("vllm", "bfloat16"): ({"dtype": "bfloat16"}, "original"),
 }
+"""By engine and precision: its options, and the weights that it reads. Engines in environments of their own
+(`make engines`) are left out where they are not installed, with the reason."""
 GATES = ((METRIC, "rms"), ("kl_divergence", "mean"))
 
 
@@ -72,18 +86,21 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="keep what the last run measured")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
-    found: dict[str, Any] = {"cells": [], "kills": {}}
+    found: dict[str, Any] = {"cells": [], "kills": {}, "unmeasured": []}
     if chosen.resume and chosen.out.is_file():
         before = json.loads(chosen.out.read_text("utf-8"))
-        found = {name: before[name] for name in found}
+        found |= {name: before[name] for name in ("cells", "kills")}
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
-        known = {(one["family"], one["precision"]) for one in found["cells"]}
-        wanted = [(family, name) for name in ENGINES for family in FAMILIES] if "cells" in chosen.part else []
+        known = {(one["family"], one["engine"], one["precision"]) for one in found["cells"]}
+        wanted = [(family, *name) for name in ENGINES for family in FAMILIES] if "cells" in chosen.part else []
         tasks = [pool.submit(cell, *one) for one in wanted if one not in known]
         tasks += [pool.submit(kills, family) for family in FAMILIES if "kills" in chosen.part and family not in found["kills"]]
         for task in as_completed(tasks):
             one = task.result()
-            if "precision" in one:
+            if "reason" in one:
+                found["unmeasured"].append(one)
+                print(f"{one['engine']} {one['precision']} {one['family']}: {one['reason']}", flush=True)
+            elif "precision" in one:
                 found["cells"].append(one)
                 print(_line(one), flush=True)
             else:
@@ -91,25 +108,31 @@ def main() -> int:
                 print(f"{one['family']}: {len(one['bugs'])} bugs judged", flush=True)
             write_atomically(chosen.out, json.dumps({**summary(found), **found}, indent=1) + "\n")
     result = {**summary(found), **found}
-    print({name: value for name, value in result.items() if name not in ("cells", "kills")})
+    print({name: value for name, value in result.items() if name not in found})
     if chosen.out == RESULT:
         _bands_page.write(result)
     return 0
 
 
-def cell(family: str, name: str) -> dict[str, Any]:
+def cell(family: str, engine_name: str, precision: str) -> dict[str, Any]:
     """One engine on one family: predicted and observed, in logits against float64 on the same weights."""
     torch.set_num_threads(1)
-    engine_name, options, label = ENGINES[name]
+    options, label = ENGINES[engine_name, precision]
     original, path = ZOO / family, ZOO / family if label == "original" else ZOO / "gguf" / f"{family}-{label}.gguf"
-    predictor, engine = Predictor(path, original), KINDS[engine_name](**options)
-    engine.load(path, original)
+    predictor = Predictor(path, original)
     sequences = texts(predictor)
+    try:
+        engine = _engine(engine_name, options, path, original)
+        given = {ids: np.asarray(engine.score(ids, "prefill").logits) for ids in sequences}
+    except EngineError as error:
+        return {"engine": engine_name, "precision": precision, "family": family, "reason": error.text.splitlines()[0]}
     calibration = calibrated(predictor, arithmetic_of(engine_name, options), sequences, family)
     band = calculated_band(calibration)
     quantized = label not in ("original", "F32")
     truth = Predictor(original) if quantized else predictor
-    rows = [_observed(predictor, truth, engine, calibration, band.match[tokens_sha256(ids)], ids) for ids in sequences]
+    rows = [
+        _observed(predictor, truth, engine, given[ids], calibration, band.match[tokens_sha256(ids)], ids) for ids in sequences
+    ]
     joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     steady, flipped = ~joined["behind"], joined["flipped"]
     predicted, observed = rms(joined["predicted"][steady]), rms(joined["observed"][steady])
@@ -117,7 +140,7 @@ def cell(family: str, name: str) -> dict[str, Any]:
     free = np.concatenate([one.free[METRIC][one.flipped] for one in repeated])
     return {
         "engine": engine_name,
-        "precision": name,
+        "precision": precision,
         "family": family,
         "positions": int(steady.sum()),
         "predicted_rms": predicted,
@@ -137,6 +160,30 @@ def cell(family: str, name: str) -> dict[str, Any]:
     }
 
 
+class _Elsewhere:
+    """An engine in a process and an environment of its own."""
+
+    def __init__(self, engine: str, options: dict[str, Any], path: Path, original: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="logitproof-bands-")
+        self._worker = Worker(Spec(engine, options, {"OMP_NUM_THREADS": "1"}), name=engine)
+        weakref.finalize(self, self._worker.close)
+        self._worker.hello()
+        self._worker.load(path, original)
+
+    def score(self, ids: Sequence[int], mode: Any) -> Any:
+        """Logits in a file, opened."""
+        answer = self._worker.score(list(ids), mode, Path(self._folder.name) / "logits.bin")
+        return SimpleNamespace(logits=np.array(answer.logits.open()))
+
+
+def _engine(name: str, options: dict[str, Any], path: Path, original: Path) -> Any:
+    if name not in HERE:
+        return _Elsewhere(name, options, path, original)
+    engine = HERE[name](**options)
+    engine.load(path, original)
+    return engine
+
+
 def texts(predictor: Predictor) -> list[tuple[int, ...]]:
     """The beginnings of four documents, two of which no zoo model has seen."""
     return [tuple(predictor.tokenize((ZOO / "corpus" / f"{name}.txt").read_text("utf-8"))[:LENGTH]) for name in TEXTS]
@@ -154,10 +201,16 @@ def calibrated(
 
 
 def _observed(
-    predictor: Predictor, truth: Predictor, engine: Any, calibration: Calibration, match: np.ndarray, ids: tuple[int, ...]
+    predictor: Predictor,
+    truth: Predictor,
+    engine: Any,
+    logits: np.ndarray,
+    calibration: Calibration,
+    match: np.ndarray,
+    ids: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
     exact = predictor.exact(ids)
-    found = compare(exact, engine.score(ids, "prefill").logits, labels=labels_of(ids)).metrics
+    found = compare(exact, logits, labels=labels_of(ids)).metrics
     flipped, behind = _flips(predictor, engine, ids)
     apart = exact - truth.exact(ids)
     apart -= apart.mean(axis=1, keepdims=True)
@@ -177,7 +230,7 @@ def _flips(predictor: Predictor, engine: Any, ids: Sequence[int]) -> tuple[np.nd
     flipped = np.zeros(len(ids), bool)
     behind = flipped.copy()
     layers = predictor.routes_of(ids)
-    if not layers or isinstance(engine, Plain):
+    if not layers or not isinstance(engine, Transformers | LlamaCpp):
         return flipped, behind
     taps = engine.taps(ids, "prefill", ["layers.*.moe.index"], {})
     for number, (ours, name) in enumerate(zip(layers, sorted(taps, key=_layer), strict=True)):

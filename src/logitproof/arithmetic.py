@@ -1,14 +1,17 @@
 """How an engine computes: the types that it rounds to, as far as a logit can tell.
 
-Engines of this package are known; of others a contract says it (`arithmetic:` of a candidate).
+An engine's class declares it; of engines elsewhere a contract says it (`arithmetic:` of a candidate).
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from logitproof import catalog
 
 Base = Literal["float64", "float32", "bfloat16", "float16"]
 Format = Literal["f16", "bf16", "q8_0", "q8_k"]
@@ -21,7 +24,9 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
 BLAS_LANES, GGML_LANES = 2, 32
 """A BLAS keeps few partial sums of one product; ggml's dot products grow in four registers of eight or sixteen."""
-_CACHES: Mapping[str, Format | None] = {"f32": None, "f16": "f16", "bf16": "bf16", "q8_0": "q8_0"}
+_NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}
+"""Other words of engines for a type."""
+_CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
 
 
 class Arithmetic(BaseModel):
@@ -48,14 +53,30 @@ class Arithmetic(BaseModel):
 
 
 def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
-    """How an engine of this package computes with these options; None of one that is not known."""
-    if engine == "transformers":
-        return Arithmetic(base=options.get("dtype", "float32"))
-    if engine == "plain":
-        return Arithmetic(base=options.get("dtype", "float32"), rope="exact")
-    if engine == "llamacpp":
-        cache = options.get("kv_type", "f32")
-        same = options.get("kv_type_v") in (None, cache)
-        if same and cache in _CACHES:
-            return Arithmetic(blocks=True, cache=_CACHES[cache], lanes=GGML_LANES, rope="iterated")
-    return None
+    """How an engine computes with these options, by what its class declares; None where that is not known.
+
+    `arithmetic` of an engine's class is read without importing it: the fields of `Arithmetic`, where a text after a dollar
+    sign names an option. Several options in a list must say the same, but for those that say nothing.
+    """
+    entry = catalog.find("engines", engine)
+    defaults = {option.name: option.default for option in entry.options}
+    if not entry.arithmetic:
+        return None
+    said = {name: _said(value, options, defaults) for name, value in entry.arithmetic.items()}
+    said = {name: _NAMES.get(value, value) if isinstance(value, str) else value for name, value in said.items()}
+    if "cache" in said:
+        said["cache"] = _CACHES.get(said["cache"], said["cache"])
+    try:
+        return Arithmetic.model_validate(said)
+    except ValidationError:
+        return None  # a type that no noise is known for: a cache of four bits, "auto"
+
+
+def _said(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
+    if isinstance(value, list):
+        found = {one for one in (_said(part, options, defaults) for part in value) if one is not None}
+        return found.pop() if len(found) == 1 else "several"
+    if not (isinstance(value, str) and value.startswith("$")):
+        return value
+    written = defaults.get(value[1:])
+    return options.get(value[1:], ast.literal_eval(written) if written is not None else None)

@@ -45,6 +45,8 @@ class Entry:
     options: tuple[Option, ...]
     pins: dict[str, Any] = field(default_factory=dict)
     """Of an engine: how it is pinned to each instruction set, as `isa.Pin` reads it."""
+    arithmetic: dict[str, Any] = field(default_factory=dict)
+    """Of an engine: how it computes, as `arithmetic.arithmetic_of` reads it."""
 
     @property
     def option_names(self) -> list[str]:
@@ -139,6 +141,7 @@ def _read(path: Path, module: str, catalogue: str) -> Entry:
         help=ast.get_docstring(node) or "",
         options=tuple(_options(node)),
         pins=_attribute(node, "instruction_sets") or {},
+        arithmetic=_attribute(node, "arithmetic") or {},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from logitproof import catalog
 from logitproof.arithmetic import Arithmetic, arithmetic_of
 from logitproof.calibrate import (
     METHOD,
@@ -136,7 +137,18 @@ def test_how_an_engine_computes_follows_from_its_options() -> None:
     found = arithmetic_of("llamacpp", {"kv_type": "f16"})
     assert found is not None and found.blocks and found.cache == "f16"
     assert arithmetic_of("llamacpp", {"kv_type": "q4_0"}) is None
+    assert arithmetic_of("llamacpp", {"kv_type": "f16", "kv_type_v": "f32"}) is None, "two types are not one"
+    assert arithmetic_of("openvino", {"precision": "bf16"}) == Arithmetic(base="bfloat16")
+    assert arithmetic_of("openvino", {"kv_precision": "u8"}) is None
+    assert arithmetic_of("vllm", {"dtype": "auto"}) is None
     assert arithmetic_of("openai", {}) is None
+
+
+def test_what_an_engine_declares_of_its_arithmetic_can_be_read() -> None:
+    """With its options as they are by default, or with none: a misspelt declaration would only look like an unknown one."""
+    declared = {name for name, entry in catalog.entries("engines").items() if entry.arithmetic}
+    assert declared >= {"transformers", "llamacpp", "onnxruntime", "vllm"}
+    assert {name for name in declared if arithmetic_of(name, {}) is not None} == declared
 
 
 def calibrated(project: Any, **changes: Any) -> dict[str, Any]:

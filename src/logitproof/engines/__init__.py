@@ -96,10 +96,12 @@ class Refusal(Exception):
 class Engine:
     """One inference engine inside its own worker process. Subclasses are dataclasses of options.
 
-    `instruction_sets` says how each is chosen and what proves it, by the fields of `isa.Pin`; it is read without import.
+    `instruction_sets` says how each is chosen and what proves it, by the fields of `isa.Pin`. `arithmetic`
+    says how it rounds, for calculated bands: see `arithmetic.arithmetic_of`. Both are read without import.
     """
 
     instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {}
+    arithmetic: ClassVar[dict[str, Any]] = {}
 
     def hello(self) -> Hello:
         """Say what this engine is, without loading weights."""

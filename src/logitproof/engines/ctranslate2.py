@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 # Without it the library says nothing of the instruction set that it chose; it is read once.
 os.environ.setdefault("CT2_VERBOSE", "1")
@@ -35,6 +35,8 @@ class CTranslate2(Engine):
     which `details` records. quantization is that of the conversion, absent for the type of the file. It has no tokenizer of
     its own. Decode feeds the tokens one by one through its constrained generation.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$compute_type"}
 
     compute_type: Literal["float32", "int8", "int8_float32", "default", "auto"] = "float32"
     quantization: str | None = None

@@ -45,6 +45,12 @@ class LlamaCpp(Engine):
     that the next sequence begins with. `adapter` is a LoRA adapter as a GGUF file, applied in full.
     """
 
+    arithmetic: ClassVar[dict[str, Any]] = {
+        "blocks": True,
+        "cache": ["$kv_type", "$kv_type_v"],
+        "lanes": 32,
+        "rope": "iterated",
+    }
     instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
         # llama.cpp keeps its AMX kernels in a buffer type of their own, which only repacking fills.
         "amx": {

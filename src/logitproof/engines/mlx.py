@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -36,6 +36,8 @@ class Mlx(Engine):
     the file's; prefill_step_size the positions of a prefill pass; adapter a folder in mlx-lm's own format
     (`adapters.safetensors`).
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
 
     dtype: Literal["float32", "bfloat16", "float16", "stored"] = "float32"
     device: Literal["cpu", "gpu"] = "cpu"

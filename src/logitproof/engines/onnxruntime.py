@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -32,6 +32,8 @@ class OnnxRuntime(Cached):
     Two graphs, one for the prompt and one for a token with the cache before it, are made when the weights are first seen and
     kept. `optimization` is ONNX Runtime's level of graph rewriting; `attention` the implementation that is traced.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "float32"}
 
     threads: int = 1
     optimization: Literal["all", "extended", "basic", "disabled"] = "all"

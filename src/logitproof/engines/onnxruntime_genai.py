@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnxruntime_genai as og
@@ -27,6 +27,8 @@ class OnnxRuntimeGenai(Cached):
     `precision` is that of the builder. What its generator keeps in the cache is what decode reads; prefill is one
     `append_tokens`. Its tokenizer adds no special token by itself; `special_tokens` asks it to, as `add_special_tokens`.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$precision"}
 
     precision: Literal["fp32", "int4"] = "fp32"
     special_tokens: bool = True

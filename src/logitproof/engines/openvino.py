@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import openvino as ov
@@ -30,6 +30,8 @@ class OpenVino(Cached):
     `precision` is the hint for inference and `kv_precision` that for the cache; `default` leaves both to OpenVINO, which takes
     bfloat16 on CPUs that have it, and a cache of 8 bits. What it says it took is in the details.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$precision", "cache": "$kv_precision"}
 
     precision: Literal["f32", "bf16", "f16", "default"] = "f32"
     kv_precision: Literal["f32", "bf16", "f16", "u8", "default"] = "f32"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Plain(Engine):
     Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE and GPT-OSS, and runs
     one position or many, with a cache.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "rope": "exact"}
 
     dtype: Literal["float32", "float64"] = "float32"
     _config: dict[str, Any] = field(init=False, default_factory=dict, repr=False)

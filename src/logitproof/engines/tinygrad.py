@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 # The device is chosen at the first use; this one compiles by itself, where plain CPU wants clang.
 os.environ.setdefault("DEV", "CPU:X86")
@@ -31,6 +31,8 @@ class Tinygrad(Engine):
     the last one filled up; a recurrent model takes one position at a time. The device is the environment's `DEV`.
     `details.unused` are the tensors of the file that tinygrad has no place for.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
 
     dtype: Literal["float32", "float16"] = "float32"
     chunk_size: int = 32

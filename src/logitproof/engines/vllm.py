@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 # In this process, so that its end is the engine's end; all are read when vLLM is imported.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -58,6 +58,8 @@ class Vllm(Engine):
     Logits are its raw log-probabilities. Prefill is one pass over the prompt; decode is a continuation of the first token that
     a logits processor binds to the others, one step a token. max_model_len is the context, else the model's own.
     """
+
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     max_model_len: int | None = None
