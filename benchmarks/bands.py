@@ -69,7 +69,7 @@ ENGINES: Mapping[tuple[str, str], tuple[dict[str, Any], str]] = {
     ("llamacpp", "Q4_K_M"): ({}, "Q4_K_M"),
     ("onnxruntime", "float32"): ({}, "original"),
     ("openvino", "f32"): ({}, "original"),
-    ("mlx", "float32"): ({}, "original"),
+    ("mlx", "float32"): ({"older_config": True}, "original"),
     ("tinygrad", "float32"): ({}, "F32"),
     ("ctranslate2", "float32"): ({}, "original"),
     ("vllm", "float32"): ({}, "original"),
@@ -77,6 +77,8 @@ ENGINES: Mapping[tuple[str, str], tuple[dict[str, Any], str]] = {
 }
 """By engine and precision: its options, and the weights that it reads. Engines in environments of their own
 (`make engines`) are left out where they are not installed, with the reason."""
+MEASURED = ROOT / "benchmarks" / "results" / "engines.json"
+"""What `make bench-engines` found: an engine that computes another model has no noise that could be predicted."""
 GATES = ((METRIC, "rms"), ("kl_divergence", "mean"))
 
 
@@ -119,13 +121,16 @@ def cell(family: str, engine_name: str, precision: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     options, label = ENGINES[engine_name, precision]
     original, path = ZOO / family, ZOO / family if label == "original" else ZOO / "gguf" / f"{family}-{label}.gguf"
+    about = {"engine": engine_name, "precision": precision, "family": family}
+    if reason := _another_model(engine_name, options, family):
+        return {**about, "reason": reason}
     predictor = Predictor(path, original)
     sequences = texts(predictor)
     try:
         engine = _engine(engine_name, options, path, original)
         given = {ids: np.asarray(engine.score(ids, "prefill").logits) for ids in sequences}
     except EngineError as error:
-        return {"engine": engine_name, "precision": precision, "family": family, "reason": error.text.splitlines()[0]}
+        return {**about, "reason": error.text.splitlines()[0]}
     calibration = calibrated(predictor, arithmetic_of(engine_name, options), sequences, family)
     band = calculated_band(calibration)
     quantized = label not in ("original", "F32")
@@ -139,9 +144,7 @@ def cell(family: str, engine_name: str, precision: str) -> dict[str, Any]:
     repeated = list(calibration.sequences.values())
     free = np.concatenate([one.free[METRIC][one.flipped] for one in repeated])
     return {
-        "engine": engine_name,
-        "precision": precision,
-        "family": family,
+        **about,
         "positions": int(steady.sum()),
         "predicted_rms": predicted,
         "observed_rms": observed,
@@ -158,6 +161,15 @@ def cell(family: str, engine_name: str, precision: str) -> dict[str, Any]:
             "observed_rms": rms(joined["observed"][flipped]) if flipped.any() else 0.0,
         },
     }
+
+
+def _another_model(engine: str, options: Mapping[str, Any], family: str) -> str:
+    """The finding that says that this engine does not compute this family, or nothing."""
+    label = ", ".join([engine, *(name for name in options if name != "dtype")])
+    for one in json.loads(MEASURED.read_text("utf-8"))["cells"]:
+        if (one["engine"], one["family"], one["status"]) == (label, family, "FAIL"):
+            return f"computes another model: {one['cause'].rpartition('; ')[2]}"
+    return ""
 
 
 class _Elsewhere:

@@ -22,8 +22,8 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 }  # fmt: skip
 """The format in which ggml's CPU kernels take the activations that they multiply with weights of a type (the
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
-BLAS_LANES, GGML_LANES = 2, 32
-"""A BLAS keeps few partial sums of one product; ggml's dot products grow in four registers of eight or sixteen."""
+GGML_LANES = 32
+"""ggml's dot products grow in four registers of eight or sixteen."""
 _NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}
 """Other words of engines for a type."""
 _CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
@@ -42,7 +42,7 @@ class Arithmetic(BaseModel):
     base: Base = "float32"
     blocks: bool = False
     cache: Format | None = None
-    lanes: Annotated[int, Field(ge=1)] = BLAS_LANES
+    lanes: Annotated[int, Field(ge=1)] = 1
     rope: Literal["table", "iterated", "exact"] = Field(
         "table", description="frequencies of float32, one multiplied out of the other, or float64"
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +11,12 @@ import numpy as np
 import torch
 
 from logitproof.engines import _float64 as wide
+from logitproof.engines._kernel_calls import Call, captured
 from logitproof.engines._noise import FLOATS, Noise, Spec
 from logitproof.engines.transformers import Transformers
 from logitproof.kernels import SETTINGS, Kernel
 
-KINDS = {
-    "linear": "matmul", "rmsnorm": "norm", "rmsnormgated": "norm", "attention": "attention", "rotaryembedding": "rope",
-    "gateddeltanet": "delta-net", "experts": "experts", "topkrouter": "router", "siluactivation": "activation",
-    "silu": "activation", "sparsemoeblock": "MoE", "mlp": "mlp",
-}  # fmt: skip
-"""Kind of operation by how the name of its module's class ends, in small letters."""
 LENGTH = 48
-
-
-@dataclass
-class Call:
-    """A module and what flowed into it in float64."""
-
-    kind: str
-    path: str
-    module: torch.nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition(".")[2]
 
 
 class TorchKernels:
@@ -47,10 +25,10 @@ class TorchKernels:
     def __init__(self, model: Path, text: str) -> None:
         self._engine = Transformers(dtype="float64", threads=1)
         self._engine.load(model)
-        self._folder, self._model = model, self._engine._model
+        self._folder, self.model = model, self._engine._model
         ids = self._engine.tokenize(text)[:LENGTH]
         self.tokens = len(ids)
-        self.calls = self._captured(ids)
+        self.calls, self.functions = captured(self.model, ids)
         hello = self._engine.hello()
         self.versions = hello.versions
         self.isa = {**hello.isa, **{name: os.environ[name] for name in SETTINGS if name in os.environ}}
@@ -66,33 +44,6 @@ class TorchKernels:
                 ours.copy_(theirs)
         models = (narrow._model, exact._model)
         return [self._measured(call, dtype, *models) for call in self.calls] + self._functions(dtype)
-
-    def matrices(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Name, weights [N, K] and input [T, K] of every matrix, in float32."""
-        for call in self.calls:
-            if call.kind == "matmul":
-                weight = call.module.weight.detach().float().numpy()
-                yield call.name, np.ascontiguousarray(weight), np.ascontiguousarray(_flat(call.args[0]).float().numpy())
-
-    def _captured(self, ids: list[int]) -> list[Call]:
-        found: dict[tuple[Any, ...], Call] = {}
-
-        def keep(name: str, kind: str) -> Callable[..., None]:
-            def hook(module: Any, args: Any, kwargs: Any) -> None:
-                leaf = name.rpartition(".")[2]
-                shapes = tuple(tuple(one.shape) for one in module.parameters())
-                found.setdefault((kind, leaf, shapes), Call(kind, name, module, args, kwargs))
-
-            return hook
-
-        with ExitStack() as stack, torch.inference_mode():
-            for name, module in self._model.named_modules():
-                if (kind := _kind(module)) is not None:
-                    hook = module.register_forward_pre_hook(keep(name, kind), with_kwargs=True)
-                    stack.callback(hook.remove)
-            stack.enter_context(wide.float64())
-            self._model(input_ids=torch.tensor([ids]), use_cache=False)
-        return list(found.values())
 
     def _measured(self, call: Call, dtype: str, rounding: torch.nn.Module, widened: torch.nn.Module) -> Kernel:
         kind = FLOATS[dtype]
@@ -113,8 +64,8 @@ class TorchKernels:
     def _functions(self, dtype: str) -> list[Kernel]:
         """Softmax of attention scores and the rotation of queries, which are no modules."""
         kind, random = FLOATS[dtype], torch.Generator().manual_seed(0)
-        heads = self._model.config.num_attention_heads
-        size = getattr(self._model.config, "head_dim", None) or self._model.config.hidden_size // heads
+        heads = self.model.config.num_attention_heads
+        size = getattr(self.model.config, "head_dim", None) or self.model.config.hidden_size // heads
         scores = 3 * torch.randn((1, heads, self.tokens, self.tokens), generator=random, dtype=torch.float64)
         query = torch.randn((1, heads, self.tokens, size), generator=random, dtype=torch.float64)
         angles = torch.rand((1, self.tokens, size), generator=random, dtype=torch.float64) * 6
@@ -169,11 +120,6 @@ def kernel_of(
     )
 
 
-def _kind(module: torch.nn.Module) -> str | None:
-    name = type(module).__name__.lower()
-    return next((kind for end, kind in sorted(KINDS.items(), key=lambda one: -len(one[0])) if name.endswith(end)), None)
-
-
 def _cast(value: Any, kind: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(kind) if value.is_floating_point() else value
@@ -193,7 +139,3 @@ def _tag(value: Any, kind: torch.dtype) -> None:
 
 def _first(value: Any) -> torch.Tensor:
     return value if isinstance(value, torch.Tensor) else _first(value[0])
-
-
-def _flat(value: torch.Tensor) -> torch.Tensor:
-    return value.reshape(-1, value.shape[-1])
