@@ -86,13 +86,14 @@ def _held_out(spent: list[float]) -> list[dict[str, Any]]:
     cases = [(name, family) for name, family in _cases() if catalog.load("mutations", name).needs in PREFILL_NEEDS][::4]
     for start in range(0, len(cases), HELD_OUT):
         group = cases[start : start + HELD_OUT]
+        left_out = [one for one, _ in group]
         for name, family in group:
             candidate = _candidate(family, {name: {}}, "prefill")
             whole = _diagnosed(family, candidate, "prefill", spent)
             if whole.verdict != "named":
                 continue
-            found = _diagnosed(family, candidate, "prefill", spent, leave_out=[one for one, _ in group])
-            misnamed = found.verdict in ("named", "two bugs") and not _same_function(family, name, found, [one for one, _ in group])
+            found = _diagnosed(family, candidate, "prefill", spent, leave_out=left_out)
+            misnamed = found.verdict in ("named", "two bugs") and not _same_function(family, name, found, left_out)
             row = {"mutation": name, "family": family, "verdict": found.verdict, "names": found.names}
             rows.append({**row, "misnamed": misnamed})
             print(f"{'!!' if misnamed else '  '} without {name} on {family}: {found.verdict} {found.names}", flush=True)

@@ -265,7 +265,7 @@ def kills(family: str) -> dict[str, Any]:
     bugs: dict[str, dict[str, Any]] = {}
     noises: dict[str, float] = {}
     for dtype in ("float32", "bfloat16"):
-        calibration = calibrated(predictor, Arithmetic(base=dtype), sequences, family)  # type: ignore[arg-type]
+        calibration = calibrated(predictor, arithmetic_of("transformers", {"dtype": dtype}), sequences, family)
         band = calculated_band(calibration)
         noises[dtype] = rms(np.concatenate([scale(one.fixed[METRIC]) for one in calibration.sequences.values()]))
         places = [(ids, range(len(ids))) for ids in sequences]

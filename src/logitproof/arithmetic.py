@@ -23,7 +23,7 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 """The format in which ggml's CPU kernels take the activations that they multiply with weights of a type (the
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
 GGML_LANES = 32
-"""ggml's dot products grow in four registers of eight or sixteen."""
+"""As `engines/llamacpp.py` declares it: ggml's dot products grow in four registers of eight or sixteen."""
 _NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}
 """Other words of engines for a type."""
 _CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
@@ -34,7 +34,8 @@ class Arithmetic(BaseModel):
 
     With `blocks`, a matrix of a GGUF file is multiplied with activations in the format that belongs to its type.
     `cache` is the format of keys and values, `rope` how the angles of rotary positions are found, `lanes` the number of
-    partial sums in which a matrix product grows.
+    partial sums in which a matrix product grows: one where a kernel goes along the columns of the result, more where it goes
+    along the sum.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -37,7 +37,9 @@ def test_the_error_of_a_narrow_engine_is_predicted(predictor: Predictor, dtype: 
     exact = predictor.exact(IDS)
     engine = Transformers(dtype=dtype, threads=1)  # type: ignore[arg-type]
     engine.load(MODEL)
-    ratio = predicted(predictor, Arithmetic(base=dtype), exact) / rms(engine.score(IDS, "prefill").logits, exact)  # type: ignore[arg-type]
+    arithmetic = arithmetic_of("transformers", {"dtype": dtype})
+    assert arithmetic is not None
+    ratio = predicted(predictor, arithmetic, exact) / rms(engine.score(IDS, "prefill").logits, exact)
     assert 0.75 < ratio < 1.33
 
 
