@@ -51,12 +51,14 @@ def measure_kernels(
     quantizations: Sequence[str] = (),
     dtypes: Sequence[str] = DTYPES,
     text: str = TEXT,
+    build: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Every kernel of the HF model in the folder `model`, and of ggml with its weights in each of `quantizations`.
 
-    Raises ContractError of a model that transformers cannot read in float64, or a quantization that ggml does not know;
-    EnvironmentFailed without torch.
+    ggml is the bundled one, or that of `build`: a folder with llama.cpp's libraries, or the file of a CPU backend in it.
+    Raises ContractError of a model that transformers cannot read in float64, a quantization that ggml does not know, or a
+    build that cannot be loaded; EnvironmentFailed without torch.
     """
     try:
         from logitproof.engines import Refusal
@@ -72,14 +74,17 @@ def measure_kernels(
         for dtype in dtypes:
             say(f"torch in {dtype}")
             found += bench.measure(dtype)
-        versions = bench.versions
+        versions, isa = bench.versions, bench.isa
+        missing: list[dict[str, str]] = []
         if quantizations:
             say(f"ggml with weights in {', '.join(quantizations)}")
             from logitproof.engines._ggml_kernels import GgmlKernels
 
-            ggml = GgmlKernels()
-            versions = {**versions, **ggml.versions}
-            found += [one for quantization in quantizations for one in ggml.measure(bench.matrices(), quantization)]
+            ggml = GgmlKernels(bench, build)
+            versions, isa = {**versions, **ggml.ggml.versions}, {**isa, **ggml.ggml.features}
+            found += ggml.measure_plain()
+            found += [one for quantization in dict.fromkeys(quantizations) for one in ggml.measure(quantization)]
+            missing = ggml.missing
     except Refusal as refusal:
         raise ContractError(refusal.text, where=refusal.field or str(model), remedy=refusal.remedy) from None
     return {
@@ -90,8 +95,9 @@ def measure_kernels(
         "tokens": bench.tokens,
         "machine": platform.machine(),
         "versions": versions,
-        "isa": bench.isa,
+        "isa": isa,
         "kernels": [asdict(one) for one in found],
+        "not_measured": missing,
     }
 
 
@@ -109,4 +115,13 @@ def as_table(measured: dict[str, Any]) -> str:
         f"{'' if one['assumed'] is None else format(one['assumed'], '.2e'):>9}  {'x'.join(map(str, one['shape']))}"
         for one in rows
     ]
+    lines += [
+        f"not measured: {one['engine']} {one['kind']} {one['name']} {one['precision']}: {one['reason']}"
+        for one in left(measured)
+    ]
     return "\n".join([head, *lines])
+
+
+def left(measured: dict[str, Any]) -> list[dict[str, str]]:
+    """What was not measured, each reason once for a kernel."""
+    return [dict(one) for one in dict.fromkeys(tuple(one.items()) for one in measured["not_measured"])]

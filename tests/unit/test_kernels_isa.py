@@ -29,6 +29,11 @@ def test_what_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         measure_on("neon", ZOO, ["bfloat16"])
 
 
-def test_ggml_is_not_pinned_by_a_wish() -> None:
-    said = CliRunner().invoke(command, [str(ZOO), "--isa", "avx2", "--quant", "Q8_0"])
-    assert isinstance(said.exception, ContractError) and "ggml is not pinned" in str(said.exception)
+def test_a_build_without_a_backend_for_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(isa, "host_machine", lambda: "x86_64")
+    monkeypatch.setattr(isa, "host_flags", lambda: frozenset({"avx2"}))
+    (tmp_path / "libggml-cpu-skylakex.so").touch()
+    said = CliRunner().invoke(command, [str(ZOO), "--isa", "avx2", "--quant", "Q8_0", "--ggml", str(tmp_path)])
+    assert isinstance(said.exception, ContractError) and said.exception.exit_code == 2
+    assert "no " in str(said.exception) and "libggml-cpu-haswell.so (libggml-cpu-skylakex.so there)" in str(said.exception)
+    assert "make isa" in str(said.exception)
