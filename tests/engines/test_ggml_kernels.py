@@ -1,0 +1,201 @@
+"""ggml's own kernels beside float64: every kind is there, errs as the bands assume, and a fault in one stands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llama_cpp")
+torch = pytest.importorskip("torch")
+
+from logitproof import isa, kernels_isa  # noqa: E402
+from logitproof.engines import _float64 as wide  # noqa: E402
+from logitproof.engines import _ggml_deltanet as delta  # noqa: E402
+from logitproof.engines import _ggml_operations as plain  # noqa: E402
+from logitproof.engines import _ggml_weights as weighted  # noqa: E402
+from logitproof.engines._ggml_case import Case  # noqa: E402
+from logitproof.engines._ggml_kernels import GgmlKernels  # noqa: E402
+from logitproof.engines._torch_kernels import TorchKernels  # noqa: E402
+from logitproof.errors import ContractError  # noqa: E402
+from logitproof.kernels import TEXT, Kernel  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+DENSE = {"matmul", "norm", "rope", "softmax", "attention", "activation"}
+KINDS = {
+    "llama3": DENSE,
+    "qwen3-moe": DENSE | {"router", "experts", "MoE"},
+    "qwen3.5": DENSE | {"delta-net"},
+}
+FACTOR = 3
+ELSEWHERE = {
+    "softmax": (FACTOR, 5),  # below the noise by more: it rounds the result alone, a kernel the scores less their maximum too
+    "query at 0": (6, FACTOR),  # above: a step between frequencies may err by twice as much as a right powf does
+    "query at 1000": (6, FACTOR),
+    "gated_delta_rule": (30, FACTOR),  # above: transformers computes it in chunks, ggml token by token
+}
+"""How far the noise may lie above and below what was measured, where that is more than `FACTOR`; each has a test of why."""
+
+
+@cache
+def bench(family: str) -> tuple[TorchKernels, GgmlKernels]:
+    found = TorchKernels(ROOT / "zoo" / family, TEXT)
+    return found, GgmlKernels(found)
+
+
+@cache
+def cases(family: str) -> dict[tuple[str, str, str], Case]:
+    kernels = bench(family)[1]
+    return {(one.kind, one.name, one.precision): one for one in (*kernels.plain(), *kernels.weighted("Q8_0"))}
+
+
+@cache
+def measured(family: str) -> dict[tuple[str, str, str], Kernel]:
+    return {key: case.measured(bench(family)[1].ggml) for key, case in cases(family).items()}
+
+
+def rms(family: str, case: Case) -> float:
+    return case.measured(bench(family)[1].ggml).rms
+
+
+def exact(case: Case) -> np.ndarray:
+    with torch.inference_mode(), wide.float64():
+        return np.asarray(case.reference().numpy())
+
+
+def relative(error: np.ndarray, right: np.ndarray) -> float:
+    return float(np.sqrt((error**2).mean() / (right**2).mean()))
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_every_kind_of_operation_is_measured_and_none_is_exact(family: str) -> None:
+    rows = measured(family).values()
+    assert {one.kind for one in rows} == KINDS[family]
+    for one in rows:
+        assert np.isfinite([one.rms, one.p999, one.input_rms, one.input_peak]).all() and one.rms > 0, one
+        assert one.p999 > one.rms and one.engine == "ggml", one
+    assert {one.precision for one in rows} == {"F32", "F16", "Q8_0"}
+    assert {(one.name, one.precision) for one in rows if one.kind == "attention"} == {
+        ("unfused", "F32"), ("unfused", "F16"), ("flash", "F16"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_what_is_measured_is_what_the_bands_assume(family: str) -> None:
+    for one in measured(family).values():
+        above, below = ELSEWHERE.get(one.name, (FACTOR, FACTOR))
+        assert one.assumed is not None and 1 / below < one.assumed / one.rms < above, one
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen3-moe"])
+def test_softmax_errs_in_the_scores_less_their_maximum(family: str) -> None:
+    case = cases(family)["softmax", "softmax", "F32"]
+    call = bench(family)[0].functions["eager_attention_forward"]
+    right, scores = exact(case), case.given.numpy() * call.kwargs["scaling"] + call.args[4].clamp(min=-1e30).numpy()
+    largest = scores.max(-1, keepdims=True)
+    shifted = np.exp((scores.astype(np.float32) - largest.astype(np.float32)).astype(np.float64))
+    alone = relative(shifted / shifted.sum(-1, keepdims=True) - right, right)
+    assert 0.5 < alone / measured(family)["softmax", "softmax", "F32"].rms < 1
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_rotary_errors_are_those_of_angles_multiplied_on_in_float32(family: str) -> None:
+    key = ("rope", "query at 1000", "F32")
+    call, query = bench(family)[0].functions["apply_rotary_pos_emb"], cases(family)[key].given
+    rules = plain.settings(bench(family)[0].model.config, query.shape[-1])
+    step = np.float32(rules["base"] ** (-2 / rules["count"]))
+    angles = [np.arange(1000, 1000 + query.shape[2]).astype(np.float32)]
+    for _ in range(1, rules["count"] // 2):
+        angles.append(angles[-1] * step)
+    divided = np.stack(angles, -1) / rules.get("factors", np.float32(1))
+    both = torch.from_numpy(np.concatenate([divided] * 2, -1)).double()[None]
+    with torch.inference_mode():
+        turned = call.module(query, query, both.cos(), both.sin())[0].transpose(1, 2).numpy()
+    right = exact(cases(family)[key])
+    assert 0.9 < relative(turned - right, right) / measured(family)[key].rms < 1.1
+
+
+def test_the_delta_rule_errs_as_noise_does_token_by_token() -> None:
+    from transformers.models.qwen3_5.modeling_qwen3_5 import torch_recurrent_gated_delta_rule
+
+    call = bench("qwen3.5")[0].functions["torch_chunk_gated_delta_rule"]
+    one = delta.delta_rule(replace(call, module=torch_recurrent_gated_delta_rule)).measured(bench("qwen3.5")[1].ggml)
+    assert one.assumed is not None and 1 / FACTOR < one.assumed / one.rms < FACTOR
+    assert one.rms == pytest.approx(measured("qwen3.5")["delta-net", "gated_delta_rule", "F32"].rms, rel=1e-6)
+
+
+FAULTS: list[tuple[str, tuple[str, str, str], dict[str, Any]]] = [
+    ("llama3", ("norm", "input_layernorm", "F32"), {"eps": 1e-6}),
+    ("qwen3.5", ("norm", "q_norm", "F32"), {"weight": np.ones(64, np.float32)}),
+    ("llama3", ("rope", "query at 0", "F32"), {"base": 10000.0}),
+    ("llama3", ("rope", "query at 0", "F32"), {"factors": None}),
+    ("qwen3.5", ("rope", "query at 0", "F32"), {"count": 64}),
+    ("llama3", ("attention", "unfused", "F32"), {"scale": 0.126}),
+    ("qwen3-moe", ("attention", "flash", "F16"), {"scale": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("family", "key", "fault"), FAULTS, ids=lambda one: "-".join(one) if not isinstance(one, str) else one)
+def test_a_kernel_that_is_told_something_wrong_stands_out(
+    family: str, key: tuple[str, str, str], fault: dict[str, Any]
+) -> None:
+    case = cases(family)[key]
+    wrong: Callable[..., np.ndarray] = partial(case.computed, **fault)
+    assert rms(family, replace(case, computed=wrong)) > 100 * measured(family)[key].rms
+
+
+def test_weights_of_another_type_stand_out() -> None:
+    key, (torch_side, ggml) = ("matmul", "q_proj", "Q8_0"), bench("llama3")
+    call = next(one for one in torch_side.calls if one.name == "q_proj")
+    other = weighted.matmul(call, "Q4_0", ggml.ggml)
+    assert rms("llama3", replace(cases("llama3")[key], computed=other.computed)) > 10 * measured("llama3")[key].rms
+
+
+def test_a_router_that_does_not_normalize_stands_out() -> None:
+    torch_side, ggml = bench("qwen3-moe")
+    block, router = (next(one for one in torch_side.calls if one.kind == kind) for kind in ("MoE", "router"))
+    experts = weighted.Experts(block, router)
+    experts.normalized = False
+    for case, key in ((experts.routed(), ("router", "gate", "F32")), (experts.whole("F32", ggml.ggml), ("MoE", "mlp", "Q8_0"))):
+        assert rms("qwen3-moe", case) > 10 * measured("qwen3-moe")[key].rms
+
+
+def test_rows_that_are_no_whole_blocks_are_said_to_be_left_out() -> None:
+    kernels = GgmlKernels(bench("qwen3-moe")[0])
+    names = {(case.kind, case.name) for case in kernels.weighted("Q4_K_S")}
+    assert ("experts", "gate_up_proj") in names and not {("experts", "down_proj"), ("MoE", "mlp")} & names
+    assert {(one["kind"], one["name"]) for one in kernels.missing} == {("experts", "down_proj"), ("MoE", "mlp")}
+    assert all("192" in one["reason"] for one in kernels.missing)
+
+
+def test_kernels_on_avx2_are_those_of_a_backend_without_avx512() -> None:
+    folder = ROOT / ".cache/isa/x86_64"
+    if reason := isa.lacking("avx2"):
+        pytest.skip(reason)
+    if not (folder / "libggml-cpu-haswell.so").exists():
+        pytest.skip("`make isa` builds llama.cpp for every instruction set, and was not run")
+    found = kernels_isa.measure_on("avx2", ROOT / "zoo/llama3", ["bfloat16"], ["Q8_0"], folder)
+    said = found["evidence"]["isa.features of CPU"].split()
+    assert "AVX2" in said and not any(one.startswith(("AVX512", "AMX")) for one in said)
+    assert found["isa"]["backend"] == "libggml-cpu-haswell.so" and found["pinned_to"] == "avx2"
+    assert {one["kind"] for one in found["kernels"] if one["engine"] == "ggml"} == DENSE
+
+
+def test_a_backend_that_is_not_what_its_name_says_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / ".cache/isa/x86_64"
+    if reason := isa.lacking("avx512"):
+        pytest.skip(reason)
+    if not (folder / "libggml-cpu-skylakex.so").exists():
+        pytest.skip("`make isa` builds llama.cpp for every instruction set, and was not run")
+    for file in folder.iterdir():
+        (tmp_path / file.name).symlink_to(file.resolve())
+    (tmp_path / "libggml-cpu-haswell.so").unlink()
+    (tmp_path / "libggml-cpu-haswell.so").write_bytes((folder / "libggml-cpu-skylakex.so").read_bytes())
+    monkeypatch.setattr(kernels_isa, "_said_by_torch", lambda *given: {})
+    with pytest.raises(ContractError, match="asked for avx2, dispatched something else"):
+        kernels_isa.measure_on("avx2", ROOT / "zoo/llama3", ["bfloat16"], ["Q8_0"], tmp_path)
