@@ -13,11 +13,8 @@ from logitproof.arithmetic import GGML_LANES
 from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_graph import Ggml
 from logitproof.engines._noise import Noise, Spec
-from logitproof.engines._torch_kernels import kernel_of
+from logitproof.engines._torch_kernels import SEEDS, kernel_of
 from logitproof.kernels import Kernel
-
-SEEDS = 8
-"""Draws of the noise whose RMS is the error that is assumed: some of its errors are one number for all positions."""
 
 
 def undisturbed(seed: int) -> AbstractContextManager[None]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +15,8 @@ from logitproof.arithmetic import GGML_LANES, Arithmetic, Format
 from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml
-from logitproof.engines._kernel_calls import Call
+from logitproof.engines._kernel_calls import Call, disturbed, scores_of
 from logitproof.engines._noise import Spec
-from logitproof.engines._predict import _angle_errors
 from logitproof.gguf_architectures import llama3_rope_factors
 
 NEIGHBOURS, HALVES, SECTIONS = 0, 2, 40
@@ -90,8 +88,8 @@ def rope(call: Call, table: torch.nn.Module, config: Any, first: int = 0) -> Cas
         turned: torch.Tensor = call.module(query, query, *angles)[0]
         return turned.transpose(1, 2)
 
-    disturbed = partial(_iterated, table)
-    return Case("rope", f"query at {first}", "F32", tuple(query.shape), query, reference, computed, disturbed=disturbed)
+    errs = partial(disturbed, table, Arithmetic(rope="iterated"))
+    return Case("rope", f"query at {first}", "F32", tuple(query.shape), query, reference, computed, disturbed=errs)
 
 
 def settings(config: Any, size: int) -> dict[str, Any]:
@@ -133,10 +131,9 @@ def rotated(
 
 def softmax(call: Call) -> Case:
     """Of the scores of the first layer's attention, scaled and masked."""
-    module, query, key, _, mask = call.args[:5]
+    mask = call.args[4]
     scaling = float(call.kwargs["scaling"])
-    with torch.inference_mode(), wide.float64():
-        scores = narrowed(query @ key.repeat_interleave(module.num_key_value_groups, 1).transpose(2, 3))
+    scores = narrowed(scores_of(call))
     hidden, shape = _mask(scores.shape[-1]), tuple(scores.shape[1:])
 
     def computed(ggml: Ggml) -> np.ndarray:
@@ -194,15 +191,3 @@ def _mask(length: int) -> np.ndarray:
 
 def _epsilon(module: torch.nn.Module) -> float:
     return float(next(getattr(module, name) for name in ("variance_epsilon", "eps") if hasattr(module, name)))
-
-
-@contextmanager
-def _iterated(table: Any, seed: int) -> Iterator[None]:
-    """Frequencies with the errors of ggml's, which multiplies one out of the other."""
-    before = table.inv_freq
-    errors = _angle_errors(len(before), Arithmetic(rope="iterated"), np.random.default_rng(seed))
-    table.inv_freq = before * (1 + torch.from_numpy(errors))
-    try:
-        yield
-    finally:
-        table.inv_freq = before

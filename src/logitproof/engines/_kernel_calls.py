@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
+from logitproof.arithmetic import Arithmetic
 from logitproof.engines import _float64 as wide
+from logitproof.engines._predict import _angle_errors
 
 KINDS = {
     "linear": "matmul", "rmsnorm": "norm", "rmsnormgated": "norm", "attention": "attention", "rotaryembedding": "rope",
@@ -60,6 +63,25 @@ def captured(model: torch.nn.Module, ids: Sequence[int]) -> tuple[list[Call], di
         stack.enter_context(wide.float64())
         model(input_ids=torch.tensor([list(ids)]), use_cache=False)
     return list(found.values()), functions
+
+
+def scores_of(attention: Call) -> torch.Tensor:
+    """Queries times keys [1, H, T, T] of a call of `eager_attention_forward`, neither scaled nor masked."""
+    module, query, key = attention.args[:3]
+    with torch.inference_mode(), wide.float64():
+        found: torch.Tensor = query @ key.repeat_interleave(module.num_key_value_groups, 1).transpose(2, 3)
+    return found
+
+
+@contextmanager
+def disturbed(table: Any, arithmetic: Arithmetic, seed: int) -> Iterator[None]:
+    """Rotary frequencies with the errors that an engine of this arithmetic has in them."""
+    before = table.inv_freq
+    table.inv_freq = before * (1 + torch.from_numpy(_angle_errors(len(before), arithmetic, np.random.default_rng(seed))))
+    try:
+        yield
+    finally:
+        table.inv_freq = before
 
 
 @contextmanager

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from logitproof.arithmetic import Arithmetic
 from logitproof.engines import _float64 as wide
-from logitproof.engines._kernel_calls import Call, captured
+from logitproof.engines._kernel_calls import Call, captured, disturbed, scores_of
 from logitproof.engines._noise import FLOATS, Noise, Spec
 from logitproof.engines.transformers import Transformers
 from logitproof.kernels import SETTINGS, Kernel
 
 LENGTH = 48
+SEEDS = 8
+"""Draws of the noise whose RMS is the error that is assumed: some of its errors are one number for all positions."""
+KINDS = {
+    "apply_rotary_pos_emb": ("rope", "query at 0"),
+    "eager_attention_forward": ("attention", "unfused"),
+    "causal_conv1d_fn": ("delta-net", "conv1d"),
+    "torch_chunk_gated_delta_rule": ("delta-net", "gated_delta_rule"),
+}
+"""Kind and name of the operations that are functions, as ggml's have them."""
 
 
 class TorchKernels:
@@ -43,60 +54,46 @@ class TorchKernels:
             for ours, theirs in zip(exact._model.parameters(), narrow._model.parameters(), strict=True):
                 ours.copy_(theirs)
         models = (narrow._model, exact._model)
-        return [self._measured(call, dtype, *models) for call in self.calls] + self._functions(dtype)
-
-    def _measured(self, call: Call, dtype: str, rounding: torch.nn.Module, widened: torch.nn.Module) -> Kernel:
-        kind = FLOATS[dtype]
-        narrow, exact = rounding.get_submodule(call.path), widened.get_submodule(call.path)
-        args, kwargs = (_cast(one, kind) for one in (call.args, call.kwargs))
+        modules = [(call, *(one.get_submodule(call.path) for one in models)) for call in self.calls]
+        functions = [(call, call.module, call.module) for call in self._functions()]
         with torch.inference_mode():
-            rounded = _first(narrow(*args, **kwargs))
-            given = (_cast(args, torch.float64), _cast(kwargs, torch.float64))
-            with wide.float64():
-                right = _first(exact(*given[0], **given[1]))
-            _tag(given, kind)
-            with wide.float64(), Noise(Spec(base=kind), exact, 0):
-                noisy = _first(exact(*given[0], **given[1]))
-        shape = tuple(next((tuple(one.shape) for one in call.module.parameters()), tuple(right.shape)))
-        first = next(one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor) and one.is_floating_point())
-        return kernel_of("torch", call.kind, call.name, dtype, shape, first, right, rounded, noisy)
+            return [_measured(call, dtype, rounding, widened) for call, rounding, widened in (*modules, *functions)]
 
-    def _functions(self, dtype: str) -> list[Kernel]:
-        """Softmax of attention scores and the rotation of queries, which are no modules."""
-        kind, random = FLOATS[dtype], torch.Generator().manual_seed(0)
-        heads = self.model.config.num_attention_heads
-        size = getattr(self.model.config, "head_dim", None) or self.model.config.hidden_size // heads
-        scores = 3 * torch.randn((1, heads, self.tokens, self.tokens), generator=random, dtype=torch.float64)
-        query = torch.randn((1, heads, self.tokens, size), generator=random, dtype=torch.float64)
-        angles = torch.rand((1, self.tokens, size), generator=random, dtype=torch.float64) * 6
-        cases: list[tuple[str, str, Callable[..., Any], tuple[torch.Tensor, ...]]] = [
-            (
-                "softmax",
-                "softmax",
-                lambda x: torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32).to(x.dtype),
-                (scores,),
-            ),
-            ("rope", "rotate", _rotated, (query, angles.cos()[:, None], angles.sin()[:, None])),
-        ]
-        found = []
-        for sort, name, function, inputs in cases:
-            given = tuple(one.to(kind) for one in inputs)
-            same = tuple(one.double() for one in given)
-            with torch.inference_mode():
-                rounded = function(*given)
-                with wide.float64():
-                    right = function(*same)
-                _tag(same, kind)
-                with wide.float64(), Noise(Spec(base=kind), torch.nn.Module(), 0):
-                    noisy = function(*same)
-            found.append(kernel_of("torch", sort, name, dtype, tuple(right.shape), given[0], right, rounded, noisy))
-        return found
+    def _functions(self) -> list[Call]:
+        """The operations that are functions, and the softmax that is inside of one."""
+        found = [replace(call, kind=KINDS[name][0], path=KINDS[name][1]) for name, call in self.functions.items()]
+        attention = self.functions["eager_attention_forward"]
+        given = (scores_of(attention) * attention.kwargs["scaling"] + attention.args[4],)
+        return [*found, Call("softmax", "softmax", _softmax, given, {})]
 
 
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions by halves (Su et al. 2021)."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
+def _measured(call: Call, dtype: str, narrow: Any, exact: Any) -> Kernel:
+    """A module, or the same function twice, in this type and in float64 with and without noise."""
+    kind = FLOATS[dtype]
+    args, kwargs = (_cast(one, kind) for one in (call.args, call.kwargs))
+    rounded = _first(narrow(*args, **kwargs))
+    given = (_cast(args, torch.float64), _cast(kwargs, torch.float64))
+    parameters = [tuple(one.shape) for one in call.module.parameters()] if isinstance(call.module, torch.nn.Module) else []
+    module = exact if isinstance(exact, torch.nn.Module) else torch.nn.Module()
+
+    def erring(seed: int) -> AbstractContextManager[None]:
+        return disturbed(exact, Arithmetic(base=dtype), seed) if hasattr(exact, "inv_freq") else nullcontext()  # type: ignore[arg-type]
+
+    with wide.float64():
+        right = _first(exact(*given[0], **given[1]))
+        _tag(given, kind)
+        noisy = []
+        for seed in range(SEEDS):
+            with erring(seed), Noise(Spec(base=kind), module, seed):
+                noisy.append(_first(exact(*given[0], **given[1])))
+    shape = next(iter(parameters), tuple(right.shape))
+    first = next(one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor) and one.is_floating_point())
+    return kernel_of("torch", call.kind, call.name, dtype, shape, first, right, rounded, torch.stack(noisy))
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    """As models have it: in float32, whatever the scores are."""
+    return torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 def kernel_of(
