@@ -33,13 +33,12 @@ KINDS = {
     "qwen3.5": DENSE | {"delta-net"},
 }
 FACTOR = 3
-ELSEWHERE = {
-    "softmax": (FACTOR, 5),  # below the noise by more: it rounds the result alone, a kernel the scores less their maximum too
-    "query at 0": (6, FACTOR),  # above: a step between frequencies may err by twice as much as a right powf does
-    "query at 1000": (6, FACTOR),
-    "gated_delta_rule": (30, FACTOR),  # above: transformers computes it in chunks, ggml token by token
+ABOVE = {
+    "query at 0": 6,  # a step between frequencies may err by twice as much as a right powf does
+    "query at 1000": 6,
+    "gated_delta_rule": 30,  # transformers computes it in chunks, ggml token by token
 }
-"""How far the noise may lie above and below what was measured, where that is more than `FACTOR`; each has a test of why."""
+"""How far the noise may lie above what was measured, where that is more than `FACTOR`; each has a test of why."""
 
 
 @cache
@@ -88,19 +87,7 @@ def test_every_kind_of_operation_is_measured_and_none_is_exact(family: str) -> N
 @pytest.mark.parametrize("family", KINDS)
 def test_what_is_measured_is_what_the_bands_assume(family: str) -> None:
     for one in measured(family).values():
-        above, below = ELSEWHERE.get(one.name, (FACTOR, FACTOR))
-        assert one.assumed is not None and 1 / below < one.assumed / one.rms < above, one
-
-
-@pytest.mark.parametrize("family", ["llama3", "qwen3-moe"])
-def test_softmax_errs_in_the_scores_less_their_maximum(family: str) -> None:
-    case = cases(family)["softmax", "softmax", "F32"]
-    call = bench(family)[0].functions["eager_attention_forward"]
-    right, scores = exact(case), case.given.numpy() * call.kwargs["scaling"] + call.args[4].clamp(min=-1e30).numpy()
-    largest = scores.max(-1, keepdims=True)
-    shifted = np.exp((scores.astype(np.float32) - largest.astype(np.float32)).astype(np.float64))
-    alone = relative(shifted / shifted.sum(-1, keepdims=True) - right, right)
-    assert 0.5 < alone / measured(family)["softmax", "softmax", "F32"].rms < 1
+        assert one.assumed is not None and 1 / FACTOR < one.assumed / one.rms < ABOVE.get(one.name, FACTOR), one
 
 
 @pytest.mark.parametrize("family", KINDS)
