@@ -152,12 +152,21 @@ def test_a_router_that_does_not_normalize_stands_out() -> None:
         assert rms("qwen3-moe", case) > 10 * measured("qwen3-moe")[key].rms
 
 
-def test_rows_that_are_no_whole_blocks_are_said_to_be_left_out() -> None:
+def test_rows_that_are_no_whole_blocks_have_the_type_that_a_file_has_there() -> None:
     kernels = GgmlKernels(bench("qwen3-moe")[0])
-    names = {(case.kind, case.name) for case in kernels.weighted("Q4_K_S")}
-    assert ("experts", "gate_up_proj") in names and not {("experts", "down_proj"), ("MoE", "mlp")} & names
-    assert {(one["kind"], one["name"]) for one in kernels.missing} == {("experts", "down_proj"), ("MoE", "mlp")}
-    assert all("192" in one["reason"] for one in kernels.missing)
+    rows = {(one.kind, one.name, one.precision): one for one in kernels.measure("Q4_K_M")}
+    types = {(kind, name): {row[2] for row in rows if row[:2] == (kind, name)} for kind, name, _ in rows}
+    assert types["experts", "gate_up_proj"] == {"Q4_K", "Q6_K"} == types["MoE", "mlp"]
+    assert types["experts", "down_proj"] == {"Q5_0", "Q8_0"}
+    assert all(0.9 < (one.assumed or 0) / one.rms < 1.1 for one in rows.values())
+    assert not kernels.measure("Q4_K_S"), "what was measured is not measured twice"
+
+
+def test_a_rope_scaling_that_is_not_built_is_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = GgmlKernels(bench("llama3")[0])
+    monkeypatch.setitem(bench("llama3")[0].model.config.rope_parameters, "rope_type", "yarn")
+    assert "rope" not in {case.kind for case in kernels.plain()}
+    assert [(one["kind"], "yarn" in one["reason"]) for one in kernels.missing] == [("rope", True)]
 
 
 def test_kernels_on_avx2_are_those_of_a_backend_without_avx512() -> None:

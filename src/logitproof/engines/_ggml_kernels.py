@@ -40,7 +40,7 @@ class GgmlKernels:
     def __init__(self, bench: TorchKernels, build: Path | None = None) -> None:
         self.ggml = Ggml(build)
         self._config = bench.model.config
-        self._functions, self._missing = bench.functions, list[Missing]()
+        self._functions, self._missing, self._done = bench.functions, list[Missing](), set[tuple[object, ...]]()
         self._calls = {kind: [one for one in bench.calls if one.kind == kind] for kind in {one.kind for one in bench.calls}}
         mixtures = zip(self._calls.get("MoE", []), self._calls.get("router", []), strict=True)
         self._mixtures = [weighted.Experts(block, router) for block, router in mixtures]
@@ -67,14 +67,14 @@ class GgmlKernels:
                 raise Refusal(f"no kernel is known for {quantization!r}", field="--quant", remedy=f"name one of {known}")
         for kind in kinds:
             for call in self._calls.get("matmul", []):
-                if self._fits("matmul", call.name, kind, [call.module.weight.shape[1]]):
-                    yield weighted.matmul(call, kind, self.ggml)
+                weight = call.module.weight
+                if self._is_new("matmul", call.name, short := weighted.type_for(weight.shape[1], kind), weight.shape):
+                    yield weighted.matmul(call, short, self.ggml)
             for one in self._mixtures:
-                columns = {name: weight.shape[-1] for name, weight in one.parameters.items()}
-                for name, count in columns.items():
-                    if self._fits("experts", name, kind, [count]):
-                        yield one.product(name, kind, self.ggml)
-                if self._fits("MoE", one.block.name, kind, list(columns.values())):
+                for name, weight in one.parameters.items():
+                    if self._is_new("experts", name, short := weighted.type_for(weight.shape[-1], kind), weight.shape):
+                        yield one.product(name, short, self.ggml)
+                if self._is_new("MoE", one.block.name, kind, ()):
                     yield one.whole(kind, self.ggml)
 
     def plain(self) -> Iterator[Case]:
@@ -103,9 +103,8 @@ class GgmlKernels:
         except ValueError as error:
             self._missing.append(Missing("ggml", "rope", "query", "F32", str(error)))
 
-    def _fits(self, kind: str, name: str, precision: str, columns: list[int]) -> bool:
-        short = [one for one in columns if not weighted.fits(one, precision)]
-        if short:
-            reason = f"rows of {short[0]} are no whole blocks of {precision}; a file has another type there"
-            self._missing.append(Missing("ggml", kind, name, precision, reason))
-        return not short
+    def _is_new(self, *key: object) -> bool:
+        """Two mixed files share types of weights."""
+        new = key not in self._done
+        self._done.add(key)
+        return new

@@ -15,8 +15,9 @@ from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml, Graph, Stored
 from logitproof.engines._kernel_calls import Call
-from logitproof.engines._noise import Spec
+from logitproof.engines._noise import BLOCKS, Spec
 
+SMALLER = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
 PRODUCTS = ("gate_up_proj", "down_proj")
 FLOAT = 4
 """Bytes of a float32."""
@@ -24,9 +25,9 @@ LEAST_SUM = 2.0**-14
 """llama.cpp divides the weights of experts by no less."""
 
 
-def fits(columns: int, kind: str) -> bool:
-    """Whether rows of this length are whole blocks of the type."""
-    return columns % (256 if ACTIVATIONS[kind] == "q8_k" else 32 if ACTIVATIONS[kind] == "q8_0" else 1) == 0
+def type_for(columns: int, kind: str) -> str:
+    """The type that llama.cpp gives rows of this length in a file of `kind`: a smaller block where they are no whole ones."""
+    return next(one for one in (kind, SMALLER.get(kind, kind), "F16") if columns % BLOCKS.get(ACTIVATIONS[one] or "", 1) == 0)
 
 
 def matmul(call: Call, kind: str, ggml: Ggml) -> Case:
@@ -119,14 +120,15 @@ class Experts:
         return Case("experts", "combine", "F32", tuple(outputs.shape), outputs, lambda: (outputs * weights).sum(1), computed)
 
     def whole(self, kind: str, ggml: Ggml) -> Case:
-        """The block as llama.cpp builds it, with its own choice of experts."""
-        stored = {name: ggml.stored(array(self.parameters[name]), kind) for name in PRODUCTS}
+        """The block as llama.cpp builds it in a file of `kind`, with its own choice of experts."""
+        kinds = {name: type_for(weight.shape[-1], kind) for name, weight in self.parameters.items()}
+        stored = {name: ggml.stored(array(self.parameters[name]), one) for name, one in kinds.items()}
         module = copy.deepcopy(self.block.module)
         for name, one in stored.items():
             setattr(module.experts, name, _parameter(one))
-        spec = _spec({f"experts.{name}": kind for name in PRODUCTS}, routes=[self.chosen])
+        spec = _spec({f"experts.{name}": one for name, one in kinds.items()}, routes=[self.chosen])
         size, inner = self.x.shape[1], stored["down_proj"].shape[-1]
-        halves = [ggml.stored(array(one), kind) for one in self.parameters["gate_up_proj"].chunk(2, 1)]
+        halves = [ggml.stored(array(one), kinds["gate_up_proj"]) for one in self.parameters["gate_up_proj"].chunk(2, 1)]
 
         def computed(ggml: Ggml) -> np.ndarray:
             given = array(self.x)
