@@ -80,7 +80,8 @@ def test_every_kind_of_operation_is_measured_and_none_is_exact(family: str) -> N
         assert one.p999 > one.rms and one.engine == "ggml", one
     assert {one.precision for one in rows} == {"F32", "F16", "Q8_0"}
     assert {(one.name, one.precision) for one in rows if one.kind == "attention"} == {
-        ("unfused", "F32"), ("unfused", "F16"), ("flash", "F16"),
+        (name + which, kind) for name, kind in (("unfused", "F32"), ("unfused", "F16"), ("flash", "F16"))
+        for which in ("", ", one query")
     }  # fmt: skip
 
 

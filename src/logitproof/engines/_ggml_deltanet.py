@@ -1,4 +1,4 @@
-"""ggml's kernels of a gated delta net: the short convolution and the gated delta rule (Yang et al. 2024)."""
+"""ggml's kernels of a gated delta net: the short convolution, the gates and the gated delta rule (Yang et al. 2024)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml, Graph
 from logitproof.engines._kernel_calls import Call
@@ -31,6 +32,30 @@ def convolution(call: Call) -> Case:
             return graph.computed(graph.apply("silu", made), (length, channels))
 
     return Case("delta-net", "conv1d", "F32", tuple(weight.shape), x, reference, computed)
+
+
+def gates(call: Call) -> list[Case]:
+    """Decay and strength of every head, of the products of the hidden states."""
+    net = call.module
+    hidden = call.args[0] if call.args else call.kwargs["hidden_states"]
+    with torch.inference_mode(), wide.float64():
+        alpha, beta = (narrowed(one(hidden)) for one in (net.in_proj_a, net.in_proj_b))
+        slope = narrowed(-net.A_log.exp())
+    shift, shape = narrowed(net.dt_bias), tuple(alpha.shape)
+
+    def decayed(ggml: Ggml) -> np.ndarray:
+        with ggml.graph(array(alpha)) as graph:
+            moved = graph.apply("add", graph.put(array(alpha)), graph.put(array(shift)))
+            return graph.computed(graph.apply("mul", graph.apply("softplus", moved), graph.put(array(slope))), shape)
+
+    def strong(ggml: Ggml) -> np.ndarray:
+        with ggml.graph(array(beta)) as graph:
+            return graph.computed(graph.apply("sigmoid", graph.put(array(beta))), shape)
+
+    decay = Case(
+        "delta-net", "decay", "F32", shape, alpha, lambda: slope * torch.nn.functional.softplus(alpha + shift), decayed
+    )
+    return [decay, Case("delta-net", "strength", "F32", shape, beta, beta.sigmoid, strong)]
 
 
 def delta_rule(call: Call) -> Case:

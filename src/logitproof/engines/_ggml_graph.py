@@ -24,7 +24,8 @@ OPERATIONS = {
     "mul_mat": "tt", "mul_mat_id": "ttt", "mul": "tt", "add": "tt", "div": "tt", "scale": "tf", "clamp": "tff",
     "rms_norm": "tf", "rope_ext": "tttiiiffffff", "rope_multi": "tttitiiffffff", "soft_max": "t", "soft_max_ext": "ttff",
     "flash_attn_ext": "ttttfff", "silu": "t", "swiglu_split": "tt", "argsort_top_k": "ti", "get_rows": "tt", "sum_rows": "t",
-    "ssm_conv": "tt", "gated_delta_net": "ttttttl", "cont": "t", "reshape_2d": "tll", "reshape_3d": "tlll", "view_2d": "tllzz",
+    "softplus": "t", "sigmoid": "t", "ssm_conv": "tt", "gated_delta_net": "ttttttl", "cont": "t",
+    "reshape_2d": "tll", "reshape_3d": "tlll", "view_2d": "tllzz",
 }  # fmt: skip
 """What each operation takes after the context, in letters of `SIZES`."""
 TYPES = {

@@ -86,9 +86,10 @@ class GgmlKernels:
         attention = self._functions["eager_attention_forward"]
         yield plain.softmax(attention)
         for precision, flash in (("F32", False), ("F16", False), ("F16", True)):
-            yield plain.attention(attention, precision, flash=flash)
+            yield from (plain.attention(attention, precision, flash=flash, last=last) for last in (False, True))
         for one in self._mixtures:
             yield from (one.routed(), one.combined())
+        yield from (case for call in self._calls.get("delta-net", []) for case in delta.gates(call))
         special: dict[str, Callable[..., Case]] = {
             "causal_conv1d_fn": delta.convolution,
             "torch_chunk_gated_delta_rule": delta.delta_rule,

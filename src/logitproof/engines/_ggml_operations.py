@@ -134,7 +134,7 @@ def softmax(call: Call) -> Case:
     mask = call.args[4]
     scaling = float(call.kwargs["scaling"])
     scores = narrowed(scores_of(call))
-    hidden, shape = _mask(scores.shape[-1]), tuple(scores.shape[1:])
+    hidden, shape = _mask(*[scores.shape[-1]] * 2), tuple(scores.shape[1:])
 
     def computed(ggml: Ggml) -> np.ndarray:
         with ggml.graph(array(scores)) as graph:
@@ -147,10 +147,12 @@ def softmax(call: Call) -> Case:
     return Case("softmax", "softmax", "F32", tuple(scores.shape), scores, reference, computed)
 
 
-def attention(call: Call, precision: str, *, flash: bool) -> Case:
-    """Queries on keys and values of a type, in three kernels or in one."""
+def attention(call: Call, precision: str, *, flash: bool, last: bool = False) -> Case:
+    """Queries on keys and values of a type, in three kernels or in one; all of them, or the `last` alone as in decode."""
     module, *given, mask = call.args[:5]
     query, key, value = (narrowed(one) for one in given)
+    if last:
+        query, mask = query[:, :, -1:], mask[:, :, -1:]
     spec = Spec(lanes=GGML_LANES, cache=PRECISIONS[precision])
 
     def reference() -> torch.Tensor:
@@ -163,15 +165,16 @@ def attention(call: Call, precision: str, *, flash: bool) -> Case:
     computed = partial(
         function, query=parts[0], key=parts[1].astype(kind), value=parts[2].astype(kind), scale=call.kwargs["scaling"]
     )
-    name = "flash" if flash else "unfused"
+    name = ("flash" if flash else "unfused") + (", one query" if last else "")
     return Case("attention", name, precision, tuple(query.shape), query, reference, computed, spec, module)
 
 
 def attended(ggml: Ggml, *, query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float) -> np.ndarray:
-    """[T, H, D] of queries [H, T, D] on keys and values [K, T, D]."""
-    with ggml.graph(query, key, value, np.empty((len(query), *[query.shape[1]] * 2), np.float32)) as graph:
+    """[T, H, D] of the last queries [H, T, D] on keys and values [K, S, D]."""
+    mask = _mask(key.shape[1], query.shape[1])
+    with ggml.graph(query, key, value, np.broadcast_to(mask, (len(query), *mask.shape))) as graph:
         scores = graph.apply("mul_mat", graph.put(key), graph.put(query))
-        weights = graph.apply("soft_max_ext", scores, graph.put(_mask(query.shape[1])), scale, 0.0)
+        weights = graph.apply("soft_max_ext", scores, graph.put(mask), scale, 0.0)
         result = graph.apply("mul_mat", graph.put(np.ascontiguousarray(value.swapaxes(1, 2))), weights)
         return graph.computed(result, query.shape).swapaxes(0, 1).copy()
 
@@ -180,13 +183,14 @@ def attended_at_once(ggml: Ggml, *, query: np.ndarray, key: np.ndarray, value: n
     """The same by flash attention."""
     heads, length, size = query.shape
     with ggml.graph(query, key, value) as graph:
-        mask = graph.put(_mask(length).astype(np.float16))
+        mask = graph.put(_mask(key.shape[1], length).astype(np.float16))
         result = graph.apply("flash_attn_ext", *map(graph.put, (query, key, value)), mask, scale, 0.0, 0.0)
         return graph.computed(result, (length, heads, size))
 
 
-def _mask(length: int) -> np.ndarray:
-    return np.triu(np.full((length, length), -np.inf, np.float32), 1)
+def _mask(keys: int, queries: int) -> np.ndarray:
+    """Of the last queries, what each may not see."""
+    return np.triu(np.full((queries, keys), -np.inf, np.float32), keys - queries + 1)
 
 
 def _epsilon(module: torch.nn.Module) -> float:
