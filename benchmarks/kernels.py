@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import _page
+import numpy as np
 
 from logitproof.errors import ContractError
 from logitproof.isa import INSTRUCTION_SETS
@@ -33,6 +34,11 @@ NAMED = ("softmax", "norm", "activation", "rope", "attention", "matmul", "router
 """Kinds in the order of the table."""
 COLUMNS = [("torch", kind) for kind in DTYPES] + [("ggml", kind) for kind in ("F32", "F16", "Q8_0", "Q4_K", "Q6_K")]
 NEAR = 3.0
+KEYS = (32, 128, 512, 2048)
+HEADS, GROUPS, SIZE = 8, 2, 64
+SCALE = SIZE**-0.5
+HALF_ADDITION = 0.72 * 2.0**-10 / 12**0.5
+"""RMS relative error of rounding to float16."""
 FEATURES = ("isa.matmul", "isa.features of CPU")
 
 
@@ -50,13 +56,15 @@ def main() -> int:
         "kinds": kinds(rows),
         "isa": {isa: {"evidence": evidence, "kinds": kinds(one)} for isa, (evidence, one) in pinned.items()},
         "isa_not_measured": left,
+        "attention": [of_length(keys, queries) for keys in KEYS for queries in (1, keys)],
         "rows": rows,
     }
     write_atomically(asked.out, as_json(found))
-    print(table(found), summary(found), instructions(found), sep="\n")
+    print(table(found), summary(found), instructions(found), lengths(found), sep="\n")
     if asked.out == RESULT:
         _page.write("bands.md", "bench kernels", f"{table(found)}\n{summary(found)}")
         _page.write("bands.md", "bench kernels on isa", instructions(found))
+        _page.write("bands.md", "bench kernels by length", lengths(found))
     return 0
 
 
@@ -85,6 +93,41 @@ def on_each() -> tuple[dict[str, Any], dict[str, str]]:
             continue
         pinned[isa] = ({key: one["evidence"][key] for key in FEATURES}, of(PINNED, one))
     return pinned, left
+
+
+def of_length(keys: int, queries: int) -> dict[str, Any]:
+    """Attention of the last `queries` over normal numbers, with a cache in float16: RMS errors against float64."""
+    from logitproof.engines._ggml_graph import Ggml
+    from logitproof.engines._ggml_operations import attended, attended_at_once
+
+    random = np.random.default_rng(keys)
+    query = random.normal(size=(HEADS, queries, SIZE)).astype(np.float32)
+    key, value = random.normal(size=(2, GROUPS, keys, SIZE)).astype(np.float16)
+    wide = [np.repeat(one.astype(np.float64), HEADS // GROUPS, 0) for one in (key, value)]
+    hidden = np.triu(np.full((queries, keys), -np.inf), keys - queries + 1)
+    weights = np.exp(query.astype(np.float64) @ wide[0].swapaxes(1, 2) * SCALE + hidden)
+    exact = (weights / weights.sum(-1, keepdims=True) @ wide[1]).swapaxes(0, 1)
+    ggml, given = Ggml(), {"query": query, "key": key, "value": value, "scale": SCALE}
+    errors = {
+        name: float(np.sqrt(((function(ggml, **given) - exact) ** 2).mean() / (exact**2).mean()))
+        for name, function in (("unfused", attended), ("flash", attended_at_once))
+    }
+    return {"keys": keys, "queries": queries, **errors, "sum_in_float16": HALF_ADDITION * math.sqrt(keys / 2)}
+
+
+def lengths(found: dict[str, Any]) -> str:
+    """Attention by the number of keys."""
+    rows = (
+        (
+            one["keys"],
+            one["queries"],
+            f"{one['unfused']:.1e}",
+            f"{one['flash']:.1e}",
+            f"{one['sum_in_float16']:.1e}" if one["queries"] == 1 else "",
+        )
+        for one in found["attention"]
+    )
+    return _page.table(("keys", "queries", "unfused", "flash", "a sum in float16"), rows)
 
 
 def kinds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -117,6 +117,21 @@ def test_the_delta_rule_errs_as_noise_does_token_by_token() -> None:
     assert one.rms == pytest.approx(measured("qwen3.5")["delta-net", "gated_delta_rule", "F32"].rms, rel=1e-6)
 
 
+@pytest.mark.parametrize("keys", [128, 512])
+def test_flash_attention_of_one_query_errs_as_a_sum_in_float16(keys: int) -> None:
+    random = np.random.default_rng(keys)
+    query = random.normal(size=(4, 1, 64)).astype(np.float32)
+    key, value = random.normal(size=(2, 4, keys, 64)).astype(np.float16)
+    weights = np.exp(query.astype(np.float64) @ key.swapaxes(1, 2).astype(np.float64) / 8)
+    right = (weights / weights.sum(-1, keepdims=True) @ value.astype(np.float64)).swapaxes(0, 1)
+    given = {"query": query, "key": key, "value": value, "scale": 0.125}
+    apart, at_once = (
+        relative(function(bench("llama3")[1].ggml, **given) - right, right)
+        for function in (plain.attended, plain.attended_at_once)
+    )
+    assert 0.75 < at_once / (0.72 * 2**-10 * (keys / 24) ** 0.5) < 1.33 and at_once > 3 * apart
+
+
 FAULTS: list[tuple[str, tuple[str, str, str], dict[str, Any]]] = [
     ("llama3", ("norm", "input_layernorm", "F32"), {"eps": 1e-6}),
     ("qwen3.5", ("norm", "q_norm", "F32"), {"weight": np.ones(64, np.float32)}),
