@@ -5,15 +5,15 @@ No candidate computes anything: what a band is calculated from must not know wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitproof.calibrate import METRIC, Calibration, Repeated, calculated_band, gate_bound, scale, tokens_sha256
-from logitproof.calibrations import Sides, Weights, folder_of, sides_of, weights_of, write_calibration
+from logitproof.calibrate import METRIC, Calibration, Repeated, scale, tokens_sha256
+from logitproof.calibrations import Sides, Subject, Weights, folder_of, is_own, sides_of, weights_of, write_calibration
 from logitproof.cell import Cell, Pair
 from logitproof.check import compare_cells
 from logitproof.compare import Comparison, compare
@@ -21,6 +21,7 @@ from logitproof.contract import ORIGINAL, OpenContract
 from logitproof.errors import ContractError, EngineError, EnvironmentFailed
 from logitproof.gates import Compared
 from logitproof.plan import Plan, open_models, plan, specs
+from logitproof.power import Effects, write_effects
 from logitproof.run import Workers, run
 from logitproof.self_check import OWN, further_specs, with_yardsticks
 from logitproof.store import Store
@@ -36,13 +37,15 @@ LEFT_OUT = ("position", "label", "margin", "margin_probability")
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One cell with its calibration, or why it has none."""
+    """One cell with its calibration, or why it has none. `lengths` are those of the prompts, without what follows them."""
 
     cell: Cell
     calibration: Calibration | None = None
     path: Path | None = None
     reason: str = ""
     sequences: tuple[tuple[int, ...], ...] = ()
+    lengths: tuple[int, ...] = ()
+    effects: Effects | None = None
 
 
 def calibrate_contract(
@@ -52,11 +55,13 @@ def calibrate_contract(
     only: str = "*",
     runs: int = RUNS,
     seed: int = 0,
+    power: bool = False,
     parallel: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Calibrated]:
     """Calculate and write the calibration of every cell that can have one; nothing of a candidate is run but its hello.
 
+    With `power`, known bugs are planted too, and what each would do is written beside it.
     Raises ContractError where the contract is wrong or fewer than two runs are asked for, EnvironmentFailed without torch.
     """
     if runs < 2:
@@ -73,83 +78,51 @@ def calibrate_contract(
             say(f"reference: {len(results)} of {len(jobs)}")
     weights = weights_of(opened, models)
     predictors = _Predictors(opened)
-    done: dict[Sides, Calibration | str] = {}
-    found = []
+    done: dict[Sides, tuple[Calibration, Subject] | str] = {}
+    found: list[Calibrated] = []
     for cell in planned.cells:
-        sides = sides_of(opened, cell)
-        if isinstance(sides, str):
-            found.append(Calibrated(cell, reason=sides))
-            continue
-        sequences = _sequences(cell, results)
-        if isinstance(sequences, str):
-            found.append(Calibrated(cell, reason=sequences))
+        sides, sequences = sides_of(opened, cell), _sequences(cell, results)
+        if isinstance(sides, str) or isinstance(sequences, str):
+            found.append(Calibrated(cell, reason=sides if isinstance(sides, str) else str(sequences)))
             continue
         if sides not in done:
             say(f"{cell.id}: {runs} runs in {sides.candidate}")
-            shared = [one for other in planned.cells if sides_of(opened, other) == sides for one in _listed(other, results)]
-            spread = _measured_spread(planned, sides, results)
-            done[sides] = _calibration(predictors, sides, list(dict.fromkeys(shared)), weights, spread, (runs, seed))
-        one = done[sides]
-        if isinstance(one, str):
-            found.append(Calibrated(cell, reason=one))
-        else:
-            found.append(Calibrated(cell, one, write_calibration(folder_of(opened), one), "", tuple(sequences)))
-    return found
-
-
-def as_yaml(opened: OpenContract, found: Sequence[Calibrated]) -> str:
-    """`bands:` and `gates:` as a contract would hold them, with the calculated numbers beside them."""
-    lines = ["bands:"]
-    for one in found:
-        where = f"{{candidate: {one.cell.candidate}, model: {one.cell.model}, quantization: {one.cell.quantization}, "
-        where += f"mode: {one.cell.mode}}}"
-        if one.calibration is None:
-            lines.append(f"  # {one.cell.id}: {one.reason}")
+            alike = [other for other in planned.cells if sides_of(opened, other) == sides]
+            shared = list(dict.fromkeys(tokens for other in alike for tokens in _listed(other, results)))
+            spread = None if all(is_own(other) for other in alike) else _measured_spread(planned, sides, results)
+            one = _calibration(predictors, sides, shared, weights, spread, (runs, seed))
+            done[sides] = one if isinstance(one, str) else (one, Subject(predictors.both(sides), sides, one, shared))
+        if isinstance(known := done[sides], str):
+            found.append(Calibrated(cell, reason=known))
             continue
-        band = calculated_band(one.calibration, one.sequences)
-        flat = np.concatenate(list(band.match.values()))
-        lines += [
-            f"  - where: {where}",
-            "    bound: calibrated",
-            f"    basis: {_quoted(one.calibration.basis)}",
-            f"    # match {flat.min():.3g} to {flat.max():.3g} logits, at most {band.beyond:.2%} of positions beyond",
-        ]
-    lines.append("gates:")
-    for gate in opened.contract.gates:
-        for one in found:
-            if one.calibration is None or not gate.where.selects(one.cell.axes):
-                continue
-            side = "at_most" if gate.at_most is not None else "at_least"
-            places = [(tokens, range(len(tokens))) for tokens in one.sequences]
-            try:
-                bound = gate_bound(one.calibration, gate.metric, gate.statistic, places, at_most=side == "at_most")
-            except ContractError:
-                continue
-            said = "calibrated" if gate.is_calibrated else f"{gate.bound:.3g}"
-            lines.append(f"  # {gate.id} in {one.cell.id}: {side} {said}, over all positions {bound:.3g} is calculated")
-    return "\n".join(lines)
+        path = write_calibration(folder_of(opened), known[0])
+        found.append(Calibrated(cell, known[0], path, "", tuple(sequences), _lengths(cell, results)))
+    if not power:
+        return found
+    subjects = [one[1] for one in done.values() if not isinstance(one, str)]
+    return _with_effects(opened, predictors, found, subjects, say)
 
 
-def power_lines(opened: OpenContract, found: Sequence[Calibrated]) -> Iterator[str]:
-    """For each calibration, as comments of YAML: the weakest known bug that its band catches, and how many it misses."""
-    from logitproof.detection import detection_power
+def _with_effects(
+    opened: OpenContract,
+    predictors: _Predictors,
+    found: Sequence[Calibrated],
+    subjects: Sequence[Subject],
+    say: Callable[[str], None],
+) -> list[Calibrated]:
+    """With what known bugs would do, written too; nothing where the original is no folder of transformers."""
+    from logitproof.detection import measure_effects
 
-    yield "# detection power, of the known bugs that one pass over given tokens can show:"
-    seen: set[str] = set()
-    for one in found:
-        model = (opened.folder / opened.contract.models[one.cell.model][ORIGINAL]).resolve()
-        if one.calibration is None or one.calibration.key in seen or not model.is_dir():
-            continue
-        seen.add(one.calibration.key)
-        power = detection_power(model, one.calibration, one.sequences)
-        missed = ", ".join(f"{name} {size:.1g}" for name, size in sorted(power.missed.items(), key=lambda item: -item[1]))
-        yield f"#   {one.cell.id}: {len(power.caught)} of {len(power.caught) + len(power.missed)} are caught"
-        yield f"#     the weakest of them: {power.weakest or 'none'}"
-        yield f"#     not caught (times the noise): {missed or 'none'}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    effects: dict[str, Effects] = {}
+    for model in dict.fromkeys(one.sides.model for one in subjects):
+        if (original := predictors.original(model)).is_dir():
+            say(f"{model}: known bugs are planted")
+            wanted = [one for one in subjects if one.sides.model == model]
+            metrics = [gate.metric for gate in opened.contract.gates]
+            effects |= measure_effects(original, wanted, metrics=metrics, say=say)
+    for key, one in effects.items():
+        write_effects(folder_of(opened), key, one)
+    return [replace(one, effects=effects.get(one.calibration.key)) if one.calibration else one for one in found]
 
 
 class _Predictors:
@@ -167,18 +140,24 @@ class _Predictors:
             raise EnvironmentFailed(
                 f"bands are calculated with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
             ) from None
-        files = self._opened.contract.models[model]
-        path, config = ((self._opened.folder / files[name]).resolve() for name in (label, ORIGINAL))
+        config = self.original(model)
+        path = (self._opened.folder / self._opened.contract.models[model][label]).resolve()
         if path not in self._known:
             self._known[path] = Predictor(path, config if config.is_dir() else None)
         return self._known[path]
 
+    def both(self, sides: Sides) -> tuple[Predictor, Predictor]:
+        """Those of the reference's weights and the candidate's."""
+        return self.of(sides.model, sides.truth), self.of(sides.model, sides.label)
+
+    def original(self, model: str) -> Path:
+        """Where the unquantized model lies."""
+        return (self._opened.folder / self._opened.contract.models[model][ORIGINAL]).resolve()
+
 
 def _reference_jobs(planned: Plan) -> set[str]:
     """Keys of the reference's own runs: its texts, its scores, and itself under settings that should not matter."""
-    wanted = {
-        key for cell in planned.cells if cell.mode != "self" for pair in cell.pairs for key in (pair.source, pair.reference)
-    }
+    wanted = {pair.source for cell in planned.cells for pair in cell.pairs}
     own = [cell for cell in planned.yardsticks if cell.candidate.startswith(OWN)]
     return wanted | {key for cell in own for pair in cell.pairs for key in (pair.source, pair.reference, pair.candidate)}
 
@@ -192,6 +171,12 @@ def _sequences(cell: Cell, results: Mapping[str, Trace | Failure]) -> list[tuple
             return one
         found.append(one)
     return found
+
+
+def _lengths(cell: Cell, results: Mapping[str, Trace | Failure]) -> tuple[int, ...]:
+    """Tokens of every prompt, without those that the reference continued it by."""
+    sources = [results[pair.source] for pair in cell.pairs]
+    return tuple(one.prompt_length if isinstance(one, Trace) else 0 for one in sources)
 
 
 def _listed(cell: Cell, results: Mapping[str, Trace | Failure]) -> list[tuple[int, ...]]:
@@ -238,7 +223,7 @@ def _calibration(
 
     runs, seed = repetitions
     try:
-        truth, own = predictors.of(sides.model, sides.truth), predictors.of(sides.model, sides.label)
+        truth, own = predictors.both(sides)
         rounding = _reference_rounding(truth, sides, sequences[0], runs, seed)
         # two runs of one arithmetic are apart by √2 of what each is from the truth
         spread = max(1.0, measured / (2**0.5 * rounding)) if measured and rounding else 1.0
@@ -265,23 +250,21 @@ def repeat(
     truth: Predictor, own: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int, spread: float = 1.0
 ) -> Repeated:
     """Both arithmetics `runs` times on one sequence; the reference's errors are `spread` times those of its rounding."""
-    exact, rows = truth.exact(token_ids), []
+    exact = truth.exact(token_ids)
     labels = np.array([*token_ids[1:], -1], np.int64)
-    free_rows, flips = [], []
-    for number in range(runs):
-        reference = exact
-        if sides.reference.base != "float64":
-            ours = truth.noisy(token_ids, sides.reference, 2 * (seed * runs + number))
-            reference = exact + spread * (ours.logits - exact)
-        noise = 2 * (seed * runs + number) + 1
-        rows.append(_columns(compare(reference, own.noisy(token_ids, sides.candidate, noise).logits, labels=labels)))
-        if own.routes:
-            free = own.noisy(token_ids, sides.candidate, noise, free=True)
-            free_rows.append(_columns(compare(reference, free.logits, labels=labels)))
-            flips.append(free.flipped)
-    fixed = _stacked(rows)
-    flipped = np.array(flips) if flips else np.zeros((runs, len(token_ids)), bool)
-    return Repeated(fixed, _stacked(free_rows) if free_rows else fixed, flipped)
+
+    def once(number: int, free: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        noise = 2 * (seed * runs + number)
+        ours = truth.noisy(token_ids, sides.reference, noise, free=free)
+        theirs = own.noisy(token_ids, sides.candidate, noise + 1, free=free)
+        rows = compare(exact + spread * (ours.logits - exact), theirs.logits, labels=labels)
+        return _columns(rows), ours.flipped | theirs.flipped
+
+    fixed = _stacked([once(number, False)[0] for number in range(runs)])
+    if not own.routes:
+        return Repeated(fixed, fixed, np.zeros((runs, len(token_ids)), bool))
+    found = [once(number, True) for number in range(runs)]
+    return Repeated(fixed, _stacked([rows for rows, _ in found]), np.array([flipped for _, flipped in found]))
 
 
 def _columns(comparison: Comparison) -> dict[str, np.ndarray]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,18 +21,22 @@ from logitproof.cell import Cell
 from logitproof.contract import ORIGINAL, EngineUse, OpenContract
 from logitproof.errors import ContractError
 from logitproof.model import Model
+from logitproof.power import Effects, read_effects
 from logitproof.store import write_atomically
+
+if TYPE_CHECKING:
+    from logitproof.engines._predict import Predictor
 
 Weights = Mapping[tuple[str, str], str]
 """sha256 of weights by model and label."""
-TEACHER_FORCED = ("prefill", "decode", "greedy")
 
 
 @dataclass(frozen=True)
 class Sides:
     """What a calibration is of: weights by their labels, and how both engines compute.
 
-    `truth` are the weights that the reference reads; the candidate's own are `label`.
+    `truth` are the weights that the reference reads; the candidate's own are `label`. Where a cell compares a candidate with
+    itself (its decode with its prefill, one instruction set with another), both sides are the candidate.
     """
 
     model: str
@@ -52,6 +57,16 @@ class Sides:
         )
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A calibration and what it was made of: the predictors of both sides' weights, and all its sequences."""
+
+    predictors: tuple[Predictor, Predictor]
+    sides: Sides
+    calibration: Calibration
+    sequences: Sequence[tuple[int, ...]]
+
+
 def weights_of(opened: OpenContract, models: Mapping[str, Model]) -> dict[tuple[str, str], str]:
     """sha256 by model and label of the models that were opened, by absolute path."""
     places = {(name, label): path for name, files in opened.contract.models.items() for label, path in files.items()}
@@ -67,18 +82,23 @@ def folder_of(opened: OpenContract) -> Path:
 def sides_of(opened: OpenContract, cell: Cell) -> Sides | str:
     """What the calibration of a cell is of; a sentence where it cannot have one."""
     contract = opened.contract
-    if cell.mode not in TEACHER_FORCED:
-        return f"the mode {cell.mode} has no calculated band"
-    if cell.is_between:
-        return "two runs of one engine have no calculated band"
     use = contract.candidates[cell.candidate]
-    reference, candidate = _arithmetic(contract.reference), _arithmetic(use)
-    if reference is None:
-        return f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`"
+    candidate = _arithmetic(use)
+    if cell.is_between and cell.mode == "greedy":
+        return "what a candidate continues by is not known before it runs"
     if candidate is None:
         return f"it is not known how {cell.candidate} ({use.engine}) computes: say `arithmetic:`"
+    if is_own(cell):
+        return Sides(cell.model, cell.quantization, cell.quantization, candidate, candidate)
+    if (reference := _arithmetic(contract.reference)) is None:
+        return f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`"
     truth = cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
     return Sides(cell.model, cell.quantization, truth, reference, candidate)
+
+
+def is_own(cell: Cell) -> bool:
+    """Whether a cell compares a candidate with itself."""
+    return cell.is_between or cell.mode == "self"
 
 
 def wants_calibration(opened: OpenContract, cell: Cell) -> bool:
@@ -108,6 +128,22 @@ def find_calibrations(
         else:
             found[cell.id] = calibration
     return found, missing
+
+
+def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Effects]:
+    """By cell: what known bugs would do there, where `logitproof calibrate --power` measured it."""
+    known: dict[str, Effects | None] = {}
+    found: dict[str, Effects] = {}
+    for cell in cells if folder_of(opened).is_dir() else ():
+        sides = sides_of(opened, cell)
+        if isinstance(sides, str):
+            continue
+        key = sides.key(weights)
+        if key not in known:
+            known[key] = read_effects(folder_of(opened), key)
+        if (one := known[key]) is not None:
+            found[cell.id] = one
+    return found
 
 
 def _arithmetic(use: EngineUse) -> Arithmetic | None:

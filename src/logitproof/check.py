@@ -15,7 +15,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.calibrate import Calibration
-from logitproof.calibrations import Weights, find_calibrations, weights_of
+from logitproof.calibrations import Weights, find_calibrations, find_effects, weights_of
 from logitproof.cell import Cell, Pair, Unmeasured
 from logitproof.compare import Comparison, compare
 from logitproof.contract import OpenContract, open_contract
@@ -132,6 +132,7 @@ def conclude(
         own_errors=reference_errors(opened.contract, compared, measured),
         witness=witness_words(compared, measured),
         calibrated=calibrated,
+        effects=find_effects(opened, cells, weights),
     )
     return Concluded(compared, measured, verdict)
 

@@ -1,71 +1,109 @@
-"""Detection power: the weakest known bug that a calculated band would catch in a model, and those that it would not."""
+"""Plants every known bug in a model, adds the noise of a candidate's arithmetic, and measures what a run would see of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from logitproof import catalog
-from logitproof.calibrate import METRIC, Calibration, calculated_band, scale, tokens_sha256
+from logitproof.calibrate import METRIC, scale, tokens_sha256
+from logitproof.calibrations import Subject
+from logitproof.compare import compare
 from logitproof.diagnose import PREFILL_NEEDS, load_reference
+from logitproof.power import JUDGED, Effects
 
-LONGEST = 96
-SEQUENCES = 2
-
-
-@dataclass(frozen=True)
-class Power:
-    """Bugs by the RMS of what each changes over that of the noise; infinite where a logit is no number."""
-
-    caught: Mapping[str, float]
-    missed: Mapping[str, float]
-
-    @property
-    def weakest(self) -> str:
-        """The weakest bug that is caught, with its size; empty where none is."""
-        name = min(self.caught, key=lambda one: self.caught[one], default="")
-        return f"{name} ({self.caught[name]:.2g} times the noise)" if name else ""
+SEED = 1 << 20
+"""Of the one repetition that the bugs are added to; those of a calibration begin at 0."""
 
 
-def detection_power(
-    model: Path, calibration: Calibration, sequences: Sequence[Sequence[int]], bugs: Sequence[str] | None = None
-) -> Power:
-    """Plant every bug that one pass can show in the HF model of the folder, and add the noise of the calibration to it.
+def measure_effects(
+    model: Path,
+    subjects: Sequence[Subject],
+    *,
+    metrics: Sequence[str] = (),
+    bugs: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Effects]:
+    """By key of each calibration: every bug that one pass can show, or `bugs` alone, in the HF model of the folder.
 
-    Only `bugs`, where they are named. Noise and bug are independent, so their squares add. Raises EnvironmentFailed without
-    torch.
+    What a bug changes is measured in float32, once for all, and added to each candidate's logits under noise. Raises
+    EnvironmentFailed without torch.
     """
     import torch
 
-    band = calculated_band(calibration)
     reference = load_reference(model)
-    chosen = [list(ids) for ids in sequences[:SEQUENCES]]
-    names = [tokens_sha256(ids) for ids in chosen]
-    noise = np.concatenate([scale(calibration.sequences[name].fixed[METRIC])[:LONGEST] for name in names])
-    match = np.concatenate([band.match[name][:LONGEST] for name in names])
+    sequences = list(dict.fromkeys(ids for one in subjects for ids in one.sequences))
+    samples = {one.calibration.key: _Sample(one, dict.fromkeys([*JUDGED, *metrics])) for one in subjects}
 
-    def logits(mutation: Any = None) -> np.ndarray:
+    def logits(mutation: Any = None) -> list[np.ndarray]:
         with torch.inference_mode(), mutation.applied_to(reference) if mutation else nullcontext():
-            rows = [reference(torch.tensor([ids[:LONGEST]]), use_cache=False).logits[0].double().numpy() for ids in chosen]
-        return np.concatenate(rows)
+            passed = [reference(torch.tensor([list(ids)]), use_cache=False).logits[0] for ids in sequences]
+        return [one.double().numpy() for one in passed]
 
-    right, caught, missed = logits(), dict[str, float](), dict[str, float]()
-    for name in catalog.entries("mutations") if bugs is None else bugs:
-        kind = catalog.load("mutations", name)
-        if kind.equivalent or kind.needs not in PREFILL_NEEDS or not (mutation := kind()).applies(reference.config):
-            continue
+    right = logits()
+    for number, (bug, mutation) in enumerate(_applying(reference.config, bugs), 1):
         try:
-            delta = logits(mutation) - right
+            wrong = logits(mutation)
         except RuntimeError:
             continue  # shapes that this bug cannot have in this model
-        delta -= delta.mean(axis=1, keepdims=True)
-        effect = np.sqrt((delta**2).mean(axis=1))
-        outside = ~(np.sqrt(effect**2 + noise**2) <= match)
-        size = float(np.sqrt(np.mean(effect**2)) / np.sqrt(np.mean(noise**2)))
-        (caught if outside.mean() > band.beyond else missed)[name] = size if np.isfinite(size) else np.inf
-    return Power(caught, missed)
+        deltas = {ids: ours - theirs for ids, ours, theirs in zip(sequences, wrong, right, strict=True)}
+        for sample in samples.values():
+            sample.add(bug, deltas)
+        if number % 20 == 0:
+            say(f"{number} bugs planted")
+    return {key: sample.effects() for key, sample in samples.items()}
+
+
+class _Sample:
+    """One repetition of a calibration, and what it becomes with each bug."""
+
+    def __init__(self, subject: Subject, metrics: Iterable[str]) -> None:
+        (truth, own), sides = subject.predictors, subject.sides
+        self._passes = {
+            ids: (truth.noisy(ids, sides.reference, SEED).logits, own.noisy(ids, sides.candidate, SEED + 1).logits)
+            for ids in subject.sequences
+        }
+        found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
+        self._noise = float(np.sqrt(np.mean(np.concatenate(found) ** 2)))
+        self._sizes: dict[str, float] = {}
+        self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
+        self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
+
+    def add(self, bug: str, deltas: Mapping[tuple[int, ...], np.ndarray]) -> None:
+        """What `bug` changes, [T, V] logits of each sequence."""
+        self._sizes[bug] = _rms([deltas[ids] for ids in self._passes]) / self._noise
+        for ids, row in self._rows.items():
+            columns = _columns(*self._passes[ids], deltas[ids], ids)
+            for name, values in row.items():
+                values.append(columns.get(name, np.full(len(ids), np.nan)))
+
+    def effects(self) -> Effects:
+        """Everything that was added."""
+        columns = {ids: {name: np.array(one) for name, one in row.items()} for ids, row in self._rows.items()}
+        return Effects(self._sizes, {tokens_sha256(ids): row for ids, row in columns.items()})
+
+
+def _applying(config: Any, bugs: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
+    for name in catalog.entries("mutations") if bugs is None else bugs:
+        kind = catalog.load("mutations", name)
+        if not kind.equivalent and kind.needs in PREFILL_NEEDS and (mutation := kind()).applies(config):
+            yield name, mutation
+
+
+def _columns(ours: np.ndarray, theirs: np.ndarray, delta: np.ndarray, ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """Every metric of a candidate with the bug; nothing where it gives no numbers."""
+    if not np.isfinite(delta).all():
+        return {}
+    found = compare(ours, theirs + delta, labels=np.array([*ids[1:], -1], np.int64)).metrics
+    return {name: np.asarray(one, np.float64) for name, one in found.items()}
+
+
+def _rms(deltas: Sequence[np.ndarray]) -> float:
+    """RMS over everything, the mean of each row taken off; infinite where something is no number."""
+    squares = [(one - one.mean(axis=1, keepdims=True)) ** 2 for one in deltas]
+    found = float(np.sqrt(np.mean(np.concatenate(squares))))
+    return found if np.isfinite(found) else float("inf")

@@ -12,6 +12,7 @@ from logitproof.calibrate import Calibration, gate_bound
 from logitproof.cell import Cell, Pair
 from logitproof.compare import Comparison, summarize
 from logitproof.contract import Contract, Gate
+from logitproof.power import Effects, Power, power_of_gate
 from logitproof.scope import parse_scope
 from logitproof.trace import Failure
 
@@ -48,6 +49,7 @@ class GateVerdict:
     """One gate on one cell. A gate on a control cell is shown and does not count.
 
     `reference_error` is what it would observe of the reference against itself, in `reference_run`.
+    `power` are the known bugs that it would catch, where that was measured.
     """
 
     id: str
@@ -67,6 +69,7 @@ class GateVerdict:
     reason: str = ""
     reference_error: float | None = None
     reference_run: str = ""
+    power: Power | None = None
 
 
 def judge_gate(
@@ -74,6 +77,7 @@ def judge_gate(
     compared: Mapping[Cell, Sequence[Compared]],
     contract: Contract,
     calibrated: Mapping[str, Calibration],
+    effects: Mapping[str, Effects],
 ) -> list[GateVerdict]:
     cells = [cell for cell in compared if gate.where.selects(cell.axes) and _can_measure(gate, compared[cell])]
     if not cells:
@@ -83,12 +87,19 @@ def judge_gate(
         status: GateStatus = "ERROR" if selected else "NOT-MEASURED"
         return [_gate_verdict(gate, "", status, None, 0, "", False, reason)]
     controls = {name for name, use in contract.candidates.items() if use.expect is not None}
-    return [
-        _gate_on(
-            _bounded(gate, compared[cell], calibrated.get(cell.id)), cell, compared[cell], cell.candidate in controls, contract
-        )
-        for cell in cells
-    ]
+    found = []
+    for cell in cells:
+        rows = compared[cell]
+        bounded = _bounded(gate, rows, calibrated.get(cell.id))
+        verdict = _gate_on(bounded, cell, rows, cell.candidate in controls, contract)
+        found.append(replace(verdict, power=_power(bounded, rows, effects.get(cell.id))))
+    return found
+
+
+def _power(gate: Gate, rows: Sequence[Compared], effects: Effects | None) -> Power | None:
+    if effects is None or any(row.failure for row in rows):
+        return None
+    return power_of_gate(gate, effects, [(row.token_ids, row.start, _chosen(gate, row)) for row in rows])
 
 
 def _bounded(gate: Gate, rows: Sequence[Compared], calibration: Calibration | None) -> Gate:

@@ -22,6 +22,7 @@ from logitproof.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.compare import summarize
 from logitproof.contract import CellStatus, Contract
 from logitproof.gates import Compared, GateVerdict, OwnError, beside, is_refused, judge_gate, values_of
+from logitproof.power import Effects, Power, power_of_band
 from logitproof.trace import Failure
 from logitproof.waiver import Waiver, WaiverVerdict, unused
 
@@ -68,6 +69,7 @@ class CellVerdict:
     failures: tuple[Failure, ...] = ()
     reason: str = ""
     witness: str = ""
+    power: Power | None = None
 
     @property
     def as_expected(self) -> bool:
@@ -107,10 +109,11 @@ def judge(
     own_errors: Mapping[tuple[str, str], OwnError] = MappingProxyType({}),
     witness: Mapping[str, str] = MappingProxyType({}),
     calibrated: Mapping[str, Calibration] = MappingProxyType({}),
+    effects: Mapping[str, Effects] = MappingProxyType({}),
 ) -> Verdict:
     """Judge every cell by its band and its gates; nothing compared is ERROR.
 
-    `calibrated` holds, by cell, what its calculated band and bounds come from.
+    `calibrated` holds, by cell, what its calculated band and bounds come from, `effects` what known bugs would do there.
 
     `own_errors` are the reference's own, by gate and cell: a gate that they break is refused, and its cell is
     a SET-UP ERROR. `witness` holds what a second engine says of a cell.
@@ -123,11 +126,12 @@ def judge(
     gates = [
         beside(verdict, gate, own_errors.get((verdict.id, verdict.cell)))
         for gate in contract.gates
-        for verdict in judge_gate(gate, counting, contract, calibrated)
+        for verdict in judge_gate(gate, counting, contract, calibrated, effects)
     ]
     failed = {gate.cell for gate in gates if gate.status == "FAIL"}
     cells = [_cell(cell, rows, contract, bands[cell.id], waived[cell], cell.id in failed) for cell, rows in compared.items()]
     cells = [replace(_refused(cell, gates), witness=witness.get(cell.cell.id, "")) for cell in cells]
+    cells = [replace(cell, power=_power(bands[cell.cell.id], compared[cell.cell], effects.get(cell.cell.id))) for cell in cells]
     skipped = [one for one in unmeasured if not one.reason.startswith(NOT_SELECTED)]
     forbidden = [one for one in skipped if not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured)]
     orphans = {gate.id for gate in gates if gate.status == "ERROR"}
@@ -136,6 +140,13 @@ def judge(
     if status == "PASS" and any(one.status == "FIXED" for one in waivers):
         status, code = "FAIL", 1
     return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured), waivers, _falsified(gates, contract))
+
+
+def _power(band: Band | CalculatedBand | None, rows: Sequence[Compared], effects: Effects | None) -> Power | None:
+    """What the band of a cell would catch of the known bugs, over all that was compared."""
+    if band is None or effects is None or any(row.failure for row in rows):
+        return None
+    return power_of_band(band, effects, [(row.token_ids, row.start) for row in rows])
 
 
 def _waived(cell: Cell, rows: Sequence[Compared], contract: Contract, today: date) -> dict[str, Waiver]:

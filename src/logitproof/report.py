@@ -19,6 +19,7 @@ from logitproof.gates import Compared, GateVerdict
 from logitproof.isa import BETWEEN, NATIVE
 from logitproof.judge import CellVerdict, PromptVerdict, Verdict
 from logitproof.plan import Plan
+from logitproof.power import Power
 from logitproof.protocol import HelloResult
 from logitproof.trace import Failure, Trace
 
@@ -207,6 +208,7 @@ def _cell_json(verdict: CellVerdict) -> dict[str, Any]:
         "positions": verdict.positions,
         "counts": dict(verdict.counts),
         "band": asdict(verdict.band) if verdict.band else None,
+        "power": _power_json(verdict.power),
         "metrics": {name: dict(statistics) for name, statistics in verdict.metrics.items()},
         "prompts": [_prompt_json(prompt) for prompt in verdict.prompts],
     }
@@ -227,7 +229,11 @@ def _prompt_json(prompt: PromptVerdict) -> dict[str, Any]:
 
 
 def _gate_json(gate: GateVerdict) -> dict[str, Any]:
-    return {**asdict(gate), "if_fails": list(gate.if_fails)}
+    return {**asdict(gate), "if_fails": list(gate.if_fails), "power": _power_json(gate.power)}
+
+
+def _power_json(power: Power | None) -> dict[str, Any] | None:
+    return None if power is None else {**asdict(power), "missed": dict(power.missed)}
 
 
 def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:

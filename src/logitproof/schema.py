@@ -133,6 +133,16 @@ class _Prompt(_Part):
     failure: _Failure | None = Field(description="what stands where the comparison would")
 
 
+class _Power(_Part):
+    """Known bugs that a band or a gate would catch here, as `calibrate --power` measured it."""
+
+    caught: int
+    known: int
+    weakest: str = Field(description="the weakest that is caught, or nothing")
+    weakest_size: float | None = Field(description="its RMS logit error over that of the noise")
+    missed: dict[str, float] = Field(description="bugs that are missed though they exceed the noise, with their size")
+
+
 class _Cell(_Part):
     """One candidate on one model, quantization, mode and ISA."""
 
@@ -155,6 +165,7 @@ class _Cell(_Part):
     positions: int = Field(description="positions that were compared and measured")
     counts: dict[PositionStatus, int]
     band: _Band | None
+    power: _Power | None = Field(description="what the band would catch; null where that was not measured")
     metrics: dict[str, _Statistics]
     prompts: list[_Prompt]
 
@@ -179,6 +190,7 @@ class _Gate(_Part):
     reason: str
     reference_error: float | None = Field(description="what the gate would observe of the reference against itself")
     reference_run: str = Field(description="the run of the reference in which that was worst")
+    power: _Power | None = Field(description="what the gate would catch; null where that was not measured")
 
 
 class _Unmeasured(_Part):

@@ -49,6 +49,26 @@ def test_a_contract_is_calibrated_and_then_judged_by_it(tmp_path: Path) -> None:
     assert gate["observed"] < gate["bound"] < 100 * gate["observed"]
 
 
+def test_a_verdict_says_what_its_gates_would_catch(tmp_path: Path) -> None:
+    """Also where the bound is typed, and of an engine's decode against its own prefill."""
+    text = CONTRACT.replace("mode: [prefill]", "mode: [prefill, self]") % (ZOO / "qwen3")
+    loose = '[{id: kl, metric: kl_divergence, at_most: 5.0, basis: "somebody typed this number"}]'
+    (tmp_path / "c.parity.yaml").write_text(text.partition("gates:")[0] + f"gates: {loose}\n")
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    done = logitproof(tmp_path, "calibrate", "c.parity.yaml", "--runs", "2", "--power")
+    assert done.returncode == 0, done.stderr
+    assert "would catch" in done.stdout and "mode: self}" in done.stdout
+    checked = logitproof(tmp_path, "check", "c.parity.yaml", "--json")
+    verdict = json.loads(checked.stdout)
+    cells = {cell["mode"]: cell for cell in verdict["cells"]}
+    gates = {gate["cell"].rpartition("/")[2]: gate for gate in verdict["gates"]}
+    assert cells["prefill"]["status"] == "MATCH" and cells["self"]["status"] == "MATCH"
+    for mode in ("prefill", "self"):
+        band, gate = cells[mode]["power"], gates[mode]["power"]
+        assert band["known"] > 80 and band["caught"] > 70 and 0.3 < band["weakest_size"] < 10
+        assert gate["caught"] < 0.5 * gate["known"] and len(gate["missed"]) > 30
+
+
 def test_kernels_are_measured_at_the_shapes_of_the_model(tmp_path: Path) -> None:
     done = logitproof(tmp_path, "kernels", str(ZOO / "qwen3"), "--dtype", "bfloat16", "--out", "k.json")
     assert done.returncode == 0, done.stderr

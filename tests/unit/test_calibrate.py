@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from logitproof.calibrate import (
     studentized_quantile,
     tokens_sha256,
 )
-from logitproof.calibrations import Sides, find_calibrations, folder_of, read_calibration, weights_of, write_calibration
+from logitproof.calibrations import (
+    Sides,
+    folder_of,
+    read_calibration,
+    sides_of,
+    weights_of,
+    write_calibration,
+)
 from logitproof.contract import open_contract
 from logitproof.errors import ContractError
 from logitproof.lint import lint
@@ -218,8 +226,16 @@ def test_a_typed_band_that_is_far_from_the_calculated_one_is_a_warning_both_ways
         assert [one.code for one in lint(path) if one.code in ("LP014", "LP015")] == code
 
 
-def test_modes_that_compare_an_engine_with_itself_have_no_calculated_band(project: Any) -> None:
-    opened = open_contract(project.contract(**calibrated(project, matrix={"mode": ["prefill", "self"]})))
-    cells = matrix_cells(opened)
-    found, missing = find_calibrations(opened, cells, weights_of(opened, open_models(opened)))
-    assert not found and any("self" in reason for reason in missing.values())
+def test_an_engine_against_itself_has_its_own_arithmetic_on_both_sides(project: Any) -> None:
+    use = {"good": {"engine": "toy", "options": {"noise": 1e-7}, "arithmetic": {"base": "bfloat16"}}}
+    opened = open_contract(project.contract(**calibrated(project, candidates=use, matrix={"mode": ["prefill", "self"]})))
+    sides = {cell.mode: sides_of(opened, cell) for cell in matrix_cells(opened)}
+    narrow, wide = Arithmetic(base="bfloat16"), Arithmetic(base="float32")
+    assert sides["prefill"] == Sides("m", "original", "original", wide, narrow)
+    assert sides["self"] == Sides("m", "original", "original", narrow, narrow)
+
+
+def test_the_continuation_of_a_pair_cannot_be_calibrated(project: Any) -> None:
+    opened = open_contract(project.contract(**calibrated(project)))
+    cell = replace(next(iter(matrix_cells(opened))), mode="greedy", isa="avx512~avx2")
+    assert "continues by" in str(sides_of(opened, cell))

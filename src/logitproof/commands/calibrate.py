@@ -15,27 +15,26 @@ from logitproof.commands._options import OUT, PARALLEL
 @click.option("--only", default="*", metavar="GLOB", help="Only cells whose id matches.")
 @click.option("--runs", type=click.IntRange(2), default=8, show_default=True, help="Repetitions under noise.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--power", is_flag=True, help="Say which known bug is the weakest that each band would catch.")
+@click.option("--power", is_flag=True, help="Plant known bugs: what each band and gate would catch.")
 @OUT
 @PARALLEL
 def command(contract: Path, only: str, runs: int, seed: int, power: bool, out: Path | None, parallel: int) -> None:
     """Calculate how far a healthy engine may be from the reference, and write it beside the contract.
 
     The reference is run again with the rounding errors of each candidate's arithmetic; no candidate computes anything. Bands
-    with `bound: calibrated` and gates with `at_most: calibrated` are judged by what is written here. Exit code 3: no cell
-    has a calculated band.
+    with `bound: calibrated` and gates with `at_most: calibrated` are judged by what is written here. With --power a verdict
+    says of each band and gate which known bugs it would catch. Exit code 3: no cell has a calculated band.
     """
-    from logitproof.calibrate_run import as_yaml, calibrate_contract, power_lines
+    from logitproof.calibrate_run import calibrate_contract
+    from logitproof.calibrate_text import as_yaml
     from logitproof.contract import open_contract
     from logitproof.store import Store
 
     opened = open_contract(contract)
     store = Store((out or Path("runs") / opened.contract.contract) / "store")
     say = lambda line: click.echo(line, err=True)  # noqa: E731
-    found = calibrate_contract(opened, store, only=only, runs=runs, seed=seed, parallel=parallel, say=say)
+    found = calibrate_contract(opened, store, only=only, runs=runs, seed=seed, power=power, parallel=parallel, say=say)
     click.echo(as_yaml(opened, found))
-    for line in power_lines(opened, found) if power else ():
-        click.echo(line)
     written = {one.path for one in found if one.path}
     click.echo(f"{len(written)} calibrations for {sum(one.path is not None for one in found)} of {len(found)} cells", err=True)
     sys.exit(0 if written else 3)

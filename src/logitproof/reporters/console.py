@@ -69,6 +69,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts += _wrong_cells(report)
     parts += _errors(report)
     parts += _witness(report)
+    parts += _powers(report)
     parts += _not_measured(report)
     parts += _history(report)
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
@@ -261,6 +262,18 @@ def _history(report: Report) -> list[RenderableType]:
             line.append(f"\n    → {visible(step)}")
         lines.append(line)
     return lines
+
+
+def _powers(report: Report) -> list[RenderableType]:
+    """What each gate would catch of the known bugs, where it would catch least."""
+    least: dict[str, GateVerdict] = {}
+    for gate in report.verdict.gates:
+        if gate.power is not None and not gate.control:
+            other = least.get(gate.id)
+            if other is None or other.power is None or gate.power.caught < other.power.caught:
+                least[gate.id] = gate
+    lines = [f"{gate.id} on {gate.cell} would catch {gate.power}" for gate in least.values()]
+    return [Text.assemble(("power ", "cyan"), visible(line)) for line in lines[:SHOWN]]
 
 
 def _witness(report: Report) -> list[RenderableType]:

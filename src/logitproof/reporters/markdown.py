@@ -119,7 +119,7 @@ def _gates(report: Report) -> Iterator[str]:
     yield ""
     order = {"FAIL": 0, "ERROR": 1, "NOT-MEASURED": 2, "PASS": 3}
     gates = sorted(report.verdict.gates, key=lambda gate: (gate.control, order[gate.status]))
-    head = ["status", "gate", "cell", "what", "observed", "bound", "reference against itself", "basis"]
+    head = ["status", "gate", "cell", "what", "observed", "bound", "reference against itself", "would catch", "basis"]
     yield from _table(head, (_gate_row(gate) for gate in gates))
     for gate in gates:
         if gate.status in ("FAIL", "ERROR") and not gate.control:
@@ -140,6 +140,7 @@ def _gate_row(gate: GateVerdict) -> list[str]:
         number(gate.observed),
         f"{sign} {number(gate.bound)}",
         f"{number(gate.reference_error)} ({words(gate.reference_run)})" if gate.reference_run else "–",
+        words(str(gate.power)) if gate.power else "–",
         words(gate.basis),
     ]
 
