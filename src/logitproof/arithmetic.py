@@ -24,6 +24,8 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
 GGML_LANES = 32
 """As `engines/llamacpp.py` declares it: ggml's dot products grow in four registers of eight or sixteen."""
+AT_ONCE = 64
+"""Queries of a batch from which ggml's flash attention computes in float32."""
 _NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}
 """Other words of engines for a type."""
 _CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
@@ -35,7 +37,8 @@ class Arithmetic(BaseModel):
     With `blocks`, a matrix of a GGUF file is multiplied with activations in the format that belongs to its type.
     `cache` is the format of keys and values, `rope` how the angles of rotary positions are found, `lanes` the number of
     partial sums in which a matrix product grows: one where a kernel goes along the columns of the result, more where it goes
-    along the sum.
+    along the sum. `flash` is ggml's flash attention with a cache in f16: a batch of fewer than 64 queries sums values key by
+    key in float16. `delta` is how a gated delta rule goes along a sequence.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,9 +50,21 @@ class Arithmetic(BaseModel):
     rope: Literal["table", "iterated", "exact"] = Field(
         "table", description="frequencies of float32, one multiplied out of the other, or float64"
     )
+    flash: bool = False
+    delta: Literal["chunks", "steps"] = "chunks"
+    batch: Literal["whole", "single"] = Field("whole", description="whether all tokens are computed at once or one by one")
+
+    def in_mode(self, mode: str) -> Arithmetic:
+        """As it is where tokens are scored at once, or one by one through the cache."""
+        return self.model_copy(update={"batch": "whole" if mode == "prefill" else "single"}) if self.flash else self
+
+    def sums_values_in_float16(self, positions: int) -> bool:
+        """Whether attention over so many positions does, as ggml's kernel for the CPU was measured to."""
+        return self.flash and self.cache == "f16" and (self.batch == "single" or positions < AT_ONCE)
 
     def __str__(self) -> str:
-        parts = [self.base, "activations in blocks" if self.blocks else "", f"cache {self.cache}" if self.cache else ""]
+        cache = f"{'flash, ' if self.flash else ''}cache {self.cache}" if self.cache else ""
+        parts = [self.base, "activations in blocks" if self.blocks else "", cache]
         return ", ".join(part for part in parts if part)
 
 

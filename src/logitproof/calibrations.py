@@ -89,11 +89,12 @@ def sides_of(opened: OpenContract, cell: Cell) -> Sides | str:
     if candidate is None:
         return f"it is not known how {cell.candidate} ({use.engine}) computes: say `arithmetic:`"
     if is_own(cell):
-        return Sides(cell.model, cell.quantization, cell.quantization, candidate, candidate)
+        first = candidate.in_mode("prefill" if cell.mode == "self" else cell.mode)
+        return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
     if (reference := _arithmetic(contract.reference)) is None:
         return f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`"
     truth = cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
-    return Sides(cell.model, cell.quantization, truth, reference, candidate)
+    return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
 
 
 def is_own(cell: Cell) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml, Graph
 from logitproof.engines._kernel_calls import Call
+from logitproof.engines._predict import STEPS
 
 EPSILON = 1e-6
 """Of the L2 norm of queries and keys, in transformers' own code."""
@@ -66,8 +68,11 @@ def delta_rule(call: Call) -> Case:
     # ggml gives value head h the key head h mod K, transformers h // (H / K)
     order = np.arange(heads).reshape(query.shape[2], -1).T.reshape(-1)
 
+    # the noise of steps: ggml goes token by token
+    rule = getattr(sys.modules[call.module.__module__], STEPS)
+
     def reference() -> torch.Tensor:
-        out: torch.Tensor = call.module(query, key, value, **{**call.kwargs, "g": decay, "beta": strength})[0]
+        out: torch.Tensor = rule(query, key, value, **{**call.kwargs, "g": decay, "beta": strength})[0]
         return out
 
     def computed(ggml: Ggml) -> np.ndarray:

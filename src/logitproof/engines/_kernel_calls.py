@@ -77,7 +77,7 @@ def scores_of(attention: Call) -> torch.Tensor:
 def disturbed(table: Any, arithmetic: Arithmetic, seed: int) -> Iterator[None]:
     """Rotary frequencies with the errors that an engine of this arithmetic has in them."""
     before = table.inv_freq
-    table.inv_freq = before * (1 + torch.from_numpy(_angle_errors(len(before), arithmetic, np.random.default_rng(seed))))
+    table.inv_freq = before * (1 + torch.from_numpy(_angle_errors(before.numpy(), arithmetic, np.random.default_rng(seed))))
     try:
         yield
     finally:

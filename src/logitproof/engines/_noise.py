@@ -7,8 +7,9 @@ it computes in float32 on purpose (norms, softmax, a recurrent state) is float32
 
 Sums are not rounded once but at every addition. A sum of K products x·w that grows in `lanes` partial sums has
 K / lanes additions in each, on sums that grow from nothing, then log2 lanes more: its error is
-`ADDITION`·√(K / 2 lanes + log2 lanes)·√Σx²w². Quantized matrices of llama.cpp are multiplied with activations in
-blocks (Q8_0, Q8_K) or f16: they get the error of that format at the input.
+`ADDITION`·√(K / 2 lanes + log2 lanes)·√Σx²w². Where attention sums values in float16, each partial
+sum is rounded to it. Quantized matrices of llama.cpp are multiplied with activations in blocks (Q8_0, Q8_K) or f16: they
+get the error of that format at the input.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ LEAST = {torch.float32: -126, torch.bfloat16: -126, torch.float16: -14}
 """The exponent of the smallest normal number: below it the unit in the last place shrinks no further."""
 ADDITION = 0.72 * 2.0**-23 / 12**0.5
 """RMS relative error of rounding to float32: the unit in the last place is 0.72 of 2^-23 in the mean over a binade."""
+HALF_ADDITION = 2.0**13 * ADDITION
+"""The same of float16, whose unit in the last place is so much larger."""
 BLOCKS = {"q8_0": 32, "q8_k": 256}
 STEPS = 127
 """A block of 8 bits has 127 steps from zero to its largest value."""
 
+ATTENTION = "eager_attention_forward"
+"""The function of every model's code with two products in it: of queries and keys, and with the values."""
 SUMMING = {"linear", "matmul", "__matmul__", "bmm", "conv1d", "sum", "mean", "cumsum", "solve_triangular"}
 SUMMING |= {"einsum", "index_add_", "index_add", "linalg_solve_triangular"}
 ROUNDING = {
@@ -59,8 +64,8 @@ class Spec:
     """What is imitated: the type of weights and activations, and how llama.cpp takes the input of each matrix.
 
     `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
-    keys and values, and so of what is multiplied with them. With `routes`, every choice of experts is the one
-    given, in the order of the calls, whatever the noise says.
+    keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
+    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says.
     """
 
     base: torch.dtype = torch.float32
@@ -68,6 +73,7 @@ class Spec:
     lanes: int = 1
     formats: Mapping[str, Format] = field(default_factory=dict)
     cache: Format | None = None
+    half_sums: bool = False
     routes: Sequence[torch.Tensor] | None = None
 
 
@@ -76,7 +82,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def __init__(self, spec: Spec, model: torch.nn.Module, seed: int) -> None:
         super().__init__()
-        self.spec, self.routes = spec, list[torch.Tensor]()
+        self.spec, self.routes, self._products = spec, list[torch.Tensor](), 0
         first = next(model.parameters(), torch.empty(0, dtype=torch.float64))
         self._wide, self._random = first.dtype, torch.Generator(first.device).manual_seed(seed)
         self._names = {id(one): name for name, one in model.named_parameters()}
@@ -98,6 +104,8 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         if name in ("linear", "matmul", "__matmul__") and self.spec.scale:
             args = self._inputs(name, args, sys._getframe(1).f_code.co_name)
         result = func(*args, **named)
+        if name in ("matmul", "__matmul__") and self.spec.half_sums and sys._getframe(1).f_code.co_name == ATTENTION:
+            result = self._half_summed(result, *args)
         if name == "topk":
             result = self._routed(args[0], result)
         kind = target or self._promoted(given)
@@ -154,10 +162,26 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         form = self.spec.formats.get(getattr(right, "_source", "") or self._names.get(id(right), ""))
         if form is not None and name == "linear":
             return (self._rounded(left, form), right, *rest)
-        if self.spec.cache is not None and caller == "eager_attention_forward":
+        if self.spec.cache is not None and caller == ATTENTION:
             along = right.transpose(-1, -2)
             return (self._rounded(left, self.spec.cache), self._rounded(along, self.spec.cache).transpose(-1, -2), *rest)
         return args
+
+    def _half_summed(self, result: torch.Tensor, weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """The second product of attention, [B, H, T, D], with the error of rounding every partial sum to float16.
+
+        Weights [B, H, T, K] of keys that are masked are no additions.
+        """
+        self._products += 1
+        if self._products % 2 or not self.spec.scale:
+            return result
+        with torch._C.DisableTorchFunction():
+            error = torch.empty_like(result)
+            for query in range(weights.shape[-2]):
+                seen = weights[..., query, :, None]
+                sums = (seen * values).cumsum(-2) * (seen > 0)
+                error[..., query, :] = sums.square().sum(-2).sqrt()
+            return result + self.spec.scale * HALF_ADDITION * error * self._normal(result)
 
     def _rounded(self, values: torch.Tensor, form: Format) -> torch.Tensor:
         with torch._C.DisableTorchFunction():

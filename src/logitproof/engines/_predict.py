@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from logitproof.engines._noise import FLOATS, Noise, Spec
 from logitproof.engines.transformers import Transformers
 
 Routes = list[torch.Tensor]
+CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
+"""Functions of transformers' code of a gated delta net that compute the same."""
 HALF_UNIT = 2.0**-24
 """Largest relative error of rounding to float32."""
 
@@ -63,9 +66,10 @@ class Predictor:
             formats=self._formats if arithmetic.blocks else {},
             cache=arithmetic.cache,
             lanes=arithmetic.lanes,
+            half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
             routes=None if free else routes,
         )
-        with self._angles(arithmetic, seed):
+        with self._angles(arithmetic, seed), self._delta(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
         for ours, theirs in zip(routes, chosen, strict=True):
@@ -99,7 +103,7 @@ class Predictor:
         before = [module.inv_freq for module in tables]
         random = np.random.default_rng(seed)
         for module in tables:
-            errors = torch.from_numpy(_angle_errors(len(module.inv_freq), arithmetic, random))
+            errors = torch.from_numpy(_angle_errors(module.inv_freq.numpy(), arithmetic, random))
             module.inv_freq = module.inv_freq * (1 + errors)
         try:
             yield
@@ -107,14 +111,31 @@ class Predictor:
             for module, old in zip(tables, before, strict=True):
                 module.inv_freq = old
 
+    @contextmanager
+    def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
+        """The model's gated delta rule, token by token where the engine goes so: chunks err more."""
+        code = sys.modules[type(self._model).__module__]
+        if arithmetic.delta == "chunks" or not hasattr(code, CHUNKS):
+            yield
+            return
+        before = getattr(code, CHUNKS)
+        setattr(code, CHUNKS, getattr(code, STEPS))
+        try:
+            yield
+        finally:
+            setattr(code, CHUNKS, before)
 
-def _angle_errors(count: int, arithmetic: Arithmetic, random: np.random.Generator) -> np.ndarray:
-    """Relative errors [D/2]: a rounded table, or ggml's, which multiplies on by a rounded step."""
-    errors = HALF_UNIT * random.uniform(-1, 1, count)
+
+def _angle_errors(frequencies: np.ndarray, arithmetic: Arithmetic, random: np.random.Generator) -> np.ndarray:
+    """Relative errors [D/2]: a rounded table, or ggml's, which multiplies on by a rounded step.
+
+    A frequency of 1 is a power of zero, and right in every type.
+    """
+    errors = np.where(frequencies == 1, 0.0, HALF_UNIT * random.uniform(-1, 1, len(frequencies)))
     if arithmetic.rope == "table":
         return errors
-    step = 2 * HALF_UNIT * random.uniform(-1, 1)  # powf is right to one unit in the last place
-    return np.asarray(np.arange(count) * step + np.cumsum(errors) - errors[0])
+    step = HALF_UNIT * random.uniform(-1, 1)
+    return np.asarray(np.arange(len(frequencies)) * step + np.cumsum(errors) - errors[0])
 
 
 def _formats(file: Path) -> Mapping[str, Format]:

@@ -50,6 +50,8 @@ class LlamaCpp(Engine):
         "cache": ["$kv_type", "$kv_type_v"],
         "lanes": 32,
         "rope": "iterated",
+        "flash": "$flash_attention",
+        "delta": "steps",
     }
     instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
         # llama.cpp keeps its AMX kernels in a buffer type of their own, which only repacking fills.

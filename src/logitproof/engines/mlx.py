@@ -37,7 +37,7 @@ class Mlx(Engine):
     (`adapters.safetensors`).
     """
 
-    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "delta": "steps"}
 
     dtype: Literal["float32", "bfloat16", "float16", "stored"] = "float32"
     device: Literal["cpu", "gpu"] = "cpu"
