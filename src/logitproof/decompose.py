@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from logitproof.calibrations import sides_of
 from logitproof.compare import compare
 from logitproof.contract import ORIGINAL
+from logitproof.decompose_bands import Band, Expected
 from logitproof.errors import ContractError
 from logitproof.isa import BETWEEN
 from logitproof.plan import specs
@@ -25,18 +27,32 @@ from logitproof.trace import Trace
 from logitproof.worker import Worker
 from logitproof.workspace import Workspace
 
+RUNS = 8
 METRICS = ("kl_divergence", "rms_delta_logit")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Means over all positions of a cell: KL in nats, RMS in logits. `share` is the engine's part of the mean square."""
+    """Means over all positions of a cell: KL in nats, RMS in logits. `share` is the engine's part of the mean square.
+
+    The bands say where each part should be, by metric; None with a `reason` where they are not calculated.
+    """
 
     cell: str
     positions: int
     total: dict[str, float]
     quantization: dict[str, float]
     engine: dict[str, float]
+    quantization_band: Band | None = None
+    engine_band: Band | None = None
+    reason: str = ""
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether both parts are what arithmetic makes of them; None where there are no bands."""
+        if self.quantization_band is None or self.engine_band is None:
+            return None
+        return is_inside(self.quantization, self.quantization_band) and is_inside(self.engine, self.engine_band)
 
     @property
     def share(self) -> float:
@@ -46,11 +62,16 @@ class Parts:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "share": self.share}
+        return {**asdict(self), "share": self.share, "inside": self.inside}
 
 
-def decompose(folder: Path, say: Callable[[str], None] = lambda line: None) -> list[Parts]:
-    """Every quantized teacher-forced cell of the run in `folder`.
+def is_inside(part: dict[str, float], band: Band) -> bool:
+    """Whether every metric lies in its band; a NaN does not."""
+    return all(low <= part[name] <= high for name, (low, high) in band.items())
+
+
+def decompose(folder: Path, runs: int = RUNS, say: Callable[[str], None] = lambda line: None) -> list[Parts]:
+    """Every quantized teacher-forced cell of the run in `folder`, with bands from so many `runs` under noise, or none of 0.
 
     Raises ContractError where the run has none, or its reference read the candidate's weights already; EngineError where the
     reference cannot read a file.
@@ -72,8 +93,33 @@ def decompose(folder: Path, say: Callable[[str], None] = lambda line: None) -> l
     found: list[Parts] = []
     for model, quantization in dict.fromkeys((cell.model, cell.quantization) for cell in cells):
         say(f"the reference on {model} {quantization}, dequantized")
-        found += _of_file(report, model, quantization, [c for c in cells if (c.model, c.quantization) == (model, quantization)])
+        of_file = [cell for cell in cells if (cell.model, cell.quantization) == (model, quantization)]
+        found += _with_bands(report, _of_file(report, model, quantization, of_file), of_file, runs, say)
     return found
+
+
+def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int, say: Callable[[str], None]) -> list[Parts]:
+    """The parts of one file's cells with where they should be."""
+    if not runs:
+        return found
+    from logitproof.engines import Refusal
+
+    files, base = report.opened.contract.models[cells[0].model], report.opened.folder
+    weights, original = ((base / files[one]).resolve() for one in (cells[0].quantization, ORIGINAL))
+    try:
+        expected = Expected(original, weights, runs)
+        return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
+    except Refusal as refusal:
+        return [replace(one, reason=refusal.text) for one in found]
+
+
+def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:
+    sides = sides_of(report.opened, cell)
+    if isinstance(sides, str):
+        return replace(parts, reason=sides)
+    say(f"{cell.id}: what {sides.candidate} should add")
+    ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
+    return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))
 
 
 def _whole(report: Report, cell: Any) -> bool:
@@ -110,7 +156,7 @@ def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) ->
                 lost.append(_metrics(ours.logits, scored[ids], labels))
                 added.append(_metrics(scored[ids], theirs.logits, labels))
             count = sum(len(one[METRICS[0]]) for one in total)
-            found.append(Parts(cell.id, count, *map(_means, (total, lost, added))))
+            found.append(Parts(cell.id, count, _means(total), _means(lost), _means(added)))
     return found
 
 

@@ -349,6 +349,8 @@ def load_reference(folder: Path, weights: Path | None = None) -> Any:
     try:
         import torch
         import transformers
+
+        from logitproof.engines._threads import fit_threads
     except ImportError as error:
         raise EnvironmentFailed(
             f"a diagnosis plants bugs in transformers: {error}", remedy="pip install 'logitproof[transformers]'"
@@ -363,10 +365,13 @@ def load_reference(folder: Path, weights: Path | None = None) -> Any:
             from logitproof.engines import _checkpoint as checkpoint
 
             settings = checkpoint.read_config(folder)
-            return checkpoint.load_gguf(weights, settings, options.pop("dtype"), **options)[0].eval()
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options).eval()
+            model = checkpoint.load_gguf(weights, settings, options.pop("dtype"), **options)[0].eval()
+        else:
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot be loaded: {error}", where=str(folder)) from None
+    fit_threads(model)
+    return model
 
 
 def grid(kind: Any) -> Iterator[dict[str, Any]]:

@@ -77,12 +77,23 @@ def test_a_question_about_what_is_not_there_is_refused(run: Path, args: tuple[st
 
 
 def test_what_quantization_took_and_what_the_engine_adds_are_told_apart(run: Path) -> None:
-    said = logitproof("decompose", "runs/broken", "--json", cwd=run)
-    assert said.returncode == 0, said.stderr
+    said = logitproof("decompose", "runs/broken", "--runs", "3", "--json", cwd=run)
+    assert said.returncode == 1, said.stderr
     right, wrong = (next(one for one in json.loads(said.stdout) if name in one["cell"]) for name in ("right", "wrong"))
     assert right["quantization"] == wrong["quantization"] and 1e-5 < right["quantization"]["kl_divergence"] < 1e-2
     assert 0 < right["share"] < 0.7 and wrong["share"] > 0.9
     assert wrong["engine"]["kl_divergence"] > 10 * right["engine"]["kl_divergence"] > 0
+    assert right["inside"] is True and wrong["inside"] is False, "a part outside of its band is a failure"
+    assert right["quantization_band"] == wrong["quantization_band"]
+    low, high = right["quantization_band"]["rms_delta_logit"]
+    assert wrong["engine_band"]["rms_delta_logit"][1] < 1e-4 < right["engine_band"]["rms_delta_logit"][1], "float32, and 8 bits"
+    assert 0 < low <= right["quantization"]["rms_delta_logit"] <= high < 1.1 * low
+
+
+def test_bands_are_left_out_where_nobody_wants_them(run: Path) -> None:
+    said = logitproof("decompose", "runs/broken", "--runs", "0", cwd=run)
+    assert said.returncode == 0 and "inside" not in said.stdout.lower() and "share" in said.stdout
+    assert logitproof("decompose", "runs/broken", "--runs", "1", cwd=run).returncode == 2
 
 
 def test_a_folder_that_is_no_run_cannot_be_decomposed(run: Path) -> None:

@@ -17,6 +17,7 @@ from logitproof.engines import Refusal
 from logitproof.engines import _float64 as wide
 from logitproof.engines._dequantize import parameter_of
 from logitproof.engines._noise import FLOATS, Noise, Spec
+from logitproof.engines._threads import fit_threads
 from logitproof.engines.transformers import Transformers
 
 Routes = list[torch.Tensor]
@@ -41,6 +42,7 @@ class Predictor:
         self._engine = Transformers(dtype="float64")
         self._engine.load(model, config)
         self._model = self._engine._model
+        fit_threads(self._model)
         self._formats = _formats(model) if model.suffix == ".gguf" else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
 
