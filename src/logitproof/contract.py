@@ -313,8 +313,9 @@ def _check_instruction_sets(opened: OpenContract) -> None:
         where = opened.where("matrix", "isa_pairs")
         if len(set(pair)) < 2 or not set(pair) <= set(contract.matrix.isa):
             raise ContractError(f"{label} is not of two instruction sets of the matrix", where=where)
-        if not any(label in (band.where.isa or []) for band in contract.bands):
-            remedy = f"add a band with `where: {{isa: {label}}}`"
+        # a calculated band is that of each cell that it selects; a typed one is another cell's unless it names the pair
+        if not any(label in (band.where.isa or [label] if band.bound else band.where.isa or []) for band in contract.bands):
+            remedy = f"add a band with `where: {{isa: {label}}}`, or `bound: calibrated`"
             raise ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
 
 

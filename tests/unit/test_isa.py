@@ -177,6 +177,11 @@ def test_a_pair_without_a_band_of_its_own_is_refused(project: Project) -> None:
         pair(project, "'wide'", bands=[{"match": 0.01, "wrong": 1.0, "basis": BASIS}])
 
 
+def test_a_calculated_band_is_the_pair_s_own(project: Project) -> None:
+    cells = pair(project, "os.environ['KIND']", bands=[{"bound": "calibrated", "basis": BASIS}])["cells"]
+    assert all("say `arithmetic:`" in cell["reason"] for cell in cells), "it is asked for, and this engine's is not known"
+
+
 @pytest.mark.parametrize(
     ("pin", "said"),
     [
