@@ -22,8 +22,9 @@ ACTIVATIONS: Mapping[str, Format | None] = {
 }  # fmt: skip
 """The format in which ggml's CPU kernels take the activations that they multiply with weights of a type (the
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""
-GGML_LANES = 32
-"""As `engines/llamacpp.py` declares it: ggml's dot products grow in four registers of eight or sixteen."""
+GGML_LANES = 8
+"""As `engines/llamacpp.py` declares it: the matrix kernels of a prompt keep one register for each sum, of eight numbers with
+AVX2 and sixteen with AVX-512; ggml's single dot products keep four."""
 AT_ONCE = 64
 """Queries of a batch from which ggml's flash attention computes in float32."""
 _NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}

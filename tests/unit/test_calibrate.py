@@ -141,7 +141,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_how_an_engine_computes_follows_from_its_options() -> None:
-    assert arithmetic_of("transformers", {"dtype": "bfloat16"}) == Arithmetic(base="bfloat16", lanes=2)
+    assert arithmetic_of("transformers", {"dtype": "bfloat16"}) == Arithmetic(base="bfloat16")
     found = arithmetic_of("llamacpp", {"kv_type": "f16"})
     assert found is not None and found.blocks and found.cache == "f16"
     assert arithmetic_of("llamacpp", {"kv_type": "q4_0"}) is None

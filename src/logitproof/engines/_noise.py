@@ -139,6 +139,8 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         if (exact := _exact(name, unit, kind, args)) is not None:
             unit = unit.masked_fill(exact, 0.0)
         error = unit * (self._uniform(result) - 0.5)
+        if name == "softmax":
+            error = error + self._softmax_error(unit, kind, result, args[0])
         if kind is torch.float32 and name in SUMMING:
             length = _length_of_sum(name, args)
             if length is not None:
@@ -146,6 +148,11 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
                 steps = args[0].shape[-1] / (2 * lanes) + math.log2(lanes)
                 error = error + ADDITION * steps**0.5 * length * self._normal(result)
         return self.spec.scale * error
+
+    def _softmax_error(self, unit: torch.Tensor, kind: torch.dtype, result: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """What one rounding does not say: those of the shifted scores, of their exponentials and of the division."""
+        shifted = _unit(scores - scores.amax(-1, keepdim=True), kind) * (self._uniform(result) - 0.5)
+        return result * shifted + unit * (self._uniform(result) + self._uniform(result) - 1)
 
     def _routed(self, scores: torch.Tensor, chosen: Any) -> Any:
         """The experts that the noise chose, which are kept, or those that were given."""

@@ -48,7 +48,7 @@ class LlamaCpp(Engine):
     arithmetic: ClassVar[dict[str, Any]] = {
         "blocks": True,
         "cache": ["$kv_type", "$kv_type_v"],
-        "lanes": 32,
+        "lanes": 8,
         "rope": "iterated",
         "flash": "$flash_attention",
         "delta": "steps",

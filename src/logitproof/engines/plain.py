@@ -31,7 +31,7 @@ class Plain(Engine):
     one position or many, with a cache.
     """
 
-    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "lanes": 2, "rope": "exact", "delta": "steps"}
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "rope": "exact", "delta": "steps"}
 
     dtype: Literal["float32", "float64"] = "float32"
     _config: dict[str, Any] = field(init=False, default_factory=dict, repr=False)

@@ -47,7 +47,7 @@ class Transformers(Engine):
     each matrix computes, or into the matrix itself with merge_adapter.
     """
 
-    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "lanes": 2}
+    arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
     instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
         "amx": {
             "environment": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"},
