@@ -155,13 +155,14 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         return result * shifted + unit * (self._uniform(result) + self._uniform(result) - 1)
 
     def _routed(self, scores: torch.Tensor, chosen: Any) -> Any:
-        """The experts that the noise chose, which are kept, or those that were given."""
-        at = len(self.routes)
-        self.routes.append(chosen[1])
+        """The experts that the noise chose, or those that were given; what was taken is kept."""
         if self.spec.routes is None:
+            self.routes.append(chosen[1])
             return chosen
+        given = self.spec.routes[len(self.routes)]
+        self.routes.append(given)
         with torch._C.DisableTorchFunction():
-            return (scores.gather(-1, self.spec.routes[at]), self.spec.routes[at])
+            return (scores.gather(-1, given), given)
 
     def _inputs(self, name: str, args: Any, caller: str) -> Any:
         """The two factors with the error of the format in which llama.cpp multiplies them."""
