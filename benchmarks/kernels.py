@@ -183,7 +183,7 @@ def summary(found: dict[str, Any]) -> str:
     """How many rows are near what is assumed, and which are not."""
     far = sorted({f"{row['engine']} {row['kind']} {row['name']}" for row in found["rows"] if not is_near(row)})
     near = f"Within a factor of 3: {found['within_3x']:.1%} of {found['kernels']} kernels"
-    return f"{near}; not in every family: {', '.join(far)}.\n"
+    return f"{near}; not in every family: {', '.join(far)}.\n" if far else f"{near}.\n"
 
 
 def instructions(found: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from logitproof.arithmetic import GGML_LANES, Arithmetic, Format
+from logitproof.arithmetic import AT_ONCE, GGML_LANES, Arithmetic, Format
 from logitproof.engines import _float64 as wide
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml
@@ -153,7 +153,8 @@ def attention(call: Call, precision: str, *, flash: bool, last: bool = False) ->
     query, key, value = (narrowed(one) for one in given)
     if last:
         query, mask = query[:, :, -1:], mask[:, :, -1:]
-    spec = Spec(lanes=GGML_LANES, cache=PRECISIONS[precision])
+    halves = flash and precision == "F16" and query.shape[2] < AT_ONCE
+    spec = Spec(lanes=GGML_LANES, cache=PRECISIONS[precision], half_sums=halves)
 
     def reference() -> torch.Tensor:
         out: torch.Tensor = call.module(module, query, key, value, mask, **call.kwargs)[0]
