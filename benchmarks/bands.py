@@ -42,7 +42,7 @@ from logitproof.engines._predict import Predictor
 from logitproof.engines.llamacpp import LlamaCpp
 from logitproof.engines.plain import Plain
 from logitproof.engines.transformers import Transformers
-from logitproof.errors import EngineError
+from logitproof.errors import LogitproofError
 from logitproof.store import write_atomically
 from logitproof.worker import Spec, Worker
 
@@ -129,7 +129,7 @@ def cell(family: str, engine_name: str, precision: str) -> dict[str, Any]:
     try:
         engine = _engine(engine_name, options, path, original)
         given = {ids: np.asarray(engine.score(ids, "prefill").logits) for ids in sequences}
-    except EngineError as error:
+    except LogitproofError as error:
         return {**about, "reason": error.text.splitlines()[0]}
     calibration = calibrated(predictor, arithmetic_of(engine_name, options), sequences, family)
     band = calculated_band(calibration)
