@@ -115,11 +115,13 @@ def _with_effects(
 
     effects: dict[str, Effects] = {}
     for model in dict.fromkeys(one.sides.model for one in subjects):
-        if (original := predictors.original(model)).is_dir():
-            say(f"{model}: known bugs are planted")
-            wanted = [one for one in subjects if one.sides.model == model]
-            metrics = [gate.metric for gate in opened.contract.gates]
-            effects |= measure_effects(original, wanted, metrics=metrics, say=say)
+        if not (original := predictors.original(model)).is_dir():
+            say(f"{model}: no known bug is planted, since its original is no folder of transformers")
+            continue
+        say(f"{model}: known bugs are planted")
+        wanted = [one for one in subjects if one.sides.model == model]
+        metrics = [gate.metric for gate in opened.contract.gates]
+        effects |= measure_effects(original, wanted, metrics=metrics, say=say)
     for key, one in effects.items():
         write_effects(folder_of(opened), key, one)
     return [replace(one, effects=effects.get(one.calibration.key)) if one.calibration else one for one in found]
