@@ -33,7 +33,7 @@ VARIANTS = {
 """ggml's own names of these variants and its switches for them."""
 LLAMA = [
     *("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_OPENMP=OFF"),
-    *("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DLLAMA_OPENSSL=OFF"),
+    *("-DCMAKE_INSTALL_RPATH=$ORIGIN", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DLLAMA_OPENSSL=OFF"),
     *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("COMMON", "APP", "TESTS", "TOOLS", "EXAMPLES", "SERVER")),
 ]
 PYTHON = (
@@ -66,7 +66,9 @@ def build_llama(machine: str, out: Path, jobs: int) -> None:
     for number, (variant, switches) in enumerate(VARIANTS[machine].items()):
         build = out / "build" / f"{machine}-{variant}"
         print(f"{machine}: {variant}", flush=True)
-        own = [f"-DGGML_{name}=ON" for name in switches]
+        # The AMX kernels read members of a block that ggml's other sources, in one unit with them, declare under other names.
+        unity = "OFF" if "AMX_TILE" in switches else "ON"
+        own = [f"-DCMAKE_UNITY_BUILD={unity}", *(f"-DGGML_{name}=ON" for name in switches)]
         where = [f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}", "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={machine}"]
         # Without GIT_DIR it would call itself by this repository's commit.
         quietly(
