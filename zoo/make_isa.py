@@ -79,6 +79,7 @@ def build_llama(machine: str, out: Path, jobs: int) -> None:
         if number == 0:
             for file in build.glob("bin/lib*.so*"):
                 if "cpu" not in file.name:
+                    (library / file.name).unlink(missing_ok=True)  # a link that is there is not written over
                     shutil.copy(file, library / file.name, follow_symlinks=False)
 
 
