@@ -59,6 +59,28 @@ def test_the_error_of_quantized_kernels_is_predicted() -> None:
     assert 0.75 < ratio < 1.33
 
 
+def test_values_that_flash_attention_sums_in_float16_are_predicted() -> None:
+    """Token by token llama.cpp's kernel does that, and its error grows with the keys; a long prompt at once it does not."""
+    pytest.importorskip("llama_cpp")
+    from logitproof.engines.llamacpp import LlamaCpp
+
+    file = ZOO / "gguf" / "llama3-F32.gguf"
+    if not file.is_file():
+        pytest.skip("make zoo makes the GGUF files")
+    ids = [(7 * at * at + 31 * at) % 1500 for at in range(160)]
+    engine, same = LlamaCpp(kv_type="f16", flash_attention=True), Predictor(file, ZOO / "llama3")
+    arithmetic = arithmetic_of("llamacpp", {"kv_type": "f16", "flash_attention": True})
+    assert arithmetic is not None
+    engine.load(file)
+    exact, last = same.exact(ids), slice(-40, None)
+    found = {}
+    for mode in ("prefill", "decode"):
+        noisy = same.noisy(ids, arithmetic.in_mode(mode), 0).logits
+        found[mode] = rms(noisy[last], exact[last]), rms(engine.score(ids, mode).logits[last], exact[last])  # type: ignore[arg-type]
+    assert all(0.6 < noise / observed < 1.6 for noise, observed in found.values())
+    assert found["decode"][1] > 1.8 * found["prefill"][1]
+
+
 def test_noise_is_seeded_and_leaves_no_trace(predictor: Predictor) -> None:
     exact, first = predictor.exact(IDS), predictor.noisy(IDS, BFLOAT16, 1).logits
     assert np.array_equal(first, predictor.noisy(IDS, BFLOAT16, 1).logits)
