@@ -90,6 +90,16 @@ def calibration_key(facts: Mapping[str, str]) -> str:
     return content_key({"format": FORMAT, **facts})
 
 
+def rms(values: Iterable[np.ndarray]) -> float:
+    """Root mean square over all of them."""
+    return float(np.sqrt(np.mean(np.concatenate(list(values)) ** 2)))
+
+
+def rms_by_position(delta: np.ndarray) -> np.ndarray:
+    """RMS [T] of differences of logits [T, V] after the mean of each row is taken off: softmax does not see it."""
+    return np.asarray(np.sqrt(((delta - delta.mean(axis=1, keepdims=True)) ** 2).mean(axis=1)))
+
+
 def scale(values: np.ndarray) -> np.ndarray:
     """RMS over the repetitions [N, T] at each position."""
     return np.asarray(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2, axis=0)))
@@ -218,5 +228,10 @@ def gate_bound(
             values.append(np.asarray(one.free[metric][number], np.float64)[positions])
         flat = np.concatenate(values)
         found.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
-    factor = METHOD if metric in LINEAR else METHOD**2
+    factor = method_factor(metric)
     return factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+
+
+def method_factor(metric: str) -> float:
+    """By how much the method may be wrong about a metric: one that does not grow with the noise grows with its square."""
+    return METHOD if metric in LINEAR else METHOD**2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitproof.calibrate import METRIC, Calibration, Repeated, scale, tokens_sha256
+from logitproof.calibrate import METRIC, Calibration, Repeated, rms, rms_by_position, scale, tokens_sha256
 from logitproof.calibrations import Sides, Subject, Weights, folder_of, is_own, sides_of, weights_of, write_calibration
 from logitproof.cell import Cell, Pair
 from logitproof.check import compare_cells
@@ -230,7 +230,7 @@ def _calibration(
         # two runs of one arithmetic are apart by √2 of what each is from the truth
         spread = max(1.0, measured / (2**0.5 * rounding)) if measured and rounding else 1.0
         found = {tokens_sha256(one): repeat(truth, own, sides, one, runs, seed, spread) for one in sequences}
-        quantization = 0.0 if truth is own else _rms([_apart(truth, own, one) for one in sequences])
+        quantization = 0.0 if truth is own else rms([_apart(truth, own, one) for one in sequences])
     except Refusal as refusal:
         return f"{refusal.text} ({refusal.remedy})" if refusal.remedy else refusal.text
     about = {
@@ -238,7 +238,7 @@ def _calibration(
         "candidate": str(sides.candidate),
         "runs": runs,
         "seed": seed,
-        "predicted": _rms([scale(one.fixed[METRIC]) for one in found.values()]),
+        "predicted": rms([scale(one.fixed[METRIC]) for one in found.values()]),
         "rounding": rounding,
         "measured_spread": measured,
         "spread": spread,
@@ -281,19 +281,8 @@ def _stacked(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _reference_rounding(truth: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int) -> float:
     exact = truth.exact(token_ids)
-    return _rms([_by_position(exact, truth.noisy(token_ids, sides.reference, seed + number).logits) for number in range(runs)])
+    return rms(rms_by_position(truth.noisy(token_ids, sides.reference, seed + number).logits - exact) for number in range(runs))
 
 
 def _apart(truth: Predictor, own: Predictor, token_ids: Sequence[int]) -> np.ndarray:
-    return _by_position(truth.exact(token_ids), own.exact(token_ids))
-
-
-def _by_position(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """RMS logit difference [T] after the mean difference is taken off."""
-    delta = theirs - ours
-    delta -= delta.mean(axis=1, keepdims=True)
-    return np.asarray(np.sqrt((delta**2).mean(axis=1)))
-
-
-def _rms(values: Sequence[np.ndarray]) -> float:
-    return float(np.sqrt(np.mean(np.concatenate(values) ** 2)))
+    return rms_by_position(own.exact(token_ids) - truth.exact(token_ids))

@@ -47,7 +47,8 @@ def _gate_lines(gate: Gate, one: Calibrated) -> Iterator[str]:
     try:
         chosen = [(tokens, rows) for tokens, _, rows in places]
         bound = gate_bound(one.calibration, gate.metric, gate.statistic, chosen, at_most=side == "at_most")
-    except ContractError:
+    except ContractError as error:
+        yield f"  # {gate.id} in {one.cell.id}: {error.text}"
         return
     said = "calibrated" if gate.is_calibrated else f"{gate.bound:.3g}"
     yield f"  # {gate.id} in {one.cell.id}: {side} {said}, calculated is {bound:.3g}"

@@ -5,9 +5,6 @@ CONTRACT.bands/KEY.npz      what every repetition gave, so that a gate may chang
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from logitproof.arithmetic import Arithmetic, arithmetic_of
+from logitproof.array_file import read_arrays, write_arrays
 from logitproof.calibrate import METRIC, Calibration, Repeated, calibration_key
 from logitproof.cell import Cell
 from logitproof.contract import ORIGINAL, EngineUse, OpenContract
-from logitproof.errors import ContractError
 from logitproof.model import Model
 from logitproof.power import Effects, read_effects
-from logitproof.store import write_atomically
 
 if TYPE_CHECKING:
     from logitproof.engines._predict import Predictor
@@ -153,31 +149,19 @@ def _arithmetic(use: EngineUse) -> Arithmetic | None:
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """Write `folder`/KEY.npz in one step."""
-    arrays: dict[str, np.ndarray] = {"about": np.frombuffer(json.dumps(dict(calibration.about)).encode(), np.uint8)}
+    arrays: dict[str, np.ndarray] = {}
     for name, one in calibration.sequences.items():
         arrays |= {f"{name}/fixed/{metric}": np.asarray(values, np.float64) for metric, values in one.fixed.items()}
         if one.free is not one.fixed:
             arrays |= {f"{name}/free/{metric}": np.asarray(values, np.float64) for metric, values in one.free.items()}
         arrays[f"{name}/flipped"] = np.packbits(one.flipped, axis=1)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    path = folder / f"{calibration.key}.npz"
-    write_atomically(path, buffer.getvalue())
-    return path
+    return write_arrays(folder / f"{calibration.key}.npz", calibration.about, arrays)
 
 
 def read_calibration(folder: Path, key: str) -> Calibration | None:
     """The calibration of that name, or None; raises ContractError where the file is damaged."""
-    path = folder / f"{key}.npz"
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
-            arrays = {name: file[name] for name in file.files if name != "about"}
-        return Calibration(key, about, _sequences(arrays))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof calibrate` again") from None
+    found = read_arrays(folder / f"{key}.npz", "run `logitproof calibrate` again")
+    return None if found is None else Calibration(key, found[0], _sequences(found[1]))
 
 
 def _sequences(arrays: Mapping[str, np.ndarray]) -> dict[str, Repeated]:

@@ -18,7 +18,7 @@ from logitproof.calibrations import sides_of
 from logitproof.compare import compare
 from logitproof.contract import ORIGINAL
 from logitproof.decompose_bands import Band, Expected
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.isa import BETWEEN
 from logitproof.plan import specs
 from logitproof.report import Report
@@ -109,8 +109,8 @@ def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int,
     try:
         expected = Expected(original, weights, runs)
         return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
-    except Refusal as refusal:
-        return [replace(one, reason=refusal.text) for one in found]
+    except (Refusal, EnvironmentFailed) as error:
+        return [replace(one, reason=error.text) for one in found]
 
 
 def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:

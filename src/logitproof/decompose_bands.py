@@ -6,7 +6,6 @@ the same dequantized weights, comes from repetitions under noise, as for the ban
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logitproof.calibrate import METHOD, METRIC, Repeated, student
+from logitproof.calibrate import METHOD, METRIC, Repeated, method_factor, one_more
 from logitproof.calibrations import Sides
 from logitproof.errors import EnvironmentFailed
 
@@ -44,15 +43,15 @@ class Expected:
         rows = self._rows(self._truth, replace(sides, candidate=sides.reference), sequences)
         found = {}
         for name, values in rows.items():
-            half = max(METHOD * _half_width(values), NARROWEST * float(values.mean()))
-            found[name] = (max(float(values.mean()) - half, 0.0), float(values.mean()) + half)
+            middle = float(values.mean())
+            half = max(METHOD * (one_more(list(values)) - middle), NARROWEST * middle)
+            found[name] = (max(middle - half, 0.0), middle + half)
         return found
 
     def engine(self, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> Band:
         """The reference on the file against the candidate on it: at most what rounding makes."""
         rows = self._rows(self._own, replace(sides, truth=sides.label), sequences)
-        factor = {"kl_divergence": METHOD**2, METRIC: METHOD}
-        return {name: (0.0, factor[name] * (float(one.mean()) + _half_width(one))) for name, one in rows.items()}
+        return {name: (0.0, method_factor(name) * one_more(list(one))) for name, one in rows.items()}
 
     def _rows(self, truth: Predictor, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
         """[N] of each metric over all sequences; the experts are free."""
@@ -65,8 +64,3 @@ class Expected:
         kl = np.concatenate([one["kl_divergence"] for one in parts], axis=1)
         squares = np.concatenate([one[METRIC] ** 2 for one in parts], axis=1)
         return {"kl_divergence": kl.mean(axis=1), METRIC: np.sqrt(squares.mean(axis=1))}
-
-
-def _half_width(values: np.ndarray) -> float:
-    """How far one more value may be from the mean, once in a thousand."""
-    return student(len(values) - 1) * float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
-from logitproof.calibrate import METRIC, scale, tokens_sha256
+from logitproof.calibrate import METRIC, rms, rms_by_position, scale, tokens_sha256
 from logitproof.calibrations import Subject
 from logitproof.compare import compare
 from logitproof.diagnose import PREFILL_NEEDS, load_reference
@@ -68,14 +68,15 @@ class _Sample:
             for ids in subject.sequences
         }
         found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
-        self._noise = float(np.sqrt(np.mean(np.concatenate(found) ** 2)))
+        self._noise = rms(found)
         self._sizes: dict[str, float] = {}
         self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
         self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
 
     def add(self, bug: str, deltas: Mapping[tuple[int, ...], np.ndarray]) -> None:
         """What `bug` changes, [T, V] logits of each sequence."""
-        self._sizes[bug] = _rms([deltas[ids] for ids in self._passes]) / self._noise
+        size = rms(rms_by_position(deltas[ids]) for ids in self._passes) / self._noise
+        self._sizes[bug] = size if np.isfinite(size) else np.inf
         for ids, row in self._rows.items():
             columns = _columns(*self._passes[ids], deltas[ids], ids)
             for name, values in row.items():
@@ -100,10 +101,3 @@ def _columns(ours: np.ndarray, theirs: np.ndarray, delta: np.ndarray, ids: Seque
         return {}
     found = compare(ours, theirs + delta, labels=np.array([*ids[1:], -1], np.int64)).metrics
     return {name: np.asarray(one, np.float64) for name, one in found.items()}
-
-
-def _rms(deltas: Sequence[np.ndarray]) -> float:
-    """RMS over everything, the mean of each row taken off; infinite where something is no number."""
-    squares = [(one - one.mean(axis=1, keepdims=True)) ** 2 for one in deltas]
-    found = float(np.sqrt(np.mean(np.concatenate(squares))))
-    return found if np.isfinite(found) else float("inf")

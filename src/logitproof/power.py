@@ -8,21 +8,17 @@ CONTRACT.bands/KEY.power.npz      beside the calibration of that key
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from logitproof.array_file import read_arrays, write_arrays
 from logitproof.band import Band
 from logitproof.calibrate import METRIC, STATISTICS, CalculatedBand, tokens_sha256
 from logitproof.contract import Gate
-from logitproof.errors import ContractError
-from logitproof.store import write_atomically
 
 JUDGED = (METRIC, "top1", "regret")
 """What a band looks at."""
@@ -111,35 +107,18 @@ def _power(effects: Effects, caught: Sequence[bool]) -> Power:
 
 def write_effects(folder: Path, key: str, effects: Effects) -> Path:
     """Write `folder`/KEY.power.npz in one step."""
-    arrays = {f"{name}/{metric}": one.astype(np.float32) for name, metric, one in _flat(effects)}
-    arrays["sizes"] = np.frombuffer(json.dumps(dict(effects.sizes)).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    path = folder / f"{key}.power.npz"
-    write_atomically(path, buffer.getvalue())
-    return path
+    flat = {f"{name}/{metric}": one for name, metrics in effects.columns.items() for metric, one in metrics.items()}
+    arrays = {name: one.astype(np.float32) for name, one in flat.items()}
+    return write_arrays(folder / f"{key}.power.npz", effects.sizes, arrays)
 
 
 def read_effects(folder: Path, key: str) -> Effects | None:
     """The effects under that key, or None; raises ContractError where the file is damaged."""
-    path = folder / f"{key}.power.npz"
-    if not path.is_file():
+    found = read_arrays(folder / f"{key}.power.npz", "run `logitproof calibrate --power` again")
+    if found is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            sizes = {str(name): float(size) for name, size in json.loads(file["sizes"].tobytes()).items()}
-            columns: dict[str, dict[str, np.ndarray]] = {}
-            for name in file.files:
-                if name != "sizes":
-                    tokens, metric = name.split("/")
-                    columns.setdefault(tokens, {})[metric] = file[name]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        remedy = "run `logitproof calibrate --power` again"
-        raise ContractError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
-    return Effects(sizes, columns)
-
-
-def _flat(effects: Effects) -> Iterator[tuple[str, str, np.ndarray]]:
-    for name, metrics in effects.columns.items():
-        for metric, one in metrics.items():
-            yield name, metric, one
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for name, one in found[1].items():
+        tokens, metric = name.split("/")
+        columns.setdefault(tokens, {})[metric] = one
+    return Effects(found[0], columns)

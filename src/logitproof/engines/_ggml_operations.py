@@ -13,9 +13,10 @@ import torch
 
 from logitproof.arithmetic import AT_ONCE, GGML_LANES, Arithmetic, Format
 from logitproof.engines import _float64 as wide
+from logitproof.engines._angles import disturbed
 from logitproof.engines._ggml_case import Case, array, narrowed
 from logitproof.engines._ggml_graph import Ggml
-from logitproof.engines._kernel_calls import Call, disturbed, scores_of
+from logitproof.engines._kernel_calls import Call, scores_of
 from logitproof.engines._noise import Spec
 from logitproof.gguf_architectures import llama3_rope_factors
 
@@ -88,7 +89,7 @@ def rope(call: Call, table: torch.nn.Module, config: Any, first: int = 0) -> Cas
         turned: torch.Tensor = call.module(query, query, *angles)[0]
         return turned.transpose(1, 2)
 
-    errs = partial(disturbed, table, Arithmetic(rope="iterated"))
+    errs = partial(disturbed, [table], Arithmetic(rope="iterated"))
     return Case("rope", f"query at {first}", "F32", tuple(query.shape), query, reference, computed, disturbed=errs)
 
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
-from logitproof.arithmetic import Arithmetic
 from logitproof.engines import _float64 as wide
-from logitproof.engines._predict import _angle_errors
 
 KINDS = {
     "linear": "matmul", "rmsnorm": "norm", "rmsnormgated": "norm", "attention": "attention", "rotaryembedding": "rope",
@@ -71,17 +68,6 @@ def scores_of(attention: Call) -> torch.Tensor:
     with torch.inference_mode(), wide.float64():
         found: torch.Tensor = query @ key.repeat_interleave(module.num_key_value_groups, 1).transpose(2, 3)
     return found
-
-
-@contextmanager
-def disturbed(table: Any, arithmetic: Arithmetic, seed: int) -> Iterator[None]:
-    """Rotary frequencies with the errors that an engine of this arithmetic has in them."""
-    before = table.inv_freq
-    table.inv_freq = before * (1 + torch.from_numpy(_angle_errors(before.numpy(), arithmetic, np.random.default_rng(seed))))
-    try:
-        yield
-    finally:
-        table.inv_freq = before
 
 
 @contextmanager

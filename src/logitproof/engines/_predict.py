@@ -15,6 +15,7 @@ from gguf import GGUFReader
 from logitproof.arithmetic import ACTIVATIONS, Arithmetic, Format
 from logitproof.engines import Refusal
 from logitproof.engines import _float64 as wide
+from logitproof.engines._angles import disturbed
 from logitproof.engines._dequantize import parameter_of
 from logitproof.engines._noise import FLOATS, Noise, Spec
 from logitproof.engines._threads import fit_threads
@@ -23,8 +24,6 @@ from logitproof.engines.transformers import Transformers
 Routes = list[torch.Tensor]
 CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
 """Functions of transformers' code of a gated delta net that compute the same."""
-HALF_UNIT = 2.0**-24
-"""Largest relative error of rounding to float32."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Predictor:
         self._engine.load(model, config)
         self._model = self._engine._model
         fit_threads(self._model)
+        modules = self._model.modules()
+        self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
         self._formats = _formats(model) if model.suffix == ".gguf" else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
 
@@ -71,7 +72,7 @@ class Predictor:
             half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
             routes=None if free else routes,
         )
-        with self._angles(arithmetic, seed), self._delta(arithmetic):
+        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
         for ours, theirs in zip(routes, chosen, strict=True):
@@ -96,24 +97,6 @@ class Predictor:
         return np.asarray(logits.numpy(), np.float64), noise.routes
 
     @contextmanager
-    def _angles(self, arithmetic: Arithmetic, seed: int) -> Iterator[None]:
-        """Frequencies of rotary positions as an engine of float32 has them: one error for all positions of a run."""
-        if arithmetic.rope == "exact":
-            yield
-            return
-        tables = [module for module in self._model.modules() if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
-        before = [module.inv_freq for module in tables]
-        random = np.random.default_rng(seed)
-        for module in tables:
-            errors = torch.from_numpy(_angle_errors(module.inv_freq.numpy(), arithmetic, random))
-            module.inv_freq = module.inv_freq * (1 + errors)
-        try:
-            yield
-        finally:
-            for module, old in zip(tables, before, strict=True):
-                module.inv_freq = old
-
-    @contextmanager
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
         """The model's gated delta rule, token by token where the engine goes so: chunks err more."""
         code = sys.modules[type(self._model).__module__]
@@ -126,18 +109,6 @@ class Predictor:
             yield
         finally:
             setattr(code, CHUNKS, before)
-
-
-def _angle_errors(frequencies: np.ndarray, arithmetic: Arithmetic, random: np.random.Generator) -> np.ndarray:
-    """Relative errors [D/2]: a rounded table, or ggml's, which multiplies on by a rounded step.
-
-    A frequency of 1 is a power of zero, and right in every type.
-    """
-    errors = np.where(frequencies == 1, 0.0, HALF_UNIT * random.uniform(-1, 1, len(frequencies)))
-    if arithmetic.rope == "table":
-        return errors
-    step = HALF_UNIT * random.uniform(-1, 1)
-    return np.asarray(np.arange(len(frequencies)) * step + np.cumsum(errors) - errors[0])
 
 
 def _formats(file: Path) -> Mapping[str, Format]:

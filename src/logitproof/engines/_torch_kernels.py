@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 
 from logitproof.arithmetic import Arithmetic
 from logitproof.engines import _float64 as wide
-from logitproof.engines._kernel_calls import Call, captured, disturbed, scores_of
+from logitproof.engines._angles import disturbed
+from logitproof.engines._kernel_calls import Call, captured, scores_of
 from logitproof.engines._noise import FLOATS, Noise, Spec
 from logitproof.engines.transformers import Transformers
 from logitproof.kernels import SETTINGS, Kernel
@@ -75,16 +75,14 @@ def _measured(call: Call, dtype: str, narrow: Any, exact: Any) -> Kernel:
     given = (_cast(args, torch.float64), _cast(kwargs, torch.float64))
     parameters = [tuple(one.shape) for one in call.module.parameters()] if isinstance(call.module, torch.nn.Module) else []
     module = exact if isinstance(exact, torch.nn.Module) else torch.nn.Module()
-
-    def erring(seed: int) -> AbstractContextManager[None]:
-        return disturbed(exact, Arithmetic(base=dtype), seed) if hasattr(exact, "inv_freq") else nullcontext()  # type: ignore[arg-type]
-
+    tables = [exact] if hasattr(exact, "inv_freq") else []
+    arithmetic = Arithmetic(base=dtype)  # type: ignore[arg-type]
     with wide.float64():
         right = _first(exact(*given[0], **given[1]))
         _tag(given, kind)
         noisy = []
         for seed in range(SEEDS):
-            with erring(seed), Noise(Spec(base=kind), module, seed):
+            with disturbed(tables, arithmetic, seed), Noise(Spec(base=kind), module, seed):
                 noisy.append(_first(exact(*given[0], **given[1])))
     shape = next(iter(parameters), tuple(right.shape))
     first = next(one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor) and one.is_floating_point())
