@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -17,6 +18,27 @@ from logitproof.check import check
 from logitproof.contract import open_contract
 from logitproof.report import Report
 from logitproof.store import Store
+
+
+def load_file(path: Path) -> Any:
+    """The module of a script of docs/ or benchmarks/, which imports its neighbours."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@pytest.fixture
+def module_of() -> Callable[[Path], Any]:
+    """Loads a script by its path."""
+    return load_file
+
 
 BASIS = "a reason of more than ten letters"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/clients.md"
 
 
-def _table() -> Any:
-    spec = importlib.util.spec_from_file_location("rules_table", ROOT / "docs/rules_table.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_has_every_rule_of_the_conformance_test() -> None:
+def test_the_page_has_every_rule_of_the_conformance_test(module_of: Callable[[Path], Any]) -> None:
     text = PAGE.read_text("utf-8")
-    assert _table().page(text) == text, "run `python docs/rules_table.py`"
-    assert text.count("\n| ") > len(_table().RULES)
+    table = module_of(ROOT / "docs/rules_table.py")
+    assert table.page(text) == text, "run `python docs/rules_table.py`"
+    assert text.count("\n| ") > len(table.RULES)
 
 
 def test_the_page_names_every_client_and_every_file_that_it_names_is_there() -> None:

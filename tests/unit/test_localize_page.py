@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,9 @@ import _localize_page  # noqa: E402
 import _page  # noqa: E402
 
 
-def _taps_table() -> Any:
-    spec = importlib.util.spec_from_file_location("taps_table", ROOT / "docs/taps_table.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_has_every_tap() -> None:
+def test_the_page_has_every_tap(module_of: Callable[[Path], Any]) -> None:
     text = (ROOT / "docs/taps.md").read_text("utf-8")
-    assert _taps_table().page(text) == text, "run `python docs/taps_table.py`"
+    assert module_of(ROOT / "docs/taps_table.py").page(text) == text, "run `python docs/taps_table.py`"
     assert all(f"`layers.N.{leaf}`" in text for leaf in taps.LAYER)
 
 
