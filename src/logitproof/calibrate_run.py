@@ -99,7 +99,8 @@ def calibrate_contract(
         found.append(Calibrated(cell, known[0], path, "", tuple(sequences), _lengths(cell, results)))
     if not power:
         return found
-    subjects = [one[1] for one in done.values() if not isinstance(one, str)]
+    keys = {one.calibration.key for one in found if one.calibration is not None and not is_own(one.cell)}
+    subjects = [one[1] for one in done.values() if not isinstance(one, str) and one[0].key in keys]
     return _with_effects(opened, predictors, found, subjects, say)
 
 
@@ -124,7 +125,10 @@ def _with_effects(
         effects |= measure_effects(original, wanted, metrics=metrics, say=say)
     for key, one in effects.items():
         write_effects(folder_of(opened), key, one)
-    return [replace(one, effects=effects.get(one.calibration.key)) if one.calibration else one for one in found]
+    return [
+        replace(one, effects=effects.get(one.calibration.key)) if one.calibration and not is_own(one.cell) else one
+        for one in found
+    ]
 
 
 class _Predictors:

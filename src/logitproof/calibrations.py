@@ -128,12 +128,15 @@ def find_calibrations(
 
 
 def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Effects]:
-    """By cell: what known bugs would do there, where `logitproof calibrate --power` measured it."""
+    """By cell: what known bugs would do there, where `logitproof calibrate --power` measured it.
+
+    Nothing of a cell that compares a candidate with itself: a bug would be on both sides of it.
+    """
     known: dict[str, Effects | None] = {}
     found: dict[str, Effects] = {}
     for cell in cells if folder_of(opened).is_dir() else ():
         sides = sides_of(opened, cell)
-        if isinstance(sides, str):
+        if isinstance(sides, str) or is_own(cell):
             continue
         key = sides.key(weights)
         if key not in known:
