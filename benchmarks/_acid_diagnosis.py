@@ -18,9 +18,10 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from logitproof import catalog
-from logitproof.diagnose import DECODE_NEEDS, NOISE, PREFILL_NEEDS, Diagnosis, Mode, diagnose_logits
-from logitproof.to_gguf import to_gguf
-from logitproof.worker import Spec, Worker
+from logitproof.diagnosis.diagnose import NOISE, Diagnosis, Mode, diagnose_logits
+from logitproof.gguf.write import to_gguf
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.reference.planted import DECODE_NEEDS, PREFILL_NEEDS
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"

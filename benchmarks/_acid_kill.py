@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from logitproof import catalog
-from logitproof.acid_probe import KILLED_AT, Case, Probe, open_probes, probe_names
-from logitproof.acid_sampling import PROBES, allowed, apart, place
-from logitproof.sampler import LOUD, ORDER, probabilities
+from logitproof.acid.probe import KILLED_AT, Case, Probe, open_probes, probe_names
+from logitproof.acid.sampling import PROBES, allowed, apart, place
+from logitproof.protocol.sampler import LOUD, ORDER, probabilities
 
 OPTIONS: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
 GREEDY = 24

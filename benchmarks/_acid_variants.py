@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitproof import environments
-from logitproof.acid import judged, measure
-from logitproof.acid_probe import Probe, open_probes
-from logitproof.acid_subject import Subject, Weights
+from logitproof.acid.acid import judged, measure
+from logitproof.acid.probe import Probe, open_probes
+from logitproof.acid.subject import Subject, Weights
 from logitproof.errors import ContractError, LogitproofError
-from logitproof.worker import Spec
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec
 
 WRONG_IN_MLX = {
     "gemma2": "mlx-lm attends beyond the window",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from logitproof.store import write_atomically
+from logitproof.files.atomic import write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -14,9 +14,9 @@ import yaml
 from _set_up_faults import edit_folder
 from _set_up_models import BASIS, ZOO, Case, checkpoints, contract, metadata, tensors, tokenizers
 
-from logitproof.capture import capture
-from logitproof.contract import open_contract
-from logitproof.pins import make_pins, write_pins
+from logitproof.contract.contract import open_contract
+from logitproof.jobs.capture import capture
+from logitproof.runs.pins import make_pins, write_pins
 
 PATCHED = """\
 import sys

@@ -29,8 +29,8 @@ import _acid_kill
 import _acid_page
 import _acid_variants
 
-from logitproof.acid import Request, acid
-from logitproof.acid_probe import FACTOR, KILLED_AT, open_probes
+from logitproof.acid.acid import Request, acid
+from logitproof.acid.probe import FACTOR, KILLED_AT, open_probes
 
 ENGINES = ("transformers", "llamacpp", "plain")
 SECONDS_ALLOWED = 120

@@ -32,19 +32,19 @@ import numpy as np
 import torch
 
 from logitproof import catalog
-from logitproof.arithmetic import Arithmetic, arithmetic_of
-from logitproof.calibrate import METRIC, Calibration, calculated_band, gate_bound, scale, tokens_sha256
-from logitproof.calibrate_run import repeat
-from logitproof.calibrations import Sides
-from logitproof.compare import compare
-from logitproof.diagnose import PREFILL_NEEDS
-from logitproof.engines._predict import Predictor
+from logitproof.bands.calculated import METRIC, Calibration, calculated_band, gate_bound, scale, tokens_sha256
+from logitproof.bands.kept import Sides
+from logitproof.calibration.calibrate import repeat
+from logitproof.comparison.compare import compare
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.engines.llamacpp import LlamaCpp
 from logitproof.engines.plain import Plain
 from logitproof.engines.transformers import Transformers
 from logitproof.errors import LogitproofError
-from logitproof.store import write_atomically
-from logitproof.worker import Spec, Worker
+from logitproof.files.atomic import write_atomically
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.reference.planted import PREFILL_NEEDS
+from logitproof.reference.predict import Predictor
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"

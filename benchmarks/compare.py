@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.compare import all_metrics, compare_logits
+from logitproof.comparison.compare import all_metrics, compare_logits
 from logitproof.metrics import Metric
 
 VOCABULARY = 151_936

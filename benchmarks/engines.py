@@ -21,18 +21,19 @@ import _page
 import yaml
 from _engines_subjects import FAMILIES, FINDINGS, ROOT, SUBJECTS, ZOO, Subject
 
-from logitproof import catalog, environments
-from logitproof.contract import open_contract
-from logitproof.diagnosis_run import diagnose_run
+from logitproof import catalog
+from logitproof.contract.contract import open_contract
+from logitproof.contract.suite import Suite, shipped_suites
+from logitproof.diagnosis.of_run import diagnose_run
 from logitproof.engines._exported import exports
 from logitproof.errors import ContractError, EngineError, LogitproofError
-from logitproof.report import Report
-from logitproof.run import Workers
-from logitproof.store import write_atomically
-from logitproof.suite import Suite, shipped_suites
-from logitproof.worker import Spec
-from logitproof.workspace import Workspace
-from logitproof.yaml_file import read_yaml
+from logitproof.files.atomic import write_atomically
+from logitproof.files.yaml import read_yaml
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec
+from logitproof.jobs.workers import Workers
+from logitproof.report.report import Report
+from logitproof.runs.workspace import Workspace
 
 RESULT = ROOT / "benchmarks/results/engines.json"
 RUNS = ROOT / "runs/bench-engines"

@@ -17,11 +17,12 @@ from typing import Any
 
 import _page
 
-from logitproof.check import check
-from logitproof.contract import open_contract
-from logitproof.isa import INSTRUCTION_SETS, lacking
-from logitproof.report import Report
-from logitproof.store import Store, write_atomically
+from logitproof.contract.contract import open_contract
+from logitproof.contract.isa import INSTRUCTION_SETS, lacking
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.runs.check import check
+from logitproof.traces.store import Store
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/isa.json"

@@ -19,11 +19,11 @@ from typing import Any
 import _page
 import numpy as np
 
+from logitproof.contract.isa import INSTRUCTION_SETS
 from logitproof.errors import ContractError
-from logitproof.isa import INSTRUCTION_SETS
-from logitproof.kernels import DTYPES, measure_kernels
-from logitproof.kernels_isa import VARIANTS, measure_on
-from logitproof.store import write_atomically
+from logitproof.files.atomic import write_atomically
+from logitproof.kernels.isa import VARIANTS, measure_on
+from logitproof.kernels.measure import DTYPES, measure_kernels
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/kernels.json"
@@ -97,8 +97,8 @@ def on_each() -> tuple[dict[str, Any], dict[str, str]]:
 
 def of_length(keys: int, queries: int) -> dict[str, Any]:
     """Attention of the last `queries` over normal numbers, with a cache in float16: RMS errors against float64."""
-    from logitproof.engines._ggml_graph import Ggml
-    from logitproof.engines._ggml_operations import attended, attended_at_once
+    from logitproof.kernels.ggml_graph import Ggml
+    from logitproof.kernels.ggml_operations import attended, attended_at_once
 
     random = np.random.default_rng(keys)
     query = random.normal(size=(HEADS, queries, SIZE)).astype(np.float32)

@@ -30,13 +30,14 @@ import _page
 from _acid_diagnosis import _llama_cpp_file, planted_files
 from planted import LONG, TRAINED, build, config, tokens
 
-from logitproof import catalog, taps
-from logitproof.acid_probe import open_probes
-from logitproof.acid_subject import gguf_of
-from logitproof.engines._taps import Taps, Watch, tapped
+from logitproof import catalog
+from logitproof.acid.probe import open_probes
+from logitproof.acid.subject import gguf_of
 from logitproof.errors import LogitproofError
-from logitproof.localize import LIMIT, Localization, Precision, expected, localize, relative
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.localization.localize import LIMIT, Localization, Precision, expected, localize, relative
+from logitproof.protocol import taps
+from logitproof.reference.taps import Taps, Watch, tapped
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"
@@ -256,7 +257,7 @@ def _taps_compared() -> Iterator[dict[str, Any]]:
 
 
 def _taps_of(engine: str, model: Path, config: Path | None, ids: list[int], given: Arrays | None = None) -> Arrays:
-    from logitproof.protocol import Tensor
+    from logitproof.protocol.messages import Tensor
 
     with tempfile.TemporaryDirectory() as name, Worker(Spec(engine, {"threads": 1}), name=engine) as worker:
         folder, tensors = Path(name), {}

@@ -21,21 +21,22 @@ from rich.console import Console
 from rich.table import Table
 
 from logitproof import catalog
-from logitproof.compare import compare
-from logitproof.contract import open_contract
-from logitproof.protocol import Mode
+from logitproof.comparison.compare import compare
+from logitproof.contract.contract import open_contract
+from logitproof.contract.suite import open_suite
+from logitproof.jobs.session import Side, open_side
+from logitproof.jobs.worker import Spec
+from logitproof.jobs.workers import Workers
+from logitproof.protocol.messages import Mode
+from logitproof.protocol.sampler import Sampling
 from logitproof.quality.adapters import adapter_distances
-from logitproof.quality.draws import Drawing, Side, compared_candidates, draw, open_side, replayed_side
+from logitproof.quality.draws import Drawing, compared_candidates, draw, replayed_side
 from logitproof.quality.greedy import wilson
 from logitproof.quality.horizon import horizon
 from logitproof.quality.sections import BOUNDARIES, Quality, qualities
 from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.two_sample import two_sample
-from logitproof.run import Workers
-from logitproof.sampler import Sampling
-from logitproof.suite import open_suite
-from logitproof.worker import Spec
-from logitproof.workspace import Workspace
+from logitproof.runs.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "quality.json"

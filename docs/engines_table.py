@@ -9,11 +9,12 @@ import re
 import sys
 from pathlib import Path
 
-from logitproof import catalog, environments
+from logitproof import catalog
 from logitproof.errors import LogitproofError
-from logitproof.protocol import HelloResult
-from logitproof.run import Workers
-from logitproof.worker import Spec
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec
+from logitproof.jobs.workers import Workers
+from logitproof.protocol.messages import HelloResult
 
 PAGE = Path(__file__).with_name("engines.md")
 MARKS = ("<!-- capabilities -->\n", "<!-- /capabilities -->\n")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from logitproof.reporters.console import renderable
-from logitproof.workspace import Workspace
+from logitproof.runs.workspace import Workspace
 
 WIDTH = 104
 

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from logitproof.conformance import RULES
+from logitproof.conformance.conformance import RULES
 
 PAGE = Path(__file__).with_name("clients.md")
 MARKS = ("<!-- rules -->\n", "<!-- /rules -->\n")

@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from logitproof.tap_files import LLAMA_CPP
-from logitproof.taps import BEGIN, END, LAYER
+from logitproof.localization.tap_files import LLAMA_CPP
+from logitproof.protocol.taps import BEGIN, END, LAYER
 
 PAGE = Path(__file__).with_name("taps.md")
 MARKS = ("<!-- taps -->\n", "<!-- /taps -->\n")

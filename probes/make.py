@@ -1,4 +1,4 @@
-"""Makes the probes: `python probes/make.py [NAME...]` writes src/logitproof/probes/NAME.
+"""Makes the probes: `python probes/make.py [NAME...]` writes src/logitproof/acid/probes/NAME.
 
 Weights are seeded, expected logits are computed in float64, and a probe is only written where two independent
 engines agree with them; what was measured is kept in probe.json.
@@ -24,9 +24,9 @@ from weights import weights
 from witnesses import bands, witnesses
 from words import VOCABULARIES, texts, tokenizer_of
 
-from logitproof.engines import _float64 as wide
+from logitproof.reference import float64 as wide
 
-OUT = Path(__file__).parents[1] / "src" / "logitproof" / "probes"
+OUT = Path(__file__).parents[1] / "src" / "logitproof" / "acid" / "probes"
 LIMIT = 1_000_000
 """Bytes that a model may have."""
 

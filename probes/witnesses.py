@@ -11,11 +11,12 @@ import numpy as np
 import torch
 import transformers
 
-from logitproof.acid import measure
-from logitproof.acid_probe import FACTOR, Probe, centred_distances, read_probe
-from logitproof.acid_subject import Subject, Weights
+from logitproof.acid.acid import measure
+from logitproof.acid.probe import FACTOR, Probe, read_probe
+from logitproof.acid.subject import Subject, Weights
 from logitproof.errors import EngineGarbage
-from logitproof.worker import Spec
+from logitproof.jobs.worker import Spec
+from logitproof.rows.distance import centred_distances
 
 os.environ["OMP_NUM_THREADS"] = "1"
 RUNS: list[tuple[str, dict[str, Any], Weights]] = [

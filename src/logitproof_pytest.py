@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from logitproof.cell import Cell
-    from logitproof.contract import Gate, OpenContract
-    from logitproof.gates import GateVerdict
-    from logitproof.judge import CellVerdict
+    from logitproof.contract.contract import Gate, OpenContract
+    from logitproof.jobs.cell import Cell
     from logitproof.parity import Parity
-    from logitproof.report import Report
+    from logitproof.report.report import Report
+    from logitproof.verdict.gates import GateVerdict
+    from logitproof.verdict.judge import CellVerdict
 
 SUFFIX = ".parity.yaml"
 SHOWN_FAILURES = 3
@@ -94,9 +94,9 @@ class ContractFile(pytest.File):
     """A contract: its items come from its plan, no engine is run to collect them."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        from logitproof.contract import open_contract
+        from logitproof.contract.contract import open_contract
         from logitproof.errors import LogitproofError
-        from logitproof.plan import matrix_cells
+        from logitproof.jobs.plan import matrix_cells
 
         try:
             opened = open_contract(self.path)
@@ -253,10 +253,10 @@ class _Runs:
         return Path(self._config.rootpath, self._config.getoption("logitproof_out"), opened.contract.contract)
 
     def _make(self, path: Path) -> Report:
-        from logitproof.contract import open_contract
+        from logitproof.contract.contract import open_contract
         from logitproof.errors import ContractError, EngineError, LogitproofError
-        from logitproof.store import write_atomically
-        from logitproof.workspace import Workspace
+        from logitproof.files.atomic import write_atomically
+        from logitproof.runs.workspace import Workspace
 
         opened = open_contract(path)
         option, folder = self._config.getoption, self.folder(opened)
@@ -283,7 +283,7 @@ _RUNS = pytest.StashKey[_Runs]()
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process at a time in a run folder; the lock ends with the process that holds it."""
-    from logitproof.store import environment_errors
+    from logitproof.files.atomic import environment_errors
 
     with environment_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

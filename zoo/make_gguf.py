@@ -18,7 +18,8 @@ if SOURCE.is_dir():  # works from a checkout, installed or not
 
 from families import FAMILIES  # noqa: E402
 
-from logitproof.to_gguf import to_gguf  # noqa: E402
+from logitproof.files.sources import import_closure, sources_sha256  # noqa: E402
+from logitproof.gguf.write import to_gguf  # noqa: E402
 
 NAMES = tuple(FAMILIES)
 QUANTIZATIONS = ("F32", "F16", "Q8_0", "Q4_K_M")
@@ -28,9 +29,9 @@ def stamp_of(folder: Path) -> str:
     """sha256 over the model folder and the converter."""
     digest = hashlib.sha256()
     inputs = [path for path in folder.iterdir() if path.is_file() and path.name != "TRAINING.json"]
-    for path in sorted([*inputs, SOURCE / "to_gguf.py", *SOURCE.glob("gguf_*.py")]):
+    for path in sorted(inputs):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest.hexdigest() + sources_sha256(import_closure(SOURCE / "gguf" / "write.py"))
 
 
 def make(name: str, out: Path) -> list[Path]:

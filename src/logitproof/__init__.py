@@ -10,35 +10,33 @@ Names are imported when they are first used, so that importing the package costs
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 _HOME = {
-    "Band": "band",
-    "Capture": "capture",
-    "Comparison": "compare",
-    "Contract": "contract",
+    "Band": "bands.band",
+    "Capture": "traces.capture",
+    "Comparison": "comparison.compare",
+    "Contract": "contract.contract",
     "ContractError": "errors",
     "EngineError": "errors",
-    "Failure": "trace",
+    "Failure": "traces.trace",
     "LogitproofError": "errors",
-    "Model": "model",
-    "Report": "report",
-    "Store": "store",
-    "Suite": "suite",
-    "Trace": "trace",
-    "Verdict": "judge",
-    "Workspace": "workspace",
-    "capture": "capture",
-    "check": "check",
-    "compare": "compare",
-    "judge": "judge",
-    "open_contract": "contract",
-    "open_model": "model",
-    "open_suite": "suite",
-    "plan": "plan",
-    "run": "run",
+    "Model": "weights.model",
+    "Report": "report.report",
+    "Store": "traces.store",
+    "Suite": "contract.suite",
+    "Trace": "traces.trace",
+    "Verdict": "verdict.judge",
+    "Workspace": "runs.workspace",
+    "capture": "jobs.capture",
+    "check": "runs.check",
+    "compare": "comparison.compare",
+    "judge": "verdict.judge",
+    "open_contract": "contract.contract",
+    "open_model": "weights.model",
+    "open_suite": "contract.suite",
+    "plan": "jobs.plan",
+    "run": "jobs.run",
 }
 
 __all__ = sorted(_HOME)
@@ -54,14 +52,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Face(ModuleType):
-    """The import system binds a submodule's name on its package; here `check` is to stay the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face

@@ -59,3 +59,15 @@ class EngineGarbage(EngineError):
 
 class EnvironmentFailed(EngineError):
     """The machine failed, not the engine: disk full, no permission, a missing library."""
+
+
+class Refusal(Exception):
+    """Raised by an engine that will not do what it was asked, because the request or the file is wrong.
+
+    `field` names the option or file; `remedy` says what to do. Anything else that an engine raises is
+    the engine's own failure.
+    """
+
+    def __init__(self, text: str, *, field: str = "", remedy: str = "") -> None:
+        self.text, self.field, self.remedy = text, field, remedy
+        super().__init__(text)

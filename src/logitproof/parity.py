@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.band import Band
-from logitproof.capture import open_capture
-from logitproof.compare import SHOWN, Comparison, compare
+from logitproof.bands.band import Band
+from logitproof.comparison.compare import SHOWN, Comparison, compare
 from logitproof.errors import ContractError, EngineGarbage
-from logitproof.trace import Trace
+from logitproof.traces.capture import open_capture
+from logitproof.traces.trace import Trace
 
 MAX_KL = 1e-6
 """Nats, at every position. Two float32 engines that differ in the order of their sums stay orders of magnitude below."""

@@ -18,10 +18,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from logitproof import catalog, environments
-from logitproof.engines import Engine, Refusal
-from logitproof.errors import ContractError
-from logitproof.protocol import (
+from logitproof import catalog
+from logitproof.engines import Engine
+from logitproof.errors import ContractError, Refusal
+from logitproof.jobs import environments
+from logitproof.protocol.messages import (
     METHODS,
     VERSION,
     DetokenizeParams,
@@ -33,8 +34,8 @@ from logitproof.protocol import (
     TapsParams,
     TokenizeParams,
 )
-from logitproof.sampler import Sampling
-from logitproof.toprows import is_top
+from logitproof.protocol.sampler import Sampling
+from logitproof.rows.top import is_top
 
 
 def main(arguments: list[str]) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from logitproof import environments
-from logitproof.worker import Spec, Worker
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec, Worker
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "zoo"

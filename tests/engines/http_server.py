@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from logitproof.engines._vocabulary import Texts, token_texts
 from logitproof.engines.plain import Plain
+from logitproof.gguf.vocabulary import Texts, token_texts
 
 Kind = Literal["llama-server", "vllm", "classic"]
 Body = dict[str, Any]

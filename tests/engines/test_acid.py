@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from logitproof.acid import AcidReport, Request, Row, acid, probe_row
-from logitproof.acid_diagnosis import diagnosis_of
-from logitproof.acid_probe import open_probes
-from logitproof.acid_subject import Subject
-from logitproof.acid_table import line, summary, to_json
+from logitproof.acid.acid import Request, acid, probe_row
+from logitproof.acid.probe import open_probes
+from logitproof.acid.row import AcidReport, Row
+from logitproof.acid.subject import Subject
+from logitproof.acid.text import line, summary, to_json
+from logitproof.commands.acid import diagnosis_of
 from logitproof.errors import ContractError
-from logitproof.worker import Spec
+from logitproof.jobs.worker import Spec
 
 ONE = ["qwen3"]
 

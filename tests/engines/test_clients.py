@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from logitproof.acid import Request, acid
-from logitproof.acid_diagnosis import diagnosis_of
-from logitproof.address import parse_address
-from logitproof.check import check
-from logitproof.conformance import conformance
-from logitproof.contract import open_contract
-from logitproof.report import Report
-from logitproof.store import Store
-from logitproof.worker import Spec, Worker
+from logitproof.acid.acid import Request, acid
+from logitproof.commands.acid import diagnosis_of
+from logitproof.conformance.conformance import conformance
+from logitproof.contract.contract import open_contract
+from logitproof.jobs.address import parse_address
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.report.report import Report
+from logitproof.runs.check import check
+from logitproof.traces.store import Store
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"

@@ -12,7 +12,7 @@ import pytest
 from against_reference import ALONE, ZOO, beside, greedy_is_what_it_scores, needs, reference
 
 from logitproof.errors import ContractError, EngineError
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
 
 pytestmark = needs("ctranslate2")
 

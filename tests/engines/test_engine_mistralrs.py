@@ -10,8 +10,8 @@ import pytest
 from against_reference import ALONE, ZOO, log_probabilities, needs, reference
 
 from logitproof.errors import ContractError
-from logitproof.toprows import is_top
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.rows.top import is_top
 
 pytestmark = needs("mistralrs")
 OLDER = {"older_config": True}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from logitproof.engines._mlx_config import names_for_mlx
 from logitproof.errors import ContractError
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
 
 OLDER = {"older_config": True}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from against_reference import ALONE, ZOO, beside, greedy_is_what_it_scores, needs
 
-from logitproof.address import parse_address
-from logitproof.conformance import conformance
-from logitproof.worker import Spec, Worker
+from logitproof.conformance.conformance import conformance
+from logitproof.jobs.address import parse_address
+from logitproof.jobs.worker import Spec, Worker
 
 pytestmark = needs("openvino")
 

@@ -9,7 +9,7 @@ import pytest
 from against_reference import ALONE, ZOO, beside, greedy_is_what_it_scores, needs
 
 from logitproof.errors import ContractError
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
 
 pytestmark = needs("tinygrad")
 

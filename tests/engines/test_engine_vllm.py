@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from against_reference import ALONE, ZOO, beside, greedy_is_what_it_scores, log_probabilities, needs, reference
 
-from logitproof import environments
 from logitproof.errors import ContractError
-from logitproof.worker import Spec, Worker
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec, Worker
 
 pytestmark = needs("vllm")
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR"}

@@ -14,15 +14,17 @@ import pytest
 pytest.importorskip("llama_cpp")
 torch = pytest.importorskip("torch")
 
-from logitproof import isa, kernels_isa  # noqa: E402
-from logitproof.engines import _float64 as wide  # noqa: E402
-from logitproof.engines import _ggml_operations as plain  # noqa: E402
-from logitproof.engines import _ggml_weights as weighted  # noqa: E402
-from logitproof.engines._ggml_case import Case  # noqa: E402
-from logitproof.engines._ggml_kernels import GgmlKernels  # noqa: E402
-from logitproof.engines._torch_kernels import TorchKernels  # noqa: E402
+from logitproof.contract import isa  # noqa: E402
 from logitproof.errors import ContractError  # noqa: E402
-from logitproof.kernels import TEXT, Kernel  # noqa: E402
+from logitproof.kernels import ggml_operations as plain  # noqa: E402
+from logitproof.kernels import ggml_weights as weighted  # noqa: E402
+from logitproof.kernels import isa as kernels_isa  # noqa: E402
+from logitproof.kernels.ggml import GgmlKernels  # noqa: E402
+from logitproof.kernels.ggml_case import Case  # noqa: E402
+from logitproof.kernels.kernel import Kernel  # noqa: E402
+from logitproof.kernels.measure import TEXT  # noqa: E402
+from logitproof.kernels.torch import TorchKernels  # noqa: E402
+from logitproof.reference import float64 as wide  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 DENSE = {"matmul", "norm", "rope", "softmax", "attention", "activation"}

@@ -15,14 +15,15 @@ import yaml
 from http_server import CONTEXT, Body, Kind, Zoo, served
 
 from logitproof import catalog
-from logitproof.check import check
-from logitproof.contract import open_contract
-from logitproof.engines import Engine, Refusal
+from logitproof.contract.contract import open_contract
+from logitproof.engines import Engine
 from logitproof.engines._http import PAUSE, ServerError
 from logitproof.engines.llama_server import LlamaServer, _same_weights
 from logitproof.engines.openai import Openai
-from logitproof.report import Report
-from logitproof.store import Store
+from logitproof.errors import Refusal
+from logitproof.report.report import Report
+from logitproof.runs.check import check
+from logitproof.traces.store import Store
 
 ZOO = Path(__file__).parents[2] / "zoo"
 MODEL = ZOO / "qwen3"

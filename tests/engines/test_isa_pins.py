@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof import isa
+from logitproof.contract import isa
 from logitproof.errors import ContractError
-from logitproof.protocol import ScoreResult
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.protocol.messages import ScoreResult
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".cache/isa"

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.convert import open_dump
-from logitproof.engines import Refusal
-from logitproof.engines._vocabulary import token_texts
 from logitproof.engines.llama_cli import LlamaCli
 from logitproof.engines.llama_perplexity import LlamaPerplexity
 from logitproof.engines.llama_server import LlamaServer
 from logitproof.engines.openai import Openai
 from logitproof.engines.plain import Plain
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import token_texts
+from logitproof.readers import open_dump
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ import gguf
 import numpy as np
 import pytest
 
-from logitproof.engines import Refusal
 from logitproof.engines._libllama import DEBUG, Log
 from logitproof.engines.llamacpp import LlamaCpp
+from logitproof.errors import Refusal
 
 GGUF = Path(__file__).parents[2] / "zoo" / "gguf"
 ZOO = ("llama3", "qwen2.5", "qwen3", "qwen3-moe", "qwen3.5")

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.lora import adapter_to_gguf, read_adapter
-from logitproof.worker import Spec, Worker
+from logitproof.gguf.adapter import adapter_to_gguf
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.weights.adapter import read_adapter
 
 ROOT = Path(__file__).parents[2]
 IDS = [5, 88, 301, 42, 7, 19, 250, 333]

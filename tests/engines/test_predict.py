@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.arithmetic import Arithmetic, arithmetic_of
-from logitproof.engines._predict import Predictor
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.engines.transformers import Transformers
+from logitproof.reference.predict import Predictor
 
 ZOO = Path(__file__).parents[2] / "zoo"
 MODEL = ZOO / "qwen3"

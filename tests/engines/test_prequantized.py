@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from logitproof.engines import Refusal
-from logitproof.engines._checkpoint import read_config
-from logitproof.worker import Spec, Worker
+from logitproof.errors import Refusal
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.reference.checkpoint import read_config
 
 QWEN3 = Path(__file__).parents[2] / "zoo/qwen3"
 IDS = [5, 88, 301, 42, 7, 19, 250, 333]

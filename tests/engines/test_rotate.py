@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.errors import ContractError
-from logitproof.rotate import hadamard, random_orthogonal, rotate
+from logitproof.weights.rotate import hadamard, random_orthogonal, rotate
 
 ZOO = Path(__file__).parents[2] / "zoo"
 IDS = torch.tensor(np.random.default_rng(1).integers(3, 1000, (1, 48)))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from logitproof import taps
-from logitproof.engines._taps import Taps, Watch, tapped
 from logitproof.errors import ContractError
-from logitproof.localize import localize, relative
-from logitproof.protocol import Tensor
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.localization.localize import localize, relative
+from logitproof.protocol import taps
+from logitproof.protocol.messages import Tensor
+from logitproof.reference.taps import Taps, Watch, tapped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "power"))
 from planted import FAMILIES, build, tokens
@@ -129,8 +129,8 @@ def test_of_two_paths_the_one_that_reads_square_matrices_transposed_is_found(tmp
 
 
 def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
-    from logitproof.localize_run import localize_engines
-    from logitproof.quality.draws import Side
+    from logitproof.jobs.session import Side
+    from logitproof.localization.engines import localize_engines
 
     def side(**options: Any) -> Side:
         return Side(Spec("transformers", {"threads": 1, **options}), ZOO / "qwen2.5", None, "side")

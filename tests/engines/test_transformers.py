@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 from tiny import CONFIGS, build, write_gguf
 
 from logitproof import catalog
-from logitproof.engines import Refusal
-from logitproof.engines._float64 import float64
 from logitproof.engines.transformers import Transformers
-from logitproof.to_gguf import to_gguf
+from logitproof.errors import Refusal
+from logitproof.gguf.write import to_gguf
+from logitproof.reference.float64 import float64
 
 IDS = [int(token) for token in np.random.default_rng(5).integers(0, 96, 40)]
 ZOO = Path(__file__).parents[2] / "zoo"

@@ -18,7 +18,7 @@ import torch
 import transformers
 from direct_llama_cpp import DirectModel
 
-from logitproof.to_gguf import to_gguf
+from logitproof.gguf.write import to_gguf
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "zoo"

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 
-from logitproof.gguf_architectures import layout_of
+from logitproof.gguf.families import layout_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,

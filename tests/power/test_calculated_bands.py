@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from logitproof import catalog
-from logitproof.arithmetic import Arithmetic
-from logitproof.band import Band
-from logitproof.calibrate import METRIC, Calibration, calculated_band, tokens_sha256
-from logitproof.calibrate_run import repeat
-from logitproof.calibrations import Sides, Subject
-from logitproof.compare import compare
-from logitproof.contract import Gate
-from logitproof.detection import measure_effects
-from logitproof.engines._predict import Predictor
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import METRIC, Calibration, calculated_band, tokens_sha256
+from logitproof.bands.kept import Sides
+from logitproof.bands.power import Effects, power_of_band, power_of_gate, read_effects, write_effects
+from logitproof.calibration.calibrate import repeat
+from logitproof.calibration.effects import measure_effects
+from logitproof.calibration.subject import Subject
+from logitproof.comparison.compare import compare
+from logitproof.contract.arithmetic import Arithmetic
+from logitproof.contract.contract import Gate
 from logitproof.engines.transformers import Transformers
 from logitproof.errors import ContractError
-from logitproof.power import Effects, power_of_band, power_of_gate, read_effects, write_effects
+from logitproof.reference.predict import Predictor
 
 MODEL = Path(__file__).parents[2] / "zoo" / "qwen3"
 IDS = tuple((7 * at * at + 31 * at) % 1500 for at in range(32))

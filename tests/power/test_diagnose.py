@@ -12,9 +12,9 @@ import torch
 from planted import build, config
 
 from logitproof import catalog
-from logitproof.diagnose import diagnose_logits
+from logitproof.diagnosis.diagnose import diagnose_logits
 from logitproof.errors import ContractError
-from logitproof.toprows import top_rows
+from logitproof.rows.top import top_rows
 
 IDS = [np.random.default_rng(seed).integers(3, 1000, 48).tolist() for seed in (1, 2)]
 

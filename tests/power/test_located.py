@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from planted import FAMILIES, LONG, config
 
-from logitproof import catalog, taps
+from logitproof import catalog
+from logitproof.protocol import taps
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from localize import Bench

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from planted import LOUDER_THAN_NOISE, build, check, check_ranges, distance, planted, run, state, tokens
 
-from logitproof.mutations._tensors import tensors_replaced
+from logitproof.reference.patches import tensors_replaced
 
 
 @pytest.mark.parametrize(("mutation", "family"), planted("norm"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from logitproof import catalog
-from logitproof.sampler import NEUTRAL, Sampling, probabilities
+from logitproof.protocol.sampler import NEUTRAL, Sampling, probabilities
 
 ROWS = [np.random.default_rng(seed).normal(0, 2.5, 60) for seed in range(20)]
 SEEN = [3, 9, 9, 41, 5]

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from logitproof import catalog
-from logitproof.acid_probe import open_probes
+from logitproof.acid.probe import open_probes
 
 PROBES = ("granite", "qwen3", "llama3")
 

@@ -12,8 +12,9 @@ import gguf
 import numpy as np
 import pytest
 
-from logitproof.acid_probe import FACTOR, KILLED_AT, centred_distances, open_probes, probe_names
-from logitproof.acid_subject import gguf_of
+from logitproof.acid.probe import FACTOR, KILLED_AT, open_probes, probe_names
+from logitproof.acid.subject import gguf_of
+from logitproof.rows.distance import centred_distances
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

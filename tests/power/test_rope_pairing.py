@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from logitproof.engines import Refusal
 from logitproof.engines.transformers import Transformers
+from logitproof.errors import Refusal
 from logitproof.mutations.rope.pairing.interleaved import Interleaved, rotate_interleaved
 
 BUG = "rope.pairing.interleaved"

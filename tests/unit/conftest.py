@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from logitproof.check import check
-from logitproof.contract import open_contract
-from logitproof.report import Report
-from logitproof.store import Store
+from logitproof.contract.contract import open_contract
+from logitproof.report.report import Report
+from logitproof.runs.check import check
+from logitproof.traces.store import Store
 
 
 def load_file(path: Path) -> Any:

@@ -8,8 +8,9 @@ import gguf
 import pytest
 from conftest import Project
 
-from logitproof import amx_trap, isa
-from logitproof.worker import Spec
+from logitproof.contract import isa
+from logitproof.jobs import amx_trap
+from logitproof.jobs.worker import Spec
 
 
 def spring(project: Project, changes: str) -> amx_trap.Trap:

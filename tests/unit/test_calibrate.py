@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from logitproof import catalog
-from logitproof.arithmetic import Arithmetic, arithmetic_of
-from logitproof.calibrate import (
+from logitproof.bands.calculated import (
     METHOD,
     METRIC,
     Calibration,
@@ -24,18 +23,12 @@ from logitproof.calibrate import (
     studentized_quantile,
     tokens_sha256,
 )
-from logitproof.calibrations import (
-    Sides,
-    folder_of,
-    read_calibration,
-    sides_of,
-    weights_of,
-    write_calibration,
-)
-from logitproof.contract import open_contract
+from logitproof.bands.kept import Sides, folder_of, read_calibration, sides_of, weights_of, write_calibration
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
+from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
+from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import lint
-from logitproof.plan import matrix_cells, open_models
 
 BASIS = "a reason of more than ten letters"
 IDS = list(range(60))

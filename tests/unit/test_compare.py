@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from logitproof.compare import Comparison, all_metrics, compare, compare_logits, summarize
+from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits
+from logitproof.comparison.summary import summarize
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.metrics.kl_divergence import KlDivergence
 from logitproof.metrics.top1 import Top1

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from logitproof.address import parse_address
 from logitproof.cli import main
-from logitproof.conformance import RULES, Conformance, Row, conformance
+from logitproof.conformance.conformance import RULES, Conformance, Row, conformance
 from logitproof.errors import ContractError, EngineDied
+from logitproof.jobs.address import parse_address
 
 ENGINE = Path(__file__).with_name("faulty_engine.py")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.convert import convert, open_dump, recognize
-from logitproof.dump import Dump, DumpedPrompt
 from logitproof.errors import ContractError
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.readers import convert, open_dump, recognize
 from logitproof.readers.aprrawlg import Aprrawlg
 from logitproof.readers.ndjson import Ndjson
-from logitproof.worker import Spec, Worker
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 VOCAB = 12
 LOGITS = np.random.default_rng(0).normal(size=(5, VOCAB)).astype(np.float32)

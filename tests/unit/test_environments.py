@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from logitproof import catalog, environments
+from logitproof import catalog
 from logitproof.cli import main
 from logitproof.errors import ContractError, EngineError, EnvironmentFailed
-from logitproof.worker import Spec, Worker
+from logitproof.jobs import environments
+from logitproof.jobs.worker import Spec, Worker
 
 ENGINE = '''
 """An engine in a package of its own."""

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.capture import capture, open_capture
-from logitproof.check import check
-from logitproof.contract import open_contract
-from logitproof.convert import convert, open_dump
-from logitproof.dump_compare import compare_dumps
+from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
-from logitproof.freeze import Frozen, freeze
-from logitproof.readers._golden_writer import Limits
-from logitproof.store import Store
-from logitproof.topk_bounds import known_logits
+from logitproof.golden.compare import compare_dumps
+from logitproof.golden.freeze import Frozen, freeze
+from logitproof.golden.writer import Limits
+from logitproof.jobs.capture import capture
+from logitproof.readers import convert, open_dump
+from logitproof.rows.bounds import known_logits
+from logitproof.runs.check import check
+from logitproof.traces.capture import open_capture
+from logitproof.traces.store import Store
 
 SUITE = """
 suite: tiny

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from conftest import BASIS, Project, as_dict
 
-from logitproof import catalog, isa
+from logitproof import catalog
+from logitproof.contract import isa
 from logitproof.errors import ContractError
 
 HELD = ["env"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from logitproof import isa
 from logitproof.commands.kernels import command
+from logitproof.contract import isa
 from logitproof.errors import ContractError
-from logitproof.kernels_isa import measure_on
+from logitproof.kernels.isa import measure_on
 
 ZOO = Path(__file__).parents[2] / "zoo/qwen3"
 

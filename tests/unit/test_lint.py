@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from logitproof.cli import main
+from logitproof.contract.suite import Prompt
 from logitproof.lint import codes, lint
-from logitproof.suite import Prompt
 
 ROOT = Path(__file__).parents[2]
 SOON = str(date.today() + timedelta(days=30))

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from logitproof import taps
 from logitproof.errors import ContractError, LogitproofError
-from logitproof.localize import expected, first_odd, localize, relative, stages
-from logitproof.tap_dump import open_tap_dump
-from logitproof.tap_files import LLAMA_CPP
-from logitproof.tap_layout import explained_by_layout
+from logitproof.localization.layout import explained_by_layout
+from logitproof.localization.localize import expected, first_odd, localize, relative, stages
+from logitproof.localization.tap_dump import open_tap_dump
+from logitproof.localization.tap_files import LLAMA_CPP
+from logitproof.protocol import taps
 
 T, H, K, D = 9, 4, 2, 8
 NAMES = ("embedding", "layers.0.attn_norm", "layers.0.attn.q_proj", "layers.0.attn.q_rope", "layers.0.out", "logits")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof import catalog, metrics
-from logitproof.compare import all_metrics
+from logitproof.comparison.compare import all_metrics
 from logitproof.errors import ContractError
 from logitproof.metrics.first_divergence import FirstDivergence
 from logitproof.metrics.greedy_match import GreedyMatch
@@ -20,7 +20,7 @@ from logitproof.metrics.greedy_match_50 import GreedyMatch50
 from logitproof.metrics.tie_flip import TieFlip
 from logitproof.metrics.top5_overlap import Top5Overlap
 from logitproof.metrics.top_k_overlap import TopKOverlap
-from logitproof.rowstats import RowStats, row_statistics
+from logitproof.rows.statistics import RowStats, row_statistics
 
 ROWS = st.tuples(
     st.integers(0, 2**32),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from logitproof import catalog, environments
+from logitproof import catalog
 from logitproof.engines._older_config import older_names, with_settings
+from logitproof.jobs import environments
 
 SCALED = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}
 

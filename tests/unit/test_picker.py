@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError
 from logitproof.quality.picker import Least, Picked, least_margin, pick, write_picked
-from logitproof.suite import Prompt, Suite, open_suite
 
 SUITE = Suite(
     suite="mine",

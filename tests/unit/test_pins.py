@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.errors import ContractError
-from logitproof.pins import read_pins, verify_files
+from logitproof.runs.pins import read_pins, verify_files
 
 
 def pin(project: Any, name: str = "toys.pins.yaml", **changes: Any) -> Path:

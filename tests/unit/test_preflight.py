@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from logitproof import catalog
-from logitproof.cell import Cell
-from logitproof.contract import EngineUse
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
-from logitproof.gguf_layout import Layout, Planned
+from logitproof.gguf.layout import Layout, Planned
+from logitproof.gguf.side import open_side
+from logitproof.gguf.tensors import FolderTensors, GgufTensors, PlannedTensors, sampled
+from logitproof.gguf.write import to_gguf
+from logitproof.jobs.cell import Cell
 from logitproof.preflight import Finding, Seen, Setting, Setup
 from logitproof.preflight import weights as weights_module
 from logitproof.preflight._explain import explain
-from logitproof.preflight._side import open_side
-from logitproof.preflight._tensors import FolderTensors, GgufTensors, PlannedTensors, sampled
-from logitproof.set_up import Preflight
-from logitproof.suite import Prompt, Suite
-from logitproof.to_gguf import to_gguf
-from logitproof.trace import Trace
+from logitproof.runs.set_up import Preflight
+from logitproof.traces.trace import Trace
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -423,8 +423,8 @@ def test_leave_for_a_code_that_does_not_exist_is_refused(project: Any) -> None:
 
 
 def test_a_run_is_told_of_its_comparison_contract_before_anything_computes(project: Any) -> None:
-    from logitproof.check import check
-    from logitproof.contract import open_contract
+    from logitproof.contract.contract import open_contract
+    from logitproof.runs.check import check
 
     order: list[str] = []
     check(

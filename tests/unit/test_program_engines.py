@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from logitproof.errors import ContractError, EngineError
-from logitproof.toprows import is_top
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.rows.top import is_top
 
 PROGRAM = str(Path(__file__).with_name("printing_program.py"))
 IDS = [5, 6, 299, 7]

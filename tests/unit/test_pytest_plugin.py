@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-import logitproof.workspace  # noqa: F401 -- see below
+import logitproof.runs.workspace  # noqa: F401 -- see below
 from logitproof.parity import assert_parity
 
 pytest_plugins = ["pytester"]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.errors import ContractError
-from logitproof.protocol import LoadResult
+from logitproof.protocol.messages import LoadResult
+from logitproof.protocol.sampler import Sampling, softmax
 from logitproof.quality import greedy as free
 from logitproof.quality.accuracy import Answers, Question, answer, paired, read_questions
 from logitproof.quality.chat_template import compare_templates, render
@@ -21,7 +22,6 @@ from logitproof.quality.mismatch import label_log_probabilities, mismatch
 from logitproof.quality.sampled import drawn_from
 from logitproof.quality.tokenizers import HARD, compare_tokenizers, shrink
 from logitproof.quality.two_sample import spectrum_kernel, two_sample
-from logitproof.sampler import Sampling, softmax
 
 SEEDS = st.integers(0, 10_000)
 

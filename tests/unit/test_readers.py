@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logitproof import catalog
-from logitproof.convert import open_dump
-from logitproof.dump import Dump, DumpedPrompt
 from logitproof.errors import ContractError
-from logitproof.readers import Reader
+from logitproof.readers import Reader, open_dump
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 WHOLE = ["aprrawlg", "hf_fixture", "ndjson", "npy", "raw_f32"]
 TOKENS = ["frozen_json", "key_value", "marked_text"]

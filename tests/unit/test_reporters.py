@@ -21,19 +21,20 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console as Terminal
 
-from logitproof import catalog, schema
-from logitproof.cell import Cell, Pair, Unmeasured
-from logitproof.compare import compare
-from logitproof.contract import Contract, OpenContract
-from logitproof.gates import Compared
-from logitproof.judge import judge
-from logitproof.plan import Plan
+from logitproof import catalog
+from logitproof.comparison.compare import compare
+from logitproof.contract.contract import Contract, OpenContract
+from logitproof.contract.suite import Prompt, Suite
+from logitproof.jobs.cell import Cell, Pair, Unmeasured
+from logitproof.jobs.plan import Plan
 from logitproof.preflight import Finding, Setting
-from logitproof.report import Report, provenance
+from logitproof.report import schema
+from logitproof.report.report import Report, provenance
 from logitproof.reporters.console import renderable, summary_table
-from logitproof.set_up import Examined, Preflight
-from logitproof.suite import Prompt, Suite
-from logitproof.trace import Failure, Trace
+from logitproof.runs.set_up import Examined, Preflight
+from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.compared import Compared
+from logitproof.verdict.judge import judge
 
 V, T = 12, 6
 NASTY = "|`<script>alert(1)</script>\n# h\n- [x](y) \x1b[31m\x00\x9b2J\u2028\u202e\ud800 &amp; **b** \\| `` ~~~\r\n```"
@@ -348,7 +349,7 @@ def test_the_screen_ends_with_the_status_the_report_and_one_command() -> None:
 
 
 def test_only_all_is_a_hundred_percent() -> None:
-    from logitproof.reporters._text import percent
+    from logitproof.report.wording import percent
 
     assert percent(1.0, 1) == "100.0"
     assert percent(0.99999, 1) == "99.9"
@@ -358,7 +359,7 @@ def test_only_all_is_a_hundred_percent() -> None:
 
 def test_two_captures_are_a_table_too() -> None:
     comparison = compare(np.eye(4, V, dtype=np.float32), np.eye(4, V, dtype=np.float32) * 2, labels=[0] * 4)
-    from logitproof.compare import summarize
+    from logitproof.comparison.summary import summarize
 
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
     page = io.StringIO()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logitproof.rowkernel import arctanh, exponential, log_cosh_half
-from logitproof.rowstats import STATS, TOP_K, row_statistics
+from logitproof.rows.kernel import arctanh, exponential, log_cosh_half
+from logitproof.rows.statistics import STATS, TOP_K, row_statistics
 
 VOCABULARIES = (1, 2, 7, 9, 10, 11, 255, 256, 257, 2047, 2049)
 

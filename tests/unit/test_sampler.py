@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.errors import ContractError
-from logitproof.sampler import Sampling, choose, nucleus, penalized, probabilities, softmax
+from logitproof.protocol.sampler import Sampling, choose, nucleus, penalized, probabilities, softmax
 
 ROWS = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).normal(0, 4, 40))
 

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
-from logitproof import schema
-from logitproof.protocol import METHODS, VERSION
-from logitproof.suite import shipped_suites
+from logitproof.contract.suite import shipped_suites
+from logitproof.protocol.messages import METHODS, VERSION
+from logitproof.report import schema
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 SUITES = [file for file in EXAMPLES if file.name.endswith(".suite.yaml")]

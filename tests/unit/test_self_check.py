@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from logitproof.contract import open_contract
+from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
-from logitproof.gates import GateVerdict
-from logitproof.plan import open_models, plan
-from logitproof.protocol import HelloResult
-from logitproof.report import Report
-from logitproof.self_check import with_yardsticks
-from logitproof.workspace import Workspace
+from logitproof.jobs.plan import open_models, plan
+from logitproof.protocol.messages import HelloResult
+from logitproof.report.report import Report
+from logitproof.runs.workspace import Workspace
+from logitproof.runs.yardsticks import with_yardsticks
+from logitproof.verdict.gates import GateVerdict
 
 BASIS = "a reason of more than ten letters"
 WIDE = [{"match": 50.0, "wrong": 90.0, "basis": BASIS}]

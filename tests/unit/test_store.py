@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from logitproof.store import Store
+from logitproof.traces.store import Store
 
 
 def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:

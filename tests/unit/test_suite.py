@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from logitproof.contract.suite import open_suite, shipped_suites
 from logitproof.errors import ContractError
-from logitproof.suite import open_suite, shipped_suites
 
 
 def written(folder: Path, text: str) -> Path:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof import catalog
+from logitproof.protocol.sampler import NEUTRAL, Sampling, draw, probabilities, scaled_last
 from logitproof.quality.replay import KNOWN, MOST_TIE, SETTINGS
 from logitproof.quality.synchronized import (
     NOTHING,
@@ -21,7 +22,6 @@ from logitproof.quality.synchronized import (
     reach,
     synchronized,
 )
-from logitproof.sampler import NEUTRAL, Sampling, draw, probabilities, scaled_last
 
 ROWS = np.random.default_rng(5).normal(0, 2.5, (40, 60))
 IDS = np.random.default_rng(6).integers(0, 60, 40).tolist()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.gguf_tokenizer import PRE_TOKENIZERS
-from logitproof.to_gguf import to_gguf
+from logitproof.gguf.tokenizer import PRE_TOKENIZERS
+from logitproof.gguf.write import to_gguf
 
 QWEN2_SPLIT = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "qwen2")
 CONFIG: dict[str, Any] = {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from logitproof.dump import Dump, DumpedPrompt, TopK
-from logitproof.dump_compare import compare_dumps
 from logitproof.errors import ContractError
-from logitproof.topk_bounds import Floor, bound_kl, known_logits, known_top
+from logitproof.golden.compare import compare_dumps
+from logitproof.rows.bounds import Floor, bound_kl, known_logits, known_top
+from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 VOCAB = 24
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import as_dict
 
-from logitproof.compare import compare
+from logitproof.comparison.compare import compare
 from logitproof.errors import EngineError, EngineGarbage
-from logitproof.topk_bounds import known_logits
-from logitproof.toprows import top_fault, top_rows
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.rows.bounds import known_logits
+from logitproof.rows.top import top_fault, top_rows
 
 BASIS = "a reason of more than ten letters"
 TOP = """

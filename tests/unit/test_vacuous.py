@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from logitproof.band import Band
-from logitproof.compare import summarize
-from logitproof.contract import Gate, open_contract
+from logitproof.bands.band import Band
+from logitproof.comparison.summary import summarize
+from logitproof.contract.contract import Gate, open_contract
+from logitproof.contract.suite import Suite
 from logitproof.errors import ContractError, EngineError
-from logitproof.judge import judge
-from logitproof.plan import open_models, plan
-from logitproof.run import Workers
-from logitproof.suite import Suite
-from logitproof.worker import Spec
+from logitproof.jobs.plan import open_models, plan
+from logitproof.jobs.worker import Spec
+from logitproof.jobs.workers import Workers
+from logitproof.verdict.judge import judge
 
 BASIS = "a reason of more than ten letters"
 NAN = float("nan")

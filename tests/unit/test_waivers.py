@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from logitproof.contract import Contract
-from logitproof.history import Falsification, Stage, stage_verdict
-from logitproof.judge import judge
-from logitproof.suite import Prompt
+from logitproof.contract.contract import Contract
+from logitproof.contract.history import Falsification, Stage, stage_verdict
+from logitproof.contract.suite import Prompt
+from logitproof.verdict.judge import judge
 
 TEXTS = ("hello there", "another prompt")
 SHA = Prompt(id="p0", text=TEXTS[0]).sha256

@@ -22,7 +22,7 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
-from logitproof.worker import Spec, Worker
+from logitproof.jobs.worker import Spec, Worker
 
 IDS = [5, 6, 7]
 

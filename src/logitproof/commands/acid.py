@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import click
+import numpy as np
 
 
 @click.command("acid")
@@ -45,11 +47,10 @@ def command(
 
     `logitproof acid export DIR` writes the probes as plain files, for an engine's own tests.
     """
-    from logitproof.acid import Request, acid
-    from logitproof.acid_diagnosis import diagnosis_of
-    from logitproof.acid_export import export
-    from logitproof.acid_table import line, summary, to_json, write_report
-    from logitproof.capture import parse_options
+    from logitproof.acid.acid import Request, acid
+    from logitproof.acid.export import export
+    from logitproof.acid.text import line, summary, to_json, write_report
+    from logitproof.jobs.address import parse_options
 
     probes = arch.split(",") if arch else None
     if (engine == "export") != (folder is not None):
@@ -63,3 +64,13 @@ def command(
         write_report(report, out)
     click.echo(to_json(report) if as_json else summary(report))
     sys.exit(report.exit_code)
+
+
+def diagnosis_of(folder: Path, sequences: list[list[int]], logits: list[np.ndarray], mode: str) -> str:
+    """The diagnosis of `logits` [T, V] of each sequence, or why there is none."""
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            return f"not diagnosed: {package} is not installed (pip install 'logitproof[transformers]')"
+    from logitproof.diagnosis.diagnose import diagnose_logits
+
+    return diagnose_logits(folder, sequences, logits, mode=mode).as_text()  # type: ignore[arg-type]

@@ -25,10 +25,10 @@ def command(contract: Path, only: str, runs: int, seed: int, power: bool, out: P
     with `bound: calibrated` and gates with `at_most: calibrated` are judged by what is written here. With --power a verdict
     says of each band and gate which known bugs it would catch. Exit code 3: no cell has a calculated band.
     """
-    from logitproof.calibrate_run import calibrate_contract
-    from logitproof.calibrate_text import as_yaml
-    from logitproof.contract import open_contract
-    from logitproof.store import Store
+    from logitproof.calibration.calibrate import calibrate_contract
+    from logitproof.calibration.text import as_yaml
+    from logitproof.contract.contract import open_contract
+    from logitproof.traces.store import Store
 
     opened = open_contract(contract)
     store = Store((out or Path("runs") / opened.contract.contract) / "store")

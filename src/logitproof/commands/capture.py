@@ -29,9 +29,9 @@ def command(
     tokens_from: Path | None,
 ) -> None:
     """Run one engine on a suite and keep its logits."""
-    from logitproof.capture import capture as run_capture
-    from logitproof.capture import parse_options
-    from logitproof.progress import shown_progress
+    from logitproof.commands._progress import shown_progress
+    from logitproof.jobs.address import parse_options
+    from logitproof.jobs.capture import capture as run_capture
 
     with shown_progress() as on_progress:
         made = run_capture(

@@ -20,9 +20,9 @@ from logitproof.commands._show import show
 @JSON
 def command(contract: Path, out: Path | None, only: str, resume: bool, parallel: int, as_json: bool) -> None:
     """Run a contract: engines, comparison, verdict, report."""
-    from logitproof.contract import open_contract
-    from logitproof.progress import shown_progress
-    from logitproof.workspace import Workspace
+    from logitproof.commands._progress import shown_progress
+    from logitproof.contract.contract import open_contract
+    from logitproof.runs.workspace import Workspace
 
     opened = open_contract(contract)
     space = Workspace(out or Path("runs") / opened.contract.contract)

@@ -20,13 +20,13 @@ def command(reference: Path, candidate: Path, floor: float | None, reason: str, 
     Where a dump holds the top-k only, KL divergence is given as bounds.
     """
     if all((side / "capture.json").exists() for side in (reference, candidate)):
-        from logitproof.capture import compare_captures
+        from logitproof.jobs.capture import compare_captures
 
         summary = compare_captures(reference, candidate)
     else:
-        from logitproof.convert import open_dump
-        from logitproof.dump_compare import compare_dumps
-        from logitproof.topk_bounds import Floor
+        from logitproof.golden.compare import compare_dumps
+        from logitproof.readers import open_dump
+        from logitproof.rows.bounds import Floor
 
         assumed = None if floor is None else Floor(floor, reason)
         summary = compare_dumps(open_dump(reference), open_dump(candidate), assumed)

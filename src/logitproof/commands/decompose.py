@@ -22,7 +22,7 @@ def command(run: Path, runs: int, as_json: bool) -> None:
     stands beside its band: what these weights lose, calculated in float64, and what the engine's rounding adds at most. Exit
     code 1: a part is outside of its band.
     """
-    from logitproof.decompose import METRICS, decompose, is_inside
+    from logitproof.calibration.decompose import METRICS, decompose, is_inside
 
     if runs == 1:
         raise click.BadParameter("one run has no spread: ask for at least 2, or 0 for no bands", param_hint="--runs")

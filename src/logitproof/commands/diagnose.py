@@ -20,8 +20,8 @@ def command(what: Path, model: Path | None, mode: str, as_json: bool) -> None:
     RUN is a folder of `check`, CONTRACT one that was checked, DUMP any format of `logitproof list readers`. Exit code 0 where
     there is nothing to explain, 1 where every divergence is explained, 3 where one is not.
     """
-    from logitproof.contract import open_contract
-    from logitproof.diagnosis_run import diagnose_dump, diagnose_run
+    from logitproof.contract.contract import open_contract
+    from logitproof.diagnosis.of_run import diagnose_dump, diagnose_run
 
     if model is not None:
         found = {str(what): diagnose_dump(what, model, mode)}

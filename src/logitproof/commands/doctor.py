@@ -18,7 +18,7 @@ def command(llama: str | None, as_json: bool) -> None:
 
     Tries a known trap too: llama.cpp compiled by GCC 12 for AMX dies at the first quantized decode.
     """
-    from logitproof import doctor as verb
+    from logitproof.jobs import doctor as verb
 
     found = verb.examine(llama)
     if as_json:

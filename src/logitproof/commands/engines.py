@@ -27,8 +27,8 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
     What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
     """
-    from logitproof import environments
-    from logitproof.worker import Spec, Worker
+    from logitproof.jobs import environments
+    from logitproof.jobs.worker import Spec, Worker
 
     def prove(python: Path) -> object:
         with Worker(Spec(name, python=str(python)), name=name) as worker:
@@ -49,7 +49,7 @@ def show(into: Path | None, as_json: bool) -> None:
     """List the engines that have pinned requirements, and whether their environment is made."""
     import json
 
-    from logitproof import environments
+    from logitproof.jobs import environments
 
     rows = environments.states(into)
     click.echo(json.dumps(rows, indent=2) if as_json else environments.as_text(rows))

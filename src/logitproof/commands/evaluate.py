@@ -30,15 +30,15 @@ def command(
 
     With --against the exit code is 1 where McNemar's test says at 5 % that the two do not answer equally well.
     """
-    from logitproof.address import parse_address
+    from logitproof.jobs.address import parse_address
+    from logitproof.jobs.session import opened
+    from logitproof.jobs.workers import Workers
     from logitproof.quality.accuracy import answer, paired, read_questions
-    from logitproof.quality.draws import opened
     from logitproof.quality.likelihood import Likelihood
-    from logitproof.run import Workers
 
     side = parse_address(engine)
     if lm_eval:
-        from logitproof.lm_eval_model import run_tasks
+        from logitproof.quality.lm_eval import run_tasks
 
         click.echo(json.dumps(run_tasks(side, lm_eval.split(","), limit, include_path), indent=1, default=str))
         return

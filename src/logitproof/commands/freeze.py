@@ -15,7 +15,7 @@ import click
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
 def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool) -> None:
     """Write the golden of a contract's reference or of a capture: later runs need no reference engine."""
-    from logitproof.freeze import freeze
+    from logitproof.golden.freeze import freeze
 
     click.echo(freeze(source, out, small=small, model=model, determinism=determinism).as_text())
     click.echo(f"next: reference: {{engine: golden}} with the model {out} in a contract")

@@ -16,7 +16,7 @@ from logitproof.commands._show import show
 @JSON
 def command(run: Path, contract: Path | None, as_json: bool) -> None:
     """Judge a finished run again, without any engine, after bands or gates were changed."""
-    from logitproof.workspace import Workspace
+    from logitproof.runs.workspace import Workspace
 
     space = Workspace(run)
     report = space.judge_again(contract)

@@ -20,12 +20,12 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
     Beside it stands the error that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
     it; ggml is then the backend for that instruction set in the folder `--ggml`, or in what `make isa` built.
     """
-    from logitproof.kernels import DTYPES, as_table, measure_kernels, write_kernels
+    from logitproof.kernels.measure import DTYPES, as_table, measure_kernels, write_kernels
 
     wanted = [name for name in quant.split(",") if name]
     path = out or Path(f"kernels-{model.resolve().name}.json")
     if isa:
-        from logitproof.kernels_isa import measure_on
+        from logitproof.kernels.isa import measure_on
 
         for name in dict.fromkeys(isa.split(",")):
             one = measure_on(name, model, dtypes or DTYPES, wanted, ggml)

@@ -12,7 +12,7 @@ import click
 @click.option("--json", "as_json", is_flag=True)
 def command(what: str, as_json: bool) -> None:
     """List the entries of a catalogue with their help and options; imports none of them."""
-    from logitproof import listing
+    from logitproof.commands import _listing as listing
 
     rows = listing.rows(what)
     click.echo(json.dumps(rows, indent=2) if as_json else listing.as_text(rows))

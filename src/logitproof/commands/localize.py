@@ -47,8 +47,8 @@ def command(
     two candidates or more it is said who stands apart. Exit code 0: every operation is right. 1: one is wrong. 3: an
     engine failed.
     """
-    from logitproof.localize_run import as_text, write
-    from logitproof.localize_targets import localize_named, localize_run
+    from logitproof.localization.targets import localize_named, localize_run
+    from logitproof.localization.text import as_text, write
 
     options: dict[str, Any] = {
         "layers": layers,
@@ -69,7 +69,7 @@ def command(
         if not as_json:
             click.echo(f"{name}\n{as_text(one)}" if name else as_text(one))
     if as_json:
-        from logitproof.localize_run import plain
+        from logitproof.localization.text import plain
 
         click.echo(json.dumps({name or "engines": plain(one) for name, one in found.items()}, indent=1))
     verdicts = {each.localization.verdict for one in found.values() for each in one.located}

@@ -19,7 +19,7 @@ def list_(glob: str, as_json: bool) -> None:
     """List known bugs, or those whose id fits GLOB, such as 'rope.*'."""
     from fnmatch import fnmatchcase
 
-    from logitproof import listing
+    from logitproof.commands import _listing as listing
     from logitproof.errors import ContractError
 
     rows = [row for row in listing.rows("mutations") if fnmatchcase(row["name"], glob)]
@@ -35,7 +35,7 @@ def list_(glob: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def show(name: str, as_json: bool) -> None:
     """Show the record of one known bug."""
-    from logitproof import listing
+    from logitproof.commands import _listing as listing
 
     found = listing.mutation(name)
     click.echo(json.dumps(found, indent=2) if as_json else listing.record_as_text(found))

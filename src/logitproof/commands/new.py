@@ -11,7 +11,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path), default="my.parity.yaml")
 def command(path: Path) -> None:
     """Write a contract to start from."""
-    from logitproof import listing
+    from logitproof.commands import _listing as listing
 
     listing.write_starter(path)
     click.echo(f"wrote {path}\nnext: set the paths in it, then `logitproof check {path}`")

@@ -13,10 +13,10 @@ import click
 @click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
 def command(contract: Path, out: Path | None, engines: bool) -> None:
     """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
-    from logitproof.contract import open_contract
-    from logitproof.pins import make_pins, read_pins, write_pins
-    from logitproof.plan import specs
-    from logitproof.run import Workers
+    from logitproof.contract.contract import open_contract
+    from logitproof.jobs.plan import specs
+    from logitproof.jobs.workers import Workers
+    from logitproof.runs.pins import make_pins, read_pins, write_pins
 
     opened = open_contract(contract)
     name = contract.name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".parity")

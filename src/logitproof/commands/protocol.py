@@ -34,9 +34,9 @@ def test(engine: str, timeout: float, out: Path | None) -> None:
     """
     import json
 
-    from logitproof.address import parse_address
-    from logitproof.conformance import conformance
-    from logitproof.store import write_atomically
+    from logitproof.conformance.conformance import conformance
+    from logitproof.files.atomic import write_atomically
+    from logitproof.jobs.address import parse_address
 
     report = conformance(parse_address(engine), timeout=timeout, on_row=_show)
     if out is not None:
@@ -47,7 +47,7 @@ def test(engine: str, timeout: float, out: Path | None) -> None:
 
 
 def _show(row: Any) -> None:
-    from logitproof.reporters._text import visible
+    from logitproof.report.wording import visible
 
     click.echo(f"{row.status:<12} {row.rule:<20} {visible(row.said)}")
     if row.status == "FAIL":

@@ -35,15 +35,15 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
-    from logitproof.contract import open_contract
-    from logitproof.progress import shown_progress
+    from logitproof.commands._progress import shown_progress
+    from logitproof.contract.contract import open_contract
+    from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances
     from logitproof.quality.draws import Drawing, compared_candidates
     from logitproof.quality.report import write
     from logitproof.quality.sections import qualities
-    from logitproof.reporters._text import visible
-    from logitproof.sampler import Sampling
-    from logitproof.workspace import Workspace
+    from logitproof.report.wording import visible
+    from logitproof.runs.workspace import Workspace
 
     opened = open_contract(contract)
     space = Workspace(out or Path("runs") / opened.contract.contract)

@@ -16,8 +16,8 @@ import click
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def command(model: Path, out: Path, quantization: tuple[str, ...], seed: int) -> None:
     """Rotate an HF model as QuaRot does: same logits, weights without outliers, ready to be quantized to 4 bits."""
-    from logitproof.rotate import rotate
-    from logitproof.to_gguf import to_gguf
+    from logitproof.gguf.write import to_gguf
+    from logitproof.weights.rotate import rotate
 
     rotate(model, out, seed=seed)
     click.echo(f"{out}: rotated, in float32")

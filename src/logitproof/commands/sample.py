@@ -47,11 +47,11 @@ def command(
     """
     from dataclasses import replace
 
-    from logitproof.address import parse_address
+    from logitproof.contract.suite import open_suite
+    from logitproof.jobs.address import parse_address
+    from logitproof.jobs.workers import Workers
+    from logitproof.protocol.sampler import Sampling
     from logitproof.quality.draws import Drawing, compared_sides, power, replayed_side
-    from logitproof.run import Workers
-    from logitproof.sampler import Sampling
-    from logitproof.suite import open_suite
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
     drawing = Drawing(completions, tokens, Sampling(temperature, top_k, top_p, min_p), permutations)

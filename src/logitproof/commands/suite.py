@@ -21,7 +21,7 @@ def show(name: str) -> None:
     """Kinds, prompts and hash of a shipped suite or a suite file."""
     from collections import Counter
 
-    from logitproof.suite import open_suite
+    from logitproof.contract.suite import open_suite
 
     suite = open_suite(name, Path(), where="SUITE")
     kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(one.bucket for one in suite.prompts).items())
@@ -49,10 +49,10 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
     Every such prompt is replaced by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
     written, and says which prompts still hang.
     """
-    from logitproof.address import parse_address
+    from logitproof.contract.suite import open_suite
+    from logitproof.jobs.address import parse_address
+    from logitproof.jobs.workers import Workers
     from logitproof.quality.picker import check_new, pick_for, write_picked
-    from logitproof.run import Workers
-    from logitproof.suite import open_suite
 
     check_new(out)
     side = parse_address(reference, where="REFERENCE")

@@ -25,11 +25,11 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where ids or templates differ; the smallest string that tells
     the two apart is printed. A text that does not come back from its ids is told, and is no difference of the two.
     """
-    from logitproof.address import parse_address
+    from logitproof.jobs.address import parse_address
+    from logitproof.jobs.session import open_side
+    from logitproof.jobs.workers import Workers
     from logitproof.quality.chat_template import compare_templates, template_of
-    from logitproof.quality.draws import open_side
     from logitproof.quality.tokenizers import compare_tokenizers
-    from logitproof.run import Workers
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
     lines = corpus.read_text("utf-8").splitlines() if corpus else []

@@ -12,9 +12,9 @@ import click
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
     """Compare what a contract (or its pins file) pins with what is on this disk; offline, no engine is started."""
-    from logitproof.contract import open_contract
+    from logitproof.contract.contract import open_contract
     from logitproof.errors import ContractError
-    from logitproof.pins import read_pins, verify_files
+    from logitproof.runs.pins import read_pins, verify_files
 
     opened, path = None, file
     if ".pins." not in file.name:

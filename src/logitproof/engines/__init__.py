@@ -24,8 +24,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from logitproof.sampler import Sampling
-from logitproof.toprows import best
+from logitproof.errors import Refusal
+from logitproof.protocol.sampler import Sampling
+from logitproof.rows.top import best
 
 Mode = Literal["prefill", "decode"]
 Finish = Literal["length", "stop"]
@@ -79,18 +80,6 @@ class Generated:
     logits: np.ndarray
     finish: Finish
     isa: dict[str, str] = field(default_factory=dict)
-
-
-class Refusal(Exception):
-    """Raised by an engine that will not do what it was asked, because the request or the file is wrong.
-
-    `field` names the option or file; `remedy` says what to do. Anything else that an engine raises is
-    the engine's own failure.
-    """
-
-    def __init__(self, text: str, *, field: str = "", remedy: str = "") -> None:
-        self.text, self.field, self.remedy = text, field, remedy
-        super().__init__(text)
 
 
 class Engine:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from logitproof.engines import Engine, Generated, Mode, Refusal, Scored
-from logitproof.toprows import best
+from logitproof.engines import Engine, Generated, Mode, Scored
+from logitproof.errors import Refusal
+from logitproof.rows.top import best
 
 
 @dataclass

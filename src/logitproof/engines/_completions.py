@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from logitproof.engines import Refusal
 from logitproof.engines._http import Answer, Server, ServerError, at
 from logitproof.engines._logprobs import LEAST, Entries, entry
-from logitproof.engines._vocabulary import Texts
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import Texts
 
 PATH = "/v1/completions"
 PREFIX = "token_id:"

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Refusal
-from logitproof.model import open_model
-from logitproof.store import content_key
+from logitproof.errors import Refusal
+from logitproof.files.atomic import content_key
+from logitproof.weights.model import open_model
 
 WORDS = 2
 """Last lines of a failed converter that are quoted, without the indented ones of a traceback."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from logitproof.engines import Refusal
+from logitproof.errors import Refusal
 
 try:
     import httpx2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Refusal
+from logitproof.errors import Refusal
 
 KEPT_LINES = 1000
 DEBUG, ERROR = 1, 4

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from logitproof import taps as vocabulary
+from logitproof.protocol import taps as vocabulary
 
 MOST_SOURCES = 10
 NEIGHBOURS = 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.engines._http import ServerError
-from logitproof.toprows import top_rows
+from logitproof.rows.top import top_rows
 
 LEAST = -87.0
 """Nats: a server that takes the logarithm of a float32 probability has lost what lies below its smallest normal number."""

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from logitproof.taps import wanted
+from logitproof.protocol.taps import wanted
 
 OUTPUTS = {
     "input_layernorm": "attn_norm",

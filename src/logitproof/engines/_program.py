@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 
 from logitproof.catalog import did_you_mean
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
-from logitproof.engines._vocabulary import vocabulary_size
-from logitproof.model import file_sha256
-from logitproof.toprows import best
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import vocabulary_size
+from logitproof.rows.top import best
+from logitproof.weights.model import file_sha256
 
 TokenFile = Literal["text", "json", "int32"]
 WhichRows = Literal["all", "last"]

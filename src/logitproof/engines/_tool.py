@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from logitproof.engines import Refusal
+from logitproof.errors import Refusal
 
 WORDS = 12
 """Last lines of a tool that are quoted in an error."""

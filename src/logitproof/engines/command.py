@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Engine, Refusal
+from logitproof.engines import Engine
+from logitproof.errors import Refusal
 
 
 @dataclass

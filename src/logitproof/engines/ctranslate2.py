@@ -18,8 +18,9 @@ os.environ.setdefault("CT2_VERBOSE", "1")
 import ctranslate2
 import numpy as np
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._exported import exported
+from logitproof.errors import Refusal
 
 PACKAGES = ("ctranslate2", "numpy", "torch", "transformers")
 EVIDENCE = ("Selected ISA", "Use Intel MKL", "SGEMM backend")

@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from logitproof.convert import open_dump
-from logitproof.dump import Dump as Contents
-from logitproof.dump import DumpedPrompt
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.errors import Refusal
+from logitproof.readers import open_dump
+from logitproof.traces.dump import Dump as Contents
+from logitproof.traces.dump import DumpedPrompt
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from logitproof.engines import Mode, Refusal
+from logitproof.engines import Mode
 from logitproof.engines._program import ProgramEngine, ProgramFailed, Run, TokenFile, WhichRows
+from logitproof.errors import Refusal
 
 
 @dataclass

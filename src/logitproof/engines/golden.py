@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, checked
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines.dump import continued, held, tokens_of, words_of
-from logitproof.errors import ContractError
-from logitproof.model import open_model
-from logitproof.readers._golden_header import Header
+from logitproof.errors import ContractError, Refusal
 from logitproof.readers.golden import Golden as Reader
+from logitproof.traces.dump import Dump, checked
+from logitproof.traces.golden_header import Header
+from logitproof.weights.model import open_model
 
 
 @dataclass

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.engines import Engine, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.engines._tool import Said, Tool, prompt_ids
-from logitproof.engines._vocabulary import Texts, token_texts
-from logitproof.toprows import top_rows
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import Texts, token_texts
+from logitproof.rows.top import top_rows
 
 FIXED = ["-no-cnv", "--no-display-prompt", "--no-escape", "--verbose-prompt", "--special", "-n", "1", "--temp", "0"]
 END = (b"\n\n", b" [end of text]\n")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import checked
-from logitproof.engines import Engine, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.engines._tool import Tool
-from logitproof.engines._vocabulary import Texts, token_texts
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import Texts, token_texts
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
-from logitproof.toprows import top_rows
+from logitproof.rows.top import top_rows
+from logitproof.traces.dump import checked
 
 NEEDED = ["--kl-divergence-base", "--chunks", "--no-escape", "-f"]
 

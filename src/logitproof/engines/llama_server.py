@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._http import RETRY_ON, Answer, Server, ServerError, at
 from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, chosen_first, entry
-from logitproof.engines._vocabulary import vocabulary_size
-from logitproof.model import file_sha256
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import vocabulary_size
+from logitproof.weights.model import file_sha256
 
 PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
 """Token ids whose row tells a server that was restarted with other weights under the same name."""

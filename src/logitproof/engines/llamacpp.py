@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._libllama import Library, open_library, said_of_context
 from logitproof.engines._llamacpp_taps import TAPS, Recorder
-from logitproof.sampler import Sampling
-from logitproof.taps import wanted
+from logitproof.errors import Refusal
+from logitproof.protocol.sampler import Sampling
+from logitproof.protocol.taps import wanted
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import mistralrs
 import numpy as np
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._older_config import older_names, with_settings
-from logitproof.engines._vocabulary import vocabulary_size
-from logitproof.toprows import top_rows
+from logitproof.errors import Refusal
+from logitproof.gguf.vocabulary import vocabulary_size
+from logitproof.rows.top import top_rows
 
 RAW = "{{ messages[0]['content'] }}"
 """A chat template that adds nothing: only chat requests are answered with log-probabilities."""

@@ -17,11 +17,12 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mlx_lm.utils import load_adapters, load_model, load_tokenizer
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._mlx_config import names_for_mlx, settings_read
 from logitproof.engines._mlx_taps import TAPS, tapped
-from logitproof.sampler import Sampling
-from logitproof.taps import wanted
+from logitproof.errors import Refusal
+from logitproof.protocol.sampler import Sampling
+from logitproof.protocol.taps import wanted
 
 PACKAGES = ("mlx", "mlx-lm", "transformers", "tokenizers", "numpy")
 

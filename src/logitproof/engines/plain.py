@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from logitproof.engines import Engine, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.engines import _plain_layers as layers
 from logitproof.engines._plain_layers import Array, Tensors
-from logitproof.to_gguf import read_checkpoint
+from logitproof.errors import Refusal
+from logitproof.weights.checkpoint import read_checkpoint
 
 GEMMAS = ("gemma2", "gemma3_text")
 STORED_LESS_ONE = (*GEMMAS, "qwen3_5_text")

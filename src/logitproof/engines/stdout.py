@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.engines import Mode, Refusal
+from logitproof.engines import Mode
 from logitproof.engines._program import ProgramEngine, ProgramFailed, Run, TokenFile, WhichRows
-from logitproof.toprows import top_rows
+from logitproof.errors import Refusal
+from logitproof.rows.top import top_rows
 
 GROUPS = {"position", "id", "logit", "logprob", "logits"}
 

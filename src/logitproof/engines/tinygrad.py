@@ -19,7 +19,8 @@ from tinygrad.llm.gguf import gguf_load
 from tinygrad.llm.model import Transformer
 from tinygrad.nn.state import get_state_dict
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.errors import Refusal
 
 
 @dataclass

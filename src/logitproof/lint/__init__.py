@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from logitproof import catalog
-from logitproof.contract import OpenContract, open_contract
+from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError
 
 UNREADABLE = "LP000"

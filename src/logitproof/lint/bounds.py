@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import yaml
 
-from logitproof.calibrate import METHOD, calculated_band
-from logitproof.calibrations import folder_of, read_calibration, sides_of, weights_of
-from logitproof.contract import ORIGINAL, Gate, OpenContract
+from logitproof.bands.calculated import METHOD, calculated_band
+from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
+from logitproof.contract.contract import ORIGINAL, Gate, OpenContract
+from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import Finding, Rule
-from logitproof.plan import matrix_cells, open_models
 
 CLASSES = ("float32", "16-bit", "8-bit", "6-bit", "4-bit", "fewer")
 USUAL: dict[str, tuple[str, tuple[float, ...]]] = {

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from logitproof.contract import EngineUse, OpenContract
+from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.lint import Finding, Rule
 
 SECONDS = 10

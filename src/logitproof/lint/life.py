@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract import OpenContract
-from logitproof.history import reference_problem, stage_verdict
+from logitproof.contract.contract import OpenContract
+from logitproof.contract.history import reference_problem, stage_verdict
 from logitproof.lint import Finding, Rule
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract import OpenContract
+from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError
 from logitproof.lint import Finding, Rule
-from logitproof.pins import read_pins
+from logitproof.runs.pins import read_pins
 
 
 class Pinned(Rule):

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from logitproof.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.suite import Prompt, Suite
 from logitproof.lint import Finding, Rule
-from logitproof.suite import Prompt, Suite
 
 LETTERS_A_TOKEN = 4
 """A common estimate for English text; tokenizers are not loaded here."""

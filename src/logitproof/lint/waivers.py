@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import ClassVar
 
-from logitproof.contract import OpenContract
+from logitproof.contract.contract import OpenContract
+from logitproof.jobs.plan import matrix_cells
 from logitproof.lint import Finding, Rule
-from logitproof.plan import matrix_cells
 
 LONGEST = timedelta(days=366)
 LINK = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+|#\d+|[A-Z][A-Z0-9]+-\d+|\S+/\d+")

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from logitproof.rowstats import RowStats
+    from logitproof.rows.statistics import RowStats
 
 Better = Literal["lower", "higher", "zero", "one", "none"]
 """Which way is good. `zero` and `one`: the nearer the better; `none`: it describes the reference alone."""

@@ -8,7 +8,7 @@ import numpy as np
 from logitproof.metrics import Better, Metric
 
 if TYPE_CHECKING:
-    from logitproof.rowstats import RowStats
+    from logitproof.rows.statistics import RowStats
 
 
 @dataclass

@@ -9,7 +9,7 @@ from logitproof.errors import ContractError
 from logitproof.metrics import Better, Metric
 
 if TYPE_CHECKING:
-    from logitproof.rowstats import RowStats
+    from logitproof.rows.statistics import RowStats
 
 _MOST = 10  # what rowstats keeps
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from logitproof.sampler import Sampling
+from logitproof.protocol.sampler import Sampling
 
 
 class Mutation:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations._tensors import attributes_replaced
 from logitproof.mutations.norm._norms import normalized
+from logitproof.reference.patches import attributes_replaced
 
 
 @contextmanager

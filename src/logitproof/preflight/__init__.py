@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from logitproof.contract import EngineUse
-from logitproof.model import Model
-from logitproof.preflight._side import Side
-from logitproof.suite import Suite
-from logitproof.trace import Trace
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.suite import Suite
+from logitproof.gguf.side import Side
+from logitproof.traces.trace import Trace
+from logitproof.weights.model import Model
 
 Likeness = Literal["same", "differs", "listed", "not compared"]
 

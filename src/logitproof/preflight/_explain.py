@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from logitproof.gguf_layout import Array
+from logitproof.weights.checkpoint import Array
 
 CLOSE = 0.25
 """Relative error below which a rearranged tensor is taken for the same, coarse types included."""

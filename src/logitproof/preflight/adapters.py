@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract import EngineUse
+from logitproof.contract.contract import EngineUse
 from logitproof.preflight import Check, Finding, Setting, Setup
 from logitproof.preflight.precision import options_of
 

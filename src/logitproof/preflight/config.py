@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.gguf_layout import Layout
+from logitproof.gguf.layout import Layout
+from logitproof.gguf.side import Side
 from logitproof.preflight import Check, Finding, Setting, Setup, short
-from logitproof.preflight._side import Side
 
 MISSING = "not there"
 UNKNOWN = "unknown architecture"

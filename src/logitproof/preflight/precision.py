@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from logitproof.contract import EngineUse
+from logitproof.contract.contract import EngineUse
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
 
 WIDE = ("f32", "float32", "fp32", "f64", "float64")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from logitproof.contract.suite import Prompt
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup, named
 from logitproof.preflight.vocabulary import ADD_BOS, said
-from logitproof.suite import Prompt
 
 BOS, TOKENS = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.tokens"
 

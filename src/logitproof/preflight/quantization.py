@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import gguf
 
-from logitproof.contract import ORIGINAL
+from logitproof.contract.contract import ORIGINAL
 from logitproof.preflight import Check, Finding, Setting, Setup
 
 FILE_TYPE = "general.file_type"

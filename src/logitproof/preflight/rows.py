@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from logitproof.preflight import Check, Finding, Seen
-from logitproof.toprows import is_top
-from logitproof.trace import Trace
+from logitproof.rows.top import is_top
+from logitproof.traces.trace import Trace
 
 COLUMNS = 4096
 """Entries of a row that are looked at, evenly spaced."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
 from logitproof.preflight.precision import options_of
-from logitproof.toprows import is_top
-from logitproof.trace import Trace
+from logitproof.rows.top import is_top
+from logitproof.traces.trace import Trace
 
 NEUTRAL: dict[str, tuple[float, ...]] = {
     "temperature": (0.0, 1.0),

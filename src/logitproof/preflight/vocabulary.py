@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from logitproof.errors import ContractError
+from logitproof.gguf.side import Side
+from logitproof.gguf.tensors import FolderTensors
 from logitproof.preflight import Check, Finding, Setting, Setup, file_of, short
-from logitproof.preflight._side import Side
-from logitproof.preflight._tensors import FolderTensors
 
 PRE = "tokenizer.ggml.pre"
 TYPE, BYTE, UNUSED = "tokenizer.ggml.token_type", 6, 5

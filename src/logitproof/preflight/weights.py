@@ -9,12 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.gguf_layout import Array, Layout
+from logitproof.gguf.layout import Layout
+from logitproof.gguf.side import Side
+from logitproof.gguf.tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
+from logitproof.gguf.write import account_for_tensors
 from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named
 from logitproof.preflight._explain import explain, is_constant
-from logitproof.preflight._side import Side
-from logitproof.preflight._tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
-from logitproof.to_gguf import account_for_tensors
+from logitproof.weights.checkpoint import Array
 
 WHOLE_BELOW = 1 << 22
 """Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""

@@ -16,7 +16,7 @@ from logitproof.errors import ContractError
 from logitproof.quality.greedy import Rate
 
 LETTERS = "ABCDEFGHIJ"
-SHIPPED = Path(__file__).parents[1] / "tasks"
+SHIPPED = Path(__file__).parent / "tasks"
 Score = Callable[[str, str], float]
 """Log-probability in nats of a continuation after a context."""
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.compare import compare
-from logitproof.contract import ORIGINAL
-from logitproof.gates import Compared
-from logitproof.plan import specs
-from logitproof.report import Report
-from logitproof.run import Workers
-from logitproof.trace import Trace
+from logitproof.comparison.compare import compare
+from logitproof.contract.contract import ORIGINAL
+from logitproof.jobs.plan import specs
+from logitproof.jobs.workers import Workers
+from logitproof.report.report import Report
+from logitproof.traces.trace import Trace
+from logitproof.verdict.compared import Compared
 
 PROMPTS = 3
 

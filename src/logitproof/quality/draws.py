@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-from logitproof.cell import Cell
-from logitproof.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.suite import Prompt
 from logitproof.errors import LogitproofError
-from logitproof.plan import specs
-from logitproof.protocol import LoadResult
+from logitproof.jobs.cell import Cell
+from logitproof.jobs.plan import specs
+from logitproof.jobs.session import Side, open_side, opened, token_ids
+from logitproof.jobs.worker import Worker
+from logitproof.jobs.workers import Workers
+from logitproof.protocol.sampler import Sampling
 from logitproof.quality.replay import SamplerTests, replayed
 from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.two_sample import TwoSample, two_sample
-from logitproof.run import Workers
-from logitproof.sampler import Sampling
-from logitproof.suite import Prompt
-from logitproof.worker import Spec, Worker
 
 T = TypeVar("T")
 
@@ -37,33 +36,6 @@ class Drawing:
         """So many of the prompts, evenly spread: a hundred say little more about a sampler than ten."""
         count = min(self.prompts, len(prompts))
         return [prompts[number * len(prompts) // count] for number in range(count)]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One engine with weights."""
-
-    spec: Spec
-    model: Path
-    config: Path | None = None
-    name: str = "engine"
-
-
-def open_side(workers: Workers, side: Side) -> Worker:
-    """A worker of the engine with its weights loaded; raises what they raise. One engine holds one model at a time."""
-    return opened(workers, side)[0]
-
-
-def opened(workers: Workers, side: Side) -> tuple[Worker, LoadResult]:
-    """That worker, and what it said when it had loaded."""
-    worker = workers.of(side.spec, side.name)
-    worker.hello()
-    return worker, worker.load(side.model, side.config)
-
-
-def token_ids(worker: Worker, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of prompts, by the engine's tokenizer where they are text."""
-    return [list(prompt.token_ids or worker.tokenize(prompt.text or "")) for prompt in prompts]
 
 
 def draw(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
-from logitproof.protocol import LoadResult
+from logitproof.jobs.worker import Worker
+from logitproof.protocol.messages import LoadResult
 from logitproof.quality.mismatch import label_log_probabilities
-from logitproof.worker import Worker
 
 
 class Likelihood:

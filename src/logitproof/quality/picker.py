@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError
-from logitproof.protocol import LoadResult
-from logitproof.store import write_atomically
-from logitproof.suite import Prompt, Suite, open_suite
-from logitproof.worker import Worker
+from logitproof.files.atomic import write_atomically
+from logitproof.jobs.worker import Worker
+from logitproof.protocol.messages import LoadResult
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from logitproof.jobs.worker import Worker
+from logitproof.protocol.sampler import LOUD, ORDER, Sampling
 from logitproof.quality.synchronized import NOTHING, Fault, Synchronized, expected_by_uniform, judged, reach
 from logitproof.quality.two_sample import TwoSample
-from logitproof.sampler import LOUD, ORDER, Sampling
-from logitproof.worker import Worker
 
 COUNT = 4
 TOKENS = 16

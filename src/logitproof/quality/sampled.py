@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from logitproof.sampler import Sampling, probabilities, softmax
+from logitproof.protocol.sampler import Sampling, probabilities, softmax
 
 POSITIONS = 192
 """Positions of a prompt at which distributions at a temperature are compared."""

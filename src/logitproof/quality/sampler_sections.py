@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from logitproof.protocol.sampler import Sampling
 from logitproof.quality.sampled import places
 from logitproof.quality.section import Bar, Section
 from logitproof.quality.synchronized import NOTHING, Synchronized, synchronized
 from logitproof.quality.two_sample import TwoSample
-from logitproof.sampler import Sampling
-from logitproof.trace import Trace
+from logitproof.traces.trace import Trace
 
 
 def same_noise(pairs: Iterable[tuple[str, Trace, Trace]], sampling: Sampling, tie: float, bar: Bar) -> Section:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.cell import Cell
-from logitproof.compare import summarize
-from logitproof.gates import Compared
+from logitproof.comparison.summary import summarize
+from logitproof.jobs.cell import Cell
+from logitproof.protocol.sampler import Sampling
 from logitproof.quality import greedy as free
 from logitproof.quality.horizon import Horizon, horizon
 from logitproof.quality.mismatch import Mismatch, label_log_probabilities, mismatch
@@ -19,9 +19,9 @@ from logitproof.quality.replay import SamplerTests
 from logitproof.quality.sampled import drawn_from, places
 from logitproof.quality.sampler_sections import equal_completions, same_noise, seeded_sampler
 from logitproof.quality.section import Bar, Section
-from logitproof.report import Report
-from logitproof.sampler import Sampling
-from logitproof.trace import Trace
+from logitproof.report.report import Report
+from logitproof.traces.trace import Trace
+from logitproof.verdict.compared import Compared
 
 TIE = 0.15
 """Logits: a margin that 16-bit rounding closes. What quantization loses beyond it is lost quality and no tie."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from logitproof.sampler import Sampling, penalized, probabilities, scaled_last
+from logitproof.protocol.sampler import Sampling, penalized, probabilities, scaled_last
 
 Draw = Callable[[np.ndarray, Sequence[int], Sampling], np.ndarray]
 """Probabilities [V] that the next token is drawn from."""

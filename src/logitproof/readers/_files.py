@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import AGAIN, refusal
 from logitproof.readers import JSON_LIMIT
+from logitproof.traces.dump import Dump, DumpedPrompt
 
-AGAIN = "dump or fetch the file again"
 M = TypeVar("M", bound=BaseModel)
-
-
-class Foreign(BaseModel):
-    """JSON of other people: what we need is typed strictly, what else is there is kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 def text_of(path: Path) -> str:
@@ -66,60 +59,6 @@ def ids_in(path: Path, place: str, text: str) -> list[int]:
         raise refusal(path, place, f"is no list of token ids: {error}", "write whole numbers with commas between") from None
 
 
-class Cursor:
-    """Reads a binary file from its start; every read is compared with the file's size first."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.at = path, 0
-        try:
-            self.size = path.stat().st_size
-        except OSError as error:
-            raise refusal(path, "", f"cannot be read: {error.strerror}", "correct the path") from None
-
-    def magic(self, expected: bytes) -> None:
-        found = self._bytes(len(expected), "magic")
-        if found != expected:
-            raise refusal(self.path, "magic", f"begins with {found!r}, not {expected!r}", "name another format with --from")
-
-    def numbers(self, layout: str, *names: str) -> tuple[int, ...]:
-        """Little-endian header fields, such as `<Iii`."""
-        return struct.unpack(layout, self._bytes(struct.calcsize(layout), names[0]))
-
-    def count(self, name: str, value: int, *, least: int = 1) -> int:
-        """A count from a header, refused where it cannot be one."""
-        if not least <= value < 2**31:
-            raise refusal(self.path, name, f"is {value}", f"it must be at least {least}; {AGAIN}")
-        return value
-
-    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A memory-mapped array, if the file is long enough for it."""
-        kind, count = np.dtype(dtype), 1
-        for length in shape:
-            count *= length
-        self._needs(name, count * kind.itemsize)
-        start, self.at = self.at, self.at + count * kind.itemsize
-        if count == 0:
-            return np.empty(shape, kind)
-        return np.memmap(self.path, dtype=kind, mode="r", offset=start, shape=shape)
-
-    def end(self, name: str) -> None:
-        if self.at != self.size:
-            text = f"the header promises {self.at} bytes, the file has {self.size}"
-            raise refusal(self.path, name, text, AGAIN)
-
-    def _bytes(self, count: int, name: str) -> bytes:
-        self._needs(name, count)
-        with self.path.open("rb") as file:
-            file.seek(self.at)
-            self.at += count
-            return file.read(count)
-
-    def _needs(self, name: str, count: int) -> None:
-        if self.at + count > self.size:
-            text = f"needs {count} bytes at byte {self.at}, the file ends at {self.size}: cut off, or the counts are wrong"
-            raise refusal(self.path, name, text, AGAIN)
-
-
 def only_prompt(dump: Dump, path: Path) -> DumpedPrompt:
     """The one prompt of a dump, for formats that hold one."""
     if len(dump.prompts) != 1:
@@ -138,7 +77,7 @@ def logits_of(prompt: DumpedPrompt, path: Path) -> np.ndarray:
 
 def write_text(path: Path, text: str) -> None:
     """Write at once and whole."""
-    from logitproof.store import write_atomically
+    from logitproof.files.atomic import write_atomically
 
     write_atomically(path, text)
 

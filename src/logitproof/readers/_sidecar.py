@@ -10,8 +10,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import AliasChoices, Field
 
-from logitproof.dump import Dump, DumpedPrompt, Rows, refusal
-from logitproof.readers._files import Foreign, ids_in, json_of, text_of, validated, write_text
+from logitproof.files.untrusted import Foreign, refusal
+from logitproof.readers._files import ids_in, json_of, text_of, validated, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt, Rows
 
 TEXTS = (".txt", ".meta", ".log", ".stdout")
 

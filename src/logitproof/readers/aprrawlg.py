@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import Cursor, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Cursor, logits_of, only_prompt
+from logitproof.readers._files import logits_of, only_prompt
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 MAGIC, VERSION = b"APRRAWLG", 1
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, refusal
+from logitproof.files.untrusted import AGAIN, Cursor, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import AGAIN, Cursor
+from logitproof.traces.dump import Dump
 
 MAGIC, WHOLE = b"APRT", 0xFFFFFFFF
 

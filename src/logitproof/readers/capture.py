@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, DumpedPrompt
 from logitproof.readers import Peek, Reader
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Capture(Reader):
         return (peek.path / "capture.json").is_file()
 
     def read(self, path: Path) -> Dump:
-        from logitproof.capture import open_capture  # it imports what runs engines, which no other format needs
+        from logitproof.traces.capture import open_capture
 
         capture, traces = open_capture(path)
         prompts = tuple(

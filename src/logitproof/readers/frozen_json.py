@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AliasChoices, Field
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import Foreign, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Foreign, json_of, plain, validated, write_text
+from logitproof.readers._files import json_of, plain, validated, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 VERSIONS = ("versions", "packages", "package_versions")
 IDS = ("token_ids", "ids", "tokens")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import CodedRows, Dump, DumpedPrompt, TopK, refusal
 from logitproof.errors import ContractError
+from logitproof.files.safetensors import Tensors, is_safetensors, read_header
+from logitproof.files.untrusted import refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers import _rowcode as code
 from logitproof.readers._files import validated
-from logitproof.readers._golden_header import FORMAT, VERSION, GoldenPrompt, Header
-from logitproof.readers._safetensors import Tensors, is_safetensors, read_header
+from logitproof.traces import rowcode as code
+from logitproof.traces.dump import CodedRows, Dump, DumpedPrompt, TopK
+from logitproof.traces.golden_header import FORMAT, VERSION, GoldenPrompt, Header
 
 
 @dataclass

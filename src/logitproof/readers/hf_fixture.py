@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import Foreign, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Foreign, json_of, logits_of, validated, write_text
+from logitproof.readers._files import json_of, logits_of, validated, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 
 class _Fixture(Foreign):

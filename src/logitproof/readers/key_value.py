@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import refusal
 from logitproof.readers import Peek, Reader
 from logitproof.readers._files import ids_in, only_prompt, text_of, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 TOKENS = "oracle_tokens"
 

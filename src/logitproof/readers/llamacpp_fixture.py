@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from logitproof.dump import Dump, DumpedPrompt, TopK, refusal
+from logitproof.files.untrusted import Foreign, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Foreign, json_of, validated, write_text
+from logitproof.readers._files import json_of, validated, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 K = 20
 

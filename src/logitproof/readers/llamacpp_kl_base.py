@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import CodedRows, Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import Cursor, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Cursor
+from logitproof.traces.dump import CodedRows, Dump, DumpedPrompt
 
 MAGIC = b"_logits_"
 DEPTH = 16.0

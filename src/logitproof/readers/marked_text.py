@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, DumpedPrompt, refusal
+from logitproof.files.untrusted import refusal
 from logitproof.readers import Peek, Reader
 from logitproof.readers._files import ids_in, text_of, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt
 
 IDS = re.compile(r"^\s*(?P<what>[A-Za-z ]*?)Token IDs\s*:\s*(?P<ids>\[.*)$", re.I)
 MARKER = re.compile(r"^\s*([=\-#*~_<>])\1{2,}(\s*[\w :./-]*\s*[=\-#*~_<>]{3,})?\s*$")

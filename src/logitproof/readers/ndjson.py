@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from logitproof.dump import Dump, DumpedPrompt, TopK, refusal
+from logitproof.files.untrusted import AGAIN, Foreign, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import AGAIN, Foreign, text_of, validated, write_text
+from logitproof.readers._files import text_of, validated, write_text
+from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 LINE = re.compile(r"^@@([A-Za-z_][\w.-]*)\s+(\{.*)$")
 

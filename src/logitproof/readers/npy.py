@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, refusal
+from logitproof.files.untrusted import AGAIN, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import AGAIN, logits_of, only_prompt
+from logitproof.readers._files import logits_of, only_prompt
 from logitproof.readers._sidecar import prompt_of, read_sidecar, write_sidecar
+from logitproof.traces.dump import Dump
 
 MAGIC = b"\x93NUMPY"
 UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError, TypeError, tokenize.TokenError)

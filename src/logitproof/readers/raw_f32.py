@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, refusal
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import Cursor, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import Cursor, logits_of, only_prompt
+from logitproof.readers._files import logits_of, only_prompt
 from logitproof.readers._sidecar import find_sidecar, prompt_of, read_sidecar, write_sidecar
+from logitproof.traces.dump import Dump
 
 HOW = 'put {"vocab": V, "n_pos": T, "token_ids": [...]} into NAME.json, or VOCAB= and NPOS= lines into NAME.txt'
 

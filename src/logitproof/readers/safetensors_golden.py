@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.dump import Dump, DumpedPrompt, TopK, refusal
 from logitproof.errors import ContractError
+from logitproof.files.safetensors import Tensors, TensorsWriter, is_safetensors, read_header
+from logitproof.files.untrusted import AGAIN, refusal
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import AGAIN
-from logitproof.readers._safetensors import Tensors, TensorsWriter, is_safetensors, read_header
 from logitproof.readers.llamacpp_fixture import K, best_of
+from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 NEEDED = {"prompt_tokens", "prompt_lens", "decode_tokens", "topk_ids", "topk_logprobs"}
 ROUNDING = 1e-6

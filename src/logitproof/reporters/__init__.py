@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logitproof.report import Report
+from logitproof.report.report import Report
 
 
 class Reporter:

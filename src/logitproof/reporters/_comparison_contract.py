@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from logitproof.report import Report
+from logitproof.report.report import Report
 
 SHOWN = ("name", "reference", "candidate", "likeness", "note")
 Row = tuple[str, str, str, str, str, str]

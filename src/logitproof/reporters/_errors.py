@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from logitproof.judge import CellVerdict
-from logitproof.report import Report
-from logitproof.trace import Failure
+from logitproof.report.report import Report
+from logitproof.traces.trace import Failure
+from logitproof.verdict.judge import CellVerdict
 
 
 def distinct_failures(report: Report) -> dict[tuple[str, str, str], tuple[CellVerdict, Failure]]:

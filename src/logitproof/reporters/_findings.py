@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from logitproof.cell import NOT_SELECTED, Unmeasured
-from logitproof.gates import GateVerdict
-from logitproof.judge import CellVerdict
-from logitproof.report import Report
-from logitproof.waiver import WaiverVerdict
+from logitproof.contract.waiver import WaiverVerdict
+from logitproof.jobs.cell import NOT_SELECTED, Unmeasured
+from logitproof.report.report import Report
+from logitproof.verdict.gates import GateVerdict
+from logitproof.verdict.judge import CellVerdict
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from logitproof.gates import GateVerdict
-from logitproof.judge import CellVerdict
-from logitproof.report import Report
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import percent, visible
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
-from logitproof.reporters._text import percent, visible
-from logitproof.store import write_atomically
+from logitproof.verdict.gates import GateVerdict
+from logitproof.verdict.judge import CellVerdict
 
 STYLES = {
     "PASS": ("✔", "bold green"),

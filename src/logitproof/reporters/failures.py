@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from logitproof.report import Report
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import json_text
 from logitproof.reporters import Reporter
-from logitproof.reporters._text import json_text
-from logitproof.store import write_atomically
 
 
 class Failures(Reporter):

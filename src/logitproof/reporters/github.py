@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from logitproof.report import Report
+from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import encodable, visible
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import contract_place, findings
-from logitproof.reporters._text import encodable, visible
-from logitproof.store import environment_errors, write_atomically
 
 SHOWN = 10
 """Annotations of a kind that GitHub shows of one step; the rest stand in the step summary."""

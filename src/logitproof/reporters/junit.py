@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from logitproof.gates import GateVerdict
-from logitproof.judge import CellVerdict, Verdict
-from logitproof.report import Report
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import legal_xml
 from logitproof.reporters import Reporter
-from logitproof.reporters._text import legal_xml
-from logitproof.store import write_atomically
+from logitproof.verdict.gates import GateVerdict
+from logitproof.verdict.judge import CellVerdict, Verdict
 
 
 class Junit(Reporter):

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.gates import Compared, GateVerdict
-from logitproof.judge import CellVerdict
-from logitproof.report import Report, parting, position_record
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report, parting, position_record
+from logitproof.report.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
-from logitproof.reporters._text import code, encodable, number, paragraph, percent, visible, words
-from logitproof.store import write_atomically
-from logitproof.trace import Trace
+from logitproof.traces.trace import Trace
+from logitproof.verdict.compared import Compared
+from logitproof.verdict.gates import GateVerdict
+from logitproof.verdict.judge import CellVerdict
 
 WORST = 8
 """Prompts that are shown with their texts."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from logitproof.cell import AXES
-from logitproof.judge import CellVerdict
-from logitproof.report import Report
+from logitproof.files.atomic import environment_errors
+from logitproof.jobs.cell import AXES
+from logitproof.report.report import Report
+from logitproof.report.wording import encodable
 from logitproof.reporters import Reporter
-from logitproof.reporters._text import encodable
-from logitproof.store import environment_errors
+from logitproof.verdict.judge import CellVerdict
 
 
 class Positions(Reporter):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from logitproof.report import Report
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import json_text
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import Finding, contract_place, findings
-from logitproof.reporters._text import json_text
-from logitproof.store import write_atomically
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MEANING = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from logitproof.judge import CellVerdict
-from logitproof.report import Report
+from logitproof.files.atomic import write_atomically
+from logitproof.report.report import Report
+from logitproof.report.wording import code, encodable, number, words
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import Finding, findings
-from logitproof.reporters._text import code, encodable, number, words
-from logitproof.store import write_atomically
+from logitproof.verdict.judge import CellVerdict
 
 ROWS = 100
 """Rows of a table and findings that are shown; GitHub takes no page above a megabyte."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import functions_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import functions_replaced
 
 NAME = "eager_attention_forward"
 Out = tuple[torch.Tensor, Any]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import functions_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import CHUNKED, RECURRENT, replaced
 
-CHUNKED, RECURRENT = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
 Change = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
@@ -27,17 +25,6 @@ def given(model: Any, change: Change, names: tuple[str, ...] = (CHUNKED, RECURRE
         return rule
 
     return replaced(model, names, make)
-
-
-@contextmanager
-def replaced(
-    model: Any, names: tuple[str, ...], make: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
-) -> Iterator[None]:
-    """While open, every gated delta-net layer calls `make(layer, original)` for each of the named functions."""
-    with ExitStack() as stack:
-        for layer in parts.delta_nets(model):
-            stack.enter_context(functions_replaced(layer, "GatedDeltaNet", names, functools.partial(make, layer)))
-        yield
 
 
 def has_delta_net(config: Any) -> bool:

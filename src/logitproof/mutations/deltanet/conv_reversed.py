@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import tensors_replaced
 from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.reference import parts
+from logitproof.reference.patches import tensors_replaced
 
 
 @dataclass

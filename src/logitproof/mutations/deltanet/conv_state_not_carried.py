@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations.deltanet._rule import has_delta_net, replaced
+from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.reference.patches import replaced
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
 from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.reference import parts
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
 from logitproof.mutations.deltanet._rule import has_delta_net
+from logitproof.reference import parts
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations.deltanet._rule import RECURRENT, given, has_delta_net
+from logitproof.mutations.deltanet._rule import given, has_delta_net
+from logitproof.reference.patches import RECURRENT
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import outputs_changed
+from logitproof.reference.patches import outputs_changed
 
 
 class WrongEmbedding(Mutation):

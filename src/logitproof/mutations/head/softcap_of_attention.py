@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import inputs_changed
+from logitproof.reference import parts
+from logitproof.reference.patches import inputs_changed
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import attributes_replaced
 
 Combine = Callable[[torch.Tensor, torch.Tensor, Any], torch.Tensor]
 

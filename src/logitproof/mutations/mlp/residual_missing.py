@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
 from logitproof.mutations._residual import less, remembered
-from logitproof.mutations._tensors import outputs_changed
-from logitproof.mutations.norm._norms import roles
+from logitproof.reference import parts
+from logitproof.reference.parts import roles
+from logitproof.reference.patches import outputs_changed
 
 
 @dataclass

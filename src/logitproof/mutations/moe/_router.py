@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import outputs_changed
+from logitproof.reference import parts
+from logitproof.reference.patches import outputs_changed
 
 Route = Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
 from logitproof.mutations.moe._router import is_softmax, routed
+from logitproof.reference import parts
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
 from logitproof.mutations.moe._router import is_sigmoid, is_softmax, routed, scores
+from logitproof.reference import parts
 
 
 @dataclass

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

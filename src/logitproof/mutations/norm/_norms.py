@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference import parts
+from logitproof.reference.parts import is_rms, roles
+from logitproof.reference.patches import attributes_replaced
 
 BLOCK = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 HEADS = ("q_norm", "k_norm")
@@ -50,22 +51,6 @@ class WrongRole(WrongNorm):
         return [found[self.role] for found in map(roles, parts.layers(model)) if self.role in found]
 
 
-def roles(layer: Any) -> dict[str, Any]:
-    """The RMS norms of a decoder layer: `before_attention`, `after_attention`, `before_mlp`, `after_mlp`.
-
-    `post_attention_layernorm` stands before the MLP in Llama's layers, after attention in those of Gemma and OLMo.
-    """
-    own = dict(layer.named_children())
-    plain = "input_layernorm" in own and "pre_feedforward_layernorm" not in own
-    names = {
-        "before_attention": "input_layernorm",
-        "after_attention": "post_self_attn_layernorm" if plain else "post_attention_layernorm",
-        "before_mlp": "post_attention_layernorm" if plain else "pre_feedforward_layernorm",
-        "after_mlp": "post_mlp_layernorm" if plain else "post_feedforward_layernorm",
-    }
-    return {role: own[name] for role, name in names.items() if name in own and is_rms(own[name])}
-
-
 def norms(model: Any, names: Iterable[str]) -> list[Any]:
     """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
     wanted, decoder = set(names), model.get_decoder()
@@ -77,11 +62,6 @@ def norms(model: Any, names: Iterable[str]) -> list[Any]:
     ]
     last = [decoder.norm] if "norm" in wanted and hasattr(decoder, "norm") else []
     return [one for one in [*found, *last] if is_rms(one)]
-
-
-def is_rms(module: Any) -> bool:
-    """Whether the module is an RMS norm with a weight."""
-    return type(module).__name__.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), torch.nn.Parameter)
 
 
 def eps(norm: Any) -> float:

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
-from logitproof.mutations.norm._norms import normalized, roles
+from logitproof.mutations.norm._norms import normalized
+from logitproof.reference import parts
+from logitproof.reference.parts import roles
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from logitproof.mutations import _parts as parts
 from logitproof.mutations.attention._interface import Out, WrongAttention
 from logitproof.mutations.norm._norms import HEADS, forward_replaced, normalized, norms
+from logitproof.reference import parts
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from logitproof.mutations import _parts as parts
-from logitproof.mutations.norm._norms import WrongNorm, eps, normalized, roles
+from logitproof.mutations.norm._norms import WrongNorm, eps, normalized
+from logitproof.reference import parts
+from logitproof.reference.parts import roles
 
 
 @dataclass

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._parts import skeleton
-from logitproof.mutations._tensors import functions_replaced
+from logitproof.reference.parts import NAME, _modeling_module, function_names, skeleton
+from logitproof.reference.patches import functions_replaced
 
-NAME = "apply_rotary_pos_emb"
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -38,13 +35,6 @@ class WrongRotation(Mutation):
             return self.rotate(lambda *four: original(*four, *rest, **named), q, k, cos, sin)
 
         return rotate
-
-
-def function_names(config: Any) -> tuple[str, ...]:
-    """The function by which attention layers of `config` rotate, nothing where they do not."""
-    module = _modeling_module(config)
-    name = f"{NAME}_interleave" if getattr(config, "rope_interleave", False) else NAME
-    return (name,) if hasattr(module, name) and getattr(config, "rope_parameters", None) else ()
 
 
 def is_split_half(config: Any) -> bool:
@@ -77,11 +67,3 @@ def rotary_class(config: Any) -> Any:
         return None
     module = rotary_embedding(skeleton(config))
     return None if module is None else type(module)
-
-
-def _modeling_module(config: Any) -> ModuleType | None:
-    name = type(config).__module__.replace(".configuration_", ".modeling_")
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from logitproof.engines import _float64 as wide
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import attributes_replaced, inputs_changed
 from logitproof.mutations.rope._function import rotary_class, rotary_embedding
+from logitproof.reference import float64 as wide
+from logitproof.reference.patches import attributes_replaced, inputs_changed
 
 Parameters = dict[str, Any]
 RECOMPUTED = ("dynamic", "longrope")

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import attributes_replaced
 from logitproof.mutations.rope._function import rotary_class, rotary_embedding
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

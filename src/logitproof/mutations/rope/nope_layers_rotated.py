@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._parts import attentions
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference.parts import attentions
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from logitproof.mutations.sampling._sampler import WrongSampler
-from logitproof.sampler import NEUTRAL, Sampling, probabilities, softmax
+from logitproof.protocol.sampler import NEUTRAL, Sampling, probabilities, softmax
 
 
 @dataclass

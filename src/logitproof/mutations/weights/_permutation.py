@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations import _parts as parts
+from logitproof.reference import parts
 
 PERMUTED_FAMILIES = ("llama", "mistral", "mixtral", "granite")
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from gguf import quants
 
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import tensors_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import tensors_replaced
 
 Spoil = Callable[[np.ndarray], np.ndarray]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import tensors_replaced
+from logitproof.reference.patches import tensors_replaced
 
 
 @dataclass

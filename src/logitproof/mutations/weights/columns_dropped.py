@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import tensors_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import tensors_replaced
 
 
 @dataclass

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations._tensors import tensors_replaced
 from logitproof.mutations.weights._permutation import head_size, is_permuted, permuted, to_interleaved, to_split_half
+from logitproof.reference.patches import tensors_replaced
 
 
 @dataclass

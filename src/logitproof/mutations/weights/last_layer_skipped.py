@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import outputs_changed
+from logitproof.reference import parts
+from logitproof.reference.patches import outputs_changed
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
 from logitproof.mutations.weights._quants import dequantize, matrices, requantized
+from logitproof.reference import parts
 
 
 @dataclass

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from logitproof.mutations import Mutation
-from logitproof.mutations import _parts as parts
-from logitproof.mutations._tensors import attributes_replaced
+from logitproof.reference import parts
+from logitproof.reference.patches import attributes_replaced
 
 
 @dataclass

@@ -1,0 +1,157 @@
+"""Probes: tiny models in which a bug cannot hide, with token sequences, the logits they must give and a noise band.
+
+A probe is a folder of `logitproof/probes/`: an HF model folder, `probe.json` and `expected.safetensors`. Its GGUF
+file is made from the folder when an engine wants one, so both hold the same weights. To add one, see
+`probes/README.md` of the repository.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof.catalog import did_you_mean
+from logitproof.errors import ContractError
+from logitproof.rows.distance import centred_distances
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+"""From the finest to the coarsest arithmetic for which a probe may have a band."""
+FACTOR = 4.0
+"""A band is this often the largest distance that any witness of its precision was measured at."""
+KILLED_AT = 10.0
+"""A bug counts as killed where its distance is this often the band."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sequence of a probe. `expected` is float32 [P, V], the rows at `positions`.
+
+    `band` gives, by precision, the largest distance that is still noise; a precision without one is not judged.
+    """
+
+    name: str
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    expected: np.ndarray
+    band: dict[str, float]
+
+    def distances(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [P]: root mean square difference of the logits [T, V] at each position, mean difference taken off.
+
+        Infinite where a logit is not finite.
+        """
+        return centred_distances(self.expected, logits[list(self.positions)])
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and the token ids that the probe's tokenizer makes of it, special tokens included."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One tiny model. `witnesses` are the engines that agreed on it, with the distance measured of each.
+
+    `special` is a special token and its id; `begins_with` is how many tokens its tokenizer puts before a text.
+    """
+
+    name: str
+    folder: Path
+    family: str
+    exposes: str
+    cases: tuple[Case, ...]
+    texts: tuple[Text, ...]
+    vocab_size: int
+    witnesses: tuple[dict[str, Any], ...]
+    special: tuple[str, int]
+    begins_with: int
+
+    def judges(self, precision: str) -> bool:
+        """Whether some case has a band for it."""
+        return any(precision in case.band for case in self.cases)
+
+    def case(self, name: str) -> Case:
+        """The case called `name`."""
+        return next(case for case in self.cases if case.name == name)
+
+
+def probe_names() -> list[str]:
+    """Names of the probes that come with the package, sorted."""
+    return sorted(path.parent.name for path in _folder().glob("*/probe.json"))
+
+
+def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
+    """The probes called `names`, or of the families called so, or all; ContractError for a name that is neither."""
+    every = [read_probe(_folder() / name) for name in probe_names()]
+    if names is None:
+        return every
+    wanted = list(names)
+    known = {one for probe in every for one in (probe.name, probe.family)}
+    for name in wanted:
+        if name not in known:
+            raise ContractError(f"no probe is called {name!r}{did_you_mean(name, sorted(known))}", where="--arch")
+    return [probe for probe in every if {probe.name, probe.family} & set(wanted)]
+
+
+def read_probe(folder: Path) -> Probe:
+    """The probe in `folder`; ContractError where it is damaged."""
+    try:
+        record = json.loads((folder / "probe.json").read_text("utf-8"))
+        expected = read_tensors(folder / "expected.safetensors")
+        cases = [_case(one, expected) for one in record["cases"]]
+        return Probe(
+            name=folder.name,
+            folder=folder,
+            family=record["family"],
+            exposes=record["exposes"],
+            cases=tuple(cases),
+            texts=tuple(Text(one["text"], tuple(one["token_ids"])) for one in record["texts"]),
+            vocab_size=int(record["vocab_size"]),
+            witnesses=tuple(record["witnesses"]),
+            special=(str(record["special"][0]), int(record["special"][1])),
+            begins_with=int(record["begins_with"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The float32 tensors of a safetensors file."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    found = {}
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = tensor["data_offsets"]
+        if tensor["dtype"] != "F32":
+            raise ValueError(f"{path.name}: {name} is {tensor['dtype']}, not F32")
+        found[name] = np.frombuffer(data[8 + length + begin : 8 + length + end], "<f4").reshape(tensor["shape"])
+    return found
+
+
+def coarsest(precisions: Sequence[str]) -> str:
+    """The coarsest of `precisions`; float32 where there is none."""
+    return max(precisions, key=PRECISIONS.index, default="float32")
+
+
+def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:
+    rows = expected[record["name"]]
+    positions = tuple(record["positions"])
+    if len(rows) != len(positions) or not positions or max(positions) >= len(record["token_ids"]):
+        raise ValueError(f"case {record['name']} has {len(rows)} rows for {len(positions)} positions")
+    return Case(record["name"], tuple(record["token_ids"]), positions, rows, dict(record["band"]))
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("logitproof.acid"))) / "probes"

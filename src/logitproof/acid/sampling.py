@@ -1,0 +1,104 @@
+"""An engine's own draws against the probabilities that they should come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from logitproof.acid.probe import Probe
+from logitproof.acid.row import Row
+from logitproof.acid.subject import Subject
+from logitproof.errors import ContractError, EngineError
+from logitproof.protocol.sampler import LOUD, ORDER, Sampling, probabilities, scaled_last, softmax
+
+DRAWS = 250
+AMONG = 24
+"""Positions of a sequence among which the least certain is drawn from."""
+PROBES = 2
+"""How many probes are drawn from: together they show every bug of sampling in the library."""
+CHECK = "draws = probabilities"
+FIRST = "temperature before top-p, as transformers has it"
+LAST = "temperature after top-p, as llama.cpp has it"
+NEITHER = "the temperature stands neither before nor after top-p"
+
+
+def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
+    """One token drawn many times under each setting, on the first probes that the engine takes."""
+    if not subject.hello().sample:
+        return Row(CHECK, "sampling", "NOT-MEASURED", "the engine does not sample")
+    faults: list[str] = []
+    orders: list[str] = []
+    refused = "there is no probe"
+    for probe in probes:
+        if len(orders) == PROBES:
+            break
+        try:
+            precision = subject.precision(subject.load(probe), probe)
+            if not probe.judges(precision):
+                refused = f"{probe.name} has no band for {precision}"
+                continue
+            found, order = _drawn_from(subject, probe)
+        except ContractError as error:
+            refused = error.text
+            continue
+        except EngineError as error:
+            return Row(CHECK, "sampling", "ERROR", f"{probe.name}: {error.text}")
+        faults += [f"{probe.name}: {text}" for text in found]
+        orders.append(order)
+    if not orders:
+        return Row(CHECK, "sampling", "NOT-MEASURED", refused)
+    told = [one for one in orders if one]
+    return Row(CHECK, "sampling", "FAIL" if faults else "PASS", "; ".join(faults) or told[0])
+
+
+def _drawn_from(subject: Subject, probe: Probe) -> tuple[list[str], str]:
+    """What is wrong with the draws, and the order of temperature and top-p where nothing is."""
+    context, logits = place(probe)
+    faults = [text for setting in LOUD if (text := _fault(subject, context, logits, setting))]
+    order = "" if faults else _order(subject, context, logits)
+    return ([f"{ORDER}: {NEITHER}"], NEITHER) if order == NEITHER else (faults, order)
+
+
+def apart(p: np.ndarray, q: np.ndarray) -> float:
+    """Total variation of two distributions [V]."""
+    return 0.5 * float(np.abs(p - q).sum())
+
+
+def allowed(p: np.ndarray, draws: int = DRAWS) -> float:
+    """Total variation that so many honest draws from `p` [V] stay under: three times what they have on average.
+
+    The average is the sum of mean absolute deviations, sqrt(2 p (1 - p) / (pi n)) each.
+    """
+    return 1.5 * float(np.sqrt(2 * p * (1 - p) / (np.pi * draws)).sum()) + 0.02
+
+
+def place(probe: Probe) -> tuple[tuple[int, ...], np.ndarray]:
+    """The token ids after which the probe is least certain of the next, and the logits [V] there."""
+    case = probe.case("text")
+    entropies = [-float((p * np.log(p + 1e-300)).sum()) for p in map(softmax, case.expected[:AMONG].astype(np.float64))]
+    index = int(np.argmax(entropies))
+    return case.token_ids[: case.positions[index] + 1], case.expected[index]
+
+
+def _fault(subject: Subject, context: tuple[int, ...], logits: np.ndarray, setting: Sampling) -> str:
+    right = probabilities(logits, context, setting)
+    distance, limit = apart(_drawn(subject, context, setting, len(right)), right), allowed(right)
+    return "" if distance <= limit else f"{setting}: total variation {distance:.2f}, at most {limit:.2f} by chance"
+
+
+def _order(subject: Subject, context: tuple[int, ...], logits: np.ndarray) -> str:
+    found = _drawn(subject, context, ORDER, len(logits))
+    for name, right in ((FIRST, probabilities(logits, context, ORDER)), (LAST, scaled_last(logits, context, ORDER))):
+        if apart(found, right) <= allowed(right):
+            return name
+    return NEITHER
+
+
+def _drawn(subject: Subject, context: tuple[int, ...], setting: Sampling, size: int) -> np.ndarray:
+    """Shares [V] of the tokens drawn."""
+    drawn = Counter(tokens[0] for tokens in subject.sample(context, DRAWS, setting))
+    found = np.zeros(size)
+    found[list(drawn)] = np.array(list(drawn.values())) / DRAWS
+    return found

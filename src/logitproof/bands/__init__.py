@@ -1,0 +1,1 @@
+"""How far a right engine may be: tolerances with their provenance."""

@@ -1,0 +1,170 @@
+"""Calibrations on disk: beside the contract, one file for each pair of weights and arithmetics.
+
+CONTRACT.bands/KEY.npz      what every repetition gave, so that a gate may change without computing anything again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from logitproof.bands.calculated import METRIC, Calibration, Repeated, calibration_key
+from logitproof.bands.power import Effects, read_effects
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
+from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.files.arrays import read_arrays, write_arrays
+from logitproof.jobs.cell import Cell
+from logitproof.weights.model import Model
+
+if TYPE_CHECKING:
+    pass
+
+Weights = Mapping[tuple[str, str], str]
+"""sha256 of weights by model and label."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a calibration is of: weights by their labels, and how both engines compute.
+
+    `truth` are the weights that the reference reads; the candidate's own are `label`. Where a cell compares a candidate with
+    itself (its decode with its prefill, one instruction set with another), both sides are the candidate.
+    """
+
+    model: str
+    label: str
+    truth: str
+    reference: Arithmetic
+    candidate: Arithmetic
+
+    def key(self, weights: Weights) -> str:
+        return calibration_key(
+            {
+                "truth": weights[self.model, self.truth],
+                "own": weights[self.model, self.label],
+                "config": weights[self.model, ORIGINAL],
+                "reference": self.reference.model_dump_json(),
+                "candidate": self.candidate.model_dump_json(),
+            }
+        )
+
+
+def weights_of(opened: OpenContract, models: Mapping[str, Model]) -> dict[tuple[str, str], str]:
+    """sha256 by model and label of the models that were opened, by absolute path."""
+    places = {(name, label): path for name, files in opened.contract.models.items() for label, path in files.items()}
+    paths = {names: str((opened.folder / path).resolve()) for names, path in places.items()}
+    return {names: models[path].sha256 for names, path in paths.items() if path in models}
+
+
+def folder_of(opened: OpenContract) -> Path:
+    """Where the calibrations of a contract lie."""
+    return opened.folder / f"{opened.path.stem}.bands"
+
+
+def sides_of(opened: OpenContract, cell: Cell) -> Sides | str:
+    """What the calibration of a cell is of; a sentence where it cannot have one."""
+    contract = opened.contract
+    use = contract.candidates[cell.candidate]
+    candidate = _arithmetic(use)
+    if cell.is_between and cell.mode == "greedy":
+        return "what a candidate continues by is not known before it runs"
+    if candidate is None:
+        return f"it is not known how {cell.candidate} ({use.engine}) computes: say `arithmetic:`"
+    if is_own(cell):
+        first = candidate.in_mode("prefill" if cell.mode == "self" else cell.mode)
+        return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
+    if (reference := _arithmetic(contract.reference)) is None:
+        return f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`"
+    truth = cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
+    return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
+
+
+def is_own(cell: Cell) -> bool:
+    """Whether a cell compares a candidate with itself."""
+    return cell.is_between or cell.mode == "self"
+
+
+def wants_calibration(opened: OpenContract, cell: Cell) -> bool:
+    """Whether the contract judges a cell by something calculated."""
+    contract = opened.contract
+    bands = [band for band in contract.bands if band.where.selects(cell.axes)]
+    gates = [gate for gate in contract.gates if gate.is_calibrated and gate.where.selects(cell.axes)]
+    return bool(gates) or (bool(bands) and bands[-1].bound is not None)
+
+
+def find_calibrations(
+    opened: OpenContract, cells: Iterable[Cell], weights: Weights
+) -> tuple[dict[str, Calibration], dict[str, str]]:
+    """By cell: the calibration that it is judged by, or the sentence that says why there is none."""
+    found: dict[str, Calibration] = {}
+    missing: dict[str, str] = {}
+    for cell in cells:
+        if not wants_calibration(opened, cell):
+            continue
+        sides = sides_of(opened, cell)
+        if isinstance(sides, str):
+            missing[cell.id] = sides
+            continue
+        calibration = read_calibration(folder_of(opened), sides.key(weights))
+        if calibration is None:
+            missing[cell.id] = f"the cell has no calibration of these weights in {folder_of(opened).name}"
+        else:
+            found[cell.id] = calibration
+    return found, missing
+
+
+def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Effects]:
+    """By cell: what known bugs would do there, where `logitproof calibrate --power` measured it.
+
+    Nothing of a cell that compares a candidate with itself: a bug would be on both sides of it.
+    """
+    known: dict[str, Effects | None] = {}
+    found: dict[str, Effects] = {}
+    for cell in cells if folder_of(opened).is_dir() else ():
+        sides = sides_of(opened, cell)
+        if isinstance(sides, str) or is_own(cell):
+            continue
+        key = sides.key(weights)
+        if key not in known:
+            known[key] = read_effects(folder_of(opened), key)
+        if (one := known[key]) is not None:
+            found[cell.id] = one
+    return found
+
+
+def _arithmetic(use: EngineUse) -> Arithmetic | None:
+    return use.arithmetic or arithmetic_of(use.engine, use.options)
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Write `folder`/KEY.npz in one step."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, one in calibration.sequences.items():
+        arrays |= {f"{name}/fixed/{metric}": np.asarray(values, np.float64) for metric, values in one.fixed.items()}
+        if one.free is not one.fixed:
+            arrays |= {f"{name}/free/{metric}": np.asarray(values, np.float64) for metric, values in one.free.items()}
+        arrays[f"{name}/flipped"] = np.packbits(one.flipped, axis=1)
+    return write_arrays(folder / f"{calibration.key}.npz", calibration.about, arrays)
+
+
+def read_calibration(folder: Path, key: str) -> Calibration | None:
+    """The calibration of that name, or None; raises ContractError where the file is damaged."""
+    found = read_arrays(folder / f"{key}.npz", "run `logitproof calibrate` again")
+    return None if found is None else Calibration(key, found[0], _sequences(found[1]))
+
+
+def _sequences(arrays: Mapping[str, np.ndarray]) -> dict[str, Repeated]:
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for path, values in arrays.items():
+        name, kind, *metric = path.split("/")
+        found.setdefault(name, {}).setdefault(kind, {})[metric[0] if metric else ""] = values
+    repeated = {}
+    for name, parts in found.items():
+        length = parts["fixed"][METRIC].shape[1]
+        flipped = np.unpackbits(parts["flipped"][""], axis=1, count=length).astype(bool)
+        repeated[name] = Repeated(parts["fixed"], parts.get("free", parts["fixed"]), flipped)
+    return repeated

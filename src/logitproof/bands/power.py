@@ -1,0 +1,125 @@
+"""Detection power: which known bugs a band or a gate would catch on this model and suite, and the weakest of them.
+
+`logitproof calibrate --power` plants every bug in the reference, adds the noise of the candidate's arithmetic, and keeps what
+each metric then is at each position. So what a gate would catch is looked up, also where its bound or its scope has changed.
+
+CONTRACT.bands/KEY.power.npz      beside the calibration of that key
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import METRIC, CalculatedBand, tokens_sha256
+from logitproof.comparison.summary import STATISTICS
+from logitproof.contract.contract import Gate
+from logitproof.files.arrays import read_arrays, write_arrays
+
+JUDGED = (METRIC, "top1", "regret")
+"""What a band looks at."""
+Places = Sequence[tuple[Sequence[int], int, Sequence[int]]]
+"""Of each prompt: its tokens, the position of its first row, and the rows that are looked at."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What a candidate with the noise of its arithmetic would give with each known bug.
+
+    `sizes` are RMS logit errors of the bugs over that of the noise, infinite where a logit is no number. `columns` is by the
+    sha256 of the tokens and by metric, float [B, T], in the order of `sizes`.
+    """
+
+    sizes: Mapping[str, float]
+    columns: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Power:
+    """How many known bugs are caught, the weakest of them, and those that are missed though they exceed the noise."""
+
+    caught: int
+    known: int
+    weakest: str
+    weakest_size: float | None
+    missed: Mapping[str, float]
+
+    def __str__(self) -> str:
+        weakest = f", the weakest {self.weakest} ({self.weakest_size:.2g} times the noise)" if self.weakest else ""
+        return f"{self.caught} of {self.known} known bugs{weakest}"
+
+
+def power_of_gate(gate: Gate, effects: Effects, places: Places) -> Power | None:
+    """What a gate with this bound catches; None where its metric was not kept, or tokens are not among the effects."""
+    columns = _chosen(effects, (gate.metric,), places)
+    if columns is None or np.isnan(gate.bound):
+        return None
+    holds = []
+    for row in columns[gate.metric]:
+        numbers = row[~np.isnan(row)]
+        holds.append(bool(numbers.size) and gate.holds(STATISTICS[gate.statistic](numbers)))
+    return _power(effects, [not one for one in holds])
+
+
+def power_of_band(
+    band: Band | CalculatedBand, effects: Effects, sequences: Iterable[tuple[Sequence[int], int]]
+) -> Power | None:
+    """What a band catches over whole sequences: pairs of tokens and the position of the first row."""
+    places = [(tokens, start, range(len(tokens) - start)) for tokens, start in sequences]
+    columns = _chosen(effects, JUDGED, places)
+    if columns is None or not places:
+        return None
+    bands = [one for tokens, start, _ in places for one in band.along(tokens, start, len(tokens) - start)]
+    caught = []
+    for rows in zip(*(columns[name] for name in JUDGED), strict=True):
+        statuses = Counter(
+            one.status(float(rms), bool(top1 == 1.0), float(regret))
+            for one, rms, top1, regret in zip(bands, *rows, strict=True)
+        )
+        wrong, drift = statuses["WRONG"] / len(bands), (statuses["WRONG"] + statuses["DRIFT"]) / len(bands)
+        caught.append(wrong > band.summary.allow or drift > band.summary.beyond or statuses["NOT-MEASURED"] > 0)
+    return _power(effects, caught)
+
+
+def _chosen(effects: Effects, metrics: Sequence[str], places: Places) -> dict[str, np.ndarray] | None:
+    """The columns [B, all chosen positions] of the metrics."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for tokens, start, rows in places:
+        kept = effects.columns.get(tokens_sha256(tokens), {})
+        for name in metrics:
+            if name not in kept:
+                return None
+            found[name].append(kept[name][:, [start + row for row in rows]])
+    return {name: np.concatenate(parts, axis=1) for name, parts in found.items()} if places else None
+
+
+def _power(effects: Effects, caught: Sequence[bool]) -> Power:
+    sizes = dict(effects.sizes)
+    found = {name for name, one in zip(sizes, caught, strict=True) if one or np.isinf(sizes[name])}
+    weakest = min((name for name in found if np.isfinite(sizes[name])), key=sizes.__getitem__, default="")
+    missed = {name: round(size, 3) for name, size in sizes.items() if name not in found and size > 1}
+    return Power(len(found), len(sizes), weakest, sizes[weakest] if weakest else None, missed)
+
+
+def write_effects(folder: Path, key: str, effects: Effects) -> Path:
+    """Write `folder`/KEY.power.npz in one step."""
+    flat = {f"{name}/{metric}": one for name, metrics in effects.columns.items() for metric, one in metrics.items()}
+    arrays = {name: one.astype(np.float32) for name, one in flat.items()}
+    return write_arrays(folder / f"{key}.power.npz", effects.sizes, arrays)
+
+
+def read_effects(folder: Path, key: str) -> Effects | None:
+    """The effects under that key, or None; raises ContractError where the file is damaged."""
+    found = read_arrays(folder / f"{key}.power.npz", "run `logitproof calibrate --power` again")
+    if found is None:
+        return None
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for name, one in found[1].items():
+        tokens, metric = name.split("/")
+        columns.setdefault(tokens, {})[metric] = one
+    return Effects(found[0], columns)

@@ -1,0 +1,172 @@
+"""The divergence of quantized cells in two parts: what quantization took, and what the engine adds to it.
+
+The reference runs again on the candidate's own file, dequantized, on the tokens of the run. Reference against that is the
+quantization; that against the candidate is the engine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof.bands.kept import sides_of
+from logitproof.calibration.parts import Band, Expected
+from logitproof.comparison.compare import compare
+from logitproof.contract.contract import ORIGINAL
+from logitproof.contract.isa import BETWEEN
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.jobs.plan import specs
+from logitproof.jobs.worker import Worker
+from logitproof.report.report import Report
+from logitproof.rows.top import is_top
+from logitproof.runs.workspace import Workspace
+from logitproof.traces.trace import Trace
+
+RUNS = 8
+METRICS = ("kl_divergence", "rms_delta_logit")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Means over all positions of a cell: KL in nats, RMS in logits. `share` is the engine's part of the mean square.
+
+    The bands say where each part should be, by metric; None with a `reason` where they are not calculated.
+    """
+
+    cell: str
+    positions: int
+    total: dict[str, float]
+    quantization: dict[str, float]
+    engine: dict[str, float]
+    quantization_band: Band | None = None
+    engine_band: Band | None = None
+    reason: str = ""
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether both parts are what arithmetic makes of them; None where there are no bands."""
+        if self.quantization_band is None or self.engine_band is None:
+            return None
+        return is_inside(self.quantization, self.quantization_band) and is_inside(self.engine, self.engine_band)
+
+    @property
+    def share(self) -> float:
+        """How much of the squared error is the engine's."""
+        both = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
+        return self.engine["rms_delta_logit"] ** 2 / both if both else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "share": self.share, "inside": self.inside}
+
+
+def is_inside(part: dict[str, float], band: Band) -> bool:
+    """Whether every metric lies in its band; a NaN does not."""
+    return all(low <= part[name] <= high for name, (low, high) in band.items())
+
+
+def decompose(folder: Path, runs: int = RUNS, say: Callable[[str], None] = lambda line: None) -> list[Parts]:
+    """Every quantized teacher-forced cell of the run in `folder`, with bands from so many `runs` under noise, or none of 0.
+
+    Raises ContractError where the run has none, or its reference read the candidate's weights already; EngineError where the
+    reference cannot read a file.
+    """
+    report = Workspace(folder).judge_again()
+    if report.opened.contract.reference.weights == "candidate":
+        text = "the reference read the candidate's weights, so the run holds the engine's part alone"
+        raise ContractError(text, where=str(folder), remedy="decompose a run against the original weights")
+    cells = [
+        cell
+        for cell in report.compared
+        if cell.quantization != ORIGINAL
+        and cell.mode in ("prefill", "decode")
+        and BETWEEN not in cell.isa
+        and _whole(report, cell)
+    ]
+    if not cells:
+        raise ContractError("has no quantized cell with whole rows of logits", where=str(folder), remedy="run one first")
+    found: list[Parts] = []
+    for model, quantization in dict.fromkeys((cell.model, cell.quantization) for cell in cells):
+        say(f"the reference on {model} {quantization}, dequantized")
+        of_file = [cell for cell in cells if (cell.model, cell.quantization) == (model, quantization)]
+        found += _with_bands(report, _of_file(report, model, quantization, of_file), of_file, runs, say)
+    return found
+
+
+def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int, say: Callable[[str], None]) -> list[Parts]:
+    """The parts of one file's cells with where they should be."""
+    if not runs:
+        return found
+    from logitproof.errors import Refusal
+
+    files, base = report.opened.contract.models[cells[0].model], report.opened.folder
+    weights, original = ((base / files[one]).resolve() for one in (cells[0].quantization, ORIGINAL))
+    try:
+        expected = Expected(original, weights, runs)
+        return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
+    except (Refusal, EnvironmentFailed) as error:
+        return [replace(one, reason=error.text) for one in found]
+
+
+def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:
+    sides = sides_of(report.opened, cell)
+    if isinstance(sides, str):
+        return replace(parts, reason=sides)
+    say(f"{cell.id}: what {sides.candidate} should add")
+    ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
+    return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))
+
+
+def _whole(report: Report, cell: Any) -> bool:
+    return any(not is_top(candidate.logits) for _, candidate in _traces(report, cell))
+
+
+def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:
+    """Reference and candidate of every prompt that was compared."""
+    rows = [row.pair for row in report.compared[cell] if row.comparison is not None]
+    found = [(report.results[pair.reference], report.results[pair.candidate]) for pair in rows]
+    return [(ours, theirs) for ours, theirs in found if isinstance(ours, Trace) and isinstance(theirs, Trace)]
+
+
+def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) -> list[Parts]:
+    files, base = report.opened.contract.models[model], report.opened.folder
+    weights, original = ((base / files[one]).resolve() for one in (quantization, ORIGINAL))
+    with (
+        tempfile.TemporaryDirectory(prefix="logitproof-decompose-") as name,
+        Worker(specs(report.opened)["reference"], name="reference") as worker,
+    ):
+        worker.hello()
+        worker.load(weights, original)
+        scored: dict[tuple[int, ...], np.ndarray] = {}
+        found = []
+        for cell in cells:
+            total, lost, added = [], [], []
+            for ours, theirs in _traces(report, cell):
+                ids = tuple(theirs.token_ids)
+                if ids not in scored:
+                    rows = worker.score(list(ids), "prefill", Path(name) / f"{len(scored)}.bin").logits
+                    scored[ids] = np.array(rows.open())
+                labels = [*ids[1:], -1]
+                total.append(_metrics(ours.logits, theirs.logits, labels))
+                lost.append(_metrics(ours.logits, scored[ids], labels))
+                added.append(_metrics(scored[ids], theirs.logits, labels))
+            count = sum(len(one[METRICS[0]]) for one in total)
+            found.append(Parts(cell.id, count, _means(total), _means(lost), _means(added)))
+    return found
+
+
+def _metrics(ours: Any, theirs: Any, labels: list[int]) -> dict[str, np.ndarray]:
+    return compare(np.asarray(ours), np.asarray(theirs), labels=labels).metrics
+
+
+def _means(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    every = {name: np.concatenate([one[name] for one in parts]) for name in METRICS}
+    return {
+        "kl_divergence": float(np.nanmean(every["kl_divergence"])),
+        "rms_delta_logit": float(np.sqrt(np.nanmean(every["rms_delta_logit"] ** 2))),
+    }

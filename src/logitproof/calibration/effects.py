@@ -1,0 +1,104 @@
+"""Plants every known bug in a model, adds the noise of a candidate's arithmetic, and measures what a run would see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof import catalog
+from logitproof.bands.calculated import METRIC, scale, tokens_sha256
+from logitproof.bands.power import JUDGED, Effects
+from logitproof.calibration.subject import Subject
+from logitproof.comparison.compare import compare
+from logitproof.reference.planted import PREFILL_NEEDS, load_reference
+from logitproof.rows.distance import rms, rms_by_position
+
+SEED = 1 << 20
+"""Of the one repetition that the bugs are added to; those of a calibration begin at 0."""
+
+
+def measure_effects(
+    model: Path,
+    subjects: Sequence[Subject],
+    *,
+    metrics: Sequence[str] = (),
+    bugs: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Effects]:
+    """By key of each calibration: every bug that one pass can show, or `bugs` alone, in the HF model of the folder.
+
+    What a bug changes is measured in float32, once for all, and added to each candidate's logits under noise. Raises
+    EnvironmentFailed without torch.
+    """
+    import torch
+
+    reference = load_reference(model)
+    sequences = list(dict.fromkeys(ids for one in subjects for ids in one.sequences))
+    samples = {one.calibration.key: _Sample(one, dict.fromkeys([*JUDGED, *metrics])) for one in subjects}
+
+    def logits(mutation: Any = None) -> list[np.ndarray]:
+        with torch.inference_mode(), mutation.applied_to(reference) if mutation else nullcontext():
+            passed = [reference(torch.tensor([list(ids)]), use_cache=False).logits[0] for ids in sequences]
+        return [one.double().numpy() for one in passed]
+
+    right = logits()
+    for number, (bug, mutation) in enumerate(_applying(reference.config, bugs), 1):
+        try:
+            wrong = logits(mutation)
+        except RuntimeError:
+            continue  # shapes that this bug cannot have in this model
+        deltas = {ids: ours - theirs for ids, ours, theirs in zip(sequences, wrong, right, strict=True)}
+        for sample in samples.values():
+            sample.add(bug, deltas)
+        if number % 20 == 0:
+            say(f"{number} bugs planted")
+    return {key: sample.effects() for key, sample in samples.items()}
+
+
+class _Sample:
+    """One repetition of a calibration, and what it becomes with each bug."""
+
+    def __init__(self, subject: Subject, metrics: Iterable[str]) -> None:
+        (truth, own), sides = subject.predictors, subject.sides
+        self._passes = {
+            ids: (truth.noisy(ids, sides.reference, SEED).logits, own.noisy(ids, sides.candidate, SEED + 1).logits)
+            for ids in subject.sequences
+        }
+        found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
+        self._noise = rms(found)
+        self._sizes: dict[str, float] = {}
+        self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
+        self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
+
+    def add(self, bug: str, deltas: Mapping[tuple[int, ...], np.ndarray]) -> None:
+        """What `bug` changes, [T, V] logits of each sequence."""
+        size = rms(rms_by_position(deltas[ids]) for ids in self._passes) / self._noise
+        self._sizes[bug] = size if np.isfinite(size) else np.inf
+        for ids, row in self._rows.items():
+            columns = _columns(*self._passes[ids], deltas[ids], ids)
+            for name, values in row.items():
+                values.append(columns.get(name, np.full(len(ids), np.nan)))
+
+    def effects(self) -> Effects:
+        """Everything that was added."""
+        columns = {ids: {name: np.array(one) for name, one in row.items()} for ids, row in self._rows.items()}
+        return Effects(self._sizes, {tokens_sha256(ids): row for ids, row in columns.items()})
+
+
+def _applying(config: Any, bugs: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
+    for name in catalog.entries("mutations") if bugs is None else bugs:
+        kind = catalog.load("mutations", name)
+        if not kind.equivalent and kind.needs in PREFILL_NEEDS and (mutation := kind()).applies(config):
+            yield name, mutation
+
+
+def _columns(ours: np.ndarray, theirs: np.ndarray, delta: np.ndarray, ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """Every metric of a candidate with the bug; nothing where it gives no numbers."""
+    if not np.isfinite(delta).all():
+        return {}
+    found = compare(ours, theirs + delta, labels=np.array([*ids[1:], -1], np.int64)).metrics
+    return {name: np.asarray(one, np.float64) for name, one in found.items()}

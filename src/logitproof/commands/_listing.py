@@ -1,0 +1,104 @@
+"""What the catalogues hold, read from their files without importing them; and a contract to start from."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from logitproof import catalog
+from logitproof.errors import ContractError
+
+STARTER = """\
+# Paths are relative to this file. `logitproof list engines` shows every engine and its options.
+contract: my-engine
+version: 0.1.0
+reference: {engine: transformers, options: {dtype: float32}}
+candidates:
+  mine: {engine: llamacpp}
+models:
+  my-model: {original: path/to/hf-folder, F32: path/to/model-f32.gguf}
+suites: [smoke-10]
+matrix: {quantization: [F32], mode: [prefill, decode, greedy]}
+bands:
+  - {match: 1.0e-4, wrong: 1.0e-2, basis: "two float32 engines that differ in the order of their sums"}
+gates:
+  - {id: kl, metric: kl_divergence, at_most: 1.0e-6, basis: "far above float32 rounding, far below any bug"}
+"""
+
+
+def rows(what: str) -> list[dict[str, Any]]:
+    """The entries of a catalogue, or the shipped suites: name, help and options."""
+    if what == "suites":
+        from logitproof.contract.suite import Suite, shipped_suites
+        from logitproof.files.yaml import read_yaml
+
+        suites = {name: read_yaml(path, Suite)[0] for name, path in shipped_suites().items()}
+        return [
+            {"name": name, "help": f"{len(one.prompts)} prompts. {one.about}", "options": []} for name, one in suites.items()
+        ]
+    return [
+        {
+            "name": entry.name,
+            "help": entry.help,
+            "options": [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options],
+        }
+        for entry in catalog.entries(what).values()  # type: ignore[arg-type]
+    ]
+
+
+def mutation(name: str) -> dict[str, Any]:
+    """The record of one known bug, read from its file's syntax, so that no framework is needed."""
+    entry = catalog.find("mutations", name)
+    record = _class_values(entry.file, entry.class_name)
+    fields = ("bug", "shows", "seen_in", "first_tap", "remedy", "needs", "equivalent", "grid")
+    options = [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options]
+    return {"name": name, **{key: record[key] for key in fields if key in record}, "options": options}
+
+
+def record_as_text(record: dict[str, Any]) -> str:
+    """A record with a line a field."""
+    titles = {"seen_in": "seen in", "first_tap": "first tap"}
+    lines = []
+    for key, value in record.items():
+        if key != "options" and value:
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+            lines.append(f"{titles.get(key, key) + ':':<12}{shown}")
+    lines += [f"{'option:':<12}{one['name']}: {one['type']} = {one['default']}" for one in record["options"]]
+    return "\n".join(lines)
+
+
+def _class_values(file: Path, class_name: str) -> dict[str, Any]:
+    """The literal class attributes of a class in a file."""
+    tree = ast.parse(file.read_text("utf-8"))
+    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
+    found = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            with contextlib.suppress(ValueError):
+                found[node.target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def as_text(found: list[dict[str, Any]]) -> str:
+    """One line an entry: its name, the first sentence of its help and its options."""
+    width = max((len(row["name"]) for row in found), default=0)
+    lines = []
+    for row in found:
+        lines.append(f"{row['name']:<{width}}  {row['help'].split(chr(10) * 2)[0].replace(chr(10), ' ')}")
+        for option in row["options"]:
+            default = f" = {option['default']}" if option["default"] is not None else "  (required)"
+            lines.append(f"{'':<{width}}    {option['name']}: {option['type']}{default}")
+    return "\n".join(lines)
+
+
+def write_starter(path: Path) -> None:
+    """Write a commented contract; never over an existing file."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError:
+        raise ContractError("exists already", where=str(path), remedy="give another name") from None
+    except OSError as error:
+        raise ContractError(f"cannot be written: {error.strerror}", where=str(path)) from None

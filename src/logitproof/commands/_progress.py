@@ -1,0 +1,58 @@
+"""Progress of a long run on stderr, with the time that is left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from logitproof.jobs.progress import Progress
+from logitproof.traces.trace import Failure
+
+SHOWN_FAILURES = 3
+
+
+@contextlib.contextmanager
+def shown_progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """A callback that draws a bar with the time left; plain lines every tenth where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda progress: None
+    elif console.is_terminal:
+        with _bar(console) as draw:
+            yield draw
+    else:
+        yield _lines(console)
+
+
+@contextlib.contextmanager
+def _bar(console: object) -> Iterator[Callable[[Progress], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
+        task = bar.add_task("starting engines", total=None)
+        yield lambda progress: bar.update(task, total=progress.total, completed=progress.done, description=_what(progress))
+
+
+def _lines(console: object) -> Callable[[Progress], None]:
+    shown, failures = -1, 0
+
+    def tell(progress: Progress) -> None:
+        nonlocal shown, failures
+        tenth, failed = 10 * progress.done // progress.total, isinstance(progress.result, Failure)
+        failures += failed
+        # One broken engine fails every prompt; the report has them all.
+        if tenth != shown or (failed and failures <= SHOWN_FAILURES):
+            shown = tenth
+            console.print(f"{progress.done}/{progress.total} {_what(progress)}", markup=False, highlight=False)  # type: ignore[attr-defined]
+
+    return tell
+
+
+def _what(progress: Progress) -> str:
+    job = progress.job
+    failed = f"  FAILED: {progress.result.text.splitlines()[0]}" if isinstance(progress.result, Failure) else ""
+    return f"{progress.result.engine} {job.model.name} {job.kind} {job.mode} {job.prompt.id}{failed}"

@@ -1,0 +1,1 @@
+"""Two traces of one prompt in, numbers a position out."""

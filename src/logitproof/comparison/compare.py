@@ -1,0 +1,178 @@
+"""Two logit arrays in, metrics of every position out; and the summary of many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from logitproof.errors import EngineGarbage
+from logitproof.metrics import Metric
+from logitproof.rows.bounds import known_row, measure, nonfinite, ranked
+from logitproof.rows.top import is_top
+
+SHOWN = 5  # best tokens of both rows in the table
+_COLUMNS = ("position", "label", "support", "nonfinite_reference", "nonfinite_candidate")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate against reference, position by position.
+
+    `table` has one row a position: `position`, `label` (-1: none), `support` (ids not masked), a float64
+    column of each metric of `names`, `top5_ids_*` and `top5_logits_*` of both sides, and
+    `nonfinite_reference` and `nonfinite_candidate`: how many logits are not finite. A position that has
+    any is not measured (NaN in every metric), and its engine has failed.
+    """
+
+    table: pa.Table
+    names: tuple[str, ...]
+
+    @property
+    def positions(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """float64 [T] of every metric; NaN where it was not measured."""
+        return {name: self.table[name].to_numpy() for name in self.names}
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Positions at which either row holds a logit that is not finite, or both hold nothing but -inf."""
+        bad = self.table["nonfinite_reference"].to_numpy() + self.table["nonfinite_candidate"].to_numpy()
+        return np.flatnonzero((bad > 0) | (self.table["support"].to_numpy() == 0))
+
+
+def compare(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    metrics: Mapping[str, Metric] | None = None,
+    *,
+    labels: Sequence[int] | np.ndarray,
+    threads: int | None = None,
+) -> Comparison:
+    """Compare two logit arrays [T, V]; `labels` [T] holds the token that follows each position or -1.
+
+    `metrics` are by name; without them every metric of the catalogue that has one value a position is
+    computed, with its default options. Rows that cannot be paired raise EngineGarbage. Where a side holds
+    the best entries of its rows only (`toprows.TOP`), KL divergence is bounded and what these entries do
+    not settle is not measured.
+    """
+    following = np.asarray(labels, np.int64)
+    if is_top(reference) or is_top(candidate):
+        _pair_up_top(reference, candidate, following)
+        return _compare_top(reference, candidate, following, tuple(all_metrics() if metrics is None else metrics))
+    _pair_up(reference, candidate, following)
+    return compare_logits(reference, candidate, following, all_metrics() if metrics is None else metrics, threads)
+
+
+def compare_logits(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    labels: np.ndarray,
+    metrics: Mapping[str, Metric],
+    threads: int | None = None,
+) -> Comparison:
+    """`compare` for arrays that are known to pair up."""
+    from logitproof.rows.statistics import row_statistics
+
+    stats = row_statistics(reference, candidate, labels, threads)
+    values = {name: np.asarray(metric.compute(stats), np.float64) for name, metric in metrics.items()}
+    columns: dict[str, Any] = {"position": np.arange(len(labels))}
+    columns |= {name: np.ascontiguousarray(stats[name]) for name in _COLUMNS[1:]} | values
+    for side in ("reference", "candidate"):
+        for shown, field in (("ids", "ids"), ("logits", "top")):
+            best = np.ascontiguousarray(stats[f"{field}_{side}"][:, :SHOWN])
+            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(best.reshape(-1)), SHOWN)
+    return Comparison(pa.table(columns), tuple(values))
+
+
+def all_metrics() -> dict[str, Metric]:
+    """Every metric of the catalogue that has one value a position, with its default options, by name."""
+    from logitproof import catalog
+
+    kinds = {name: catalog.load("metrics", name) for name in catalog.entries("metrics")}
+    return {name: kind() for name, kind in kinds.items() if issubclass(kind, Metric)}
+
+
+def _pair_up(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> None:
+    """Raise EngineGarbage, saying observed, allowed and where, unless the rows can be compared."""
+    for side, logits in (("reference", reference), ("candidate", candidate)):
+        if logits.ndim != 2 or logits.dtype.kind != "f":
+            raise _unpaired(side, f"{logits.dtype} of shape {list(logits.shape)}", "floating point of shape [T, V]")
+    if 0 in reference.shape:
+        raise _unpaired("reference", f"logits of shape {list(reference.shape)}", "at least one position and one token")
+    if candidate.shape[1] != reference.shape[1]:
+        raise _unpaired(
+            "candidate", f"a vocabulary of {candidate.shape[1]}", f"the reference's {reference.shape[1]}", "logits, axis V"
+        )
+    if candidate.shape[0] != reference.shape[0]:
+        raise _unpaired(
+            "candidate", f"{candidate.shape[0]} positions", f"the reference's {reference.shape[0]}", "logits, axis T"
+        )
+    if labels.shape != (reference.shape[0],):
+        raise _unpaired("labels", f"shape {list(labels.shape)}", f"shape [{reference.shape[0]}]")
+    wrong = np.flatnonzero((labels < -1) | (labels >= reference.shape[1]))
+    if wrong.size:
+        at = int(wrong[0])
+        allowed = f"ids from 0 to {reference.shape[1] - 1}, or -1 where there is none"
+        raise _unpaired("labels", f"id {labels[at]}", allowed, f"position {at}")
+
+
+def _compare_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Comparison:
+    """`compare` where a side holds the best entries of its rows only."""
+    sides = {"reference": reference, "candidate": candidate}
+    vocab = next((rows.shape[1] for rows in sides.values() if not is_top(rows)), None)
+    columns: dict[str, Any] = {"position": np.arange(len(labels)), "label": labels}
+    columns |= {name: np.zeros(len(labels), np.int64) for name in _COLUMNS[2:]}
+    columns |= {name: np.full(len(labels), np.nan) for name in names}
+    best = {side: (np.full((len(labels), SHOWN), -1), np.full((len(labels), SHOWN), np.nan)) for side in sides}
+    for at, label in enumerate(labels.tolist()):
+        bad = {side: nonfinite(rows[at]) for side, rows in sides.items()}
+        for side, count in bad.items():
+            columns[f"nonfinite_{side}"][at] = count
+        if any(bad.values()):
+            continue
+        known = {side: known_row(rows[at], vocab) for side, rows in sides.items()}
+        columns["support"][at] = max(len(np.union1d(known["reference"].ids, known["candidate"].ids)), 1)
+        if not all(len(one.ids) for one in known.values()):
+            continue
+        for name, value in measure(known["reference"], known["candidate"], label).items():
+            if name in columns:
+                columns[name][at] = value
+        for side, (ids, values) in best.items():
+            chosen = ranked(known[side])[:SHOWN]
+            ids[at, : len(chosen)] = chosen
+            values[at, : len(chosen)] = known[side].log_p[np.searchsorted(known[side].ids, chosen)]
+    for side, pair in best.items():
+        for shown, values in zip(("ids", "logits"), pair, strict=True):
+            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
+    return Comparison(pa.table(columns), names)
+
+
+def _pair_up_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> None:
+    """`_pair_up` where a side has no vocabulary to compare; what it names must be inside the other's."""
+    sides = {"reference": reference, "candidate": candidate}
+    for side, rows in sides.items():
+        if rows.ndim != 2 or 0 in rows.shape or not (is_top(rows) or rows.dtype.kind == "f"):
+            raise _unpaired(side, f"{rows.dtype} of shape {list(rows.shape)}", "rows of shape [T, V], or best entries [T, K]")
+        if len(rows) != len(reference):
+            raise _unpaired(side, f"{len(rows)} positions", f"the reference's {len(reference)}", "logits, axis T")
+    if labels.shape != (len(reference),):
+        raise _unpaired("labels", f"shape {list(labels.shape)}", f"shape [{len(reference)}]")
+    vocab = next((rows.shape[1] for rows in sides.values() if not is_top(rows)), None)
+    for side, rows in sides.items():
+        if vocab is not None and is_top(rows) and (largest := int(rows["id"].max())) >= vocab:
+            raise _unpaired(side, f"id {largest}", f"ids below the other side's vocabulary of {vocab}", "best entries")
+
+
+def _unpaired(side: str, observed: str, allowed: str, place: str = "") -> EngineGarbage:
+    return EngineGarbage(
+        f"observed {observed}, allowed {allowed}",
+        where=f"{side}, {place}" if place else side,
+        remedy="both engines must score the same tokens with the same vocabulary, one row a position",
+    )

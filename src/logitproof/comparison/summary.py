@@ -1,0 +1,67 @@
+"""What many values come to: statistics by name, and the interval of a mean over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from logitproof.errors import EngineError
+
+RESAMPLES = 2000
+_DRAWS_AT_ONCE = 1 << 20
+STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
+    "mean": lambda values: float(values.mean()),
+    "median": lambda values: float(np.median(values)),
+    "p95": lambda values: float(np.percentile(values, 95)),
+    "p99": lambda values: float(np.percentile(values, 99)),
+    "max": lambda values: float(values.max()),
+    "min": lambda values: float(values.min()),
+    "rms": lambda values: float(np.sqrt(np.mean(values**2))),
+}
+
+
+def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+    """Statistics of one metric over all positions of several prompts, one array [T] each.
+
+    `interval` is the 95 % interval of the mean from a bootstrap over prompts (positions of a prompt are
+    not independent), null for a single one. NaN is not measured: counted in `not_measured`, in nothing
+    else. Where nothing was measured there is no summary: EngineError.
+    """
+    kept = [np.asarray(values, np.float64)[~np.isnan(values)] for values in values_by_prompt]
+    flat = np.concatenate(kept) if kept else np.empty(0)
+    total = sum(len(values) for values in values_by_prompt)
+    if flat.size == 0:
+        raise EngineError(
+            f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
+            remedy="look at the failures of the run: a summary of nothing would prove nothing",
+        )
+    p95, p99 = np.percentile(flat, [95, 99])
+    return {
+        "mean": float(flat.mean()),
+        "median": float(np.median(flat)),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": float(flat.max()),
+        "min": float(flat.min()),
+        "rms": float(np.sqrt(np.mean(flat * flat))),
+        "count": int(flat.size),
+        "not_measured": int(total - flat.size),
+        "prompts": sum(len(values) > 0 for values in kept),
+        "interval": _interval(kept, seed),
+        "seed": seed,
+    }
+
+
+def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
+    sums = np.array([values.sum() for values in kept if len(values)])
+    counts = np.array([len(values) for values in kept if len(values)])
+    if len(sums) < 2:
+        return None
+    random, means = np.random.default_rng(seed), []
+    step = max(1, _DRAWS_AT_ONCE // len(sums))
+    for start in range(0, RESAMPLES, step):
+        drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]

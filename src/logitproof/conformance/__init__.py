@@ -1,0 +1,1 @@
+"""Whether an engine keeps the protocol, rule by rule."""

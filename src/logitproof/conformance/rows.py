@@ -1,0 +1,94 @@
+"""The rows of logits that an engine under test gave, however broken: read leniently, so that each rule judges one thing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.protocol import messages as protocol
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as an engine wrote and announced them, values [T, V].
+
+    `ids` [T, K] are there where only the best entries of a row were given; then `values` are their log-probabilities.
+    """
+
+    values: np.ndarray
+    shape: tuple[int, ...]
+    announced_bytes: int
+    found_bytes: int
+    path: Path
+    asked: Path
+    ids: np.ndarray | None = None
+    token_ids: tuple[int, ...] = ()
+    finish: str = ""
+
+    def best(self, row: int) -> int:
+        """The token that greedy decoding chooses from a row."""
+        return int(self.ids[row, 0]) if self.ids is not None else int(np.argmax(self.values[row]))
+
+    def value(self, row: int, token: int) -> float:
+        """Logit or log-probability of a token, -inf where it is not known."""
+        if self.ids is None:
+            return float(self.values[row, token]) if 0 <= token < self.values.shape[1] else -np.inf
+        found = np.flatnonzero(self.ids[row] == token)
+        return float(self.values[row, found[0]]) if len(found) else -np.inf
+
+
+def read_rows(said: protocol.Rows, asked: Path) -> Rows:
+    """What was announced in an answer to a request for rows in the file `asked`."""
+    tensor = said.whole or said.topk_logprobs or said.topk_ids
+    assert tensor is not None
+    file = Path(tensor.path)
+    return Rows(
+        values=_lenient(tensor),
+        shape=tensor.shape,
+        announced_bytes=int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize,
+        found_bytes=file.stat().st_size if file.is_file() else 0,
+        path=file if said.whole is not None else Path(tensor.path.rpartition(".topk_")[0]),
+        asked=asked,
+        ids=_lenient(said.topk_ids) if said.topk_ids is not None else None,
+        token_ids=tuple(getattr(said, "token_ids", ())),
+        finish=str(getattr(said, "finish", "")),
+    )
+
+
+def apart(one: Rows, other: Rows, count: int) -> float:
+    """The largest KL divergence of the first `count` rows in nats; of top-k rows the largest difference of their first."""
+    if one.ids is not None or other.ids is not None:
+        pairs = [(one.value(row, one.best(row)), other.value(row, one.best(row))) for row in range(count)]
+        return max(0.0 if np.isnan(a) and np.isnan(b) else abs(a - b) for a, b in pairs)
+    p, q = (_log_softmax(rows.values[:count]) for rows in (one, other))
+    if p.shape != q.shape:
+        return float("inf")
+    with np.errstate(invalid="ignore"):
+        terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
+    return float(max(terms.sum(axis=1).max(), 0.0))
+
+
+def _log_softmax(values: np.ndarray) -> np.ndarray:
+    rows = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
+    rows = rows - rows.max(axis=1, keepdims=True)
+    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+
+
+def largest_difference(one: Rows, other: Rows) -> str:
+    if one.shape != other.shape:
+        return f"of shape {list(one.shape)} and {list(other.shape)}"
+    return f"{np.nanmax(np.abs(one.values - other.values)):.3g}"
+
+
+def _lenient(tensor: protocol.Tensor) -> np.ndarray:
+    """The tensor as announced, from a file that may be too short (then 0) or too long."""
+    kind = np.dtype(tensor.dtype).newbyteorder("<")
+    found = np.empty(0, kind)
+    with contextlib.suppress(OSError):
+        found = np.fromfile(tensor.path, kind, count=int(np.prod(tensor.shape)))
+    whole = np.zeros(int(np.prod(tensor.shape)), kind)
+    whole[: len(found)] = found
+    return whole.reshape(tensor.shape)

@@ -1,0 +1,184 @@
+"""One engine under test: its process, started again when it died, and the rows of logits it gave, however broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+
+from logitproof.conformance.rows import Rows, read_rows
+from logitproof.conformance.wire import Answer, Noted, Wire
+from logitproof.errors import ContractError, EngineDied, EngineError
+from logitproof.jobs.session import Side
+from logitproof.jobs.worker import Spec
+from logitproof.protocol import messages as protocol
+
+PRIME = 7919
+"""A step through the vocabulary: the tokens of a test are spread over it, and none stands twice in a small one."""
+TOKENS = 7
+CUT = 256 * 2**20
+"""Bytes of a large file that are copied to see what a truncated one gives."""
+
+
+class Broken(Exception):
+    """A rule is not kept: what was sent and what came back."""
+
+
+class NotOffered(Exception):
+    """The engine does not offer what a rule speaks of."""
+
+
+class Session:
+    """The engine under test. A process that died or fell silent is replaced before the next rule."""
+
+    def __init__(self, spec: Spec, side: Side, scratch: Path) -> None:
+        self.spec, self.side, self.scratch = spec, side, scratch
+        self.noted = Noted()
+        self.hello_answer: dict[str, Any] = {}
+        self.load_answer: Answer | None = None
+        self._wire: Wire | None = None
+        self._baseline: Rows | None = None
+        self._is_loaded = False
+        self._files = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._wire is not None:
+            self._wire.end()
+
+    def open(self) -> None:
+        """Start the engine and keep what it says of itself; raises what a harness would where it says nothing."""
+        answer = self.wire.ask("hello", self.hello_params)
+        if answer.silence:
+            raise EngineDied(f"hello: {answer.silence}", where=self.side.name, remedy="start its program by hand and look")
+        if answer.error is not None:
+            kind = ContractError if answer.kind == "refused" else EngineError
+            raise kind(f"hello: {answer}", where=self.side.name, remedy=str(answer.error.get("remedy", "")))
+        self.hello_answer = answer.result or {}
+
+    @property
+    def hello_params(self) -> dict[str, Any]:
+        return {"protocol": protocol.VERSION, "options": self.spec.options.get("options", {})}
+
+    @property
+    def wire(self) -> Wire:
+        """The running process, a fresh one if the last one is gone."""
+        if self._wire is None or not self._wire.alive:
+            if self._wire is not None:
+                self._wire.end()
+            self._wire, self._is_loaded = Wire(self.spec, name=self.side.name, noted=self.noted), False
+        return self._wire
+
+    def fresh(self) -> Wire:
+        """A process that was asked nothing yet, in place of the one that ran."""
+        if self._wire is not None:
+            self._wire.end()
+        return self.wire
+
+    def offers(self, what: str) -> bool:
+        return bool(self.hello_answer.get(what))
+
+    @property
+    def modes(self) -> list[str]:
+        found = self.hello_answer.get("modes", ["prefill", "decode"])
+        return [mode for mode in found if mode in ("prefill", "decode")] if isinstance(found, list) else []
+
+    def ask(self, method: str, params: dict[str, Any]) -> Answer:
+        """A request; a process that gives no answer to it is not asked again."""
+        wire = self.wire
+        answer = wire.ask(method, params)
+        if answer.silence:
+            wire.end()
+        return answer
+
+    def load(self) -> protocol.LoadResult:
+        """The engine with its weights ready; raises Broken where they cannot be made so."""
+        wire = self.wire
+        if not self._is_loaded:
+            config = str(self.side.config) if self.side.config else None
+            self.load_answer = self.ask("load", {"model": str(self.side.model), "config": config})
+            self._is_loaded = self.load_answer.result is not None and wire.alive
+        assert self.load_answer is not None
+        said = self.load_answer.result or {}
+        try:
+            # Fields too many are a fault of the rule `load` alone.
+            return protocol.LoadResult.model_validate(
+                {key: said[key] for key in said.keys() & protocol.LoadResult.model_fields}
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise Broken(f"load {self.side.model.name} → {self.load_answer} ({place}: {first['msg']})") from None
+
+    def forget_model(self) -> None:
+        """What was loaded may not be ready any more: the next rule that needs it loads it again."""
+        self._is_loaded = False
+
+    def ids(self, count: int, begin: int = 1) -> list[int]:
+        """Token ids all over the vocabulary."""
+        size = self.load().vocab_size
+        return [(begin + n * PRIME) % size for n in range(count)]
+
+    def target(self, name: str = "logits") -> Path:
+        """A file that does not exist yet."""
+        self._files += 1
+        return self.scratch / f"{name}-{self._files}.bin"
+
+    def score(self, token_ids: Sequence[int], mode: str | None = None, target: Path | None = None) -> Rows:
+        """Rows for token ids; raises Broken where none were given."""
+        self.load()
+        asked = target or self.target()
+        mode = mode or (self.modes or ["prefill"])[0]
+        answer = self.ask("score", {"token_ids": list(token_ids), "mode": mode, "logits": str(asked)})
+        return self._rows(f"score of {len(token_ids)} tokens in {mode}", answer, asked, protocol.ScoreResult)
+
+    def baseline(self) -> Rows:
+        """The first rows that the engine gave, before anything else could have touched its state."""
+        if self._baseline is None:
+            self._baseline = self.score(self.ids(TOKENS))
+        return self._baseline
+
+    def generate(self, token_ids: Sequence[int], most: int, stop: Sequence[int] = ()) -> Rows:
+        """A greedy continuation; raises Broken where none was given, NotOffered where there is none."""
+        if not self.offers("generate"):
+            raise NotOffered("hello does not offer `generate`")
+        self.load()
+        asked = self.target()
+        params = {"token_ids": list(token_ids), "max_new_tokens": most, "stop": list(stop), "logits": str(asked)}
+        what = f"generate of {most} tokens after {len(token_ids)}{f' until {list(stop)}' if stop else ''}"
+        return self._rows(what, self.ask("generate", params), asked, protocol.GenerateResult)
+
+    def _rows(self, what: str, answer: Answer, asked: Path, kind: type[protocol.Rows]) -> Rows:
+        if answer.result is None:
+            raise Broken(f"{what} → {answer}")
+        try:
+            said = kind.model_validate(answer.result)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Broken(f"{what} → {answer} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
+        return read_rows(said, asked)
+
+
+def truncated(model: Path, folder: Path) -> Path:
+    """A copy of the weights whose largest file lacks its last eighth, and all after 256 MiB."""
+    folder.mkdir(exist_ok=True)
+    copy = folder / model.name
+    largest, target = model, copy
+    if model.is_dir():
+        files = [file for file in model.rglob("*") if file.is_file()]
+        largest = max(files, key=lambda file: file.stat().st_size)
+        for file in files:
+            place = copy / file.relative_to(model)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if file == largest:
+                target = place
+            else:
+                place.symlink_to(file.resolve())
+    with open(largest, "rb") as source, open(target, "wb") as made:
+        made.write(source.read(min(largest.stat().st_size * 7 // 8, CUT)))
+    return copy

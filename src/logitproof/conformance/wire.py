@@ -1,0 +1,140 @@
+"""A worker that sends exactly what it is told to and hands back what came, right or wrong: for `protocol test`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.protocol import messages as protocol
+
+SECOND_THOUGHT = 1.0
+"""Seconds in which the right answer may follow one with a wrong id."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one line: a result, an error, or `silence`, which says why there was neither."""
+
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    silence: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the error, empty where there is none."""
+        return str((self.error or {}).get("kind", ""))
+
+    def __str__(self) -> str:
+        """One short line, as a person would quote it."""
+        if self.error is not None:
+            text = f"error {self.kind or 'without a kind'}: {' '.join(str(self.error.get('message', '')).split())}"
+        else:
+            text = self.silence or f"result {json.dumps(self.result)}"
+        return text if len(text) <= 160 else text[:159] + "…"
+
+
+@dataclass
+class Noted:
+    """What was wrong with the traffic itself, whatever it was about; one quoted line each."""
+
+    stray: list[str] = field(default_factory=list)
+    wrong_ids: list[str] = field(default_factory=list)
+    malformed: list[str] = field(default_factory=list)
+    progress: int = 0
+    wrong_progress: list[str] = field(default_factory=list)
+
+
+class Wire(Worker):
+    """An engine's process and its two pipes. Nothing here raises for what an engine says or does not say."""
+
+    def __init__(self, spec: Spec, *, name: str, noted: Noted) -> None:
+        super().__init__(spec, name=name)
+        self.noted = noted
+
+    def ask(self, method: str, params: dict[str, Any] | None = None) -> Answer:
+        """A request as the harness sends it."""
+        self._count += 1
+        request = {"id": self._count, "method": method, "params": params or {}}
+        return self.say(json.dumps(request).encode(), self._count)
+
+    def say(self, line: bytes, number: int | None = None) -> Answer:
+        """Any line; `number` is the id that its answer must carry, None where the line has none."""
+        self._requests.put(line + b"\n")
+        end, fallback = time.monotonic() + self.spec.timeout, None
+        while True:
+            try:
+                came = self._next_line(max(end - time.monotonic(), 0.001))
+            except queue.Empty:
+                return fallback or Answer(silence=f"no answer within {self.spec.timeout:g} s")
+            if came is None:
+                return fallback or Answer(silence=self.how_it_ended())
+            message = self._message(came)
+            if message is None or self._is_progress(message, came, number):
+                continue
+            answer = Answer(_record(message.get("result")), _record(message.get("error")))
+            if number is None or message.get("id") == number:
+                return answer
+            self.noted.wrong_ids.append(f"request {number} was answered with id {message.get('id')!r}")
+            fallback, end = answer, min(end, time.monotonic() + SECOND_THOUGHT)
+
+    def hang_up(self) -> int | None:
+        """Close the engine's stdin; the exit status, None where it goes on for five seconds."""
+        self._requests.put(None)
+        return self.wait(5.0)
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status, None where the process goes on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=seconds)
+        return None
+
+    def end(self) -> None:
+        """Kill it with everything that it started."""
+        self._kill()
+
+    def how_it_ended(self) -> str:
+        """Exit status and last words of a process that is gone."""
+        status, words = self.wait(2.0), self.last_words()
+        last = f", last words: {words.splitlines()[-1]}" if words else ""
+        return f"its process ended (status {status}{last})"
+
+    def _message(self, line: bytes) -> dict[str, Any] | None:
+        """The JSON object of a line; notes lines that are none, and fields that the protocol does not have."""
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress"}:
+            self.noted.stray.append(_quoted(line))
+            return None
+        try:
+            protocol.Response.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            self.noted.malformed.append(f"{'.'.join(map(str, first['loc']))}: {first['msg']} in {_quoted(line)}")
+        return message
+
+    def _is_progress(self, message: dict[str, Any], line: bytes, number: int | None) -> bool:
+        if "result" in message or "error" in message:
+            return False
+        self.noted.progress += 1
+        if number is not None and message.get("id") != number:
+            self.noted.wrong_progress.append(f"while request {number} ran: {_quoted(line)}")
+        return True
+
+
+def _record(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _quoted(line: bytes) -> str:
+    text = line.decode("utf-8", "replace").strip()
+    return repr(text if len(text) <= 120 else text[:119] + "…")

@@ -1,0 +1,1 @@
+"""Which known bug gives these very logits."""

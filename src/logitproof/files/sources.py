@@ -1,0 +1,63 @@
+"""Which source files a module of this package rests on: what must be known to know what it computes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def import_closure(*files: Path) -> tuple[Path, ...]:
+    """These files and every module of this package that they import, directly or not, at the top or inside a function.
+
+    Sorted. A folder's `__init__` counts with its modules. The syntax is read, nothing is imported.
+    """
+    closure: set[Path] = set()
+    waiting = [file.resolve() for file in files]
+    while waiting:
+        path = waiting.pop()
+        if path not in closure:
+            closure.add(path)
+            waiting += _read(path)[0]
+    return tuple(sorted(closure))
+
+
+def sources_sha256(files: Iterable[Path]) -> str:
+    """sha256 over the names and contents of these files."""
+    digest = hashlib.sha256()
+    for path in files:
+        name = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
+        digest.update(f"{name}\0{_read(path)[1]}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[list[Path], str]:
+    """The modules of this package that a file imports, and the sha256 of its content."""
+    state = path.stat()
+    return _read_once(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _read_once(path: Path, size: int, mtime_ns: int) -> tuple[list[Path], str]:
+    content = path.read_bytes()
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    own = [module for module in modules if module.partition(".")[0] == PACKAGE.name]
+    return [file for module in own for file in _files_of(module)], hashlib.sha256(content).hexdigest()
+
+
+def _files_of(module: str) -> list[Path]:
+    """The file of a module of this package and the `__init__` of each folder that it stands in, but for the package's own."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return []
+    folders = [PACKAGE.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [path for path in [*folders, PACKAGE.joinpath(*parts).with_suffix(".py")] if path.is_file()]

@@ -1,0 +1,120 @@
+"""One side of a comparison as files: settings and tokenizer under the keys of GGUF, tensors by name.
+
+A Hugging Face folder is translated by the layout that converts it, so that there is one mapping only.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gguf import GGUFReader
+
+from logitproof.errors import ContractError
+from logitproof.gguf.families import layout_of
+from logitproof.gguf.layout import Config, Layout, common_keys
+from logitproof.gguf.tokenizer import tokenizer_keys
+from logitproof.weights.checkpoint import read_json
+from logitproof.weights.model import GGUF_MAGIC
+
+ALSO_IN_CONFIG = {
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "logits_scaling": "logit_scale",
+    "logit_scale": "logit_scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "attention_multiplier": "attention.scale",
+    "routed_scaling_factor": "expert_weights_scale",
+}
+"""Fields of config.json that change logits and that the layouts of known families do not have."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The weights of one side: a folder, a GGUF file, or a file that only its own engine can read."""
+
+    path: Path
+    format: Literal["safetensors", "gguf", "other"]
+
+    @functools.cached_property
+    def reader(self) -> GGUFReader:
+        return GGUFReader(self.path)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.path / "config.json")
+
+    @functools.cached_property
+    def layout(self) -> Layout | ContractError:
+        """How the folder would be written as GGUF, or why it cannot be."""
+        try:
+            return layout_of(self.config, str(self.path / "config.json"))
+        except ContractError as error:
+            return error
+
+    @functools.cached_property
+    def architecture(self) -> str:
+        if self.format == "gguf":
+            return str(self._contents("general.architecture"))
+        return self.layout.name if isinstance(self.layout, Layout) else str(self.config.get("model_type", ""))
+
+    @functools.cached_property
+    def keys(self) -> dict[str, Any]:
+        """Every setting of the architecture by its GGUF key without the architecture's name."""
+        if self.format == "gguf":
+            prefix = f"{self.architecture}."
+            names = [name for name in self.reader.fields if name.startswith(prefix)]
+            return {name.removeprefix(prefix): self._contents(name) for name in names}
+        return self._known_keys() | self._other_keys()
+
+    @functools.cached_property
+    def tokenizer(self) -> dict[str, Any] | ContractError:
+        """Every `tokenizer.*` key, or why there are none."""
+        if self.format == "gguf":
+            return {name: self._contents(name) for name in self.reader.fields if name.startswith("tokenizer.")}
+        try:
+            return tokenizer_keys(self.path, int(self.config["vocab_size"]))
+        except (ContractError, KeyError) as error:
+            return error if isinstance(error, ContractError) else ContractError("config.json has no vocab_size")
+
+    @functools.cached_property
+    def general(self) -> dict[str, Any]:
+        return {name: self._contents(name) for name in self.reader.fields if name.startswith("general.")}
+
+    @property
+    def settings_file(self) -> str:
+        return f"{self.path.name}/config.json" if self.format == "safetensors" else self.path.name
+
+    def field_of(self, key: str) -> str:
+        return f"{self.architecture}.{key}" if self.format == "gguf" else key
+
+    def _contents(self, name: str) -> Any:
+        found = self.reader.get_field(name)
+        return None if found is None else found.contents()
+
+    def _known_keys(self) -> dict[str, Any]:
+        if isinstance(self.layout, Layout):
+            return dict(self.layout.keys)
+        try:
+            return common_keys(Config(self.config, str(self.path)), str(self.config.get("hidden_act")))
+        except (ContractError, TypeError, ZeroDivisionError):
+            return {}
+
+    def _other_keys(self) -> dict[str, Any]:
+        config = self.config
+        found = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        window = config.get("sliding_window")
+        if window and config.get("use_sliding_window", True):
+            found["attention.sliding_window"] = window
+        return found
+
+
+def open_side(path: Path) -> Side:
+    """What is at `path`, which was checked already."""
+    if path.is_dir():
+        return Side(path, "safetensors")
+    with path.open("rb") as file:
+        return Side(path, "gguf" if file.read(4) == GGUF_MAGIC else "other")

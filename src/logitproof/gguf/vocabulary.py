@@ -1,0 +1,88 @@
+"""The vocabulary of a model file: how many tokens, and the text of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from logitproof.errors import ContractError, Refusal
+from logitproof.gguf.tokenizer import tokenizer_keys
+from logitproof.weights.checkpoint import read_json
+
+TOKENS = "tokenizer.ggml.tokens"
+NORMAL = 1
+"""ggml's token type of ordinary text; all others are special, control or single bytes."""
+
+
+def vocabulary_size(model: Path) -> int:
+    """Rows of logits' width that the file announces: `vocab_size` of a folder's config, or a GGUF's tokens."""
+    if model.is_dir():
+        return int(_config(model)["vocab_size"])
+    from gguf import GGUFReader
+
+    try:
+        field = GGUFReader(model).get_field(TOKENS)
+    except (ValueError, OSError) as error:
+        raise Refusal(f"{model} is neither an HF folder nor a GGUF file: {error}", field="model") from None
+    if field is None:
+        raise Refusal(f"{model} has no {TOKENS}, so nobody knows its vocabulary", field="model")
+    return len(field.data)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`bytes` of every token by its id; `ids` by text, for texts that exactly one token has and UTF-8 keeps whole."""
+
+    bytes: list[bytes]
+    ids: dict[str, int]
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens; a Refusal where they are no whole characters."""
+        try:
+            return b"".join(self.bytes[token] for token in token_ids).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refusal(f"tokens {list(token_ids)[-4:]} end within a character: {error}", field="token_ids") from None
+
+
+def token_texts(model: Path) -> Texts:
+    """The texts of a byte-level BPE vocabulary."""
+    keys = _keys(model)
+    if keys.get("tokenizer.ggml.model") != "gpt2":
+        raise Refusal("only byte-level BPE vocabularies can be read by text", field="model")
+    bytes_of = {char: byte for byte, char in _byte_characters().items()}
+    kinds = keys.get("tokenizer.ggml.token_type") or [NORMAL] * len(keys[TOKENS])
+    known = [
+        bytes(bytes_of[char] for char in text) if kind == NORMAL and all(char in bytes_of for char in text) else text.encode()
+        for text, kind in zip(keys[TOKENS], kinds, strict=True)
+    ]
+    found: dict[str, list[int]] = {}
+    for token, raw in enumerate(known):
+        found.setdefault(raw.decode("utf-8", "replace"), []).append(token)
+    return Texts(known, {text: ids[0] for text, ids in found.items() if len(ids) == 1 and text and "�" not in text})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = read_json(folder / "config.json")
+        return {**config, "vocab_size": int(config.get("vocab_size") or config["text_config"]["vocab_size"])}
+    except (ContractError, KeyError, TypeError) as error:
+        raise Refusal(f"{folder}/config.json says no vocab_size: {error}", field="model") from None
+
+
+def _keys(model: Path) -> dict[str, Any]:
+    if model.is_dir():
+        return tokenizer_keys(model, _config(model)["vocab_size"])
+    from gguf import GGUFReader
+
+    reader = GGUFReader(model)
+    names = [name for name in reader.fields if name.startswith("tokenizer.")]
+    return {name: field.contents() for name in names if (field := reader.get_field(name)) is not None}
+
+
+def _byte_characters() -> dict[int, str]:
+    """The printable character that byte-level BPE (GPT-2) writes for each byte."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}

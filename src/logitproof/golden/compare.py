@@ -1,0 +1,94 @@
+"""Two dumps compared, position by position: exactly where both hold whole rows, by bounds where they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from logitproof.comparison.compare import Comparison
+from logitproof.comparison.summary import summarize
+from logitproof.errors import ContractError
+from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
+from logitproof.traces.dump import Dump, DumpedPrompt
+
+
+def compare_prompts(
+    reference: DumpedPrompt, candidate: DumpedPrompt, vocab_size: int | None, floor: Floor | None = None
+) -> Comparison:
+    """The positions that both dumps hold, as a comparison: bounds of KL, and what the best entries settle.
+
+    `kl_divergence` is filled only where both rows are whole; metrics that need the whole vocabulary and
+    have only part of it are NaN: not measured. Raises ContractError where the tokens differ or nothing is shared.
+    """
+    _refuse_other_tokens(reference, candidate)
+    shared, ours, theirs = np.intersect1d(reference.positions, candidate.positions, return_indices=True)
+    if not len(shared):
+        raise ContractError(
+            "no position stands in both dumps", where=f"prompt {reference.id}", remedy="dump the same positions"
+        )
+    rows = []
+    for position, a, b in zip(shared.tolist(), ours, theirs, strict=True):
+        known = _known(reference, a, vocab_size), _known(candidate, b, vocab_size)
+        following = reference.token_ids[position + 1] if position + 1 < len(reference.token_ids) else -1
+        rows.append({"position": position, "label": following, **measure(*known, following, floor)})
+    names = [name for name in rows[0] if name not in ("position", "label")]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return Comparison(pa.table(columns), tuple(names))
+
+
+def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
+    """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
+    by_id = {prompt.id: prompt for prompt in candidate.prompts}
+    by_tokens = {tuple(prompt.token_ids): prompt for prompt in candidate.prompts}
+    vocab_size = reference.vocab_size or candidate.vocab_size
+    if candidate.vocab_size not in (None, vocab_size):
+        text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
+        raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
+    tables = []
+    for prompt in reference.prompts:
+        match = by_tokens.get(tuple(prompt.token_ids)) or by_id.get(prompt.id)
+        if match is None:
+            raise ContractError(f"the candidate has no prompt {prompt.id!r}", remedy="dump the same prompts")
+        tables.append(compare_prompts(prompt, match, vocab_size, floor))
+    values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
+    # A mean over the positions that happen to be bounded would be the mean of the survivors.
+    silent = sorted(
+        name for name, rows in values.items() if np.isinf(rows_of := np.concatenate(rows)).any() or np.isnan(rows_of).all()
+    )
+    whole = all(prompt.logits is not None for dump in (reference, candidate) for prompt in dump.prompts)
+    return {
+        "reference": reference.format,
+        "candidate": candidate.format,
+        "positions": sum(table.positions for table in tables),
+        "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
+        "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
+        "not_measured": silent,
+    }
+
+
+def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
+    """What a dump says about one of its positions."""
+    if prompt.logits is not None:
+        return known_logits(prompt.logits[row])
+    if prompt.top is None:
+        raise ContractError("holds tokens only, so there is nothing to compare", where=f"prompt {prompt.id}")
+    top = prompt.top
+    kept = top.ids[row] >= 0
+    ids, values = top.ids[row][kept], top.values[row][kept]
+    hidden = None if vocab_size is None else vocab_size - len(ids)
+    stated = None if top.log_tail is None else float(top.log_tail[row])
+    return known_top(ids, values, hidden=hidden, normalized=top.normalized, slack=top.slack, log_tail=stated)
+
+
+def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt) -> None:
+    if reference.token_ids != candidate.token_ids:
+        ours, theirs = reference.token_ids, candidate.token_ids
+        at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        raise ContractError(
+            f"the dumps are of other tokens: from index {at} the reference has {ours[at : at + 4]}, "
+            f"the candidate {theirs[at : at + 4]} ({len(ours)} against {len(theirs)} tokens)",
+            where=f"prompt {reference.id}",
+            remedy="score the very tokens of the reference",
+        )

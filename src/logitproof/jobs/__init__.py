@@ -1,0 +1,1 @@
+"""Who computes what, where: cells, jobs, workers, a run."""

@@ -1,0 +1,109 @@
+"""What this machine can run: every engine is asked in its own process, so a broken one is only a row."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from logitproof import catalog
+from logitproof.contract.isa import INSTRUCTION_SETS, lacking, pinned
+from logitproof.errors import LogitproofError
+from logitproof.jobs.amx_trap import Trap, llama_spec, spring
+from logitproof.jobs.worker import Spec
+from logitproof.jobs.workers import Workers
+
+TOLD = {"absent": "ok", "untested": "-", "sprung": "CRASH"}
+REMEDIES = {
+    "transformers": "pip install 'logitproof[transformers]'",
+    "llamacpp": "pip install 'logitproof[llamacpp]' (builds llama.cpp; needs a C++ compiler)",
+}
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """One engine: what it says of itself, or why it cannot run and the remedy.
+
+    `pins` says of each instruction set how the engine is pinned to it, or why not here.
+    """
+
+    name: str
+    versions: dict[str, str]
+    isa: dict[str, str]
+    problem: str = ""
+    remedy: str = ""
+    pins: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The machine and its engines. `usable`: at least one real engine answers."""
+
+    host: dict[str, Any]
+    engines: tuple[EngineState, ...]
+    trap: Trap
+
+    @property
+    def usable(self) -> bool:
+        return any(not engine.problem for engine in self.engines if engine.name in REMEDIES)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"host": self.host, "engines": [engine.__dict__ for engine in self.engines], "amx_trap": asdict(self.trap)}
+
+    def as_text(self) -> str:
+        lines = [f"{name}: {value}" for name, value in self.host.items()]
+        for engine in self.engines:
+            lines.append("")
+            lines.append(f"{'MISSING' if engine.problem else 'ok':<8}{engine.name}")
+            if engine.problem:
+                lines += [f"        {engine.problem}", f"        remedy: {engine.remedy}"]
+            for name, value in {**engine.versions, **engine.isa}.items():
+                lines.append(f"        {name}: {value}")
+            lines += [f"        on {name}: {how}" for name, how in engine.pins.items()]
+        lines += ["", f"{TOLD[self.trap.state]:<8}llama.cpp's AMX trap: {self.trap.text}"]
+        lines += [f"        remedy: {self.trap.remedy}"] if self.trap.remedy else []
+        return "\n".join(lines)
+
+
+def examine(llama: str | None = None) -> Examination:
+    """Ask every engine of the catalogue that needs no option for its versions and ISA evidence.
+
+    `llama` is a build of llama.cpp to try for the AMX trap, else the one that the bindings have.
+    """
+    askable = [
+        name
+        for name, entry in catalog.entries("engines").items()
+        if all(option.default is not None for option in entry.options)
+    ]
+    with Workers() as workers:
+        answers = workers.hello({name: Spec(name, timeout=120.0) for name in askable})
+    states = []
+    for name, answer in answers.items():
+        if isinstance(answer, LogitproofError):
+            states.append(EngineState(name, {}, {}, answer.text.splitlines()[0], REMEDIES.get(name, answer.remedy)))
+        else:
+            states.append(EngineState(name, answer.versions, answer.isa, pins=_pins(name)))
+    trap = spring(llama_spec(llama))
+    return Examination(_host(), tuple(states), trap)
+
+
+def _pins(name: str) -> dict[str, str]:
+    """By instruction set: the environment and options that choose it, or why this machine cannot run it."""
+    found = {}
+    for isa in catalog.find("engines", name).pins:
+        pin = pinned(name, None, isa)
+        assert pin is not None
+        how = {**pin.environment, **pin.options}
+        found[isa] = lacking(isa) or ", ".join(f"{key}={value}" for key, value in how.items())
+    return found
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "instruction_sets": ", ".join(name for name in INSTRUCTION_SETS if not lacking(name)) or "unknown",
+    }

@@ -1,0 +1,100 @@
+"""A job: what one engine is to compute for one prompt, under a key of everything that can change its trace."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from logitproof.contract.suite import Prompt
+from logitproof.files.atomic import content_key
+from logitproof.jobs.adapter import adapter_identity, strings_in
+from logitproof.jobs.worker import Spec
+from logitproof.protocol.messages import HelloResult
+from logitproof.weights.model import Model, file_sha256
+
+TRACE_FORMAT = 1
+JobKind = Literal["tokenize", "generate", "score"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request to one engine. `after` is the generate job whose tokens this one is fed with."""
+
+    key: str
+    spec: Spec
+    model: Path
+    config: Path | None
+    kind: JobKind
+    mode: str
+    prompt: Prompt
+    max_new_tokens: int = 0
+    after: str | None = None
+
+
+def make_job(
+    spec: Spec,
+    hello: HelloResult | None,
+    models: Mapping[str, Model],
+    model: Path,
+    config: Path | None,
+    kind: JobKind,
+    mode: str,
+    prompt: Prompt,
+    max_new_tokens: int = 0,
+    after: str | None = None,
+) -> Job:
+    """A job whose key is the hash of everything that can change its trace.
+
+    `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
+    the failure stands where the trace would.
+    """
+    key = content_key(
+        {
+            "format": TRACE_FORMAT,
+            "spec": spec.identity(),
+            "files": option_files(spec),
+            "versions": hello.versions if hello else {},
+            "isa": hello.isa if hello else {},
+            "adapter": adapter_identity(spec),
+            "host": _host(),
+            "model": models[str(model)].sha256,
+            "config": models[str(config)].sha256 if config else "",
+            "kind": kind,
+            "mode": mode,
+            "prompt": [prompt.text, prompt.token_ids],
+            "max_new_tokens": max_new_tokens,
+            "after": after,
+        }
+    )
+    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after)
+
+
+def option_files(spec: Spec) -> dict[str, str]:
+    """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
+    found: dict[str, str] = {}
+    folder = Path(spec.directory or ".")
+    for text in strings_in([spec.options, spec.environment, spec.python]):
+        path = folder / text
+        try:
+            if path.is_file():
+                found[text] = file_sha256(path)
+            elif path.is_dir() and text not in ("", ".", "/"):
+                found[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
+        except (OSError, ValueError):
+            continue  # a long or odd string that is no path
+    return found
+
+
+@functools.cache
+def _host() -> str:
+    """The processor: the same library dispatches other kernels on another one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        name = platform.processor()
+    return f"{platform.machine()} {name}"

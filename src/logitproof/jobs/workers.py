@@ -1,0 +1,74 @@
+"""Engines that are running, one a specification, started when first asked for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from logitproof.errors import LogitproofError
+from logitproof.jobs.worker import Spec, Worker
+from logitproof.protocol.messages import HelloResult
+
+
+class Workers:
+    """Running engines by spec, started when first needed, closed together.
+
+    They are kept between `hello` and the run, since starting one may mean importing a framework.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, Worker] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def of(self, spec: Spec, name: str) -> Worker:
+        """The worker of this spec; a fresh one if the last one died."""
+        key = spec_key(spec)
+        with self._lock:
+            worker = self._running.get(key)
+            if worker is None or not worker.alive:
+                worker = self._running[key] = Worker(spec, name=name)
+        return worker
+
+    def hello(self, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
+        """Ask every engine for its capabilities, at the same time; an engine that cannot say stands as its error."""
+
+        def ask(item: tuple[str, tuple[str, Spec]]) -> tuple[str, HelloResult | LogitproofError]:
+            key, (name, spec) = item
+            try:
+                return key, self.of(spec, name).hello()
+            except LogitproofError as error:
+                return key, error
+
+        # Engines of one spec share a worker, and a worker is asked one thing at a time.
+        once: dict[str, tuple[str, Spec]] = {}
+        for name, spec in named.items():
+            once.setdefault(spec_key(spec), (name, spec))
+        with ThreadPoolExecutor(max_workers=max(len(once), 1)) as pool:
+            said = dict(pool.map(ask, once.items()))
+        return {name: said[spec_key(spec)] for name, spec in named.items()}
+
+    def close_one(self, spec: Spec) -> None:
+        """End the engine of this spec: a model that nobody asks any more need not stay in memory."""
+        with self._lock:
+            worker = self._running.pop(spec_key(spec), None)
+        if worker is not None:
+            worker.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for worker in self._running.values():
+                worker.close()
+            self._running.clear()
+
+
+def spec_key(spec: Spec) -> str:
+    """Specs with the same key share a worker."""
+    return json.dumps([spec.identity(), spec.directory], sort_keys=True)

@@ -1,0 +1,1 @@
+"""Single operations of an engine, measured against float64."""

@@ -1,0 +1,108 @@
+"""The error of every kind of operation of a model at its own shapes, library by library, against float64.
+
+This is what the noise of `calibrate` is made of: beside each measured error stands the one that the noise would have.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.atomic import write_atomically
+from logitproof.kernels.kernel import Kernel
+from logitproof.weights.model import open_model
+
+FORMAT = 1
+TEXT = (
+    "The lighthouse stood at the end of the pier, and every evening at six the keeper climbed its 129 steps to light the lamp. "
+    "def add(a, b): return a + b  # 3.14159"
+)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def measure_kernels(
+    model: Path,
+    *,
+    quantizations: Sequence[str] = (),
+    dtypes: Sequence[str] = DTYPES,
+    text: str = TEXT,
+    build: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Every kernel of the HF model in the folder `model`, and of ggml with its weights in each of `quantizations`.
+
+    ggml is the bundled one, or that of `build`: a folder with llama.cpp's libraries, or the file of a CPU backend in it.
+    Raises ContractError of a model that transformers cannot read in float64, a quantization that ggml does not know, or a
+    build that cannot be loaded; EnvironmentFailed without torch.
+    """
+    try:
+        from logitproof.errors import Refusal
+        from logitproof.kernels.torch import TorchKernels
+    except ImportError as error:
+        raise EnvironmentFailed(
+            f"kernels are measured with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
+        ) from None
+    opened = open_model(model, where="MODEL")
+    try:
+        bench = TorchKernels(model, text)
+        found: list[Kernel] = []
+        for dtype in dtypes:
+            say(f"torch in {dtype}")
+            found += bench.measure(dtype)
+        versions, isa = bench.versions, bench.isa
+        missing: list[dict[str, str]] = []
+        if quantizations:
+            say(f"ggml with weights in {', '.join(quantizations)}")
+            from logitproof.kernels.ggml import GgmlKernels
+
+            ggml = GgmlKernels(bench, build)
+            versions, isa = {**versions, **ggml.ggml.versions}, {**isa, **ggml.ggml.features}
+            found += ggml.measure_plain()
+            found += [one for quantization in dict.fromkeys(quantizations) for one in ggml.measure(quantization)]
+            missing = ggml.missing
+    except Refusal as refusal:
+        raise ContractError(refusal.text, where=refusal.field or str(model), remedy=refusal.remedy) from None
+    return {
+        "format": FORMAT,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.name,
+        "sha256": opened.sha256,
+        "tokens": bench.tokens,
+        "machine": platform.machine(),
+        "versions": versions,
+        "isa": isa,
+        "kernels": [asdict(one) for one in found],
+        "not_measured": missing,
+    }
+
+
+def write_kernels(path: Path, measured: dict[str, Any]) -> None:
+    """Write the file in one step."""
+    write_atomically(path, json.dumps(measured, indent=1) + "\n")
+
+
+def as_table(measured: dict[str, Any]) -> str:
+    """A line a kernel, the largest errors of a type last."""
+    head = f"{'engine':6} {'precision':10} {'kind':10} {'operation':26} {'RMS':>9} {'p99.9':>9} {'assumed':>9}  shape"
+    rows = sorted(measured["kernels"], key=lambda one: (one["engine"], one["precision"], one["rms"]))
+    lines = [
+        f"{one['engine']:6} {one['precision']:10} {one['kind']:10} {one['name']:26} {one['rms']:9.2e} {one['p999']:9.2e} "
+        f"{'' if one['assumed'] is None else format(one['assumed'], '.2e'):>9}  {'x'.join(map(str, one['shape']))}"
+        for one in rows
+    ]
+    lines += [
+        f"not measured: {one['engine']} {one['kind']} {one['name']} {one['precision']}: {one['reason']}"
+        for one in left(measured)
+    ]
+    return "\n".join([head, *lines])
+
+
+def left(measured: dict[str, Any]) -> list[dict[str, str]]:
+    """What was not measured, each reason once for a kernel."""
+    return [dict(one) for one in dict.fromkeys(tuple(one.items()) for one in measured["not_measured"])]

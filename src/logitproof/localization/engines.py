@@ -1,0 +1,233 @@
+"""Runs what a localization needs: taps of the reference and of every candidate, and the replay on the candidate's input.
+
+Layer boundaries come first. Where all taps together are more than `BUDGET`, only the layers that differ by themselves are
+opened, one at a time, so that a model with many layers needs no more memory than one of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from logitproof.errors import ContractError
+from logitproof.jobs.session import Side
+from logitproof.jobs.worker import Worker
+from logitproof.localization.hypotheses import Hypothesis, hypotheses
+from logitproof.localization.localize import Localization, Precision, localize, stages
+from logitproof.localization.located import Located, Locations
+from logitproof.localization.tap_dump import TapDump
+from logitproof.protocol import taps
+from logitproof.protocol.messages import LoadResult, Mode, Tensor
+
+BUDGET = 512 * 2**20
+"""Bytes of taps that may lie in memory and on disk at once, for each engine."""
+LONGEST = 128
+"""Positions of a prompt that are looked at."""
+OPENED = 4
+"""Broken layers that are opened, where not all of them fit."""
+Say = Callable[[str], None]
+
+
+def localize_engines(
+    reference: Side,
+    candidates: Mapping[str, Side | TapDump],
+    token_ids: Sequence[int],
+    *,
+    mode: Mode = "prefill",
+    layers: Sequence[int] | None = None,
+    precision: Precision | None = None,
+    budget: int = BUDGET,
+    explain: bool = True,
+    say: Say = lambda text: None,
+) -> Locations:
+    """Compare every candidate's taps with the reference's on one sequence.
+
+    Raises ContractError where an engine has no taps at all, EngineError where one fails.
+    """
+    ids = list(token_ids)[:LONGEST]
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitproof-taps-")))
+        room = _Room(scratch, ids, mode, budget, say)
+        truth = _Engine(stack, "reference", reference, room)
+        offered: dict[str, _Engine | TapDump] = {
+            name: one if isinstance(one, TapDump) else _Engine(stack, name, one, room) for name, one in candidates.items()
+        }
+        patterns = _patterns(truth, layers, room)
+        whole = truth.read(patterns)
+        _all_there(layers, whole)
+        found, notes, sources = [], list[str](), {"reference": whole}
+        for name, one in offered.items():
+            say(f"taps of {name}")
+            theirs, kind = _theirs(one, patterns, precision)
+            if not set(theirs) & set(whole):
+                raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md")
+            where = localize(whole, theirs, truth.replay(theirs), precision=kind)
+            sources[name] = theirs
+            notes += _doubts(name, one, where, kind, reference)
+            if patterns == list(taps.BOUNDARIES):
+                where, theirs = _opened(truth, one, where, kind, room)
+            hypothetical = _explained(where, kind, reference, theirs, ids, say) if explain and mode == "prefill" else ()
+            found.append(Located(name, kind, where, hypothetical))
+        told = stages(sources, max((one.precision for one in found), key=_coarseness))
+    return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most, tuple(notes))
+
+
+def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) -> None:
+    """Refuses layers that the model has not got: nothing of them would be compared."""
+    there = {taps.split(name)[0] for name in whole}
+    lost = [layer for layer in layers or () if layer not in there]
+    if lost:
+        text = f"the reference has no layer {', '.join(map(str, lost))}"
+        raise ContractError(text, where="--layers", remedy="count from 0, and name layers that the model has")
+
+
+def _doubts(name: str, one: _Engine | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
+    """What makes the question itself doubtful: another model, or weights that only one side has quantized."""
+    other = [row.tap for row in where.rows if not np.isfinite(row.accumulated) and row.isolated is None]
+    found = []
+    if len(other) > 1:
+        found.append(f"{name}: {len(other)} tensors have other shapes than the reference's: is it the same model?")
+    quantized = isinstance(one, _Engine) and precision == "quantized" and reference.model.suffix != ".gguf"
+    if quantized and where.verdict == "located":
+        found.append(
+            f"{name} computes with quantized weights, the reference with the original ones, so matrices differ by what "
+            "quantization took: name the same file as the reference (transformers:FILE.gguf?config=FOLDER)"
+        )
+    return found
+
+
+def _opened(
+    truth: _Engine, one: _Engine | TapDump, coarse: Localization, precision: Precision, room: _Room
+) -> tuple[Localization, dict[str, np.ndarray]]:
+    """The first layers that are wrong as a whole, looked into one after another; their rows take the boundaries' place."""
+    rows = {row.tap: row for row in coarse.rows}
+    kept: dict[str, np.ndarray] = {}
+    broken = [layer for tap in coarse.broken if (layer := taps.split(tap)[0]) is not None]
+    for layer in list(dict.fromkeys(broken))[:OPENED]:
+        room.say(f"looking into layer {layer}")
+        before = "embedding" if layer == 0 else f"layers.{layer - 1}.out"
+        patterns = [before, *taps.of_layers([layer])]
+        whole = truth.read(patterns)
+        theirs, _ = _theirs(one, patterns, precision)
+        inside = localize(whole, theirs, truth.replay(theirs), precision=precision)
+        rows |= {row.tap: row for row in inside.rows if row.tap != before}
+        kept |= {name: np.array(value) for name, value in theirs.items()}
+    ordered = tuple(sorted(rows.values(), key=lambda row: taps.order(row.tap)))
+    return replace(coarse, rows=ordered), kept
+
+
+def _explained(
+    where: Localization, precision: Precision, reference: Side, theirs: Mapping[str, np.ndarray], ids: list[int], say: Say
+) -> tuple[Hypothesis, ...]:
+    """Known bugs, tried on the first operations that are wrong, with the input that they had."""
+    broken = [tap for tap in where.broken if tap in theirs][:OPENED]
+    folder = reference.model.is_dir()
+    model = reference.model if folder else reference.config
+    if not broken or model is None or where.verdict != "located":
+        return ()
+    say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
+    return tuple(hypotheses(model, ids, theirs, broken, precision, weights=None if folder else reference.model))
+
+
+def _theirs(
+    one: _Engine | TapDump, patterns: Sequence[str], asked: Precision | None
+) -> tuple[dict[str, np.ndarray], Precision]:
+    if isinstance(one, TapDump):
+        return one.taps, asked or one.precision
+    return one.read(patterns), asked or one.precision()
+
+
+def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list[str]:
+    """Everything, or what fits: the boundaries, and the taps of the layers that were asked for."""
+    if layers is not None:
+        before = sorted({number - 1 for number in layers if number > 0})
+        return [*taps.of_layers(layers), "embedding", "norm", "logits", *(f"layers.{number}.out" for number in before)]
+    boundary = truth.read(taps.BOUNDARIES)
+    count = sum(taps.split(name)[0] is not None for name in boundary)
+    width = boundary["embedding"].shape[-1] if "embedding" in boundary else 1
+    each = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
+    if count * each <= room.budget:
+        return ["*"]
+    room.say(f"{count} layers of {each:,} bytes pass the budget of {room.budget:,}: the boundaries first")
+    return list(taps.BOUNDARIES)
+
+
+@dataclass
+class _Room:
+    """Where taps lie, for which tokens, and how much of them there was at most."""
+
+    scratch: Path
+    ids: list[int]
+    mode: Mode
+    budget: int
+    say: Say
+    most: int = 0
+    count: int = 0
+
+    def folder(self) -> Path:
+        """A fresh folder for one answer."""
+        self.count += 1
+        made = self.scratch / str(self.count)
+        made.mkdir()
+        return made
+
+
+class _Engine:
+    """One running engine with its model, asked for taps."""
+
+    def __init__(self, stack: ExitStack, name: str, side: Side, room: _Room) -> None:
+        self._room, self._side = room, side
+        self._worker = stack.enter_context(Worker(side.spec, name=name))
+        self._hello = self._worker.hello()
+        if not self._hello.taps:
+            remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
+            raise ContractError("offers no taps", where=side.name, remedy=remedy)
+        self._loaded: LoadResult = self._worker.load(side.model, side.config)
+        self.tensors: dict[str, Tensor] = {}
+
+    def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:
+        """The taps that the patterns name."""
+        self.tensors = self._worker.taps(self._room.ids, self._room.mode, patterns, self._room.folder())
+        self._room.most = max(self._room.most, sum(Path(one.path).stat().st_size for one in self.tensors.values()))
+        return {name: one.open() for name, one in self.tensors.items()}
+
+    def replay(self, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """What this engine's operations make of the other's taps; None where it cannot be given any."""
+        given = self._room.folder()
+        tensors = {}
+        for name, value in theirs.items():
+            path = given / f"{name}.bin"
+            np.ascontiguousarray(value, "<f4").tofile(path)
+            tensors[name] = Tensor(path=str(path), dtype="float32", shape=value.shape)
+        try:
+            made = self._worker.taps(self._room.ids, self._room.mode, list(theirs), self._room.folder(), tensors)
+        except ContractError:
+            return None
+        found = {name: np.array(one.open()) for name, one in made.items()}
+        shutil.rmtree(given)
+        return found
+
+    def precision(self) -> Precision:
+        """The coarsest arithmetic that the engine says it uses."""
+        details = self._loaded.details
+        said = {str(details.get("dtype", "")), *(str(one) for one in dict(details.get("arithmetic", {})).values())}
+        kinds = {kind for pair in details.get("kv_types") or [] for kind in pair}
+        said |= {{"f16": "float16", "bf16": "bfloat16"}.get(kind, "float32") for kind in kinds}
+        if self._side.model.suffix == ".gguf" and not details.get("dtype"):
+            label = self._side.model.stem.upper()
+            if not label.endswith(("F32", "F16", "BF16")):
+                return "quantized"
+            said.add("float32" if label.endswith("-F32") else "bfloat16" if label.endswith("BF16") else "float16")
+        order: tuple[Precision, ...] = ("bfloat16", "float16", "float32")
+        return next((one for one in order if one in said), "float32")
+
+
+def _coarseness(precision: Precision) -> int:
+    order: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "quantized")
+    return order.index(precision)

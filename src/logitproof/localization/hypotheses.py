@@ -1,0 +1,168 @@
+"""Which known bug makes the candidate's tensor of its own input: every one that touches the tap is tried there.
+
+Unlike a diagnosis from logits, nothing before the operation and nothing after it blurs the answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof import catalog
+from logitproof.localization.localize import LIMIT, Precision, expected, relative
+from logitproof.mutations import Mutation
+from logitproof.protocol import taps
+from logitproof.reference.planted import PREFILL_NEEDS, grid, load_reference
+from logitproof.reference.search import refine, scan
+
+STEPS = 34
+"""Golden-section steps: float32 tells two values apart that are as near as its rounding."""
+DIGITS = (3, 4, 6, 9)
+"""A value is told in as few digits as explain the tap."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One known bug at one tap: how far its tensor is from the candidate's, relative."""
+
+    tap: str
+    mutation: str
+    options: Mapping[str, Any]
+    residual: float
+    explains: bool
+    remedy: str
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{key} = {value}" for key, value in self.options.items())
+        return f"{self.mutation}{f' ({shown})' if shown else ''}"
+
+
+def hypotheses(
+    model: Path,
+    token_ids: Sequence[int],
+    candidate: Mapping[str, np.ndarray],
+    broken: Sequence[str],
+    precision: Precision,
+    *,
+    weights: Path | None = None,
+) -> list[Hypothesis]:
+    """Every bug that changes one of the broken taps, the best first for each tap. Needs transformers.
+
+    `model` is an HF folder, `weights` the GGUF file whose weights the candidate computes with, if they are not the folder's.
+    """
+    bench = _Bench(model, weights, list(token_ids), dict(candidate), list(broken), precision)
+    found = [one for name in catalog.entries("mutations") for one in bench.tried(name, catalog.load("mutations", name))]
+    for tap in broken:
+        if not any(one.tap == tap and one.explains for one in found):
+            near = sorted((one for one in found if one.tap == tap), key=lambda one: one.residual)
+            found += bench.searched(tap, list(dict.fromkeys(one.mutation for one in near)))
+    bench.close()
+    best: dict[tuple[str, str], Hypothesis] = {}
+    for one in sorted(found, key=lambda one: one.residual):
+        best.setdefault((one.tap, one.mutation), one)
+    return sorted(best.values(), key=lambda one: (taps.order(one.tap), one.residual))
+
+
+class _Bench:
+    """The reference, replayed on the candidate's taps with one bug or another."""
+
+    def __init__(
+        self,
+        model: Path,
+        weights: Path | None,
+        token_ids: list[int],
+        candidate: dict[str, np.ndarray],
+        broken: list[str],
+        precision: Precision,
+    ) -> None:
+        import torch
+
+        from logitproof.reference.taps import Watch
+
+        self._reference = load_reference(model, weights)
+        self._watch, self._ids = Watch(self._reference), torch.tensor([token_ids])
+        self._candidate, self._broken, self._precision = candidate, broken, precision
+        self._right = self._replay(candidate)
+
+    def close(self) -> None:
+        """The reference as it was."""
+        self._watch.close()
+
+    def _replay(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+
+        from logitproof.reference.taps import Taps, tapped
+
+        flow = Taps(self._broken, given)
+        flow.length = self._ids.shape[1]
+        with torch.inference_mode(), tapped(self._reference, self._watch, flow):
+            flow.at("logits", self._reference(self._ids, use_cache=False).logits[0])
+        return flow.found()
+
+    def _planted(self, mutation: Mutation) -> dict[str, np.ndarray]:
+        """What the broken taps are with the bug; nothing where it cannot be planted in this model."""
+        try:
+            with mutation.applied_to(self._reference):
+                return self._replay(self._candidate)
+        except Exception:  # a bug that cannot be planted here is no hypothesis
+            return {}
+
+    def tried(self, name: str, kind: type[Mutation]) -> Iterator[Hypothesis]:
+        """A bug with every value of its grid, at every broken tap that it changes."""
+        if kind.needs not in PREFILL_NEEDS or not kind().applies(self._reference.config):
+            return
+        for options in grid(kind):
+            yield from self._compared(name, options, kind, self._planted(kind(**options)))
+        if kind.exchanges is not None:
+            yield from self._compared(name, {}, kind, self._replay(self._exchanged(*kind.exchanges)))
+
+    def _exchanged(self, one: str, other: str) -> dict[str, np.ndarray]:
+        """The candidate's taps, two of each layer in each other's place: an engine may name them before it mistakes them."""
+        given = dict(self._candidate)
+        for name in self._candidate:
+            layer, leaf = taps.split(name)
+            if leaf == one and (partner := f"layers.{layer}.{other}") in self._candidate:
+                given[name], given[partner] = self._candidate[partner], self._candidate[name]
+        return given
+
+    def searched(self, tap: str, names: Sequence[str]) -> Iterator[Hypothesis]:
+        """Bugs with a parameter that their grid does not hold: the value that makes this tap best, if one explains it."""
+        for name in names:
+            kind = catalog.load("mutations", name)
+            for key, (low, high) in kind.ranges.items():
+                far = functools.partial(self._residual, tap, kind, key)
+                value = refine(far, scan(far, low, high, kind.grid.get(key, ())), STEPS)
+                limit = LIMIT * expected(taps.split(tap)[1], self._precision)
+                short = (float(f"{value:.{digits}g}") for digits in DIGITS)
+                shortest = next((one for one in short if far(one) <= limit), None)
+                if shortest is not None:
+                    wrong = self._planted(kind(**{key: shortest}))
+                    yield from self._compared(name, {key: shortest}, kind, wrong)
+                    return
+
+    def _residual(self, tap: str, kind: type[Mutation], key: str, value: float) -> float:
+        wrong = self._planted(kind(**{key: value}))
+        if tap not in wrong or wrong[tap].size != self._candidate[tap].size:
+            return math.inf
+        return relative(wrong[tap], self._candidate[tap], taps.split(tap)[1])
+
+    def _compared(
+        self, name: str, options: Mapping[str, Any], kind: type[Mutation], wrong: Mapping[str, np.ndarray]
+    ) -> list[Hypothesis]:
+        """One hypothesis for every broken tap that the bug changes."""
+        made = []
+        for tap in self._broken:
+            leaf, right, found = taps.split(tap)[1], self._right.get(tap), self._candidate[tap]
+            limit = LIMIT * expected(leaf, self._precision)
+            if tap not in wrong or right is None or not wrong[tap].size == right.size == found.size:
+                continue
+            if relative(wrong[tap], right, leaf) > limit:
+                residual = relative(wrong[tap], found, leaf)
+                made.append(Hypothesis(tap, name, options, residual, residual <= limit, kind.remedy))
+        return made

@@ -1,0 +1,66 @@
+"""Where a difference starts, of one candidate and of several."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from logitproof.localization.hypotheses import Hypothesis
+from logitproof.localization.localize import Localization, Precision, Stage, first_odd
+
+
+@dataclass(frozen=True)
+class Located:
+    """What was found of one candidate, and which known bugs make its broken tensors."""
+
+    name: str
+    precision: Precision
+    localization: Localization
+    hypotheses: tuple[Hypothesis, ...] = ()
+
+    @property
+    def explained(self) -> list[Hypothesis]:
+        """The nearest bug of each broken tap that explains it."""
+        best: dict[str, Hypothesis] = {}
+        for one in self.hypotheses:
+            if one.explains:
+                best.setdefault(one.tap, one)
+        return list(best.values())
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Every candidate's, and where there are three sources or more, who stands apart at each stage."""
+
+    reference: str
+    token_ids: tuple[int, ...]
+    mode: str
+    located: tuple[Located, ...]
+    stages: tuple[Stage, ...] = ()
+    bytes_at_most: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def first_stage(self) -> Stage | None:
+        """The first stage at which the sources disagree."""
+        return first_odd(self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, hypotheses included."""
+        return {
+            "reference": self.reference,
+            "token_ids": list(self.token_ids),
+            "mode": self.mode,
+            "bytes_at_most": self.bytes_at_most,
+            "notes": list(self.notes),
+            "located": [
+                {
+                    "name": one.name,
+                    "precision": one.precision,
+                    **one.localization.as_json(),
+                    "hypotheses": [asdict(each) for each in one.hypotheses],
+                }
+                for one in self.located
+            ],
+            "stages": [asdict(one) for one in self.stages],
+        }

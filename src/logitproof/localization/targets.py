@@ -1,0 +1,190 @@
+"""What a localization is asked for: engines by their addresses, folders of taps, or the WRONG cells of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitproof.contract.contract import ORIGINAL, open_contract
+from logitproof.errors import ContractError
+from logitproof.jobs.address import parse_address
+from logitproof.jobs.plan import specs, use_of
+from logitproof.jobs.session import Side
+from logitproof.jobs.worker import Worker
+from logitproof.localization.engines import localize_engines
+from logitproof.localization.localize import Precision
+from logitproof.localization.located import Locations
+from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
+from logitproof.protocol.messages import Mode
+from logitproof.report.report import Report
+from logitproof.runs.workspace import Workspace
+from logitproof.traces.trace import Trace
+
+
+def localize_named(
+    addresses: Sequence[str],
+    *,
+    tokens: str | None,
+    text: str | None,
+    layers: str | None,
+    mode: Mode,
+    precision: Precision | None,
+    explain: bool,
+    say: Callable[[str], None],
+) -> Locations:
+    """The engines that the addresses name; the first is the reference."""
+    reference = parse_address(addresses[0], where="REFERENCE")
+    candidates: dict[str, Side | TapDump] = {}
+    for address in addresses[1:]:
+        name = address if address not in candidates else f"{address} ({len(candidates)})"
+        candidates[name] = (
+            open_tap_dump(Path(address)) if (Path(address) / NAME).is_file() else parse_address(address, where="CANDIDATE")
+        )
+    ids = _ids(reference, candidates, tokens, text)
+    return localize_engines(
+        reference, candidates, ids, mode=mode, layers=_layers(layers), precision=precision, explain=explain, say=say
+    )
+
+
+def localize_run(
+    what: Path,
+    *,
+    cell: str | None,
+    prompt: str | None,
+    layers: str | None,
+    mode: str,
+    precision: Precision | None,
+    explain: bool,
+    say: Callable[[str], None],
+) -> dict[str, Locations]:
+    """Every WRONG cell of a run, or the one that is named, on its worst prompt or the one that is named."""
+    if not what.exists():
+        raise ContractError("no such file or folder", where=str(what), remedy="name a run, a contract, or two engines")
+    folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
+    report = Workspace(folder).judge_again()
+    chosen = _cells(report, cell)
+    found: dict[str, Locations] = {}
+    for one in chosen:
+        say(f"looking into {one}")
+        found[one] = _cell(report, one, prompt, layers, precision, explain, say)
+    return found
+
+
+def _cells(report: Report, wanted: str | None) -> list[str]:
+    modes = ("prefill", "decode")
+    every = {one.cell.id: one for one in report.verdict.cells if one.cell.mode in modes}
+    if wanted is None:
+        return [name for name, one in every.items() if one.status == "WRONG"]
+    if wanted not in every:
+        raise ContractError(f"no cell is called {wanted!r}", where="--cell", remedy=f"known: {', '.join(sorted(every))}")
+    return [wanted]
+
+
+def _cell(
+    report: Report,
+    name: str,
+    prompt: str | None,
+    layers: str | None,
+    precision: Precision | None,
+    explain: bool,
+    say: Callable[[str], None],
+) -> Locations:
+    opened = report.opened
+    cell = next(one for one in report.compared if one.id == name)
+    files = opened.contract.models[cell.model]
+    original = (opened.folder / files[ORIGINAL]).resolve()
+    weights = (opened.folder / files[cell.quantization]).resolve()
+    started = specs(opened)
+    by_file = _is_quantized(weights) and opened.contract.reference.engine == "transformers"
+    truth = weights if by_file or opened.contract.reference.weights == "candidate" else original
+    started = specs(opened)
+    # quantized weights are another model: what the engine does with them is the question here
+    dequantized = weights.suffix == ".gguf" and opened.contract.reference.engine == "transformers"
+    truth = weights if dequantized or opened.contract.reference.weights == "candidate" else original
+    reference = Side(started["reference"], truth, original, f"{opened.contract.reference.engine}:{truth.name}")
+    candidate = Side(started[use_of(cell)], weights, original, cell.candidate)
+    mode: Mode = "decode" if cell.mode == "decode" else "prefill"
+    found = localize_engines(
+        _without_attention_kernels(reference),
+        {cell.candidate: candidate},
+        _trace(report, name, prompt).token_ids,
+        mode=mode,
+        layers=_layers(layers),
+        precision=precision,
+        explain=explain,
+        say=say,
+    )
+    if by_file and truth != original and all(one.localization.verdict == "same" for one in found.located):
+        text = (
+            f"{cell.candidate} computes what {weights.name} says: what is wrong is in the file, or is what quantization takes"
+        )
+        return replace(found, notes=(*found.notes, text))
+    return found
+
+
+def _is_quantized(weights: Path) -> bool:
+    """Quantized weights are another model: what the engine does with them is asked apart from what they lost."""
+    return weights.suffix == ".gguf" and not weights.stem.upper().endswith(("F32", "F16"))
+
+
+def _without_attention_kernels(side: Side) -> Side:
+    """transformers shows the inside of attention only where it is eager."""
+    if side.spec.engine != "transformers" or side.spec.options.get("attention", "eager") == "eager":
+        return side
+    return replace(side, spec=replace(side.spec, options={**side.spec.options, "attention": "eager"}))
+
+
+def _trace(report: Report, name: str, prompt: str | None) -> Trace:
+    cell = next(one for one in report.compared if one.id == name)
+    rows = [row for row in report.compared[cell] if row.comparison is not None]
+    if prompt is not None:
+        rows = [row for row in rows if row.pair.prompt.id == prompt]
+    if not rows:
+        raise ContractError(f"{name} has no compared prompt{f' {prompt!r}' if prompt else ''}", where="--prompt")
+    rows.sort(key=lambda row: -float(np.nanmean(row.comparison.metrics["rms_delta_logit"])) if row.comparison else 0.0)
+    trace = report.results[rows[0].pair.candidate]
+    if not isinstance(trace, Trace):
+        raise ContractError("its trace is not there", where=name, remedy="run `logitproof check` again")
+    return trace
+
+
+def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: str | None) -> list[int]:
+    dumps = [one for one in candidates.values() if isinstance(one, TapDump)]
+    if dumps:
+        if tokens or text or any(one.token_ids != dumps[0].token_ids for one in dumps):
+            raise ContractError(
+                "a folder of taps says its own token ids", where="--tokens", remedy="leave --tokens and --text out"
+            )
+        return dumps[0].token_ids
+    if tokens:
+        try:
+            return [int(one) for one in tokens.split(",")]
+        except ValueError:
+            raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
+    if text is None:
+        raise ContractError("nothing to feed", where="--text", remedy="give --text or --tokens")
+    with Worker(reference.spec, name="reference") as worker:
+        worker.hello()
+        worker.load(reference.model, reference.config)
+        ids = worker.tokenize(text)
+    if not ids:
+        raise ContractError("has no tokens", where="--text")
+    return ids
+
+
+def _layers(text: str | None) -> list[int] | None:
+    """`0-3,7` as numbers."""
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ContractError(f"{part!r} is no layer and no range", where="--layers", remedy="write 0-3,7")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return sorted(set(found))

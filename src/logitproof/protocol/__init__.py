@@ -1,0 +1,1 @@
+"""The words between harness and engine: messages, taps, the sampler."""

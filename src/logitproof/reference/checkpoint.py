@@ -1,0 +1,166 @@
+"""Loads a transformers model strictly: every parameter filled, every tensor of the checkpoint used.
+
+`from_pretrained` warns about what is missing and leaves random weights in its place; here that is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers.initialization import no_init_weights
+
+from logitproof.errors import Refusal
+from logitproof.reference import prequantized
+from logitproof.reference.dequantize import REPLACE, GgufWeights, some
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def read_config(folder: Path) -> Any:
+    """The text config of the HF folder; remote code is refused, and quantized weights that cannot be unpacked."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise Refusal(f"no config.json in {folder}", field=str(folder), remedy="name a Hugging Face model folder")
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        remedy = "use an architecture that this transformers version knows, without remote code"
+        raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
+    if stated := getattr(config, "quantization_config", None):
+        config.quantization_config = prequantized.unpack(stated, file)
+    return config.get_text_config()
+
+
+def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The model of a safetensors folder and what to record about its loading."""
+    names = _tensor_names(folder)
+    with _captured_log() as log:
+        try:
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
+            )
+        except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+            reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
+            text = f"cannot load {folder}: {error} {' '.join(reports)}"
+            raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
+    problems = [
+        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in found[kind]))}"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+        if found.get(kind)
+    ]
+    if problems:
+        text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
+        raise Refusal(text, field=str(folder), remedy=REPLACE)
+    _check_tied(model, folder)
+    packed = prequantized.unpacked(model, folder) if getattr(config, "quantization_config", None) else {}
+    ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
+    return model, {"ignored_tensors": dict(ignored), **packed}
+
+
+def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The model of `config` with the dequantized weights of a GGUF file, and what to record about it."""
+    weights = GgufWeights(file, config)
+    if weights.ties_embeddings and not config.tie_word_embeddings:
+        text = f"{file.name} has no output.weight, but the config does not tie it to the embedding"
+        raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
+    config.tie_word_embeddings = weights.ties_embeddings
+    with no_init_weights():
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+    model.tie_weights()
+    model.eval()
+    parameters = dict(model.named_parameters())
+    filled = dict.fromkeys(parameters, 0)
+    with torch.no_grad():
+        for piece in weights.pieces():
+            part = _part(parameters, piece.name, piece.rows, file)
+            if part.shape != piece.values.shape:
+                text = f"{piece.name} is {tuple(piece.values.shape)} in {file.name}, {tuple(part.shape)} in the config"
+                raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
+            part.copy_(piece.values)
+            filled[piece.name] += piece.values.numel()
+    short = sorted(name for name, count in filled.items() if count != parameters[name].numel())
+    if short:
+        raise Refusal(f"{file.name} does not fill {some(short)} exactly once", field=str(file), remedy=REPLACE)
+    return model, {"tensor_types": weights.tensor_types, "rope_factors": _compare_rope(model, config, weights)}
+
+
+def _part(parameters: dict[str, Any], name: str, rows: slice | None, file: Path) -> torch.Tensor:
+    if name not in parameters:
+        text = f"{file.name} has a tensor for {name}, which the config's model does not have"
+        raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
+    parameter: torch.Tensor = parameters[name]
+    return parameter if rows is None else parameter[:, rows]
+
+
+def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
+    """What the file's own frequency factors say; the reference follows the config either way."""
+    plain = getattr(model.model.rotary_emb, "compute_default_rope_parameters", None)
+    if plain is None:
+        return "not compared"
+    in_file = weights.rope_factors()
+    in_config = (plain(config)[0] / model.model.rotary_emb.inv_freq.float().cpu()).numpy()
+    if in_file is None:
+        scales = bool(abs(in_config - 1).max() > 1e-4)
+        return "absent from the file, and the config scales" if scales else "none"
+    if in_file.shape != in_config.shape:
+        return f"the file has {in_file.shape}, the config {in_config.shape}"
+    worst = float(abs(in_file / in_config - 1).max())
+    return f"{'agree' if worst < 1e-4 else 'disagree'} with the config, worst relative difference {worst:.1e}"
+
+
+def _tensor_names(folder: Path) -> list[str]:
+    """The name of every tensor of the folder; unreadable files are refused."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        if index.is_file():
+            files = sorted({folder / name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+        else:
+            files = [folder / "model.safetensors"]
+        names: list[str] = []
+        for file in files:
+            with safe_open(file, "pt") as tensors:
+                names.extend(tensors.keys())
+        return names
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        remedy = f"{REPLACE}; weights are read from safetensors only"
+        raise Refusal(f"cannot read the weights of {folder}: {error}", field=str(folder), remedy=remedy) from error
+
+
+def _check_tied(model: Any, folder: Path) -> None:
+    """A checkpoint may hold a tied tensor twice, but then with the same values; else transformers unties it."""
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    if model.config.tie_word_embeddings and not tied:
+        text = "lm_head.weight differs from the embedding that the config ties it to"
+        raise Refusal(text, field=str(folder), remedy="set tie_word_embeddings: false in config.json, or remove it")
+
+
+def _is_ignored(model: Any, name: str) -> bool:
+    patterns = [*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq"]
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+@contextmanager
+def _captured_log() -> Iterator[list[str]]:
+    """transformers names the tensors of a failed load only in its log."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(re.sub(r"\x1b\[\d+m", "", record.getMessage()))  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield lines
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)

@@ -1,0 +1,318 @@
+"""The reference with the rounding errors of another arithmetic: noise at every operation, at its own size.
+
+While a `Noise` is entered, torch computes in the model's wide type and every tensor carries the type that
+it would have in the arithmetic that is imitated. What would be rounded there is given, here, a random error of
+the size of that rounding: uniform over one unit in the last place. The model's code is not touched, so whatever
+it computes in float32 on purpose (norms, softmax, a recurrent state) is float32 here too.
+
+Sums are not rounded once but at every addition. A sum of K products x·w that grows in `lanes` partial sums has
+K / lanes additions in each, on sums that grow from nothing, then log2 lanes more: its error is
+`ADDITION`·√(K / 2 lanes + log2 lanes)·√Σx²w². Where attention sums values in float16, each partial
+sum is rounded to it. Quantized matrices of llama.cpp are multiplied with activations in blocks (Q8_0, Q8_K) or f16: they
+get the error of that format at the input.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from logitproof.contract.arithmetic import Format
+from logitproof.errors import Refusal
+
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DIGITS = {torch.float32: 23, torch.bfloat16: 7, torch.float16: 10}
+LEAST = {torch.float32: -126, torch.bfloat16: -126, torch.float16: -14}
+"""The exponent of the smallest normal number: below it the unit in the last place shrinks no further."""
+ADDITION = 0.72 * 2.0**-23 / 12**0.5
+"""RMS relative error of rounding to float32: the unit in the last place is 0.72 of 2^-23 in the mean over a binade."""
+HALF_ADDITION = 2.0**13 * ADDITION
+"""The same of float16, whose unit in the last place is so much larger."""
+BLOCKS = {"q8_0": 32, "q8_k": 256}
+STEPS = 127
+"""A block of 8 bits has 127 steps from zero to its largest value."""
+
+ATTENTION = "eager_attention_forward"
+"""The function of every model's code with two products in it: of queries and keys, and with the values."""
+SUMMING = {"linear", "matmul", "__matmul__", "bmm", "conv1d", "sum", "mean", "cumsum", "solve_triangular"}
+SUMMING |= {"einsum", "index_add_", "index_add", "linalg_solve_triangular"}
+ROUNDING = {
+    "mul", "add", "sub", "div", "rsub", "pow", "rsqrt", "sqrt", "exp", "expm1", "log", "log1p", "cos", "sin", "tanh",
+    "sigmoid", "silu", "gelu", "softplus", "softmax", "log_softmax", "square", "reciprocal", "true_divide", "erf",
+    "normalize", "rms_norm",
+}  # fmt: skip
+EXACT = {
+    "abs", "amax", "amin", "arange", "as_tensor", "bfloat16", "broadcast_to", "cat", "chunk", "clamp", "clone",
+    "contiguous", "copy", "cpu", "detach", "diagonal", "double", "dropout", "embedding", "empty", "empty_like", "expand",
+    "expand_as", "eye", "fill", "flatten", "flip", "float", "full", "full_like", "gather", "get", "getattr", "getitem",
+    "half", "index_select", "ldexp", "masked_fill", "max", "min", "movedim", "narrow", "neg", "new_empty", "new_full",
+    "new_ones", "new_zeros", "ones", "ones_like", "pad", "permute", "pin_memory", "relu", "repeat", "repeat_interleave",
+    "requires_grad", "reshape", "roll", "scalar_tensor", "scatter", "set", "setitem", "sort", "split", "split_with_sizes",
+    "squeeze", "stack", "swapaxes", "tensor", "to", "topk", "transpose", "tril", "triu", "type", "type_as", "unbind",
+    "unflatten", "unfold", "unsqueeze", "view", "view_as", "where", "zero", "zeros", "zeros_like",
+}  # fmt: skip
+
+
+@dataclass
+class Spec:
+    """What is imitated: the type of weights and activations, and how llama.cpp takes the input of each matrix.
+
+    `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
+    keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
+    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says.
+    """
+
+    base: torch.dtype = torch.float32
+    scale: float = 1.0
+    lanes: int = 1
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    cache: Format | None = None
+    half_sums: bool = False
+    routes: Sequence[torch.Tensor] | None = None
+
+
+class Noise(TorchFunctionMode):  # type: ignore[misc]
+    """While entered, every operation of the model has the error that it would have in another arithmetic."""
+
+    def __init__(self, spec: Spec, model: torch.nn.Module, seed: int) -> None:
+        super().__init__()
+        self.spec, self.routes, self._products = spec, list[torch.Tensor](), 0
+        first = next(model.parameters(), torch.empty(0, dtype=torch.float64))
+        self._wide, self._random = first.dtype, torch.Generator(first.device).manual_seed(seed)
+        self._names = {id(one): name for name, one in model.named_parameters()}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func == DTYPE:
+            return self._kind(args[0]) or func(*args, **named)
+        name = _name(func)
+        given = [one for one in _tensors((args, named)) if one.is_floating_point()]
+        asked = _asked(name, args, named)
+        if asked is not None and isinstance(asked, torch.Tensor):
+            asked = self._kind(asked)
+        target = asked if asked in DIGITS else None
+        args = tuple(self._widened(one) for one in args)
+        named = {key: self._widened(value) for key, value in named.items()}
+        if name in ("linear", "matmul", "__matmul__") and self.spec.scale:
+            args = self._inputs(name, args, sys._getframe(1).f_code.co_name)
+        result = func(*args, **named)
+        if name in ("matmul", "__matmul__") and self.spec.half_sums and sys._getframe(1).f_code.co_name == ATTENTION:
+            result = self._half_summed(result, *args)
+        if name == "topk":
+            result = self._routed(args[0], result)
+        kind = target or self._promoted(given)
+        if kind is None or not isinstance(result, torch.Tensor | tuple | list):
+            return result
+        self._check(name, given, result)
+        if isinstance(result, torch.Tensor):
+            return self._finished(name, kind, result, given, args)
+        done = [self._tagged(one, kind, given) if isinstance(one, torch.Tensor) else one for one in result]
+        return type(result)(done) if type(result) in (tuple, list) else type(result)(iter(done))
+
+    def _finished(
+        self, name: str, kind: torch.dtype, result: torch.Tensor, given: list[torch.Tensor], args: Any
+    ) -> torch.Tensor:
+        if not result.is_floating_point():
+            return result
+        if any(result is one for one in given) and not _in_place(name):
+            result = result.detach()
+        narrower = bool(given) and DIGITS[kind] < max(DIGITS[self._kind(one) or kind] for one in given)
+        if self.spec.scale and (name.strip("_") in ROUNDING or name in SUMMING or name in IN_PLACE or narrower):
+            with torch._C.DisableTorchFunction():
+                error = self._error(name, kind, result, args)
+                if _in_place(name):
+                    result.add_(error)
+                else:
+                    result = result + error
+        return self._tagged(result, kind, given)
+
+    def _error(self, name: str, kind: torch.dtype, result: torch.Tensor, args: Any) -> torch.Tensor:
+        unit = _unit(result, kind)
+        if (exact := _exact(name, unit, kind, args)) is not None:
+            unit = unit.masked_fill(exact, 0.0)
+        error = unit * (self._uniform(result) - 0.5)
+        if name == "softmax":
+            error = error + self._softmax_error(unit, kind, result, args[0])
+        if kind is torch.float32 and name in SUMMING:
+            length = _length_of_sum(name, args)
+            if length is not None:
+                lanes = min(self.spec.lanes, args[0].shape[-1])
+                steps = args[0].shape[-1] / (2 * lanes) + math.log2(lanes)
+                error = error + ADDITION * steps**0.5 * length * self._normal(result)
+        return self.spec.scale * error
+
+    def _softmax_error(self, unit: torch.Tensor, kind: torch.dtype, result: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """What one rounding does not say: those of the shifted scores, of their exponentials and of the division."""
+        shifted = _unit(scores - scores.amax(-1, keepdim=True), kind) * (self._uniform(result) - 0.5)
+        return result * shifted + unit * (self._uniform(result) + self._uniform(result) - 1)
+
+    def _routed(self, scores: torch.Tensor, chosen: Any) -> Any:
+        """The experts that the noise chose, or those that were given; what was taken is kept."""
+        if self.spec.routes is None:
+            self.routes.append(chosen[1])
+            return chosen
+        given = self.spec.routes[len(self.routes)]
+        self.routes.append(given)
+        with torch._C.DisableTorchFunction():
+            return (scores.gather(-1, given), given)
+
+    def _inputs(self, name: str, args: Any, caller: str) -> Any:
+        """The two factors with the error of the format in which llama.cpp multiplies them."""
+        left, right, *rest = args
+        form = self.spec.formats.get(getattr(right, "_source", "") or self._names.get(id(right), ""))
+        if form is not None and name == "linear":
+            return (self._rounded(left, form), right, *rest)
+        if self.spec.cache is not None and caller == ATTENTION:
+            along = right.transpose(-1, -2)
+            return (self._rounded(left, self.spec.cache), self._rounded(along, self.spec.cache).transpose(-1, -2), *rest)
+        return args
+
+    def _half_summed(self, result: torch.Tensor, weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """The second product of attention, [B, H, T, D], with the error of rounding every partial sum to float16.
+
+        Weights [B, H, T, K] of keys that are masked are no additions.
+        """
+        self._products += 1
+        if self._products % 2 or not self.spec.scale:
+            return result
+        with torch._C.DisableTorchFunction():
+            error = torch.empty_like(result)
+            for query in range(weights.shape[-2]):
+                seen = weights[..., query, :, None]
+                sums = (seen * values).cumsum(-2) * (seen > 0)
+                error[..., query, :] = sums.square().sum(-2).sqrt()
+            return result + self.spec.scale * HALF_ADDITION * error * self._normal(result)
+
+    def _rounded(self, values: torch.Tensor, form: Format) -> torch.Tensor:
+        with torch._C.DisableTorchFunction():
+            if form in BLOCKS:
+                size = BLOCKS[form]
+                short = -values.shape[-1] % size
+                blocks = torch.nn.functional.pad(values, (0, short)).unflatten(-1, (-1, size))
+                step = (blocks.abs().amax(-1, keepdim=True) / STEPS).expand_as(blocks).flatten(-2)[..., : values.shape[-1]]
+            else:
+                step = _unit(values, torch.float16 if form == "f16" else torch.bfloat16)
+            return values + self.spec.scale * step * (self._uniform(values) - 0.5)
+
+    def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
+        """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
+        found = getattr(tensor, "_kind", None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+        with torch._C.DisableTorchFunction():
+            if not tensor.is_floating_point():
+                return None
+        return self.spec.base if id(tensor) in self._names else torch.float32
+
+    def _promoted(self, given: list[torch.Tensor]) -> torch.dtype | None:
+        """Scalars, and tensors without dimensions beside others, do not widen the result."""
+        counting = [one for one in given if one.ndim] or given
+        kinds = [kind for kind in map(self._kind, counting) if kind is not None]
+        if not kinds:
+            return None
+        # the promotion of float16 and bfloat16 is float32
+        return kinds[0] if len(set(kinds)) == 1 else torch.float32
+
+    def _tagged(self, tensor: torch.Tensor, kind: torch.dtype, given: list[torch.Tensor]) -> torch.Tensor:
+        if tensor.is_floating_point() and id(tensor) not in self._names:
+            tensor._kind = kind  # type: ignore[attr-defined]
+            if len(given) == 1:
+                source = getattr(given[0], "_source", "") or self._names.get(id(given[0]), "")
+                if source:
+                    tensor._source = source  # type: ignore[attr-defined]
+        return tensor
+
+    def _widened(self, value: Any) -> Any:
+        return self._wide if isinstance(value, torch.dtype) and value in DIGITS else value
+
+    def _check(self, name: str, given: list[torch.Tensor], result: Any) -> None:
+        """An operation that is neither known to round nor known not to is refused: silence would make bands too tight."""
+        plain = name.strip("_")
+        known = plain in ROUNDING or plain in EXACT or name in SUMMING or name in IN_PLACE
+        makes = any(one.is_floating_point() for one in _tensors(result))
+        if given and makes and not known:
+            raise Refusal(f"no noise is known for torch's {name}", field="noise", remedy="calibrate another model family")
+
+    def _uniform(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.rand(like.shape, generator=self._random, dtype=like.dtype, device=like.device)
+
+    def _normal(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.randn(like.shape, generator=self._random, dtype=like.dtype, device=like.device)
+
+
+DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
+IN_PLACE = {"__iadd__", "__imul__", "__isub__", "__itruediv__", "__idiv__"}
+SHORT = {
+    "__rmul__": "mul",
+    "__radd__": "add",
+    "__rsub__": "sub",
+    "__rtruediv__": "div",
+    "__rpow__": "pow",
+    "__truediv__": "div",
+}
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """`__add__`, `__radd__` and `add` are one operation; what works in place keeps its underscore."""
+    name = getattr(func, "__name__", str(func))
+    return SHORT.get(name, name)
+
+
+def _in_place(name: str) -> bool:
+    return name in IN_PLACE or (name.endswith("_") and not name.startswith("__"))
+
+
+def _asked(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """The type, or the tensor of the type, that the call asks for."""
+    if name == "float":
+        return torch.float32
+    if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
+        return args[1]
+    return next((one for one in (*args, *named.values()) if isinstance(one, torch.dtype)), None)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [one for part in value.values() for one in _tensors(part)]
+    return [one for part in value for one in _tensors(part)] if isinstance(value, tuple | list) else []
+
+
+def _unit(values: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """The unit in the last place of each value in the type `kind`; 0 of 0 and of what is not finite."""
+    _, exponent = torch.frexp(values)
+    unit = torch.ldexp(torch.ones_like(values), (exponent - 1).clamp(min=LEAST[kind]) - DIGITS[kind])
+    largest = torch.finfo(kind).max / 2
+    return torch.where((values != 0) & (values.abs() < largest), unit, torch.zeros_like(unit))
+
+
+def _exact(name: str, unit: torch.Tensor, kind: torch.dtype, args: Any) -> torch.Tensor | None:
+    """Where a sum of two numbers lies on the grid already, or a factor is a power of two."""
+    plain = name.strip("_")
+    if plain not in ("add", "sub", "mul", "div") or _in_place(name):
+        return None
+    left, right = (torch.as_tensor(one, dtype=unit.dtype, device=unit.device) for one in args[:2])
+    if plain in ("mul", "div"):
+        powers = [torch.frexp(one)[0].abs() == 0.5 for one in ((right,) if plain == "div" else (left, right))]
+        return powers[0] | powers[-1]
+    grids = [_unit(one, kind) for one in (left, right)]
+    finer = torch.minimum(*(torch.where(one == 0, torch.inf, one) for one in grids))
+    return finer >= unit
+
+
+def _length_of_sum(name: str, args: Any) -> torch.Tensor | None:
+    """√Σx²w² of every sum of products."""
+    if name == "linear":
+        return torch.nn.functional.linear(args[0].square(), args[1].square()).sqrt()
+    if name in ("matmul", "__matmul__", "bmm"):
+        return torch.matmul(args[0].square(), args[1].square()).sqrt()
+    return None

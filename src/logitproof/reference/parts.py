@@ -1,0 +1,142 @@
+"""Finds the parts of a transformers model that mutations act on, in a loaded one or in a config's skeleton."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import json
+from types import ModuleType
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+NAME = "apply_rotary_pos_emb"
+
+
+SOFTMAX_ROUTERS = ("qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "olmoe", "mixtral")
+SIGMOID_ROUTERS = ("deepseek_v3", "glm4_moe")
+ALWAYS_NORMALIZED = ("mixtral", "qwen3_5_moe_text")
+GATED_DELTA_NETS = ("qwen3_5_text", "qwen3_5_moe_text")
+
+
+def skeleton(config: Any) -> Any:
+    """The model of `config` without weights: the modules, names and shapes that a loaded one would have."""
+    kind = type(config)
+    return _skeleton(kind.__module__, kind.__qualname__, json.dumps(config.to_dict(), sort_keys=True, default=str))
+
+
+def layers(model: Any) -> list[Any]:
+    """The decoder layers, in order."""
+    return list(model.get_decoder().layers)
+
+
+def linears(model: Any) -> list[tuple[str, nn.Linear]]:
+    """Every linear module of the decoder layers with its name."""
+    return [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear) and ".layers." in f".{name}"]
+
+
+def projections(model: Any, leaf: str) -> list[nn.Linear]:
+    """The linear modules called `leaf` (`q_proj`), one for each layer that has it."""
+    return [one for name, one in linears(model) if name.rpartition(".")[2] == leaf]
+
+
+def parameters(model: Any, suffix: str, layer: int | None = None) -> list[tuple[str, nn.Parameter]]:
+    """Parameters whose name ends in `.suffix`, of one layer or of all the model, tied ones once."""
+    part = "" if layer is None else f".layers.{layer}."
+    return [(name, one) for name, one in model.named_parameters() if f".{name}".endswith(f".{suffix}") and part in f".{name}"]
+
+
+def attentions(model: Any) -> list[Any]:
+    """The attention modules, without linear attention."""
+    return [one for one in model.modules() if isinstance(_child(one, "o_proj"), nn.Linear) and hasattr(one, "layer_idx")]
+
+
+def gated_mlps(model: Any) -> list[Any]:
+    """Dense MLPs and fused experts of the form down(act(gate) * up)."""
+    found = [one for one in model.modules() if activation_name(one) and hasattr(one, "down_proj")]
+    return [one for one in found if hasattr(one, "gate_up_proj") or (hasattr(one, "gate_proj") and hasattr(one, "up_proj"))]
+
+
+def activation_name(module: Any) -> str:
+    """The attribute of an MLP that holds its activation function, or nothing."""
+    return next((name for name in ("act_fn", "activation_fn") if isinstance(_child(module, name), nn.Module)), "")
+
+
+def experts(model: Any) -> list[Any]:
+    """Modules that hold the weights of all experts of a layer as tensors of three dimensions."""
+    fused = [one for one in model.modules() if "gate_up_proj" in one._parameters]
+    return [one for one in fused if one._parameters["gate_up_proj"].ndim == 3]
+
+
+def routers(model: Any) -> list[Any]:
+    """Modules that return (logits, weights, indices) of the chosen experts."""
+    return [one for one in model.modules() if type(one).__name__.lower().endswith("topkrouter")]
+
+
+def delta_nets(model: Any) -> list[Any]:
+    """Gated delta-net layers."""
+    return [one for one in model.modules() if type(one).__name__.endswith("GatedDeltaNet")]
+
+
+def is_tied(model: Any) -> bool:
+    """Whether the head and the embedding are one tensor."""
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def normalizes_top_k(config: Any) -> bool:
+    """Whether a softmax or sigmoid router divides the weights of the chosen experts by their sum."""
+    return config.model_type in ALWAYS_NORMALIZED or bool(getattr(config, "norm_topk_prob", False))
+
+
+def _child(module: Any, name: str) -> Any:
+    return module._modules.get(name)
+
+
+@functools.lru_cache(maxsize=32)
+def _skeleton(module: str, name: str, settings: str) -> Any:
+    kind = getattr(importlib.import_module(module), name)
+    state = torch.get_rng_state()
+    try:
+        with torch.device("meta"):
+            return transformers.AutoModelForCausalLM.from_config(copy.deepcopy(kind.from_dict(json.loads(settings))))
+    finally:
+        torch.set_rng_state(state)
+
+
+def function_names(config: Any) -> tuple[str, ...]:
+    """The function by which attention layers of `config` rotate, nothing where they do not."""
+    module = _modeling_module(config)
+    name = f"{NAME}_interleave" if getattr(config, "rope_interleave", False) else NAME
+    return (name,) if hasattr(module, name) and getattr(config, "rope_parameters", None) else ()
+
+
+def _modeling_module(config: Any) -> ModuleType | None:
+    name = type(config).__module__.replace(".configuration_", ".modeling_")
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def roles(layer: Any) -> dict[str, Any]:
+    """The RMS norms of a decoder layer: `before_attention`, `after_attention`, `before_mlp`, `after_mlp`.
+
+    `post_attention_layernorm` stands before the MLP in Llama's layers, after attention in those of Gemma and OLMo.
+    """
+    own = dict(layer.named_children())
+    plain = "input_layernorm" in own and "pre_feedforward_layernorm" not in own
+    names = {
+        "before_attention": "input_layernorm",
+        "after_attention": "post_self_attn_layernorm" if plain else "post_attention_layernorm",
+        "before_mlp": "post_attention_layernorm" if plain else "pre_feedforward_layernorm",
+        "after_mlp": "post_mlp_layernorm" if plain else "post_feedforward_layernorm",
+    }
+    return {role: own[name] for role, name in names.items() if name in own and is_rms(own[name])}
+
+
+def is_rms(module: Any) -> bool:
+    """Whether the module is an RMS norm with a weight."""
+    return type(module).__name__.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), torch.nn.Parameter)

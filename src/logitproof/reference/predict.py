@@ -1,0 +1,125 @@
+"""The reference in float64, and what it gives under the rounding errors of another arithmetic."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from gguf import GGUFReader
+
+from logitproof.contract.arithmetic import ACTIVATIONS, Arithmetic, Format
+from logitproof.engines.transformers import Transformers
+from logitproof.errors import Refusal
+from logitproof.reference import float64 as wide
+from logitproof.reference.angles import disturbed
+from logitproof.reference.dequantize import parameter_of
+from logitproof.reference.noise import FLOATS, Noise, Spec
+from logitproof.reference.threads import fit_threads
+
+Routes = list[torch.Tensor]
+CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
+"""Functions of transformers' code of a gated delta net that compute the same."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Logits float64 [T, V]; `flipped` [T] marks positions at which other experts were chosen than in float64."""
+
+    logits: np.ndarray
+    flipped: np.ndarray
+
+
+class Predictor:
+    """One model in float64, asked again and again: without error, and with that of an arithmetic."""
+
+    def __init__(self, model: Path, config: Path | None = None) -> None:
+        self._engine = Transformers(dtype="float64")
+        self._engine.load(model, config)
+        self._model = self._engine._model
+        fit_threads(self._model)
+        modules = self._model.modules()
+        self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
+        self._formats = _formats(model) if model.suffix == ".gguf" else {}
+        self._routes: dict[tuple[int, ...], Routes] = {}
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids as the reference feeds them."""
+        return self._engine.tokenize(text)
+
+    def exact(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64."""
+        logits, routes = self._pass(token_ids, Spec(scale=0.0), 0)
+        self._routes[tuple(token_ids)] = routes
+        return logits
+
+    def noisy(self, token_ids: Sequence[int], arithmetic: Arithmetic, seed: int, *, free: bool = False) -> Run:
+        """One repetition. The experts are those of float64, unless they are `free` to be others."""
+        if arithmetic.base == "float64":
+            return Run(self.exact(token_ids), np.zeros(len(token_ids), bool))
+        if tuple(token_ids) not in self._routes:
+            self.exact(token_ids)
+        routes = self._routes[tuple(token_ids)]
+        spec = Spec(
+            base=FLOATS[arithmetic.base],
+            formats=self._formats if arithmetic.blocks else {},
+            cache=arithmetic.cache,
+            lanes=arithmetic.lanes,
+            half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
+            routes=None if free else routes,
+        )
+        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic):
+            logits, chosen = self._pass(token_ids, spec, seed)
+        flipped = np.zeros(len(token_ids), bool)
+        for ours, theirs in zip(routes, chosen, strict=True):
+            flipped |= (ours.sort(-1)[0] != theirs.sort(-1)[0]).any(-1).reshape(-1).numpy()
+        return Run(logits, flipped)
+
+    @property
+    def routes(self) -> bool:
+        """Whether the model chooses experts; known after a pass."""
+        return any(self._routes.values())
+
+    def routes_of(self, token_ids: Sequence[int]) -> list[np.ndarray]:
+        """The experts that float64 chooses, one array [T, k] of sorted numbers a layer."""
+        if tuple(token_ids) not in self._routes:
+            self.exact(token_ids)
+        return [one.sort(-1)[0].reshape(len(token_ids), -1).numpy() for one in self._routes[tuple(token_ids)]]
+
+    def _pass(self, token_ids: Sequence[int], spec: Spec, seed: int) -> tuple[np.ndarray, Routes]:
+        ids = torch.tensor([list(token_ids)])
+        with torch.inference_mode(), wide.float64(), Noise(spec, self._model, seed) as noise:
+            logits = self._model(input_ids=ids, use_cache=False).logits[0]
+        return np.asarray(logits.numpy(), np.float64), noise.routes
+
+    @contextmanager
+    def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
+        """The model's gated delta rule, token by token where the engine goes so: chunks err more."""
+        code = sys.modules[type(self._model).__module__]
+        if arithmetic.delta == "chunks" or not hasattr(code, CHUNKS):
+            yield
+            return
+        before = getattr(code, CHUNKS)
+        setattr(code, CHUNKS, getattr(code, STEPS))
+        try:
+            yield
+        finally:
+            setattr(code, CHUNKS, before)
+
+
+def _formats(file: Path) -> Mapping[str, Format]:
+    """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
+    found: dict[str, Format] = {}
+    for tensor in GGUFReader(file).tensors:
+        kind, name = tensor.tensor_type.name, parameter_of(tensor.name)
+        if kind not in ACTIVATIONS:
+            text = f"{tensor.name} of {file.name} is {kind}: it is not known how its activations are rounded"
+            raise Refusal(text, field="model", remedy="calibrate a file of another quantization")
+        form = ACTIVATIONS[kind]
+        if form is not None and name is not None:
+            found[name] = form
+    return found

@@ -1,0 +1,294 @@
+"""Reads and replaces the taps of a transformers model from outside: hooks, and the functions that rotate and attend.
+
+At every tap the model's own value is kept; where another value is given for the tap, that one flows on. So a pass with
+the taps of another engine applies every operation of this model to the other engine's own input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from logitproof.protocol import taps as vocabulary
+from logitproof.reference import parts
+from logitproof.reference.parts import function_names, roles
+from logitproof.reference.patches import CHUNKED, RECURRENT, functions_replaced, replaced
+
+ATTEND = "eager_attention_forward"
+CONVOLVE = ("causal_conv1d_fn", "causal_conv1d_update")
+TAPS = (*vocabulary.BEGIN, *(f"layers.*.{name}" for name in vocabulary.LAYER), *vocabulary.END)
+
+
+class Taps:
+    """Values at the taps of one sequence. `given` are replaced, [T, ...] in the canonical layout."""
+
+    def __init__(self, patterns: Sequence[str], given: Mapping[str, np.ndarray]) -> None:
+        self._patterns, self._given = patterns, given
+        self._found: dict[str, list[np.ndarray]] = {}
+        self.layer, self.start, self.length = 0, 0, 0
+        self.whole = True
+
+    def at(self, leaf: str, value: torch.Tensor, *, layer: int | None = None) -> torch.Tensor:
+        """The value that flows on: the model's own, or the given one in its place. In and out [T, ...] canonical."""
+        name = leaf if leaf in vocabulary.BEGIN | vocabulary.END else f"layers.{self.layer if layer is None else layer}.{leaf}"
+        if leaf in vocabulary.MATRICES and not self.whole:
+            return value
+        if vocabulary.wanted(name, self._patterns):
+            self._found.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
+        if name not in self._given:
+            return value
+        part = self._given[name]
+        if leaf not in vocabulary.MATRICES:
+            part = part[self.start : self.start + self.length]
+        if part.size != value.numel():
+            return value  # of another size it cannot flow on; that it is, the comparison says
+        return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
+
+    def found(self) -> dict[str, np.ndarray]:
+        """Everything that was kept, over all passes."""
+        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._found.items()}
+
+
+class Watch:
+    """Lets taps see inside attention, under every bug that is planted later. Passes everything on while `taps` is none."""
+
+    def __init__(self, model: Any) -> None:
+        self.taps: Taps | None = None
+        self._stack = ExitStack()
+        self._stack.enter_context(functions_replaced(model, "Attention", (ATTEND,), self._attend))
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _attend(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def attend(module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any, **rest: Any) -> Any:
+            if self.taps is None or not self.taps.whole:
+                return original(module, q, k, v, mask, **rest)
+            return _attended(self.taps, original, module, q, k, v, mask, **rest)
+
+        return attend
+
+
+@contextmanager
+def tapped(model: Any, watch: Watch, taps: Taps) -> Iterator[None]:
+    """While open, passes of `model` go through `taps`; one sequence without padding at a time."""
+    with ExitStack() as stack:
+        stack.callback(setattr, watch, "taps", None)
+        watch.taps = taps
+        hook = _Hooks(stack, taps)
+        for number, layer in enumerate(parts.layers(model)):
+            hook.before(layer, number)
+            _layer(hook, layer, number)
+        names = tuple(function_names(model.config))
+        stack.enter_context(functions_replaced(model, "Attention", names, lambda original: _rotated(taps, original)))
+        if parts.delta_nets(model):
+            stack.enter_context(replaced(model, (CHUNKED, RECURRENT), lambda layer, original: _core(taps, layer, original)))
+            stack.enter_context(replaced(model, CONVOLVE, lambda layer, original: _convolved(taps, layer, original)))
+        decoder = model.get_decoder()
+        if hasattr(decoder, "norm"):
+            hook.output(decoder.norm, "norm")
+        yield
+
+
+class _Hooks:
+    """Hooks of one pass, removed when the stack is closed."""
+
+    def __init__(self, stack: ExitStack, taps: Taps) -> None:
+        self._stack, self._taps = stack, taps
+
+    def before(self, layer: Any, number: int) -> None:
+        """Notes which layer runs, and reads what the first one is given."""
+
+        def enter(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            self._taps.layer = number
+            if number:
+                return None
+            x = args[0] if args else named["hidden_states"]
+            changed = self._taps.at("embedding", x[0])[None]
+            return ((changed, *args[1:]), named) if args else (args, {**named, "hidden_states": changed})
+
+        self._add(layer.register_forward_pre_hook(enter, with_kwargs=True))
+
+    def output(self, module: Any, leaf: str, layer: int | None = None, *, heads: str = "") -> None:
+        """What a module returns, or the first part of it: [1, T, ...] or [T, ...]; with `heads` "first" [1, H, T, D]."""
+
+        def leave(_: Any, inputs: Any, out: Any) -> Any:
+            value = out[0] if isinstance(out, tuple) else out
+            changed = self._through(leaf, value, layer, heads)
+            return (changed, *out[1:]) if isinstance(out, tuple) else changed
+
+        self._add(module.register_forward_hook(leave))
+
+    def input(self, module: Any, leaf: str, layer: int) -> None:
+        """What a module reads."""
+
+        def enter(_: Any, args: tuple[Any, ...]) -> Any:
+            return (self._through(leaf, args[0], layer, ""), *args[1:])
+
+        self._add(module.register_forward_pre_hook(enter))
+
+    def pieces(self, module: Any, leaves: Sequence[str], sizes: Sequence[int], layer: int) -> None:
+        """A fused projection [1, T, ...], cut into its parts."""
+
+        def leave(_: Any, inputs: Any, out: torch.Tensor) -> torch.Tensor:
+            cut = out.split(list(sizes), dim=-1)
+            return torch.cat([self._through(leaf, one, layer, "") for leaf, one in zip(leaves, cut, strict=True)], dim=-1)
+
+        self._add(module.register_forward_hook(leave))
+
+    def router(self, module: Any, layer: int) -> None:
+        """Logits, weights and numbers of the chosen experts, in the order of the numbers."""
+
+        def leave(_: Any, inputs: Any, out: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            index, order = out[2].sort(dim=-1)
+            logits = self._taps.at("moe.router", out[0], layer=layer)
+            back = order.argsort(dim=-1)
+            weights = self._taps.at("moe.weights", out[1].gather(-1, order), layer=layer).gather(-1, back)
+            return (logits, weights, self._taps.at("moe.index", index, layer=layer).gather(-1, back), *out[3:])
+
+        self._add(module.register_forward_hook(leave))
+
+    def _through(self, leaf: str, value: torch.Tensor, layer: int | None, heads: str) -> torch.Tensor:
+        if heads == "first":
+            return self._taps.at(leaf, value[0].transpose(0, 1), layer=layer).transpose(0, 1)[None]
+        flat = value.reshape(self._taps.length, *value.shape[2 if value.ndim > 2 and value.shape[0] == 1 else 1 :])
+        return self._taps.at(leaf, flat, layer=layer).reshape(value.shape)
+
+    def _add(self, handle: Any) -> None:
+        self._stack.callback(handle.remove)
+
+
+def _layer(hook: _Hooks, layer: Any, number: int) -> None:
+    named = roles(layer)
+    leaves = {"before_attention": "attn_norm", "after_attention": "attn_post_norm", "before_mlp": "ffn_norm"}
+    for role, leaf in (leaves | {"after_mlp": "mlp_post_norm"}).items():
+        if role in named:
+            hook.output(named[role], leaf, number)
+    if "before_mlp" in named:
+        hook.input(named["before_mlp"], "residual", number)
+    for name, module in layer.named_children():
+        if name == "linear_attn":
+            _delta_net(hook, module, number)
+        elif hasattr(module, "o_proj") and hasattr(module, "layer_idx"):
+            _attention(hook, module, number)
+        elif name in ("mlp", "block_sparse_moe", "feed_forward"):
+            _mlp(hook, module, number)
+    hook.output(layer, "out", number)
+
+
+def _attention(hook: _Hooks, attention: Any, number: int) -> None:
+    if hasattr(attention, "qkv_proj"):
+        size, config = attention.head_dim, attention.config
+        shared = config.num_key_value_heads * size
+        leaves = ("attn.q_proj", "attn.k_proj", "attn.v_proj")
+        hook.pieces(attention.qkv_proj, leaves, (config.num_attention_heads * size, shared, shared), number)
+    for letter in "qkv":
+        if isinstance(projection := getattr(attention, f"{letter}_proj", None), torch.nn.Module):
+            hook.output(projection, f"attn.{letter}_proj", number)
+    # Gemma norms its heads after they were moved before the positions, others before
+    heads = "first" if type(attention).__name__.startswith("Gemma") else ""
+    for letter in "qk":
+        if isinstance(norm := getattr(attention, f"{letter}_norm", None), torch.nn.Module):
+            hook.output(norm, f"attn.{letter}", number, heads=heads)
+    hook.input(attention.o_proj, "attn.context", number)
+    hook.output(attention.o_proj, "attn.out", number)
+
+
+def _delta_net(hook: _Hooks, module: Any, number: int) -> None:
+    for name in ("qkv", "z", "b", "a"):
+        if hasattr(module, f"in_proj_{name}"):
+            hook.output(getattr(module, f"in_proj_{name}"), f"linear_attn.{name}", number)
+    hook.input(module.out_proj, "linear_attn.norm", number)
+    hook.output(module.out_proj, "linear_attn.out", number)
+
+
+def _mlp(hook: _Hooks, mlp: Any, number: int) -> None:
+    routers = [one for one in mlp.modules() if type(one).__name__.lower().endswith("topkrouter")]
+    for router in routers:
+        hook.router(router, number)
+    for name in ("shared_expert", "shared_experts"):
+        if isinstance(shared := getattr(mlp, name, None), torch.nn.Module):
+            hook.output(shared, "moe.shared", number)
+    if routers:
+        hook.output(mlp, "moe.out", number)
+        return
+    if hasattr(mlp, "gate_up_proj"):
+        size = mlp.gate_up_proj.out_features // 2
+        hook.pieces(mlp.gate_up_proj, ("mlp.gate", "mlp.up"), (size, size), number)
+    for name in ("gate", "up"):
+        if hasattr(mlp, f"{name}_proj"):
+            hook.output(getattr(mlp, f"{name}_proj"), f"mlp.{name}", number)
+    if hasattr(mlp, "down_proj"):
+        hook.input(mlp.down_proj, "mlp.activation", number)
+    hook.output(mlp, "mlp.out", number)
+
+
+def _rotated(taps: Taps, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Q [1, H, T, D] and K [1, K, T, D] after the rotation."""
+
+    def rotate(*args: Any, **named: Any) -> Any:
+        both = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
+        return tuple(taps.at(leaf, one[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, one in both)
+
+    return rotate
+
+
+def _attended(
+    taps: Taps,
+    original: Callable[..., Any],
+    module: Any,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: Any,
+    **rest: Any,
+) -> Any:
+    """Attention in steps: scores and probabilities may be given. Without any given, the model's own function answers."""
+    groups = q.shape[1] // k.shape[1]
+    keys, values = (one.repeat_interleave(groups, dim=1) for one in (k, v))
+    scaling = rest.get("scaling")
+    scores = q @ keys.mT * (module.head_dim**-0.5 if scaling is None else scaling)
+    if cap := rest.get("softcap"):
+        scores = cap * torch.tanh(scores / cap)
+    layer = module.layer_idx
+    flowing = taps.at("attn.scores", scores[0], layer=layer)[None]
+    out, weights = original(module, q, k, v, mask, **rest)
+    if flowing.data_ptr() != scores.data_ptr():
+        weights = _softmax(flowing, mask, rest.get("s_aux", getattr(module, "sinks", None)))
+    given = taps.at("attn.probs", weights[0], layer=layer)[None]
+    if given.data_ptr() == weights.data_ptr() and flowing.data_ptr() == scores.data_ptr():
+        return out, weights
+    return (given.to(values.dtype) @ values).transpose(1, 2).contiguous(), given
+
+
+def _softmax(scores: torch.Tensor, mask: Any, sinks: torch.Tensor | None) -> torch.Tensor:
+    masked = scores if mask is None else scores + mask
+    if sinks is None:
+        return masked.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+    beside = sinks.reshape(1, -1, 1, 1).expand(masked.shape[0], -1, masked.shape[-2], 1).to(masked)
+    return torch.cat([masked, beside], dim=-1).softmax(dim=-1, dtype=torch.float32)[..., :-1].to(scores.dtype)
+
+
+def _core(taps: Taps, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The gated delta rule: its first result is [1, T, H, D]."""
+
+    def rule(*args: Any, **named: Any) -> Any:
+        out, *rest = original(*args, **named)
+        return (taps.at("linear_attn.core", out[0], layer=layer.layer_idx)[None], *rest)
+
+    return rule
+
+
+def _convolved(taps: Taps, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The causal convolution: [1, C, T], of which the last positions are those of this pass."""
+
+    def convolve(*args: Any, **named: Any) -> Any:
+        out = original(*args, **named)
+        now = taps.at("linear_attn.conv", out[0, :, -taps.length :].transpose(0, 1), layer=layer.layer_idx)
+        return torch.cat([out[:, :, : -taps.length], now.transpose(0, 1)[None]], dim=-1)
+
+    return convolve

@@ -1,0 +1,1 @@
+"""A verdict with what it rests on, as data."""

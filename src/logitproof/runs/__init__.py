@@ -1,0 +1,1 @@
+"""The whole flow once, in a folder."""

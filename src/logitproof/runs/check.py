@@ -1,0 +1,162 @@
+"""The whole flow once: contract → plan → run → compare → judge → report. CLI, pytest and library call this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from logitproof.bands.calculated import Calibration
+from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
+from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.errors import ContractError
+from logitproof.jobs.cell import Cell, Unmeasured
+from logitproof.jobs.plan import open_models, plan, specs
+from logitproof.jobs.progress import Progress
+from logitproof.jobs.run import run
+from logitproof.jobs.workers import Workers, spec_key
+from logitproof.report.report import Report, Words, provenance
+from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
+from logitproof.runs.set_up import Preflight, examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.words import read_words
+from logitproof.runs.yardsticks import (
+    OWN,
+    WITNESS,
+    as_json,
+    further_specs,
+    names_of,
+    reference_errors,
+    with_yardsticks,
+    witness_words,
+)
+from logitproof.traces.store import Store
+from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.compared import Compared, Results, compare_cells
+from logitproof.verdict.judge import Verdict, judge
+
+
+def check(
+    contract: Path | OpenContract,
+    store: Store,
+    *,
+    only: str = "*",
+    parallel: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_preflight: Callable[[Preflight], None] = lambda preflight: None,
+) -> Report:
+    """Run a contract and judge it; `on_preflight` is told of the comparison contract before any engine computes.
+
+    Raises ContractError where the contract, a file it names or an option is wrong, before anything runs.
+    An engine that fails is an ENGINE ERROR in the report, never an exception.
+    """
+    opened = contract if isinstance(contract, OpenContract) else open_contract(contract)
+    pins = _verified_pins(opened)
+    models = open_models(opened, only)
+    with Workers() as workers:
+        named = {**specs(opened), **further_specs(opened)}
+        hellos = workers.hello(named)
+        _refuse(opened, hellos)
+        said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+        if pins is not None:
+            refuse_differences(verify_engines(pins, said), opened.path)
+        planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
+        preflight = examine(opened, planned)
+        names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
+        on_preflight(preflight)
+        jobs = {job.key: job for job in fair_jobs(planned, preflight)}
+        results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
+        left = len(results)
+        kept = spec_key(named["reference"])
+        for result in run(jobs.values(), store, workers, names=names, parallel=parallel, kept=kept):
+            results[result.key] = result
+            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
+        weights = weights_of(opened, models)
+        concluded = conclude(opened, planned.cells, planned.yardsticks, results, preflight, planned.unmeasured, weights)
+        words = read_words(planned, concluded.compared, results, store, workers)
+    facts = {**provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    return concluded.report(opened, results, words, facts)
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """Traces compared, looked at and judged; `yardsticks` are the reference against itself and its witness."""
+
+    compared: Mapping[Cell, Sequence[Compared]]
+    yardsticks: Mapping[Cell, Sequence[Compared]]
+    verdict: Verdict
+
+    def report(self, opened: OpenContract, results: Results, words: Words, facts: Mapping[str, Any]) -> Report:
+        """The report, with the reference's own errors among its facts."""
+        errors = {"reference_error": as_json(self.yardsticks)}
+        return Report(opened, self.verdict, self.compared, results, words, {**facts, **errors}, tuple(self.yardsticks))
+
+
+def conclude(
+    opened: OpenContract,
+    cells: Iterable[Cell],
+    yardsticks: Iterable[Cell],
+    results: Results,
+    preflight: Preflight,
+    unmeasured: Sequence[Unmeasured],
+    weights: Weights,
+) -> Concluded:
+    """From traces to a verdict; no engine is needed, so `judge RUN` calls this too."""
+    cells = tuple(cells)
+    calibrated, missing = find_calibrations(opened, cells, weights)
+    compared = look(refuse(compare_cells(cells, results), preflight), results, opened, preflight.bos)
+    compared = {cell: [_calibrated(row, cell, calibrated, missing, opened) for row in rows] for cell, rows in compared.items()}
+    measured = compare_cells(yardsticks, results)
+    verdict = judge(
+        compared,
+        opened.contract,
+        unmeasured,
+        own_errors=reference_errors(opened.contract, compared, measured),
+        witness=witness_words(compared, measured),
+        calibrated=calibrated,
+        effects=find_effects(opened, cells, weights),
+    )
+    return Concluded(compared, measured, verdict)
+
+
+def _calibrated(
+    row: Compared, cell: Cell, found: Mapping[str, Calibration], missing: Mapping[str, str], opened: OpenContract
+) -> Compared:
+    """The row; or a fault of the set-up where the contract judges it by what was not calculated for it."""
+    reason = missing.get(cell.id, "")
+    if cell.id in found and row.comparison is not None and found[cell.id].find(row.token_ids) is None:
+        reason = "its tokens were not calibrated: the suite, the reference or the tokenizer has changed since"
+    if not reason or row.failure is not None:
+        return row
+    remedy = f"run `logitproof calibrate {opened.path.name}`"
+    failure = Failure(row.pair.candidate, cell.candidate_name, "setup", reason, f"prompt {row.pair.prompt.id}", remedy)
+    return replace(row, failure=failure, comparison=None, whole={})
+
+
+def _verified_pins(opened: OpenContract) -> Pins | None:
+    """The pins of a contract that has some; raises ContractError where a file is not what was pinned."""
+    if opened.contract.pins is None:
+        return None
+    path = opened.folder / opened.contract.pins
+    pins = read_pins(path)
+    refuse_differences(verify_files(pins, opened.folder, opened), path)
+    return pins
+
+
+def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
+    """An option that an engine refuses is the contract's fault and stops everything at once."""
+    for name, hello in hellos.items():
+        if isinstance(hello, ContractError):
+            keys = _keys(name)
+            option = hello.where.rpartition(": ")[2]
+            raise ContractError(hello.text, where=opened.where(*keys, "options", option), remedy=hello.remedy)
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    """Where the contract names an engine."""
+    if name in ("reference", WITNESS):
+        return (name,)
+    if name.startswith(OWN):
+        return ("error_bar", "builds", name.rpartition(" ")[2])
+    candidate, on, isa = name.partition(" on ")
+    return ("candidates", candidate, "isa", isa) if on else ("candidates", name)

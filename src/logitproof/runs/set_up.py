@@ -1,0 +1,245 @@
+"""Is this a fair comparison? Runs every check of `preflight/` on every pair of a plan, before anything is judged.
+
+A finding ends its cells in SET-UP ERROR: it is a fault of files or settings, and no verdict on an engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from logitproof import catalog
+from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
+from logitproof.errors import ContractError, LogitproofError
+from logitproof.gguf.side import Side, open_side
+from logitproof.jobs.cell import Cell, keys_of
+from logitproof.jobs.job import Job
+from logitproof.jobs.plan import Plan
+from logitproof.preflight import Check, Finding, Seen, Setting, Setup
+from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.compared import Compared
+from logitproof.weights.model import Model
+
+Key = tuple[str, str, str]
+"""Candidate, model and quantization: what decides which files and settings meet."""
+UNREADABLE = "PF000"
+NOT_RUN = "not tried: preflight found a fault of the set-up"
+BOS = "tokenizer.ggml.bos_token_id"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The comparison contract of one pair: every setting, what is wrong, and what may stand by leave."""
+
+    candidate: str
+    model: str
+    quantization: str
+    settings: tuple[Setting, ...]
+    findings: tuple[Finding, ...]
+    skipped: tuple[Finding, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Every pair that was examined, and the BOS token of every model."""
+
+    pairs: tuple[Examined, ...]
+    bos: Mapping[str, int]
+
+    def findings(self, cell: Cell) -> tuple[Finding, ...]:
+        wanted = (cell.candidate, cell.model, cell.quantization)
+        return next((one.findings for one in self.pairs if (one.candidate, one.model, one.quantization) == wanted), ())
+
+    def as_text(self) -> str:
+        """A line, and a line more for every finding."""
+        found = [(one, finding) for one in self.pairs for finding in one.findings]
+        settings = sum(row.likeness == "same" for one in self.pairs for row in one.settings)
+        lines = [f"preflight: {len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"]
+        lines += [f"  {one.candidate}/{one.model}/{one.quantization}: {finding}" for one, finding in found]
+        return "\n".join(line.encode("unicode_escape").decode() if not line.isprintable() else line for line in lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """The record that `read` understands."""
+        return {"pairs": [asdict(one) for one in self.pairs], "bos": dict(self.bos)}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Preflight:
+        """What `as_json` wrote, as a run folder keeps it."""
+        pairs = tuple(
+            Examined(
+                **{
+                    **one,
+                    "settings": tuple(Setting(**row) for row in one["settings"]),
+                    "findings": tuple(Finding(**found) for found in one["findings"]),
+                    "skipped": tuple(Finding(**found) for found in one["skipped"]),
+                }
+            )
+            for one in record.get("pairs", ())
+        )
+        return cls(pairs, record.get("bos", {}))
+
+
+def examine(opened: OpenContract, planned: Plan) -> Preflight:
+    """Compare what both sides of every planned cell will read; raises ContractError for a skip of no known code."""
+    checks = _checks()
+    skip = opened.contract.preflight
+    _check_codes(opened, checks)
+    sides: dict[Path, Side] = {}
+    pairs, bos = [], {}
+    for candidate, model, quantization in dict.fromkeys(_key(cell) for cell in planned.cells):
+        setup = _setup(opened, (candidate, model, quantization), planned.models, sides)
+        said = [one for check in checks for one in _examined(check, setup)]
+        found = tuple(one for one in said if isinstance(one, Finding))
+        leave = [one for one in found if _is_skipped(one, skip, setup)]
+        pairs.append(
+            Examined(
+                candidate,
+                model,
+                quantization,
+                tuple(one for one in said if isinstance(one, Setting)),
+                tuple(one for one in found if one not in leave),
+                tuple(leave),
+                skip.reason if skip and leave else "",
+            )
+        )
+        if (token := _bos(setup.original)) is not None:
+            bos[model] = token
+    return Preflight(tuple(pairs), bos)
+
+
+def fair_jobs(planned: Plan, preflight: Preflight) -> tuple[Job, ...]:
+    """The jobs that a cell without findings needs; the others would measure nothing that counts."""
+    fair = [cell for cell in planned.cells if not preflight.findings(cell)]
+    models = {cell.model for cell in fair}
+    fair += [cell for cell in planned.yardsticks if cell.model in models]
+    needed = {key for cell in fair for pair in cell.pairs for key in keys_of(pair)}
+    return tuple(job for job in planned.jobs if job.key in needed)
+
+
+def not_run(planned: Plan, run: Iterable[Job]) -> dict[str, Failure]:
+    """A failure for every job that was left out."""
+    left = {job.key: job for job in planned.jobs}
+    for job in run:
+        left.pop(job.key)
+    return {key: Failure(key, job.spec.engine, "setup", NOT_RUN) for key, job in left.items()}
+
+
+def refuse(compared: Mapping[Cell, Sequence[Compared]], preflight: Preflight) -> dict[Cell, list[Compared]]:
+    """The same comparisons; every prompt of a cell with findings is a failure of the set-up."""
+    refused: dict[Cell, list[Compared]] = {}
+    for cell, rows in compared.items():
+        found = preflight.findings(cell)
+        failures = [Compared(row.pair, failure=_failure(row.pair.candidate, cell, found)) for row in rows] if found else None
+        refused[cell] = failures or list(rows)
+    return refused
+
+
+def look(
+    compared: Mapping[Cell, Sequence[Compared]],
+    results: Mapping[str, Trace | Failure],
+    opened: OpenContract,
+    bos: Mapping[str, int],
+) -> dict[Cell, list[Compared]]:
+    """The same comparisons; where the traces themselves are a fault of the set-up, that stands in their place.
+
+    Controls are let through: they are wrong on purpose.
+    """
+    checks = _checks()
+    seen: dict[Cell, list[Compared]] = {}
+    for cell, rows in compared.items():
+        if opened.contract.candidates[cell.candidate].expect is not None:
+            seen[cell] = list(rows)
+            continue
+        seen[cell] = [_looked(row, cell, results, checks, opened.contract.preflight, bos.get(cell.model)) for row in rows]
+    return seen
+
+
+def _looked(
+    row: Compared,
+    cell: Cell,
+    results: Mapping[str, Trace | Failure],
+    checks: Sequence[Check],
+    skip: Skip | None,
+    bos: int | None,
+) -> Compared:
+    pair = row.pair
+    source, reference, candidate = (results.get(key) for key in (pair.source, pair.reference, pair.candidate))
+    if row.failure is not None or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
+        return row
+    first = source if isinstance(source, Trace) else None
+    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos)
+    found = [one for check in checks for one in check.look(seen) if not _has_leave(one, skip, cell.axes)]
+    return replace(row, failure=_failure(pair.candidate, cell, found), comparison=None, whole={}) if found else row
+
+
+def _checks() -> list[Check]:
+    return [catalog.load("preflight", name)() for name in catalog.entries("preflight")]
+
+
+def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
+    name = type(check).__module__.rpartition(".")[2]
+    try:
+        return [replace(one, check=name) if isinstance(one, Setting) else one for one in check.examine(setup)]
+    except LogitproofError as error:
+        return [
+            Finding(UNREADABLE, name, "–", error.text, error.where or str(setup.file.path), "", error.remedy, "cannot be read")
+        ]
+
+
+def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: dict[Path, Side]) -> Setup:
+    candidate, model, quantization = key
+    files = opened.contract.models[model]
+    original, file = ((opened.folder / files[label]).resolve() for label in (ORIGINAL, quantization))
+    for path in (original, file):
+        if path not in sides:
+            sides[path] = open_side(path)
+    return Setup(
+        candidate,
+        model,
+        quantization,
+        opened.contract.reference,
+        opened.contract.candidates[candidate],
+        sides[original],
+        sides[file],
+        opened.suites,
+        models,
+    )
+
+
+def _bos(side: Side) -> int | None:
+    keys = side.tokenizer if side.format != "other" else {}
+    return keys.get(BOS) if isinstance(keys, dict) else None
+
+
+def _key(cell: Cell) -> Key:
+    return cell.candidate, cell.model, cell.quantization
+
+
+def _is_skipped(found: Finding, skip: Skip | None, setup: Setup) -> bool:
+    axes = {"candidate": setup.candidate_name, "model": setup.model, "quantization": setup.quantization}
+    return _has_leave(found, skip, axes)
+
+
+def _has_leave(found: Finding, skip: Skip | None, axes: Mapping[str, str]) -> bool:
+    if skip is None or found.code not in skip.skip:
+        return False
+    return all(values is None or axis not in axes or axes[axis] in values for axis, values in skip.where)
+
+
+def _check_codes(opened: OpenContract, checks: Sequence[Check]) -> None:
+    known = sorted({code for check in checks for code in check.codes})
+    for index, code in enumerate(opened.contract.preflight.skip if opened.contract.preflight else ()):
+        if code not in known:
+            raise ContractError(
+                f"preflight has no code {code!r}{catalog.did_you_mean(code, known)}",
+                where=opened.where("preflight", "skip", index),
+                remedy="the codes stand in docs/contract.md",
+            )
+
+
+def _failure(key: str, cell: Cell, found: Sequence[Finding]) -> Failure:
+    text = "\n".join(str(one) for one in found)
+    return Failure(key, cell.candidate_name, "setup", text, found[0].where, found[0].remedy)

@@ -1,0 +1,146 @@
+"""A run folder: the store of its traces, what was planned, and the rendered report.
+
+RUN/store/…          traces by content hash, reused by the next run
+RUN/run.json         what was planned and what failed, for `judge`
+RUN/verdict.json …   one file a reporter
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from logitproof import catalog
+from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.suite import Prompt
+from logitproof.errors import ContractError
+from logitproof.files.atomic import write_atomically
+from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
+from logitproof.jobs.progress import Progress
+from logitproof.report.report import Report
+from logitproof.runs.check import check, conclude
+from logitproof.runs.set_up import Preflight
+from logitproof.traces.store import Store
+from logitproof.traces.trace import Failure, Trace
+
+FORMAT = 2
+
+
+class Workspace:
+    """Everything that one contract's runs leave on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(
+        self,
+        opened: OpenContract,
+        *,
+        only: str = "*",
+        fresh: bool = False,
+        parallel: int = 1,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_preflight: Callable[[Preflight], None] = lambda preflight: None,
+    ) -> Report:
+        """Run the contract, keep what it needs to be judged again, and render every reporter's files."""
+        store = Store(self.folder / "store")
+        store.sweep()
+        if fresh:
+            store.clear()
+        report = check(opened, store, only=only, parallel=parallel, on_progress=on_progress, on_preflight=on_preflight)
+        write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+        self.render(report)
+        return report
+
+    def judge_again(self, contract: Path | None = None) -> Report:
+        """Judge the recorded traces by the run's contract as it stands now, or by another."""
+        record = self._record()
+        opened = open_contract(contract or Path(record["contract"]))
+        store = Store(self.folder / "store")
+        cells = tuple(_cell(cell) for cell in record["cells"])
+        if unknown := sorted({cell.candidate for cell in cells} - set(opened.contract.candidates)):
+            raise ContractError(f"the run measured {unknown[0]!r}, which this contract does not name", where=str(opened.path))
+        yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
+        keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
+        results = {key: self._result(key, record, store) for key in keys}
+        unmeasured = [Unmeasured(**one) for one in record["unmeasured"]]
+        preflight = Preflight.read(record["facts"]["preflight"])
+        pinned = record["facts"]["pins"]["models"].items()
+        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
+        concluded = conclude(opened, cells, yardsticks, results, preflight, unmeasured, weights)
+        report = concluded.report(opened, results, record["words"], record["facts"])
+        self.render(report)
+        return report
+
+    def render(self, report: Report) -> None:
+        """Let every reporter that writes files write its own."""
+        for name, entry in catalog.entries("reporters").items():
+            if entry.base == "Reporter":
+                catalog.load("reporters", name)().render(report, self.folder)
+
+    def next_command(self, report: Report, contract: Path) -> str:
+        """One command that makes sense after this verdict."""
+        if report.verdict.status == "PASS":
+            return f"logitproof judge {shlex.quote(str(self.folder))}   # after changing a bound: no engine is run"
+        unexpected = [cell for cell in report.verdict.cells if not cell.as_expected]
+        if any(cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode") for cell in unexpected):
+            run = shlex.quote(str(self.folder))
+            return f"logitproof diagnose {run}   # which known bug; `logitproof localize {run}`: which operation"
+        bad = next(iter(unexpected), None)
+        only = f" --only {shlex.quote(bad.cell.id)}" if bad else ""
+        return f"logitproof check {shlex.quote(str(contract))}{only} --out {shlex.quote(str(self.folder))}"
+
+    def _record(self) -> dict[str, Any]:
+        path = self.folder / "run.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise ContractError(
+                "is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first"
+            ) from None
+        except ValueError as error:
+            raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
+        if record.get("format") != FORMAT:
+            raise ContractError(f"was written in format {record.get('format')}, this version reads {FORMAT}", where=str(path))
+        return record
+
+    def _result(self, key: str, record: Mapping[str, Any], store: Store) -> Trace | Failure:
+        if key in record["failures"]:
+            return Failure(**record["failures"][key])
+        trace = store.read(key)
+        if trace is None:
+            return Failure(
+                key, "", "environment", f"the trace {key[:12]} is gone from the store", remedy="run `logitproof check` again"
+            )
+        return trace
+
+
+def _recorded(report: Report) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "contract": str(report.opened.path),
+        "cells": [_cell_json(cell) for cell in report.compared],
+        "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
+        "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
+        "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
+        "words": report.words,
+        "facts": dict(report.facts),
+    }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    names = {"reference_name": cell.reference_name, "candidate_name": cell.candidate_name}
+    return {**cell.axes, **names, "pairs": [_pair_json(pair) for pair in cell.pairs]}
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    return {**{name: getattr(pair, name) for name in pair.__dataclass_fields__}, "prompt": pair.prompt.model_dump()}
+
+
+def _cell(record: dict[str, Any]) -> Cell:
+    pairs = tuple(Pair(**{**pair, "prompt": Prompt.model_validate(pair["prompt"])}) for pair in record["pairs"])
+    return Cell(**{**record, "pairs": pairs})

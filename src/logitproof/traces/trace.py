@@ -1,0 +1,77 @@
+"""What one engine did for one prompt, and the failure that stands where a trace would."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from logitproof.rows.top import TOP, is_top
+
+Kind = Literal["score", "generate", "tokenize"]
+_TOP_NAME = "top-k"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One engine's work on one prompt, content-addressed by `key`.
+
+    `token_ids` is the whole sequence that was fed; its first `prompt_length` ids are the prompt. For
+    `score`, `logits` is [T, V] and row t predicts token t+1. For `generate`, `new_token_ids` [N] is the
+    free-running continuation and `logits` [N, V] the row each new token was chosen from. `logits` is
+    memory-mapped, float32 or float64; of an engine that gives no more, `toprows.TOP` [T, K].
+    """
+
+    key: str
+    kind: Kind
+    engine: str
+    mode: str
+    token_ids: list[int]
+    prompt_length: int
+    logits: np.ndarray
+    new_token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+    seconds: float = 0.0
+    vocab_size: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    isa: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the logits, as JSON; the dtype and shape of the logits stand in their place."""
+        dtype = _TOP_NAME if is_top(self.logits) else self.logits.dtype.name
+        plain = {name: value for name, value in asdict(_without_logits(self)).items() if name != "logits"}
+        return {**plain, "logits": {"dtype": dtype, "shape": list(self.logits.shape)}}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands where a Trace would; counted, never averaged away.
+
+    `fault` says whose it is: `setup` (the contract or a file), `engine`, or `environment` (the machine).
+    """
+
+    key: str
+    engine: str
+    fault: Literal["setup", "engine", "environment"]
+    text: str
+    where: str = ""
+    remedy: str = ""
+
+
+def _without_logits(trace: Trace) -> Trace:
+    empty = np.empty((0, 0), np.float32)
+    return Trace(**{**{name: getattr(trace, name) for name in trace.__dataclass_fields__}, "logits": empty})
+
+
+def open_logits(path: Path, dtype: str, shape: list[int]) -> np.ndarray:
+    """Memory-map raw little-endian logits; raises ValueError where the file is not exactly that size."""
+    kind = TOP if dtype == _TOP_NAME else np.dtype(dtype).newbyteorder("<")
+    if path.stat().st_size != int(np.prod(shape)) * kind.itemsize:
+        raise ValueError(f"{path} is not {shape} of {dtype}")
+    if 0 in shape:
+        return np.empty(shape, kind)
+    return np.memmap(path, dtype=kind, mode="r", shape=tuple(shape))
