@@ -18,7 +18,7 @@ import numpy as np
 
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
-from logitproof.rows.distance import centred_distances
+from logitproof.rows.distance import distances
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """From the finest to the coarsest arithmetic for which a probe may have a band."""
@@ -46,7 +46,7 @@ class Case:
 
         Infinite where a logit is not finite.
         """
-        return centred_distances(self.expected, logits[list(self.positions)])
+        return distances(self.expected, logits[list(self.positions)])
 
 
 @dataclass(frozen=True)
