@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.comparison.compare import compare
@@ -23,6 +23,7 @@ def rows(seed: int, spread: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
     return reference, reference + random.normal(0.7, spread, reference.shape)
 
 
+@settings(deadline=None)  # the kernel compiles at its first use
 @given(SEEDS)
 def test_the_distance_is_the_metric(seed: int) -> None:
     reference, candidate = rows(seed)
@@ -32,6 +33,7 @@ def test_the_distance_is_the_metric(seed: int) -> None:
     assert distances(reference, candidate) == pytest.approx(distances(candidate, reference), rel=1e-12)
 
 
+@settings(deadline=None)  # the kernel compiles at its first use
 @given(SEEDS)
 def test_kl_is_the_metric(seed: int) -> None:
     reference, candidate = rows(seed)
