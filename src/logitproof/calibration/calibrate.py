@@ -23,7 +23,7 @@ from logitproof.jobs.cell import Cell, Pair
 from logitproof.jobs.plan import Plan, open_models, plan, specs
 from logitproof.jobs.run import run
 from logitproof.jobs.workers import Workers
-from logitproof.rows.distance import rms, rms_by_position
+from logitproof.rows.distance import distances, rms
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
@@ -211,7 +211,7 @@ def _measured_spread(planned: Plan, sides: Sides, results: Mapping[str, Trace | 
         values = [one.comparison.metrics[METRIC] for one in _compared(rows)]
         if values:
             flat = np.concatenate(values)
-            worst = max(worst or 0.0, float(np.sqrt(np.mean(flat**2))))
+            worst = max(worst or 0.0, rms(flat))
     return worst
 
 
@@ -236,7 +236,7 @@ def _calibration(
         # two runs of one arithmetic are apart by √2 of what each is from the truth
         spread = max(1.0, measured / (2**0.5 * rounding)) if measured and rounding else 1.0
         found = {tokens_sha256(one): repeat(truth, own, sides, one, runs, seed, spread) for one in sequences}
-        quantization = 0.0 if truth is own else rms([_apart(truth, own, one) for one in sequences])
+        quantization = 0.0 if truth is own else rms(*(_apart(truth, own, one) for one in sequences))
     except Refusal as refusal:
         return f"{refusal.text} ({refusal.remedy})" if refusal.remedy else refusal.text
     about = {
@@ -244,7 +244,7 @@ def _calibration(
         "candidate": str(sides.candidate),
         "runs": runs,
         "seed": seed,
-        "predicted": rms([scale(one.fixed[METRIC]) for one in found.values()]),
+        "predicted": rms(*(scale(one.fixed[METRIC]) for one in found.values())),
         "rounding": rounding,
         "measured_spread": measured,
         "spread": spread,
@@ -287,8 +287,8 @@ def _stacked(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _reference_rounding(truth: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int) -> float:
     exact = truth.exact(token_ids)
-    return rms(rms_by_position(truth.noisy(token_ids, sides.reference, seed + number).logits - exact) for number in range(runs))
+    return rms(*(distances(exact, truth.noisy(token_ids, sides.reference, seed + number).logits) for number in range(runs)))
 
 
 def _apart(truth: Predictor, own: Predictor, token_ids: Sequence[int]) -> np.ndarray:
-    return rms_by_position(own.exact(token_ids) - truth.exact(token_ids))
+    return distances(truth.exact(token_ids), own.exact(token_ids))
