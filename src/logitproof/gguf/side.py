@@ -17,7 +17,7 @@ from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.weights.checkpoint import read_json
-from logitproof.weights.model import GGUF_MAGIC
+from logitproof.weights.model import is_gguf
 
 ALSO_IN_CONFIG = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -116,5 +116,4 @@ def open_side(path: Path) -> Side:
     """What is at `path`, which was checked already."""
     if path.is_dir():
         return Side(path, "safetensors")
-    with path.open("rb") as file:
-        return Side(path, "gguf" if file.read(4) == GGUF_MAGIC else "other")
+    return Side(path, "gguf" if is_gguf(path) else "other")

@@ -48,8 +48,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         )
     if path.is_dir():
         return _open_folder(path, where)
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = _first_bytes(path)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
         return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
@@ -64,6 +63,16 @@ def open_model(path: Path, *, where: str = "") -> Model:
             f"{path} is a single weights file without its config", where=where, remedy="name the folder that holds it"
         )
     return Model(path, "other", {path.name: file_sha256(path)})
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file says of itself that it is GGUF, whatever it is called."""
+    return path.is_file() and _first_bytes(path) == GGUF_MAGIC
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC))
 
 
 def _open_folder(folder: Path, where: str) -> Model:
