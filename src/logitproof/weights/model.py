@@ -130,21 +130,16 @@ def _check_shards(folder: Path, present: set[str], where: str) -> None:
 
 def _check_gguf(path: Path, where: str) -> str:
     # Imported here because reading a contract's schema or help must not wait for it.
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
     try:
-        reader = GGUFReader(path)
-        field = reader.get_field("general.architecture")
-        if field is None:
-            raise ValueError("it names no general.architecture")
-        return str(field.contents())
-    except Exception as error:
-        # The reader has no error type of its own; whatever it raises, the file is what is wrong.
-        raise ModelError(
-            f"{path} is a truncated or damaged GGUF file ({type(error).__name__}: {error})",
-            where=where,
-            remedy="fetch or convert it again",
-        ) from None
+        architecture = GgufFile(path).value("general.architecture")
+        if not isinstance(architecture, str) or not architecture:
+            raise ModelError("names no architecture", where=f"{path}: general.architecture")
+        return architecture
+    except ModelError as error:
+        text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
+        raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
 
 
 def file_sha256(path: Path) -> str:
