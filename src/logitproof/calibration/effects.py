@@ -11,7 +11,8 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.bands.calculated import METRIC, scale, tokens_sha256
-from logitproof.bands.power import JUDGED, Effects
+from logitproof.bands.power import Effects
+from logitproof.bands.rule import JUDGED
 from logitproof.calibration.subject import Subject
 from logitproof.comparison.compare import compare
 from logitproof.reference.planted import PREFILL_NEEDS, load_reference
