@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src/logitproof"
 LAYERS = (
-    ("errors", "catalog", "files"),
+    ("errors", "catalog", "files", "documents"),
     ("rows", "metrics", "comparison"),
     ("protocol",),
     ("weights", "gguf"),
