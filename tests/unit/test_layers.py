@@ -14,7 +14,7 @@ import pytest
 from import_graph import PACKAGE, ROOT, circles, exists, modules, package_imports
 
 LAYERS = (
-    ("errors", "catalog", "files"),
+    ("errors", "catalog", "files", "documents"),
     ("rows", "metrics", "comparison"),
     ("protocol",),
     ("weights", "gguf"),

@@ -88,26 +88,6 @@ class Diagnosis:
         """Plain data."""
         return {**asdict(self), "names": self.names}
 
-    def as_text(self) -> str:
-        """A few lines for a person: the verdict, the evidence, the remedy."""
-        far = f"{self.to_reference:.3g} logits from the reference, noise {self.noise:.2g}"
-        cost = f"{self.passes} forward passes, {self.seconds:.1f} s"
-        if self.verdict == "same":
-            return f"the same model: {far} ({cost})"
-        if self.verdict == "unexplained":
-            near = "; ".join(f"{one} {one.distance:.3g}" for one in self.mutants[:3])
-            return f"no known bug explains it: {far}; nearest: {near} ({cost})"
-        if self.pair is not None:
-            head = f"two bugs: {self.pair[0]} and {self.pair[1]}, {self.pair[0].distance:.3g} logits away; {far}"
-        else:
-            best, runner = self.mutants[0], self.mutants[self.named] if self.named < len(self.mutants) else None
-            others = ", ".join(map(str, self.mutants[1 : self.named]))
-            head = f"{best}: {best.distance:.3g} logits away; {far}"
-            head += f"; the next is {runner} at {runner.distance:.3g}" if runner else ""
-            head += f"\n  these logits cannot tell it from: {others}" if others else ""
-        lines = [head, *(f"  bug: {bug}" for bug in self.bugs), *(f"  remedy: {remedy}" for remedy in self.remedies)]
-        return "\n".join([*lines, f"  ({cost})"])
-
 
 def diagnose_logits(
     model: Path | Any,

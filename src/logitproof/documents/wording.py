@@ -5,17 +5,35 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$@]")
 _MARKER = re.compile(r"^(\d*)([-+=.)])")
-_BREAKING = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x7F, 0xA0))}
+_COMMAND = re.compile(
+    r"::(?=(?:add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|internal-set-repo-path|notice|remove-matcher"
+    r"|save-state|set-env|set-output|stop-commands|warning)\b)|##(?=\[|vso\[)",
+    re.IGNORECASE,
+)
+"""What a runner of CI takes for a command to itself: GitHub at the beginning of a line, the older forms anywhere in one."""
 
 
 def visible(text: str) -> str:
-    """One line in which control characters and all else that cannot be printed stand as escapes."""
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    """One line in which control characters, all else that cannot be printed and commands to CI stand as escapes.
+
+    Every text that somebody else may have written goes through here, whatever lays it out: an engine's error, a prompt's
+    id, the name of a candidate. The escapes are those of JSON.
+    """
+    line = text if text.isprintable() else "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return _COMMAND.sub(lambda match: f"\\u{ord(match[0][0]):04x}{match[0][1:]}", line)
+
+
+def visible_lines(text: str) -> str:
+    """`visible` of each line of a text whose line breaks are ours."""
+    return "\n".join(visible(line) for line in text.split("\n"))
 
 
 def code(text: str) -> str:
@@ -49,8 +67,8 @@ def encodable(text: str) -> str:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON in which letters stay readable; NaN and infinities are null, and no line is broken in a string."""
-    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return encodable(text).translate(_BREAKING)
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return visible_lines(encodable(text))
 
 
 def number(value: float | None) -> str:
@@ -65,11 +83,14 @@ def percent(share: float | None, digits: int) -> str:
     return f"{math.floor(share * 100 * 10**digits + 1e-9) / 10**digits:.{digits}f}"
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON has: records are objects, tuples are lists, paths are texts, and numbers that are not finite are null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return str(value) if isinstance(value, Path) else value
