@@ -8,7 +8,7 @@ file is made from the folder when an engine wants one, so both hold the same wei
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -138,11 +138,6 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path.name}: {name} is {tensor['dtype']}, not F32")
         found[name] = np.frombuffer(data[8 + length + begin : 8 + length + end], "<f4").reshape(tensor["shape"])
     return found
-
-
-def coarsest(precisions: Sequence[str]) -> str:
-    """The coarsest of `precisions`; float32 where there is none."""
-    return max(precisions, key=PRECISIONS.index, default="float32")
 
 
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:

@@ -17,13 +17,15 @@ from logitproof.jobs.plan import specs, use_of
 from logitproof.jobs.session import Side
 from logitproof.jobs.worker import Worker
 from logitproof.localization.engines import localize_engines
-from logitproof.localization.localize import Precision
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
 from logitproof.protocol.messages import Mode
+from logitproof.protocol.precision import Precision
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
+from logitproof.weights.model import is_gguf
+from logitproof.weights.stored import is_quantized
 
 
 def localize_named(
@@ -100,12 +102,9 @@ def _cell(
     original = (opened.folder / files[ORIGINAL]).resolve()
     weights = (opened.folder / files[cell.quantization]).resolve()
     started = specs(opened)
-    by_file = _is_quantized(weights) and opened.contract.reference.engine == "transformers"
+    # Quantized weights are another model: what the engine does with them is asked apart from what they lost.
+    by_file = opened.contract.reference.engine == "transformers" and is_gguf(weights) and is_quantized(weights)
     truth = weights if by_file or opened.contract.reference.weights == "candidate" else original
-    started = specs(opened)
-    # quantized weights are another model: what the engine does with them is the question here
-    dequantized = weights.suffix == ".gguf" and opened.contract.reference.engine == "transformers"
-    truth = weights if dequantized or opened.contract.reference.weights == "candidate" else original
     reference = Side(started["reference"], truth, original, f"{opened.contract.reference.engine}:{truth.name}")
     candidate = Side(started[use_of(cell)], weights, original, cell.candidate)
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
@@ -125,11 +124,6 @@ def _cell(
         )
         return replace(found, notes=(*found.notes, text))
     return found
-
-
-def _is_quantized(weights: Path) -> bool:
-    """Quantized weights are another model: what the engine does with them is asked apart from what they lost."""
-    return weights.suffix == ".gguf" and not weights.stem.upper().endswith(("F32", "F16"))
 
 
 def _without_attention_kernels(side: Side) -> Side:
