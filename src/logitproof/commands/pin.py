@@ -14,7 +14,7 @@ import click
 def command(contract: Path, out: Path | None, engines: bool) -> None:
     """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
     from logitproof.contract.contract import open_contract
-    from logitproof.jobs.plan import specs
+    from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
     from logitproof.runs.pins import make_pins, read_pins, write_pins
 

@@ -17,6 +17,7 @@ from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
+from logitproof.jobs.sides import path_of
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
@@ -191,8 +192,7 @@ def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
 
 def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: dict[Path, Side]) -> Setup:
     candidate, model, quantization = key
-    files = opened.contract.models[model]
-    original, file = ((opened.folder / files[label]).resolve() for label in (ORIGINAL, quantization))
+    original, file = (path_of(opened, model, label) for label in (ORIGINAL, quantization))
     for path in (original, file):
         if path not in sides:
             sides[path] = open_side(path)

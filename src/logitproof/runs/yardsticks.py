@@ -14,11 +14,13 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, Gate, OpenContract
+from logitproof.contract.contract import Contract, EngineUse, Gate, OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
-from logitproof.jobs.plan import Plan, spec_of
+from logitproof.jobs.plan import Plan
+from logitproof.jobs.sides import label_read, path_of
+from logitproof.jobs.specs import spec_of
 from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import HelloResult
 from logitproof.verdict.case import OwnError
@@ -183,12 +185,8 @@ def _by_truth(contract: Contract, cells: Iterable[Cell]) -> dict[tuple[str, str]
     """Cells by model and by the label of the weights that the reference reads for them."""
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in (one for one in cells if not one.is_between):
-        found.setdefault((cell.model, _truth(contract, cell)), []).append(cell)
+        found.setdefault((cell.model, label_read(contract, cell.quantization)), []).append(cell)
     return found
-
-
-def _truth(contract: Contract, cell: Cell) -> str:
-    return cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
 
 
 def _one_of_each(cells: Sequence[Cell], variant: Variant) -> Iterator[Cell]:
@@ -234,7 +232,7 @@ def _witness(
             where=opened.where("witness", "weights"),
             remedy=f"name one of {', '.join(files)}",
         )
-    path = (opened.folder / files[use.weights]).resolve()
+    path = path_of(opened, model, use.weights)
     hello = hellos.get(WITNESS)
     spec, said, keys = spec_of(use, opened), hello if isinstance(hello, HelloResult) else None, {}
     for pair in forced[0].pairs:
@@ -244,8 +242,8 @@ def _witness(
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"
     own = tuple(replace(pair, candidate=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in forced[0].pairs)
-    found = [replace(forced[0], candidate=WITNESS, quantization=_truth(opened.contract, forced[0]), mode="prefill",
-                     candidate_name=name, pairs=own)]  # fmt: skip
+    truth = label_read(opened.contract, forced[0].quantization)
+    found = [replace(forced[0], candidate=WITNESS, quantization=truth, mode="prefill", candidate_name=name, pairs=own)]
     for cell in forced:
         pairs = tuple(replace(pair, reference=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in cell.pairs)
         found.append(replace(cell, candidate=f"{WITNESS}/{cell.candidate}", reference_name=name, pairs=pairs))
@@ -253,7 +251,7 @@ def _witness(
 
 
 def _measures(yardstick: Cell, cell: Cell, contract: Contract) -> bool:
-    same = (yardstick.model, yardstick.quantization) == (cell.model, _truth(contract, cell))
+    same = (yardstick.model, yardstick.quantization) == (cell.model, label_read(contract, cell.quantization))
     return same and not cell.is_between and (yardstick.mode == FREE) == (cell.mode == FREE)
 
 
