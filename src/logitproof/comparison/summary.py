@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import WithJsonSchema
+from typing_extensions import TypedDict
 
 from logitproof.errors import EngineError
 
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+"""A number that JSON has as null where it is not finite."""
 RESAMPLES = 2000
 _DRAWS_AT_ONCE = 1 << 20
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
@@ -22,7 +26,26 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
 }
 
 
-def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+class Summary(TypedDict):
+    """One metric over all positions of a cell; null is a number that is not finite."""
+
+    mean: Number
+    median: Number
+    p95: Number
+    p99: Number
+    max: Number
+    min: Number
+    rms: Number
+    count: int
+    """values that were measured"""
+    not_measured: int
+    prompts: int
+    interval: tuple[Number, Number] | None
+    """95 % interval of the mean, from a bootstrap over prompts; null for a single prompt"""
+    seed: int
+
+
+def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
     """Statistics of one metric over all positions of several prompts, one array [T] each.
 
     `interval` is the 95 % interval of the mean from a bootstrap over prompts (positions of a prompt are
@@ -54,7 +77,7 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
     }
 
 
-def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
+def _interval(kept: Sequence[np.ndarray], seed: int) -> tuple[float, float] | None:
     sums = np.array([values.sum() for values in kept if len(values)])
     counts = np.array([len(values) for values in kept if len(values)])
     if len(sums) < 2:
@@ -64,4 +87,5 @@ def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
     for start in range(0, RESAMPLES, step):
         drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]
+    least, most = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(least), float(most)
