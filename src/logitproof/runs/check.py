@@ -18,9 +18,10 @@ from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
 from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers, spec_key
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
-from logitproof.runs.set_up import Preflight, examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
     OWN,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
-from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import Contract, EngineUse, Gate, OpenContract
+from logitproof.comparison.summary import Summary, summarize
+from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
@@ -23,6 +23,7 @@ from logitproof.jobs.sides import label_read, path_of
 from logitproof.jobs.specs import spec_of
 from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import HelloResult
+from logitproof.report.record import ReferenceErrors
 from logitproof.verdict.case import OwnError
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.gate_rows import gate_values
@@ -30,7 +31,7 @@ from logitproof.verdict.gate_rows import gate_values
 OWN = "reference/"
 """Begins the candidate's name of a yardstick; no candidate of a contract has a slash in its name."""
 WITNESS = "witness"
-FREE = "greedy"
+FREE: Mode = "greedy"
 PAIRED = ("prefill", "decode")
 AGREES = 0.1
 """Share of another distance below which two engines count as agreeing."""
@@ -44,7 +45,7 @@ class Variant:
     name: str
     spec: Spec
     hello: HelloResult | None
-    mode: str = "prefill"
+    mode: Mode = "prefill"
     free: bool = True
 
 
@@ -94,8 +95,8 @@ def _value(pair: tuple[float, Cell]) -> float:
 
 def _own_value(gate: Gate, rows: Sequence[Compared]) -> float | None:
     """What a gate would observe in one run of the reference, or None where it measures nothing there."""
-    value: float | None = _statistics(gate_values(gate, rows)).get(gate.statistic)
-    return value
+    statistics = _statistics(gate_values(gate, rows))
+    return statistics[gate.statistic] if statistics else None
 
 
 def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Cell, Sequence[Compared]]) -> dict[str, str]:
@@ -114,12 +115,12 @@ def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Ce
     return found
 
 
-def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[dict[str, Any]]:
+def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[ReferenceErrors]:
     """The reference against itself and the witness against the reference, metric by metric; or why not."""
     return [_row(cell, rows) for cell, rows in measured.items() if not cell.candidate.startswith(f"{WITNESS}/")]
 
 
-def _row(cell: Cell, rows: Sequence[Compared]) -> dict[str, Any]:
+def _row(cell: Cell, rows: Sequence[Compared]) -> ReferenceErrors:
     failure = next((row.failure.text for row in rows if row.failure), "")
     names = dict.fromkeys(name for row in rows if row.comparison for name in [*row.comparison.metrics, *row.whole])
     return {
@@ -137,12 +138,12 @@ def _values(rows: Sequence[Compared], name: str) -> list[np.ndarray]:
     return [np.atleast_1d(np.asarray(one, np.float64)) for one in values]
 
 
-def _statistics(values: Sequence[np.ndarray]) -> dict[str, Any]:
+def _statistics(values: Sequence[np.ndarray]) -> Summary | None:
     """The summary, or nothing where nothing was measured."""
     try:
         return summarize(values, seed=0)
     except EngineError:
-        return {}
+        return None
 
 
 def names_of(planned: Plan) -> dict[str, Spec]:
@@ -259,8 +260,8 @@ def _mean(rows: Sequence[Compared]) -> float | None:
     """Mean KL over every position in nats; None where a prompt failed."""
     if any(row.failure for row in rows):
         return None
-    mean: float | None = _statistics(_values(rows, METRIC)).get("mean")
-    return mean
+    statistics = _statistics(_values(rows, METRIC))
+    return statistics["mean"] if statistics else None
 
 
 def _words(apart: float | None, ours: float | None, theirs: float | None) -> str:
