@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.bands.calculated import calculated_band, gate_bound
-from logitproof.bands.power import Places, Power, power_of_band, power_of_gate
+from logitproof.bands.power import Places, Power, Stretch, power_of_band, power_of_gate
 from logitproof.calibration.calibrate import Calibrated
 from logitproof.contract.contract import Gate, OpenContract
 from logitproof.contract.isa import NATIVE
@@ -66,7 +66,7 @@ def _cell(found: Calibrated) -> CalibratedCell:
         return CalibratedCell(found.cell.id, found.path, found.reason)
     band = calculated_band(found.calibration, found.sequences)
     flat = np.concatenate(list(band.match.values()))
-    effects, places = found.effects, [(tokens, 0) for tokens in found.sequences]
+    effects, places = found.effects, [Stretch(tokens) for tokens in found.sequences]
     power = None if effects is None else power_of_band(band, effects, places)
     wide = (float(flat.min()), float(flat.max()))
     return CalibratedCell(found.cell.id, found.path, found.reason, found.calibration.basis, wide, band.beyond, power)
@@ -95,7 +95,7 @@ def _band_lines(one: Calibrated) -> Iterator[str]:
     yield f"    basis: {_quoted(one.calibration.basis)}"
     yield f"    # match {flat.min():.3g} to {flat.max():.3g} logits, at most {band.beyond:.2%} of positions beyond"
     if one.effects is not None:
-        yield from _power_lines(power_of_band(band, one.effects, [(tokens, 0) for tokens in one.sequences]))
+        yield from _power_lines(power_of_band(band, one.effects, [Stretch(tokens) for tokens in one.sequences]))
 
 
 def _gate_lines(gate: Gate, one: Calibrated) -> Iterator[str]:

@@ -47,6 +47,7 @@ def command(
     from logitproof.commands._answer import tell
     from logitproof.contract.suite import open_suite
     from logitproof.documents.answer import Answer
+    from logitproof.errors import Missing
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.workers import Workers
     from logitproof.protocol.sampler import Sampling
@@ -62,7 +63,8 @@ def command(
         seen = power(workers, sides[0], prompts, drawing, penalized, alpha, trials=5)
         again = replayed_side(workers, sides[1], prompts)
     differs, about = found.differs(alpha), f"{reference} and {candidate}"
-    wrong = not isinstance(again, str) and bool(again.faults)
-    data = {**vars(found), "alpha": alpha, "differs": differs, "power": seen, "replay": again}
+    wrong = not isinstance(again, Missing) and bool(again.faults)
+    replay = again.reason if isinstance(again, Missing) else again
+    data = {**vars(found), "alpha": alpha, "differs": differs, "power": seen, "replay": replay}
     answer = Answer("sample", about, 1 if differs or wrong else 0, data)
-    tell(of_samples(about, found, alpha, seen, again), answer, as_json=as_json)
+    tell(of_samples(about, found, alpha, seen, replay), answer, as_json=as_json)
