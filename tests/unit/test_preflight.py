@@ -430,7 +430,7 @@ def test_a_run_is_told_of_its_comparison_contract_before_anything_computes(proje
         open_contract(project.contract()),
         project.store,
         on_progress=lambda progress: order.append("job"),
-        on_preflight=lambda preflight: order.append(preflight.as_text().splitlines()[0]),
+        on_preflight=lambda preflight: order.append(f"preflight: {preflight.document().verdict.reason}"),
     )
     assert order[0].startswith("preflight: 1 pairs") and order[1:] == ["job"] * (len(order) - 1) and len(order) > 3
 

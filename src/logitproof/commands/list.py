@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 
@@ -13,6 +11,11 @@ import click
 def command(what: str, as_json: bool) -> None:
     """List the entries of a catalogue with their help and options; imports none of them."""
     from logitproof.commands import _listing as listing
+    from logitproof.documents.answer import Answer
+    from logitproof.documents.console import show_sections
 
     rows = listing.rows(what)
-    click.echo(json.dumps(rows, indent=2) if as_json else listing.as_text(rows))
+    if as_json:
+        click.echo(Answer("list", what, 0, {"entries": rows}).text())
+    else:
+        show_sections(listing.document(what, rows))

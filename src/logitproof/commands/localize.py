@@ -49,7 +49,7 @@ def command(
     from logitproof.commands._progress import say
     from logitproof.documents.answer import Answer
     from logitproof.localization.targets import localize_named, localize_run
-    from logitproof.localization.text import KIND, document, write
+    from logitproof.localization.text import document, write
 
     options: dict[str, Any] = {
         "layers": layers,
@@ -70,4 +70,4 @@ def command(
     pages = [document(locations, name) for name, locations in found.items()]
     data = {name or "engines": locations.as_json() for name, locations in found.items()}
     exit_code = max((locations.exit_code for locations in found.values()), default=0)
-    tell(pages, Answer(KIND, " ".join(what), exit_code, data), as_json=as_json)
+    tell(pages, Answer("localizations", " ".join(what), exit_code, data), as_json=as_json)

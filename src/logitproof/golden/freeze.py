@@ -50,26 +50,6 @@ class Frozen:
     def bytes_per_token(self) -> float:
         return self.size / self.positions
 
-    def as_text(self) -> str:
-        """What a person wants to know of it, in a few lines."""
-        header, error = self.header, self.header.error
-        lines = [
-            f"{self.path}: {header.form} golden, {len(header.prompts)} prompts, {self.positions} positions, "
-            f"{self.bytes_per_token:.1f} bytes a token"
-        ]
-        if header.form == "full":
-            lines.append(f"measured KL error {error['kl_max']:.3g} nats a token at most, RMS {error['rms_max']:.3g} logits")
-        else:
-            lines.append(
-                f"KL is given as bounds; for an equal engine they are {error['kl_lower_max']:.3g} and "
-                f"{error['kl_upper_mean']:.3g} nats (mean; at most {error['kl_upper_max']:.3g})"
-            )
-        lines.append(f"threads: {header.determinism['said']}")
-        if header.uncertain:
-            names = ", ".join(f"{one['prompt']} ({one['margin']:.3g} at {one['position']})" for one in header.uncertain[:8])
-            lines.append(f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts")
-        return "\n".join(lines)
-
 
 @dataclass(frozen=True)
 class _Item:

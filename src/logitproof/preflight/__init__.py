@@ -25,6 +25,8 @@ from pydantic import TypeAdapter
 
 from logitproof.contract.contract import EngineUse
 from logitproof.contract.suite import Suite
+from logitproof.documents.document import Document
+from logitproof.documents.section import Line, Text, Verdict
 from logitproof.gguf.side import Side
 from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
@@ -142,13 +144,16 @@ class Preflight:
         wanted = (cell.candidate, cell.model, cell.quantization)
         return next((one.findings for one in self.pairs if (one.candidate, one.model, one.quantization) == wanted), ())
 
-    def as_text(self) -> str:
-        """A line, and a line more for every finding."""
-        found = [(one, finding) for one in self.pairs for finding in one.findings]
-        settings = sum(row.likeness == "same" for one in self.pairs for row in one.settings)
-        lines = [f"preflight: {len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"]
-        lines += [f"  {one.candidate}/{one.model}/{one.quantization}: {finding}" for one, finding in found]
-        return "\n".join(line.encode("unicode_escape").decode() if not line.isprintable() else line for line in lines)
+    def document(self) -> Document:
+        """How many settings agree, and every finding."""
+        found = [(pair, finding) for pair in self.pairs for finding in pair.findings]
+        settings = sum(row.likeness == "same" for pair in self.pairs for row in pair.settings)
+        reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"
+        lines = tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in found
+        )
+        title = "Do both sides read the same files and settings?"
+        return Document(title, Verdict("preflight", reason, "bad" if found else "good"), (Text(lines),) if lines else ())
 
     def as_json(self) -> dict[str, Any]:
         """The record that `read` understands."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console as Terminal
@@ -124,20 +123,6 @@ def _reference_errors(report: Report) -> list[RenderableType]:
         text = f"the reference could not be run under {failed['run']}: {failed['failure'].splitlines()[0]}"
         lines.append(Text(visible(text), "yellow"))
     return lines
-
-
-def summary_table(summary: dict[str, Any]) -> RenderableType:
-    """The statistics of `compare`, one row a metric."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(visible(f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions")),
-    )
-    table.add_column("metric")
-    for name in ("mean", "median", "p95", "p99", "max"):
-        table.add_column(name, justify="right")
-    for name, statistics in summary["metrics"].items():
-        table.add_row(name, *(_number(statistics[key]) for key in ("mean", "median", "p95", "p99", "max")))
-    return table
 
 
 def _cells(report: Report, width: int) -> Table:
