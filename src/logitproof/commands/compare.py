@@ -15,9 +15,9 @@ import click
 @click.option("--reason", default="", help="Why no token lies below the floor.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(reference: Path, candidate: Path, floor: float | None, reason: str, as_json: bool) -> None:
-    """Compare two captures or dumps: metrics only, no verdict (a verdict needs a contract).
+    """Compare two captures or dumps: metrics only, no verdict.
 
-    Where a dump holds the top-k only, KL divergence is given as bounds.
+    A verdict needs a contract. Where a dump holds the top-k only, KL divergence is given as bounds.
     """
     if all((side / "capture.json").exists() for side in (reference, candidate)):
         from logitproof.jobs.capture import compare_captures

@@ -14,7 +14,10 @@ import click
 @click.option("--model", help="Model of the contract, where it has several.")
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
 def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool) -> None:
-    """Write the golden of a contract's reference or of a capture: later runs need no reference engine."""
+    """Write a golden, so that later runs need no reference engine.
+
+    It is made of a contract's reference or of a capture.
+    """
     from logitproof.golden.freeze import freeze
 
     click.echo(freeze(source, out, small=small, model=model, determinism=determinism).as_text())

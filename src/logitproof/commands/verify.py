@@ -11,7 +11,10 @@ import click
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
-    """Compare what a contract (or its pins file) pins with what is on this disk; offline, no engine is started."""
+    """Compare what is pinned with what is on this disk, offline.
+
+    Give a contract or its pins file. No engine is started.
+    """
     from logitproof.contract.contract import open_contract
     from logitproof.errors import ContractError
     from logitproof.runs.pins import read_pins, verify_files
