@@ -18,6 +18,7 @@ import numpy as np
 
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import read_object
 from logitproof.rows.distance import centred_distances
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -105,7 +106,7 @@ def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
 def read_probe(folder: Path) -> Probe:
     """The probe in `folder`; ContractError where it is damaged."""
     try:
-        record = json.loads((folder / "probe.json").read_text("utf-8"))
+        record = read_object(folder / "probe.json")
         expected = read_tensors(folder / "expected.safetensors")
         cases = [_case(one, expected) for one in record["cases"]]
         return Probe(
