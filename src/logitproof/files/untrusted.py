@@ -12,10 +12,10 @@ import re
 import stat
 import struct
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from logitproof.errors import ContractError
 
@@ -28,6 +28,8 @@ DIGITS_LIMIT = 40
 """Digits of a whole number; tokenizer_config.json writes "no limit" as 10^30 with 31."""
 
 M = TypeVar("M", bound=BaseModel)
+Number = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""An id, a position or a count in JSON of other people: none has more than 31 bits, and NumPy takes none of more than 63."""
 
 
 class Foreign(BaseModel):
@@ -104,7 +106,7 @@ def read_bytes(path: Path, *, limit: int = TEXT_LIMIT, kind: type[ContractError]
         raise refusal(path, "size", f"is {size} bytes; {limit} are read at most", "use a binary format", kind)
     try:
         with path.open("rb") as file:
-            return file.read(limit)
+            return file.read(size)
     except OSError as error:
         raise refusal(path, "", f"cannot be read: {error.strerror}", "correct the path", kind) from None
 
@@ -124,12 +126,19 @@ def read_json(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind:
 
 
 def read_object(
-    path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind: type[ContractError] = ContractError
+    path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind: type[ContractError] = ContractError, halves: bool = True
 ) -> dict[str, Any]:
-    """The JSON object of a file."""
-    value = read_json(path, limit=limit, remedy=remedy, kind=kind)
+    """The JSON object of a file. Without `halves`, half of a character is refused: no text that is hashed can hold it."""
+    text = read_text(path, limit=limit, remedy=remedy, kind=kind)
+    value = parse_json(text, path, remedy=remedy, kind=kind)
     if not isinstance(value, dict):
         raise refusal(path, "", f"is not a JSON object: {type(value).__name__}", remedy, kind)
+    # Only an escape can bring a half, and most escapes of this sort are pairs.
+    if not halves and re.search(r"\\u[dD][89a-fA-F]", text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise refusal(path, "", f"holds half of a character: {error.object[error.start]!a}", remedy, kind) from None
     return value
 
 
@@ -148,13 +157,6 @@ def parse_json(
         raise refusal(path, place, f"is not JSON that can be read: {error}", remedy, kind) from None
     if _is_deeper(value, DEPTH_LIMIT):
         raise refusal(path, place, f"is nested more than {DEPTH_LIMIT} levels deep", remedy, kind)
-    # A lone surrogate cannot be written down again, hashed or printed; only an escape can bring one.
-    if re.search(r"\\u[dD][89a-fA-F]", text if isinstance(text, str) else text.decode("utf-8", "replace")):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            shown = f"holds half of a character: {error.object[error.start]!a}"
-            raise refusal(path, place, shown, remedy, kind) from None
     return value
 
 
@@ -173,6 +175,13 @@ def validated(path: Path, model: type[M], value: Any, place: str = "", remedy: s
 def refusal(path: Path, place: str, text: str, remedy: str, kind: type[ContractError] = ContractError) -> ContractError:
     """A complaint about a file: which, where in it, what is wrong and the cure."""
     return kind(text, where=f"{path}: {place}" if place else str(path), remedy=remedy)
+
+
+def whole(value: Any) -> int:
+    """A whole number of a header; ValueError for anything else, infinity and truth among it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!a} is no whole number")
+    return value
 
 
 def _whole(text: str) -> int:

@@ -15,7 +15,7 @@ from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import read_json
+from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
 
 ALSO_IN_CONFIG = {
@@ -44,7 +44,7 @@ class Side:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.path / "config.json")
+        return read_config(self.path)
 
     @functools.cached_property
     def layout(self) -> Layout | ContractError:

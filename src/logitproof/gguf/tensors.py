@@ -18,7 +18,8 @@ from logitproof.files import safetensors
 from logitproof.files.gguf import GgufFile
 from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
-from logitproof.weights.checkpoint import Array, read_json
+from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import shards
 
 Index = Array | None
 """Which rows; None is all."""
@@ -83,7 +84,7 @@ class FolderTensors:
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
-        files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else _only(folder)
+        files = shards(index) if index.is_file() else _only(folder)
         self._tensors: dict[str, _Stored] = {}
         for file in files:
             held = safetensors.Tensors(folder / file)

@@ -10,7 +10,7 @@ from typing import Any
 from logitproof.errors import ContractError, Refusal
 from logitproof.files.gguf import GgufFile
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import read_json
+from logitproof.weights.config import read_config
 
 TOKENS = "tokenizer.ggml.tokens"
 NORMAL = 1
@@ -61,9 +61,9 @@ def token_texts(model: Path) -> Texts:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = read_json(folder / "config.json")
+        config = read_config(folder)
         return {**config, "vocab_size": int(config.get("vocab_size") or config["text_config"]["vocab_size"])}
-    except (ContractError, KeyError, TypeError) as error:
+    except (ContractError, KeyError, TypeError, ValueError) as error:
         raise Refusal(f"{folder}/config.json says no vocab_size: {error}", field="model") from None
 
 

@@ -18,6 +18,7 @@ from logitproof.bands.band import TIE_SIGMAS
 from logitproof.contract.contract import ORIGINAL, OpenContract, open_contract
 from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.untrusted import read_object
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
 from logitproof.jobs.run import run
@@ -149,7 +150,7 @@ def _continuations(store: Path) -> dict[tuple[int, ...], str]:
     """Texts of what the engine generated, by prompt and continuation tokens."""
     found = {}
     for path in store.glob("traces/*/*/trace.json"):
-        record = json.loads(path.read_text("utf-8"))
+        record = read_object(path)
         if record.get("kind") == "generate":
             found[(*record["token_ids"], *record["new_token_ids"])] = record["text"]
     return found

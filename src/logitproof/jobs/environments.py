@@ -28,6 +28,7 @@ from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Row, Table, Tone, Verdict
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.untrusted import read_object
 
 RECORD = "environment.json"
 REMOVE = "# remove:"
@@ -70,9 +71,9 @@ def requirements(name: str) -> Path | None:
 def installed(name: str, into: Path | None = None) -> Environment | None:
     """The environment of an engine if it is whole, whatever requirements it was made from."""
     try:
-        record = json.loads(((into or root()) / name / RECORD).read_text("utf-8"))
+        record = read_object((into or root()) / name / RECORD)
         found = Environment(**record)
-    except (OSError, ValueError, TypeError):
+    except (ContractError, ValueError, TypeError):
         return None
     return found if found.python.exists() else None
 
