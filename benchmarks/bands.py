@@ -34,7 +34,7 @@ import torch
 from logitproof import catalog
 from logitproof.bands.calculated import METRIC, Calibration, calculated_band, gate_bound, scale, tokens_sha256
 from logitproof.bands.kept import Sides
-from logitproof.calibration.calibrate import repeat
+from logitproof.calibration.repeat import repeat
 from logitproof.comparison.compare import compare
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.engines.llamacpp import LlamaCpp

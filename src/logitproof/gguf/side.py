@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gguf import GGUFReader
-
 from logitproof.errors import ContractError
+from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
@@ -40,8 +39,8 @@ class Side:
     format: Literal["safetensors", "gguf", "other"]
 
     @functools.cached_property
-    def reader(self) -> GGUFReader:
-        return GGUFReader(self.path)
+    def reader(self) -> GgufFile:
+        return GgufFile(self.path)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -92,8 +91,7 @@ class Side:
         return f"{self.architecture}.{key}" if self.format == "gguf" else key
 
     def _contents(self, name: str) -> Any:
-        found = self.reader.get_field(name)
-        return None if found is None else found.contents()
+        return self.reader.value(name)
 
     def _known_keys(self) -> dict[str, Any]:
         if isinstance(self.layout, Layout):

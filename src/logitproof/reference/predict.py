@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFReader
 
 from logitproof.contract.arithmetic import ACTIVATIONS, Arithmetic, Format
 from logitproof.errors import Refusal
+from logitproof.files.gguf import GgufFile
 from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
 from logitproof.reference.dequantize import parameter_of
@@ -114,7 +114,7 @@ class Predictor:
 def _formats(file: Path) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
     found: dict[str, Format] = {}
-    for tensor in GGUFReader(file).tensors:
+    for tensor in GgufFile(file).tensors:
         kind, name = tensor.tensor_type.name, parameter_of(tensor.name)
         if kind not in ACTIVATIONS:
             text = f"{tensor.name} of {file.name} is {kind}: it is not known how its activations are rounded"
