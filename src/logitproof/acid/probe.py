@@ -127,7 +127,6 @@ def read_probe(folder: Path) -> Probe:
 
 
 
-
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:
     rows = expected[record["name"]]
     positions = tuple(record["positions"])
