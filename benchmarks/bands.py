@@ -272,8 +272,8 @@ def kills(family: str) -> dict[str, Any]:
         bounds = {gate: gate_bound(calibration, *gate, places, at_most=True) for gate in GATES}
         engine = Transformers(dtype=dtype)  # type: ignore[arg-type]
         engine.load(ZOO / family)
-        for name, mutation in (("", None), *_mutations(engine._model.config)):
-            with mutation.applied_to(engine._model) if mutation else nullcontext():
+        for name, mutation in (("", None), *_mutations(engine.reference.model.config)):
+            with mutation.applied_to(engine.reference.model) if mutation else nullcontext():
                 try:
                     logits = [engine.score(ids, "prefill").logits for ids in sequences]
                 except RuntimeError as error:

@@ -45,7 +45,7 @@ def test_a_bug_of_four_times_the_noise_is_outside_and_bfloat16_is_inside(
 ) -> None:
     engine = Transformers(dtype="bfloat16", threads=1)
     engine.load(MODEL)
-    with catalog.load("mutations", bug)().applied_to(engine._model) if bug else nullcontext():
+    with catalog.load("mutations", bug)().applied_to(engine.reference.model) if bug else nullcontext():
         logits = engine.score(IDS, "prefill").logits
     found = compare(predictor.exact(IDS), logits, labels=np.array([*IDS[1:], -1])).metrics[METRIC]
     band = calculated_band(calibration)

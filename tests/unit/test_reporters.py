@@ -350,7 +350,7 @@ def test_the_screen_ends_with_the_status_the_report_and_one_command() -> None:
 
 
 def test_only_all_is_a_hundred_percent() -> None:
-    from logitproof.report.wording import percent
+    from logitproof.documents.wording import percent
 
     assert percent(1.0, 1) == "100.0"
     assert percent(0.99999, 1) == "99.9"

@@ -11,7 +11,7 @@ from logitproof.bands.calculated import METRIC, Calibration, Repeated, scale, to
 from logitproof.bands.kept import Sides
 from logitproof.comparison.compare import Comparison, compare
 from logitproof.errors import EngineError
-from logitproof.rows.distance import rms, rms_by_position
+from logitproof.rows.distance import distances, rms
 
 if TYPE_CHECKING:
     from logitproof.reference.predict import Predictor
@@ -42,11 +42,11 @@ def calibration_of(
         "candidate": str(sides.candidate),
         "runs": runs,
         "seed": seed,
-        "predicted": rms([scale(repeated.fixed[METRIC]) for repeated in found.values()]),
+        "predicted": rms(*(scale(repeated.fixed[METRIC]) for repeated in found.values())),
         "rounding": rounding,
         "measured_spread": measured,
         "spread": spread,
-        "quantization": 0.0 if truth is own else rms([_apart(truth, own, ids) for ids in sequences]),
+        "quantization": 0.0 if truth is own else rms(*(_apart(truth, own, ids) for ids in sequences)),
         "flips": float(np.mean(np.concatenate([repeated.flipped.ravel() for repeated in found.values()]))),
     }
     return Calibration(key, about, found)
@@ -85,8 +85,8 @@ def _stacked(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _reference_rounding(truth: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int) -> float:
     exact = truth.exact(token_ids)
-    return rms(rms_by_position(truth.noisy(token_ids, sides.reference, seed + number).logits - exact) for number in range(runs))
+    return rms(*(distances(exact, truth.noisy(token_ids, sides.reference, seed + number).logits) for number in range(runs)))
 
 
 def _apart(truth: Predictor, own: Predictor, token_ids: Sequence[int]) -> np.ndarray:
-    return rms_by_position(own.exact(token_ids) - truth.exact(token_ids))
+    return distances(truth.exact(token_ids), own.exact(token_ids))

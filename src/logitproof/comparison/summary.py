@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
+from logitproof.comparison.chance import bootstrap_ratio
 from logitproof.errors import EngineError
+from logitproof.rows.distance import rms
 
 Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 """A number that JSON has as null where it is not finite."""
-RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 20
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(values.mean()),
     "median": lambda values: float(np.median(values)),
@@ -22,7 +22,7 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "p99": lambda values: float(np.percentile(values, 99)),
     "max": lambda values: float(values.max()),
     "min": lambda values: float(values.min()),
-    "rms": lambda values: float(np.sqrt(np.mean(values**2))),
+    "rms": rms,
 }
 
 
@@ -60,15 +60,15 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
-    p95, p99 = np.percentile(flat, [95, 99])
+    found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
     return {
-        "mean": float(flat.mean()),
-        "median": float(np.median(flat)),
-        "p95": float(p95),
-        "p99": float(p99),
-        "max": float(flat.max()),
-        "min": float(flat.min()),
-        "rms": float(np.sqrt(np.mean(flat * flat))),
+        "mean": found["mean"],
+        "median": found["median"],
+        "p95": found["p95"],
+        "p99": found["p99"],
+        "max": found["max"],
+        "min": found["min"],
+        "rms": found["rms"],
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
@@ -82,10 +82,4 @@ def _interval(kept: Sequence[np.ndarray], seed: int) -> tuple[float, float] | No
     counts = np.array([len(values) for values in kept if len(values)])
     if len(sums) < 2:
         return None
-    random, means = np.random.default_rng(seed), []
-    step = max(1, _DRAWS_AT_ONCE // len(sums))
-    for start in range(0, RESAMPLES, step):
-        drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    least, most = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return float(least), float(most)
+    return bootstrap_ratio(sums, counts, seed=seed)
