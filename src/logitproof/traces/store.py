@@ -39,6 +39,7 @@ class Store:
         try:
             record = json.loads((place / "trace.json").read_text("utf-8"))
             shape = record.pop("logits")
+            record.pop("versions", None)  # empty in traces of earlier versions, which a finished run is judged by
             return Trace(**record, logits=open_logits(place / "logits.bin", shape["dtype"], shape["shape"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -36,7 +36,6 @@ class Trace:
     finish: str = ""
     seconds: float = 0.0
     vocab_size: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
     isa: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
