@@ -60,14 +60,15 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
+    found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
     return {
-        "mean": STATISTICS["mean"](flat),
-        "median": STATISTICS["median"](flat),
-        "p95": STATISTICS["p95"](flat),
-        "p99": STATISTICS["p99"](flat),
-        "max": STATISTICS["max"](flat),
-        "min": STATISTICS["min"](flat),
-        "rms": STATISTICS["rms"](flat),
+        "mean": found["mean"],
+        "median": found["median"],
+        "p95": found["p95"],
+        "p99": found["p99"],
+        "max": found["max"],
+        "min": found["min"],
+        "rms": found["rms"],
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
