@@ -29,7 +29,7 @@ def command(
     tokens_from: Path | None,
 ) -> None:
     """Run one engine on a suite and keep its logits."""
-    from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import note, shown_progress
     from logitproof.jobs.address import parse_options
     from logitproof.jobs.capture import capture as run_capture
 
@@ -45,5 +45,5 @@ def command(
             tokens_from=tokens_from,
             on_progress=on_progress,
         )
-    click.echo(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
-    click.echo(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")
+    note(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
+    note(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")

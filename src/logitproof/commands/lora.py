@@ -13,8 +13,9 @@ import click
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 def command(adapter: Path, model: Path, out: Path) -> None:
     """Write a PEFT LoRA adapter of an HF model as a GGUF adapter for llama.cpp."""
+    from logitproof.commands._say import note
     from logitproof.gguf.adapter import adapter_to_gguf
     from logitproof.weights.adapter import read_adapter
 
     adapter_to_gguf(adapter, model, out)
-    click.echo(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")
+    note(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")

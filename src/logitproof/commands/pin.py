@@ -13,6 +13,7 @@ import click
 @click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
 def command(contract: Path, out: Path | None, engines: bool) -> None:
     """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
+    from logitproof.commands._say import note
     from logitproof.contract.contract import open_contract
     from logitproof.jobs.plan import specs
     from logitproof.jobs.workers import Workers
@@ -31,6 +32,6 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     pins = make_pins(opened, hellos, read_pins(path) if path.exists() else None)
     write_pins(pins, path)
     files = sum(len(model.files) for models in pins.models.values() for model in models.values())
-    click.echo(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
+    note(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
     if opened.contract.pins is None:
-        click.echo(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")
+        note(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")

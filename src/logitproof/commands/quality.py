@@ -34,7 +34,8 @@ def command(
 ) -> None:
     """Run a contract and report generation quality: greedy match, KL, distributions, samplers, drift."""
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say, shown_progress
+    from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances
