@@ -29,7 +29,8 @@ def command(
     tokens_from: Path | None,
 ) -> None:
     """Run one engine on a suite and keep its logits."""
-    from logitproof.commands._say import note, shown_progress
+    from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import note
     from logitproof.jobs.address import parse_options
     from logitproof.jobs.capture import capture as run_capture
 
