@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from logitproof.acid.acid import inside_coarser, judged, measure
-from logitproof.acid.probe import Case, coarsest, open_probes
+from logitproof.acid.probe import Case, open_probes
 from logitproof.acid.row import AcidReport, Measured, Row
 from logitproof.acid.sampling import DRAWS, allowed, apart, place
 from logitproof.acid.subject import Subject
 from logitproof.acid.text import answer, document, verdict
 from logitproof.documents import console
 from logitproof.protocol.messages import LoadResult
+from logitproof.protocol.precision import coarsest
 from logitproof.protocol.sampler import LOUD, ORDER, probabilities, scaled_last
 
 CASE = Case("text", (1, 2, 3), (0, 2), np.arange(10, dtype=np.float32).reshape(2, 5), {"float32": 1e-3})

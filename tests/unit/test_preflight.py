@@ -20,10 +20,9 @@ from logitproof.gguf.side import open_side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, PlannedTensors, sampled
 from logitproof.gguf.write import to_gguf
 from logitproof.jobs.cell import Cell
-from logitproof.preflight import Finding, Seen, Setting, Setup
+from logitproof.preflight import Finding, Preflight, Seen, Setting, Setup
 from logitproof.preflight import weights as weights_module
 from logitproof.preflight._explain import explain
-from logitproof.runs.set_up import Preflight
 from logitproof.traces.trace import Trace
 
 ROOT = Path(__file__).parents[2]

@@ -27,11 +27,10 @@ from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
-from logitproof.preflight import Finding, Setting
+from logitproof.preflight import Examined, Finding, Preflight, Setting
 from logitproof.report import schema
 from logitproof.report.report import Report, provenance
 from logitproof.reporters.console import renderable, summary_table
-from logitproof.runs.set_up import Examined, Preflight
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.compared import Compared

@@ -8,7 +8,7 @@ file is made from the folder when an engine wants one, so both hold the same wei
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -124,11 +124,6 @@ def read_probe(folder: Path) -> Probe:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
-
-
-def coarsest(precisions: Sequence[str]) -> str:
-    """The coarsest of `precisions`; float32 where there is none."""
-    return max(precisions, key=PRECISIONS.index, default="float32")
 
 
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:

@@ -18,6 +18,7 @@ from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
 from logitproof.errors import Missing
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.jobs.cell import Cell
+from logitproof.jobs.sides import label_read, path_of
 from logitproof.weights.model import Model
 
 Weights = Mapping[tuple[str, str], str]
@@ -52,9 +53,9 @@ class Sides:
 
 def weights_of(opened: OpenContract, models: Mapping[str, Model]) -> dict[tuple[str, str], str]:
     """sha256 by model and label of the models that were opened, by absolute path."""
-    places = {(name, label): path for name, files in opened.contract.models.items() for label, path in files.items()}
-    paths = {names: str((opened.folder / path).resolve()) for names, path in places.items()}
-    return {names: models[path].sha256 for names, path in paths.items() if path in models}
+    names = [(name, label) for name, files in opened.contract.models.items() for label in files]
+    paths = {(name, label): str(path_of(opened, name, label)) for name, label in names}
+    return {place: models[path].sha256 for place, path in paths.items() if path in models}
 
 
 def folder_of(opened: OpenContract) -> Path:
@@ -76,7 +77,7 @@ def sides_of(opened: OpenContract, cell: Cell) -> Sides | Missing:
         return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
     if (reference := _arithmetic(contract.reference)) is None:
         return Missing(f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`")
-    truth = cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
+    truth = label_read(contract, cell.quantization)
     return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
 
 

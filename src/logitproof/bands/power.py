@@ -48,13 +48,16 @@ class Effects:
 
 @dataclass(frozen=True)
 class Power:
-    """How many known bugs are caught, the weakest of them, and those that are missed though they exceed the noise."""
+    """Known bugs that a band or a gate would catch, as `calibrate --power` measured it."""
 
     caught: int
     known: int
     weakest: str
+    """the weakest that is caught, or nothing"""
     weakest_size: float | None
+    """its RMS logit error over that of the noise"""
     missed: Mapping[str, float]
+    """bugs that are missed though they exceed the noise, with their size"""
 
     def __str__(self) -> str:
         weakest = f", the weakest {self.weakest} ({self.weakest_size:.2g} times the noise)" if self.weakest else ""

@@ -17,11 +17,13 @@ from logitproof.bands.kept import Sides, Weights, folder_of, is_own, sides_of, w
 from logitproof.bands.power import Effects, write_effects
 from logitproof.calibration.repeat import calibration_of
 from logitproof.calibration.subject import Subject
-from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.plan import Plan, open_models, plan, specs
+from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.run import run
+from logitproof.jobs.sides import path_of
+from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
 from logitproof.traces.store import Store
@@ -182,7 +184,7 @@ class _Predictors:
                 f"bands are calculated with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
             ) from None
         config = self.original(model)
-        path = (self._opened.folder / self._opened.contract.models[model][label]).resolve()
+        path = path_of(self._opened, model, label)
         if path not in self._known:
             self._known[path] = Predictor(path, config if config.is_dir() else None)
         return self._known[path]
@@ -193,7 +195,7 @@ class _Predictors:
 
     def original(self, model: str) -> Path:
         """Where the unquantized model lies."""
-        return (self._opened.folder / self._opened.contract.models[model][ORIGINAL]).resolve()
+        return path_of(self._opened, model)
 
 
 def _reference_jobs(planned: Plan) -> set[str]:

@@ -23,7 +23,8 @@ from logitproof.jobs.doctor import EngineState
 from logitproof.kernels.kernel import Kernel
 from logitproof.lint import Finding
 from logitproof.localization.hypotheses import Hypothesis
-from logitproof.localization.localize import Localization, Precision, Stage
+from logitproof.localization.localize import Localization, Stage
+from logitproof.protocol.precision import Precision
 from logitproof.quality.accuracy import Paired
 from logitproof.quality.chat_template import Rendered
 from logitproof.quality.picker import Hanging

@@ -42,7 +42,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Which of the known ways to get a transformer wrong does ENGINE have?
+    """Ask ENGINE for every known way to get a transformer wrong.
 
     `logitproof acid export DIR` writes the probes as plain files, for an engine's own tests.
     """

@@ -6,24 +6,25 @@ from pathlib import Path
 
 import click
 
-from logitproof.commands._options import OUT, PARALLEL
+from logitproof.commands._options import AS_JSON, OUT, PARALLEL
 
 
 @click.command("calibrate")
 @click.argument("contract", type=click.Path(path_type=Path))
 @click.option("--only", default="*", metavar="GLOB", help="Only cells whose id matches.")
 @click.option("--runs", type=click.IntRange(2), default=8, show_default=True, help="Repetitions under noise.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random number.")
 @click.option("--power", is_flag=True, help="Plant known bugs: what each band and gate would catch.")
 @OUT
 @PARALLEL
-@click.option("--json", "as_json", is_flag=True, help="Print the calculated bands as JSON.")
+@AS_JSON
 def command(
     contract: Path, only: str, runs: int, seed: int, power: bool, out: Path | None, parallel: int, as_json: bool
 ) -> None:
-    """Calculate how far a healthy engine may be from the reference, and write it beside the contract.
+    """Calculate how far a healthy engine may be from the reference.
 
-    The reference is run again with the rounding errors of each candidate's arithmetic; no candidate computes anything. Bands
+    What is calculated is written beside the contract. The reference is run again with the rounding errors of each
+    candidate's arithmetic; no candidate computes anything. Bands
     with `bound: calibrated` and gates with `at_most: calibrated` are judged by what is written here. With --power a verdict
     says of each band and gate which known bugs it would catch. Exit code 3: no cell has a calculated band.
     """

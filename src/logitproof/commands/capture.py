@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import MODE
+
 
 @click.command("capture")
 @click.argument("engine")
@@ -13,7 +15,7 @@ import click
 @click.argument("suite")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
-@click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
+@MODE
 @click.option("--config", type=click.Path(path_type=Path), help="HF folder of the unquantized model, for a GGUF.")
 @click.option(
     "--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared."

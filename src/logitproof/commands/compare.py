@@ -14,9 +14,9 @@ import click
 @click.option("--reason", default="", help="Why no token lies below the floor.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(reference: Path, candidate: Path, floor: float | None, reason: str, as_json: bool) -> None:
-    """Compare two captures or dumps: metrics only, no verdict (a verdict needs a contract).
+    """Compare two captures or dumps: metrics only, no verdict.
 
-    Where a dump holds the top-k only, KL divergence is given as bounds.
+    A verdict needs a contract. Where a dump holds the top-k only, KL divergence is given as bounds.
     """
     from logitproof.commands._answer import tell
     from logitproof.documents.answer import Answer

@@ -12,7 +12,7 @@ import click
 @click.option("--runs", type=click.IntRange(0), default=8, show_default=True, help="Runs under noise for the bands; 0: none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(run: Path, runs: int, as_json: bool) -> None:
-    """Part the divergence of quantized cells into what quantization took and what the engine adds.
+    """Part what quantization took from what the engine adds.
 
     RUN is a finished run against the original weights. The reference runs again on each quantized file, dequantized. Each part
     stands beside its band: what these weights lose, calculated in float64, and what the engine's rounding adds at most. Exit

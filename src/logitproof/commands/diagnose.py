@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("diagnose")
 @click.argument("what", type=click.Path(path_type=Path, exists=True), metavar="RUN|CONTRACT|DUMP")
 @click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), help="HF folder, for a dump.")
 @click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True, help="For a dump.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(what: Path, model: Path | None, mode: str, as_json: bool) -> None:
     """Name the known bug that explains a divergence.
 

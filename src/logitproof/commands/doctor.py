@@ -11,9 +11,10 @@ from logitproof.commands._options import JSON
 @click.option("--llama", type=click.Path(exists=True), help="Folder of a llama.cpp build to try for the AMX trap.")
 @JSON
 def command(llama: str | None, as_json: bool) -> None:
-    """What this machine can run: engines, versions, instruction sets, how each is pinned, and what is missing.
+    """What this machine can run, and what is missing.
 
-    Tries a known trap too: llama.cpp compiled by GCC 12 for AMX dies at the first quantized decode.
+    Lists engines, versions, instruction sets and how each is pinned. Tries a known trap too: llama.cpp compiled by GCC 12
+    for AMX dies at the first quantized decode.
     """
     from logitproof.commands._answer import tell
     from logitproof.documents.answer import Answer

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("evaluate")
 @click.argument("engine")
@@ -14,7 +16,7 @@ import click
 @click.option("--limit", type=click.IntRange(1), help="Only so many questions.")
 @click.option("--lm-eval", "lm_eval", metavar="TASKS", help="Tasks of lm-evaluation-harness instead, comma-separated.")
 @click.option("--include-path", type=click.Path(exists=True), help="Folder of local lm-evaluation-harness tasks.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(
     engine: str,
     tasks: str,
@@ -24,9 +26,10 @@ def command(
     include_path: str | None,
     as_json: bool,
 ) -> None:
-    """Multiple-choice accuracy of an engine (ENGINE:MODEL?option=value), alone or against another.
+    """Multiple-choice accuracy of an engine, alone or compared.
 
-    With --against the exit code is 1 where McNemar's test says at 5 % that the two do not answer equally well.
+    An engine is ENGINE:MODEL?option=value. With --against the exit code is 1 where McNemar's test says at 5 % that the
+    two do not answer equally well.
     """
     from logitproof.commands._answer import tell
     from logitproof.documents.answer import Answer

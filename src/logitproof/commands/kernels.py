@@ -15,9 +15,10 @@ import click
 @click.option("--ggml", type=click.Path(path_type=Path), metavar="PATH", help="A build of llama.cpp, or a CPU backend in it.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: kernels-MODEL.json.")
 def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Path | None, out: Path | None) -> None:
-    """Measure the error of every kind of operation of MODEL, an HF folder, at its own shapes against float64.
+    """Measure the error of every kind of operation of MODEL.
 
-    Beside it stands the error that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
+    MODEL is an HF folder; its operations run at its own shapes and are compared with float64. Beside it stands the error
+    that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
     it; ggml is then the backend for that instruction set in the folder `--ggml`, or in what `make isa` built.
     """
     from logitproof.commands._answer import tell

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("lint")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(files: tuple[Path, ...], as_json: bool) -> None:
-    """Find what is wrong with contracts before anything runs: `file:line: CODE text (remedy)`.
+    """Find what is wrong with contracts before anything runs.
 
-    Exit code 0 where nothing was found, 2 otherwise.
+    A finding is a line `file:line: CODE text (remedy)`. Exit code 0 where nothing was found, 2 otherwise.
     """
     from logitproof.commands._answer import finish
     from logitproof.documents.console import show_sections

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from logitproof.commands._options import MODE
+
 
 @click.command("localize")
 @click.argument("what", nargs=-1, required=True, metavar="RUN|CONTRACT | REFERENCE CANDIDATE...")
@@ -15,7 +17,7 @@ import click
 @click.option("--tokens", default=None, help="Token ids, separated by commas, where engines are named.")
 @click.option("--text", default=None, help="Text that the reference tokenizes, where engines are named.")
 @click.option("--layers", default=None, metavar="0-3,7", help="Only these layers; their memory is bounded.")
-@click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
+@MODE
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16", "quantized"]),
@@ -38,7 +40,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the first operation that differs, and every one that is wrong by itself.
+    """Find the first wrong operation, and every other one.
 
     RUN is a folder of `check`, CONTRACT one that was checked. REFERENCE and CANDIDATE are engines with weights, such as
     transformers:zoo/qwen3 and llamacpp:model.gguf?config=zoo/qwen3; a candidate may also be a folder with a taps.yaml. With

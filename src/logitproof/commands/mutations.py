@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.group("mutations")
 def command() -> None:
-    """The library of known bugs: what each is, how it shows itself, where it happened."""
+    """Known bugs: what each is, how it shows, where it happened."""
 
 
 @command.command("list")
 @click.argument("glob", default="*")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def list_(glob: str, as_json: bool) -> None:
     """List known bugs, or those whose id fits GLOB, such as 'rope.*'."""
     from fnmatch import fnmatchcase
@@ -35,7 +37,7 @@ def list_(glob: str, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name", metavar="ID")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def show(name: str, as_json: bool) -> None:
     """Show the record of one known bug."""
     from logitproof.commands import _listing as listing

@@ -12,10 +12,13 @@ import click
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="YAML or TOML; default the contract's `pins`.")
 @click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
 def command(contract: Path, out: Path | None, engines: bool) -> None:
-    """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
+    """Write a pins file: hashes of files, versions of engines.
+
+    The files are weights, tokenizers and suites.
+    """
     from logitproof.commands._say import note
     from logitproof.contract.contract import open_contract
-    from logitproof.jobs.plan import specs
+    from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
     from logitproof.runs.pins import make_pins, read_pins, write_pins
 

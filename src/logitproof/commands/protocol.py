@@ -9,7 +9,7 @@ import click
 
 @click.group("protocol")
 def command() -> None:
-    """The protocol between logitproof and an engine, see docs/protocol.md."""
+    """The protocol between logitproof and an engine."""
 
 
 @command.command("test")

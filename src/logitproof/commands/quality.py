@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from logitproof.commands._options import OUT, PARALLEL
+from logitproof.commands._options import MIN_P, OUT, PARALLEL, TEMPERATURE, TOP_K, TOP_P
 
 
 @click.command("quality")
 @click.argument("contract", type=click.Path(path_type=Path))
 @OUT
-@click.option("--temperature", type=click.FloatRange(min=0, min_open=True), default=0.7, show_default=True)
-@click.option("--top-k", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
-@click.option("--min-p", type=click.FloatRange(min=0, max=1), default=0.0, show_default=True)
+@TEMPERATURE
+@TOP_K
+@TOP_P
+@MIN_P
 @click.option("--completions", type=click.IntRange(2), default=12, show_default=True, help="Drawn a prompt and engine.")
 @click.option("--no-sampling", is_flag=True, help="Draw no completions: nothing is said of samplers.")
 @PARALLEL
@@ -32,7 +32,10 @@ def command(
     parallel: int,
     as_json: bool,
 ) -> None:
-    """Run a contract and report generation quality: greedy match, KL, distributions, samplers, drift."""
+    """Run a contract and report generation quality.
+
+    Greedy match, KL divergence, distributions, samplers and drift are measured.
+    """
     from logitproof.commands._answer import tell
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say

@@ -13,9 +13,12 @@ import click
 @click.option(
     "--quantization", "-q", multiple=True, metavar="TYPE", help="Also write OUT-TYPE.gguf, such as Q4_0; may be repeated."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random number.")
 def command(model: Path, out: Path, quantization: tuple[str, ...], seed: int) -> None:
-    """Rotate an HF model as QuaRot does: same logits, weights without outliers, ready to be quantized to 4 bits."""
+    """Rotate an HF model as QuaRot does: the same logits.
+
+    Its weights have no outliers and are ready to be quantized to 4 bits.
+    """
     from logitproof.commands._say import note
     from logitproof.gguf.write import to_gguf
     from logitproof.weights.rotate import rotate

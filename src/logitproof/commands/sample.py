@@ -6,21 +6,29 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON, MIN_P, TEMPERATURE, TOP_K, TOP_P
+
 
 @click.command("sample")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CAND")
 @click.option("--suite", default="smoke-10", show_default=True, help="Prompts: a shipped suite or a file.")
-@click.option("--temperature", type=click.FloatRange(min=0, min_open=True), default=0.7, show_default=True)
-@click.option("--top-k", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
-@click.option("--min-p", type=click.FloatRange(min=0, max=1), default=0.0, show_default=True)
+@TEMPERATURE
+@TOP_K
+@TOP_P
+@MIN_P
 @click.option("--completions", type=click.IntRange(2), default=24, show_default=True, help="Drawn a prompt and engine.")
 @click.option("--tokens", type=click.IntRange(1), default=32, show_default=True, help="Length of a completion.")
-@click.option("--permutations", type=click.IntRange(99), default=500, show_default=True)
+@click.option(
+    "--permutations",
+    type=click.IntRange(99),
+    default=500,
+    show_default=True,
+    help="Permutations that give the p-value.",
+)
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Level of the test.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random number.")
+@AS_JSON
 def command(
     reference: str,
     candidate: str,
@@ -36,7 +44,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Test by their completions alone whether two engines sample from one distribution.
+    """Test by completions alone whether two engines sample alike.
 
     REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where equality is rejected. A test that does not reject
     proves little by itself, so the power against a repetition penalty of 1.1 is measured beside it where REF can. Where

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.group("suite")
 def command() -> None:
-    """Suites of prompts: which are shipped, and one that is free of ties for a reference."""
+    """Suites of prompts: what is shipped, and one free of ties."""
 
 
 @command.command("show")
@@ -40,11 +42,12 @@ def show(name: str) -> None:
     help="Logits: a smaller margin is a tie.",
 )
 @click.option("--tokens", type=click.IntRange(1), default=10, show_default=True, help="New tokens whose margins count.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens: int, as_json: bool) -> None:
-    """Freeze a suite without prompts whose greedy match would hang on a tie of REFERENCE (ENGINE:MODEL?option=value).
+    """Freeze a suite without prompts that hang on a tie.
 
-    Every such prompt is replaced by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
+    It is a tie of REFERENCE (ENGINE:MODEL?option=value) that a greedy match would hang on. Every such prompt is replaced
+    by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
     written, and says which prompts still hang.
     """
     from logitproof.commands._answer import tell

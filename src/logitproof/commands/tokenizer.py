@@ -6,18 +6,21 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("tokenizer")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CAND")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Lines of text to try as well.")
 @click.option("--fuzzed", type=click.IntRange(0), default=200, show_default=True, help="Random strings to try.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random text.")
+@AS_JSON
 def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, seed: int, as_json: bool) -> None:
-    """Compare two tokenizers on hard and random text, and the chat templates of their models.
+    """Compare two tokenizers, and the chat templates of models.
 
-    REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where ids or templates differ; the smallest string that tells
+    The text is hard, and random. REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where ids or templates differ;
+    the smallest string that tells
     the two apart is printed. A text that does not come back from its ids is told, and is no difference of the two.
     """
     from logitproof.commands._answer import tell

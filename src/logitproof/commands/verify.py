@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(file: Path, as_json: bool) -> None:
-    """Compare what a contract (or its pins file) pins with what is on this disk; offline, no engine is started."""
+    """Compare what is pinned with what is on this disk, offline.
+
+    Give a contract or its pins file. No engine is started.
+    """
     from logitproof.commands._answer import tell
     from logitproof.contract.contract import open_contract
     from logitproof.errors import ContractError

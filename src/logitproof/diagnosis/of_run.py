@@ -12,6 +12,7 @@ from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import Diagnosis, Mode, diagnose_logits
 from logitproof.diagnosis.text import answer
 from logitproof.errors import ContractError
+from logitproof.jobs.sides import path_of
 from logitproof.readers import open_dump
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
@@ -54,7 +55,7 @@ def diagnose_dump(path: Path, model: Path, mode: str = "prefill") -> Diagnosis:
 def _diagnose_cell(report: Report, name: str) -> Diagnosis:
     cell = next(one for one in report.verdict.cells if one.cell.id == name)
     where = report.opened.where("models", cell.cell.model, ORIGINAL)
-    model = (report.opened.folder / report.opened.contract.models[cell.cell.model][ORIGINAL]).resolve()
+    model = path_of(report.opened, cell.cell.model)
     if not model.is_dir():
         raise ContractError("is no Hugging Face folder, in which bugs could be planted", where=where)
     traces = _worst(report, name)

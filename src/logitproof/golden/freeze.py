@@ -21,6 +21,7 @@ from logitproof.errors import ContractError, LogitproofError
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
 from logitproof.jobs.run import run
+from logitproof.jobs.sides import reference_side
 from logitproof.jobs.worker import Spec
 from logitproof.jobs.workers import Workers
 from logitproof.traces import rowcode as code
@@ -166,10 +167,9 @@ def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Sou
         text = f"no model {name!r} with `{ORIGINAL}` weights; models: {known}"
         raise ContractError(text, where=opened.where("models"), remedy="name one with --model")
     use = contract.reference
-    spec = Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
-    path = (opened.folder / contract.models[name][ORIGINAL]).resolve()
+    side = reference_side(opened, name)
+    path, config, spec = side.model, side.config, side.spec
     weights = open_model(path, where=opened.where("models", name, ORIGINAL))
-    config = path if path.is_dir() else None
     with Workers() as workers:
         hello = workers.hello({"reference": spec})["reference"]
         if isinstance(hello, LogitproofError):

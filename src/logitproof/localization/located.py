@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from logitproof.localization.hypotheses import Hypothesis
-from logitproof.localization.localize import Localization, Precision, Stage, first_odd
+from logitproof.localization.localize import Localization, Stage, first_odd
+from logitproof.protocol.precision import Precision
 
 
 @dataclass(frozen=True)

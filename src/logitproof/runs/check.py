@@ -13,13 +13,15 @@ from logitproof.bands.kept import Weights, find_calibrations, find_effects, weig
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.plan import Plan, open_models, plan, specs
+from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
+from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers, spec_key
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
-from logitproof.runs.set_up import Preflight, examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
     OWN,

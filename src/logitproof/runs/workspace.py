@@ -22,9 +22,9 @@ from logitproof.files.atomic import write_atomically
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.progress import Progress
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report
 from logitproof.runs.check import check, conclude
-from logitproof.runs.set_up import Preflight
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
 

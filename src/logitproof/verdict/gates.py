@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from logitproof.bands.power import Power, power_of_gate
-from logitproof.comparison.summary import summarize
+from logitproof.comparison.summary import Number, summarize
 from logitproof.contract.contract import Contract, Gate, Statistic
 from logitproof.errors import Missing
 from logitproof.verdict.case import Case
@@ -21,11 +21,7 @@ GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """One gate on one cell. A gate on a control cell is shown and does not count.
-
-    `reference_error` is what it would observe of the reference against itself, in `reference_run`.
-    `power` are the known bugs that it would catch, where that was measured.
-    """
+    """One gate on one cell; `cell` is empty where no cell could be measured."""
 
     id: str
     cell: str
@@ -35,16 +31,21 @@ class GateVerdict:
     operator: Literal["at_most", "at_least"]
     status: GateStatus
     observed: float | None
-    bound: float
+    bound: Number
+    """null where it was to be calculated and nothing was measured"""
     basis: str
     positions: int = 0
     where: str = ""
     if_fails: tuple[str, ...] = ()
     control: bool = False
+    """a gate on a control is shown and does not count"""
     reason: str = ""
     reference_error: float | None = None
+    """what the gate would observe of the reference against itself"""
     reference_run: str = ""
+    """the run of the reference in which that was worst"""
     power: Power | None = None
+    """what the gate would catch; null where that was not measured"""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from logitproof.bands.band import Band, PositionStatus
 from logitproof.bands.calculated import CalculatedBand
 from logitproof.bands.power import Power, Stretch, power_of_band
 from logitproof.bands.rule import Statuses, counted, statuses_of, too_many
-from logitproof.comparison.summary import summarize
+from logitproof.comparison.summary import Summary, summarize
 from logitproof.contract.contract import CellStatus, Contract
 from logitproof.contract.waiver import Waiver, WaiverVerdict, unused
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Pair, Unmeasured
@@ -29,6 +29,7 @@ from logitproof.verdict.compared import Compared, values_of
 from logitproof.verdict.gates import GateVerdict, is_refused, judge_gate
 
 Status = Literal["PASS", "FAIL", "ERROR"]
+ExitCode = Literal[0, 1, 2, 3]
 SEVERITY: tuple[CellStatus, ...] = (
     "MATCH",
     "TIE-FLIP",
@@ -52,7 +53,7 @@ class PromptVerdict:
     waiver: str = ""
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[PositionStatus, int]:
         return dict(Counter(self.statuses))
 
 
@@ -65,7 +66,7 @@ class CellVerdict:
     expected: str | None
     band: Band | None
     positions: int
-    counts: Mapping[str, int]
+    counts: Mapping[PositionStatus, int]
     metrics: Mapping[str, Mapping[str, Any]]
     prompts: tuple[PromptVerdict, ...]
     failures: tuple[Failure, ...] = ()
@@ -94,7 +95,7 @@ class Verdict:
     """The whole. `exit_code`: 0 PASS, 1 FAIL, 2 the contract is wrong, 3 an engine or the machine failed."""
 
     status: Status
-    exit_code: int
+    exit_code: ExitCode
     cells: tuple[CellVerdict, ...]
     gates: tuple[GateVerdict, ...]
     unmeasured: tuple[Unmeasured, ...]
@@ -133,7 +134,7 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         expected=contract.candidates[case.cell.candidate].expect,
         band=band,
         positions=sum(counts.values()) - counts["NOT-MEASURED"],
-        counts={str(status): count for status, count in counts.items()},
+        counts=dict(counts),
         metrics=_metrics(case.rows, contract.bootstrap_seed),
         prompts=prompts,
         failures=tuple(row.failure for row in case.rows if row.failure),
@@ -189,7 +190,7 @@ def _power(case: Case, waived: Mapping[str, Waiver]) -> Power | None:
     return power_of_band(case.band, case.effects, stretches)
 
 
-def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, dict[str, Any]]:
+def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, Summary]:
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row.comparison.metrics if row.comparison else ()))
@@ -234,7 +235,7 @@ def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> bool:
     return any(not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured) for one in skipped)
 
 
-def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool) -> tuple[Status, int]:
+def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool) -> tuple[Status, ExitCode]:
     unproven = any(gate.status == "ERROR" for gate in gates)
     faults = {failure.fault for cell in cells for failure in cell.failures}
     if not cells or faults & {"engine", "environment"} or any(cell.positions == 0 and not cell.failures for cell in cells):

@@ -21,6 +21,7 @@ class ResidualMissing(Mutation, id="attention.residual_missing"):
         shows="the embedding of a token does not reach the MLP of the first layer; wrong at every position",
         first_tap="layers.0.residual",
         remedy="add what the norm before attention read to the output of attention",
+        seen_in=("kyegomez/BitNet #32",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -68,6 +68,7 @@ class ConvActivationMissing(WrongCall, id="deltanet.conv_activation_missing"):
         shows="wrong from position 0 on",
         first_tap="layers.0.linear_attn.conv",
         remedy="apply SiLU after the convolution",
+        seen_in=("llmman #16",),
     )
     functions = ("causal_conv1d_fn", "causal_conv1d_update")
 

@@ -109,6 +109,7 @@ class ScaleMissing(_WrongLength, id="deltanet.scale_missing"):
         shows="slight: the norm that follows undoes any factor but its eps",
         first_tap="layers.0.linear_attn.core",
         remedy="divide Q by the square root of the key head's dimensions",
+        seen_in=("mlx-lm #1798",),
     )
 
     def lengths(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,6 +123,7 @@ class VHeadTiling(WrongRule, id="deltanet.v_head_tiling"):
         shows="wrong from position 0 on; only where there are more value heads than key heads",
         first_tap="layers.0.linear_attn.core",
         remedy="repeat each key head for the value heads that follow each other",
+        seen_in=("sglang #38363",),
     )
 
     def applies(self, config: Any) -> bool:

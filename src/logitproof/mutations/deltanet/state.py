@@ -100,6 +100,7 @@ class StateLowPrecision(_WrongState, id="deltanet.state_low_precision"):
         first_tap="layers.0.linear_attn.out",
         remedy="keep the state in float32",
         needs="decode",
+        seen_in=("TensorRT-Model-Connect #725", "ollama #15865", "vLLM #13466"),
     )
 
     def state(self, right: torch.Tensor) -> torch.Tensor | None:

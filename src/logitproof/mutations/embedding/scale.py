@@ -21,6 +21,7 @@ class ScaleMissing(WrongEmbedding, id="embedding.scale_missing"):
         shows="wrong at every position from the embedding on",
         first_tap="embedding",
         remedy="multiply by sqrt(hidden_size), or by embedding_multiplier",
+        seen_in=("tt-metal #22812",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -38,6 +39,7 @@ class ScaleTwice(WrongEmbedding, id="embedding.scale_twice"):
         shows="wrong at every position from the embedding on",
         first_tap="embedding",
         remedy="scale on loading or in the graph, once",
+        seen_in=("OpenTau #179",),
     )
 
     def applies(self, config: Any) -> bool:

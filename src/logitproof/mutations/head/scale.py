@@ -35,6 +35,7 @@ class ScaleMissing(_WrongScaling, id="head.scale_missing"):
         shows="all logits too large by one factor: greedy text and cosine are exact",
         first_tap="logits",
         remedy="divide logits by logits_scaling",
+        seen_in=("vLLM #52158",),
     )
 
     def scaling(self, right: float) -> float:

@@ -21,6 +21,7 @@ class WrongK(Mutation, id="moe.wrong_k"):
         shows="discrete: an expert more or less at every position, heavy tail",
         first_tap="layers.0.moe.index",
         remedy="read `num_experts_per_tok` of the config",
+        seen_in=("MoLE #7",),
     )
     by: int = swept(1, grid=(1, -1))
 
@@ -59,6 +60,7 @@ class CorrectionBiasMissing(ZeroTensors, id="moe.correction_bias_missing"):
         shows="discrete: other experts where scores are close, heavy tail",
         first_tap="layers.0.moe.index",
         remedy="add e_score_correction_bias to the scores before the choice",
+        seen_in=("TensorRT-Model-Connect #669",),
     )
 
     def found(self, model: Any) -> list[torch.Tensor]:
@@ -73,6 +75,7 @@ class GroupLimitIgnored(Mutation, id="moe.group_limit_ignored"):
         shows="discrete: other experts at some positions, heavy tail",
         first_tap="layers.0.moe.index",
         remedy="choose groups first, then experts within them",
+        seen_in=("TensorRT-Model-Connect #669",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -44,6 +44,7 @@ class SoftmaxForSigmoid(WrongSigmoidRoute, id="moe.softmax_for_sigmoid"):
         shows="the same experts with wrong weights",
         first_tap="layers.0.moe.weights",
         remedy="read the family's scoring function",
+        seen_in=("TensorRT-Model-Connect #669",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -102,6 +103,7 @@ class SoftmaxTwice(WrongAmongSeveral, id="moe.softmax_twice"):
         shows="weights of the chosen experts nearly equal",
         first_tap="layers.0.moe.weights",
         remedy="take one softmax",
+        seen_in=("1bit-MONSTER #2090",),
     )
 
     def weighted(self, router: Any, logits: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -115,6 +117,7 @@ class RouterLowPrecision(WrongRoute, id="moe.router_low_precision"):
         shows="discrete flips between experts of nearly equal score, heavy tail; else slight",
         first_tap="layers.0.moe.weights",
         remedy="compute the router in float32",
+        seen_in=("vLLM #14027", "sglang #33764", "vllm-ascend #9617"),
     )
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
 

@@ -37,6 +37,7 @@ class Int8Activations(WrongProduct, id="numerics.int8_activations"):
         shows="slow noise at every position, largest where one activation of a block is huge",
         first_tap="layers.0.attn.q_proj",
         remedy="compute with activations in float, or judge against a reference that quantizes them too",
+        seen_in=("onnxruntime #29849",),
     )
     block: int = swept(32, grid=(32, 256, 0))
 
@@ -70,6 +71,7 @@ class F16Overflow(WrongProduct, id="numerics.f16_overflow"):
         first_tap="layers.0.mlp.out",
         remedy="keep the products of a gated MLP in bfloat16 or float32",
         needs="outliers",
+        seen_in=("mlc #1870", "transformers #36832", "llama.cpp #27016", "openvino #37041"),
     )
     limit: float = 65504.0
 
@@ -86,6 +88,7 @@ class F16Saturation(WrongProduct, id="numerics.f16_saturation"):
         first_tap="layers.0.mlp.out",
         remedy="keep the products of a gated MLP in bfloat16 or float32",
         needs="outliers",
+        seen_in=("mlx-vlm #293",),
     )
     limit: float = 65504.0
 

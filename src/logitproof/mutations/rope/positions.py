@@ -33,6 +33,7 @@ class RestartedInEachChunk(WrongPositions, id="rope.restarted_in_each_chunk"):
         first_tap="layers.0.attn.q_rope",
         remedy="add the number of tokens in the cache to the positions of a chunk",
         needs="chunked prefill",
+        seen_in=("transformers #43082",),
     )
 
     def positions(self, right: torch.Tensor) -> torch.Tensor:

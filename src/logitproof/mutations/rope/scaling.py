@@ -90,6 +90,7 @@ class Llama3Factor(_Llama3, id="rope.scaling.llama3_factor"):
         shows="position 0 exact, wrong from position 1 on, growing with position; only the slow dimensions",
         first_tap="layers.0.attn.q_rope",
         remedy="read factor from the model's rope_parameters",
+        seen_in=("llama-models #241", "executorch #7265", "Megatron-LM #6305"),
     )
     factor: float = swept(32.0, grid=(2.0, 4.0, 8.0, 16.0, 32.0), between=(1.01, 256.0))
 

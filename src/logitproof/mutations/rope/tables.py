@@ -80,6 +80,7 @@ class HeadDimFromHidden(WrongFrequencies, id="rope.head_dim_from_hidden"):
         shows="position 0 exact, wrong from position 1 on, growing with position",
         first_tap="layers.0.attn.q_rope",
         remedy="read head_dim from the config; it is hidden_size / num_attention_heads only where it is absent",
+        seen_in=("transformers #32495",),
     )
 
     def frequencies(self, right: torch.Tensor, config: Any) -> torch.Tensor:

@@ -25,6 +25,7 @@ class YarnMissing(_Yarn, id="rope.scaling.yarn_missing"):
         shows="scores too small at all positions and fast frequencies where slow ones are meant, growing with position",
         first_tap="layers.0.attn.q_rope",
         remedy="build the table with YaRN's ramp and multiply cos and sin by the attention factor",
+        seen_in=("sglang #26187",),
     )
 
     def scaled(self, right: Parameters, config: Any) -> Parameters:

@@ -30,6 +30,7 @@ class AsciiLetters(WrongRules, id="tokenizer.ascii_letters"):
     record = Record(
         shows="words with other letters than A to Z give other ids",
         remedy="use an engine with Unicode classes",
+        seen_in=("llama.cpp #21675",),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +100,7 @@ class MergesReversed(WrongRules, id="tokenizer.merges_reversed"):
     record = Record(
         shows="words with more than one way to be merged give other ids; text decodes rightly",
         remedy="the merge that stands first in the file is made first",
+        seen_in=("fastllm #715",),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +113,7 @@ class SpecialTokensAsText(WrongRules, id="tokenizer.special_tokens_as_text"):
     record = Record(
         shows="chat prompts wrong, plain text exact",
         remedy="parse special tokens in templates, and only there",
+        seen_in=("LLamaSharp #1112", "iree #23805"),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class BosInvented(WrongTokenizer, id="tokenizer.bos_invented"):
     record = Record(
         shows="all positions off by one",
         remedy="read add_bos_token from the tokenizer",
+        seen_in=("llama.cpp #3966",),
     )
 
     def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:
@@ -53,6 +54,7 @@ class EosAppended(WrongTokenizer, id="tokenizer.eos_appended"):
     record = Record(
         shows="all positions exact but the one that matters; the continuation begins a new text",
         remedy="add the end-of-text token in training only",
+        seen_in=("torchtune #1480",),
     )
 
     def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:

@@ -33,6 +33,7 @@ class LastLayerSkipped(Mutation, id="weights.last_layer_skipped"):
         shows="exact before the last layer, then its input is its output",
         first_tap="layers.1.out",
         remedy="run num_hidden_layers layers",
+        seen_in=("continual-inference #70",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -25,6 +25,7 @@ class QkUnpermuted(_WrongPermutation, id="weights.qk_unpermuted"):
         shows="position 0 exact, wrong from position 1 on",
         first_tap="layers.0.attn.q_proj",
         remedy="permute the rows of Q and K in conversion if the engine rotates interleaved pairs",
+        seen_in=("llama2.c #286",),
     )
 
     def changes(self, model: Any) -> list[Change]:

@@ -82,6 +82,7 @@ class BiasDropped(ZeroTensors, id="weights.bias_dropped"):
         shows="large from the first layer on, every position, from the first layer on",
         first_tap="layers.0.attn.q_proj",
         remedy="load every bias of the checkpoint; refuse unused tensors",
+        seen_in=("ANEForge #253", "Fast-LLM #398"),
     )
     projection: str = swept("", grid=("", "q_proj", "k_proj", "v_proj", "o_proj", "down_proj"))
 
@@ -141,6 +142,7 @@ class Bf16Truncated(SpoiltTensors, id="weights.bf16_truncated"):
         shows="every weight slightly too small in size: a scale error, slow, growing with depth",
         first_tap="embedding",
         remedy="round to nearest even",
+        seen_in=("1bit-MONSTER #640", "tt-metal #19882"),
     )
 
     def applies(self, config: Any) -> bool:
