@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -22,7 +23,7 @@ from logitproof.acid.row import AcidReport, Measured
 from logitproof.calibration import parts_text
 from logitproof.calibration.decompose import Parts
 from logitproof.cli import main
-from logitproof.commands import _progress
+from logitproof.commands import _progress, _say
 from logitproof.commands._schemas import ANSWERS
 from logitproof.conformance import conformance
 from logitproof.conformance import text as conformance_text
@@ -36,6 +37,7 @@ from logitproof.documents.section import Column, Line, Picture, Row, Table, Text
 from logitproof.documents.wording import visible
 from logitproof.jobs.amx_trap import Trap
 from logitproof.jobs.doctor import EngineState, Examination
+from logitproof.jobs.progress import Progress
 from logitproof.kernels import text as kernels_text
 from logitproof.kernels.kernel import Kernel
 from logitproof.localization import localize as localization
@@ -45,6 +47,7 @@ from logitproof.localization.located import Located, Locations
 from logitproof.report import schema
 from logitproof.runs import pins_text
 from logitproof.runs.pins import Difference
+from logitproof.traces.trace import Failure
 
 EVIL = "boom \x1b[2J\x1b]0;owned\x07 <script>alert(1)</script>\n::error::owned\r\n##[error]x \u202e | `tick` *bold*"
 WRAPPED = "A" * 36 + " ::error::owned " + "B" * 30 + "::Add-Mask::x ::stop-commands::y"
@@ -148,10 +151,26 @@ def test_a_step_summary_is_written_where_github_listens_and_small_enough(tmp_pat
 
 
 def test_a_line_of_progress_is_one_line_without_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    _progress.say(EVIL)
-    _progress.say(WRAPPED)
+    _say.say(EVIL)
+    _say.say(WRAPPED)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and not any("\x1b" in line or "::error" in line or "##[" in line for line in lines)
+
+
+def test_a_failure_of_an_engine_is_one_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the prompt's id, or the engine's words, hold a newline, an escape or a command."""
+    for text in (EVIL, WRAPPED):
+        job = SimpleNamespace(model=SimpleNamespace(name="m"), kind="score", mode="prefill", prompt=SimpleNamespace(id=text))
+        with _progress.shown_progress() as on_progress:
+            on_progress(Progress(1, 1, job, Failure("k", "e\x1b[0m", "engine", text)))  # type: ignore[arg-type]
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "FAILED" in line and "\x1b" not in line and "::error" not in line and "##[" not in line
+
+
+def test_an_error_keeps_its_lines_and_loses_its_commands(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["verify", str(tmp_path / "a\x1b[31m\n::error::x.yaml")])
+    assert done.exit_code == 2 and "error: " in done.output
+    assert "\x1b" not in done.output and "::error" not in done.output
 
 
 def test_names_of_other_languages_and_of_cpp_are_left_alone() -> None:

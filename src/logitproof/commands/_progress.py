@@ -5,18 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import click
-
+from logitproof.commands._say import say
 from logitproof.documents.wording import visible
 from logitproof.jobs.progress import Progress
 from logitproof.traces.trace import Failure
 
 SHOWN_FAILURES = 3
-
-
-def say(line: str) -> None:
-    """One line of progress on stderr, whatever an engine or a program put into it."""
-    click.echo(visible(line), err=True)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def command(
     from logitproof.calibration.calibrate import calibrate_contract
     from logitproof.calibration.text import answer, document
     from logitproof.commands._answer import finish
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.documents.console import show_sections, show_verdict
     from logitproof.traces.store import Store

@@ -32,6 +32,7 @@ def command(
 ) -> None:
     """Run one engine on a suite and keep its logits."""
     from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import note
     from logitproof.jobs.address import parse_options
     from logitproof.jobs.capture import capture as run_capture
 
@@ -47,5 +48,5 @@ def command(
             tokens_from=tokens_from,
             on_progress=on_progress,
         )
-    click.echo(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
-    click.echo(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")
+    note(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
+    note(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")

@@ -17,8 +17,9 @@ def command(source: Path, target: Path, source_format: str | None, target_format
 
     `logitproof list readers` names the formats.
     """
+    from logitproof.commands._say import note
     from logitproof.readers import convert
 
     dump = convert(source, target, source_format=source_format, target_format=target_format)
     positions = sum(len(prompt.positions) for prompt in dump.prompts)
-    click.echo(f"{len(dump.prompts)} prompts, {positions} positions: {dump.format} in {source} to {target}")
+    note(f"{len(dump.prompts)} prompts, {positions} positions: {dump.format} in {source} to {target}")

@@ -21,7 +21,7 @@ def command(run: Path, runs: int, as_json: bool) -> None:
     from logitproof.calibration.decompose import decompose
     from logitproof.calibration.parts_text import answer, document
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
 
     if runs == 1:
         raise click.BadParameter("one run has no spread: ask for at least 2, or 0 for no bands", param_hint="--runs")

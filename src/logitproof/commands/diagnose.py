@@ -21,7 +21,7 @@ def command(what: Path, model: Path | None, mode: str, as_json: bool) -> None:
     there is nothing to explain, 1 where every divergence is explained, 3 where one is not.
     """
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.diagnosis.of_run import diagnose_dump, diagnose_run
     from logitproof.diagnosis.text import answer, document

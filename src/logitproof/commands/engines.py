@@ -29,7 +29,7 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
     What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
     """
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.jobs import environments
     from logitproof.jobs.worker import Spec, Worker
 

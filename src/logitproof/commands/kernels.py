@@ -22,7 +22,7 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
     it; ggml is then the backend for that instruction set in the folder `--ggml`, or in what `make isa` built.
     """
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.documents.console import show
     from logitproof.kernels.measure import DTYPES, measure_kernels
     from logitproof.kernels.text import answer, document

@@ -48,7 +48,7 @@ def command(
     engine failed.
     """
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.documents.answer import Answer
     from logitproof.localization.targets import localize_named, localize_run
     from logitproof.localization.text import document, write

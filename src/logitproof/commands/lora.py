@@ -16,8 +16,9 @@ def command(adapter: Path, model: Path, out: Path) -> None:
 
     The adapter is one of an HF model.
     """
+    from logitproof.commands._say import note
     from logitproof.gguf.adapter import adapter_to_gguf
     from logitproof.weights.adapter import read_adapter
 
     adapter_to_gguf(adapter, model, out)
-    click.echo(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")
+    note(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")

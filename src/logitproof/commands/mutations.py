@@ -20,7 +20,7 @@ def list_(glob: str, as_json: bool) -> None:
     from fnmatch import fnmatchcase
 
     from logitproof.commands import _listing as listing
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.documents.answer import Answer
     from logitproof.documents.console import show_sections
     from logitproof.errors import ContractError

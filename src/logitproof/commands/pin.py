@@ -16,6 +16,7 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
 
     The files are weights, tokenizers and suites.
     """
+    from logitproof.commands._say import note
     from logitproof.contract.contract import open_contract
     from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
@@ -34,6 +35,6 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     pins = make_pins(opened, hellos, read_pins(path) if path.exists() else None)
     write_pins(pins, path)
     files = sum(len(model.files) for models in pins.models.values() for model in models.values())
-    click.echo(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
+    note(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
     if opened.contract.pins is None:
-        click.echo(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")
+        note(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")

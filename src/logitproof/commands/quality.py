@@ -37,7 +37,8 @@ def command(
     Greedy match, KL divergence, distributions, samplers and drift are measured.
     """
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say, shown_progress
+    from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances

@@ -19,13 +19,14 @@ def command(model: Path, out: Path, quantization: tuple[str, ...], seed: int) ->
 
     Its weights have no outliers and are ready to be quantized to 4 bits.
     """
+    from logitproof.commands._say import note
     from logitproof.gguf.write import to_gguf
     from logitproof.weights.rotate import rotate
 
     rotate(model, out, seed=seed)
-    click.echo(f"{out}: rotated, in float32")
+    note(f"{out}: rotated, in float32")
     for kind in quantization:
         file = out.with_name(f"{out.name}-{kind}.gguf")
         to_gguf(out, file, kind)
-        click.echo(str(file))
-    click.echo(f"next: a contract with {model} as original and {out} as candidate must stay inside the float32 band")
+        note(str(file))
+    note(f"next: a contract with {model} as original and {out} as candidate must stay inside the float32 band")

@@ -20,12 +20,13 @@ def show(name: str) -> None:
     """Kinds, prompts and hash of a shipped suite or a suite file."""
     from collections import Counter
 
+    from logitproof.commands._say import note
     from logitproof.contract.suite import open_suite
 
     suite = open_suite(name, Path(), where="SUITE")
     kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(one.bucket for one in suite.prompts).items())
-    click.echo(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
-    click.echo(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
+    note(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
+    note(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
 
 
 @command.command("pick")
@@ -50,7 +51,7 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
     written, and says which prompts still hang.
     """
     from logitproof.commands._answer import tell
-    from logitproof.commands._progress import say
+    from logitproof.commands._say import say
     from logitproof.contract.suite import open_suite
     from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address

@@ -35,8 +35,8 @@ def document(found: Locations, name: str = "") -> Document:
     """Which operation is the first that is wrong, every one that is, and what in it was wrong; `name` is the cell's."""
     sections = [section for candidate in found.located for section in _sections(candidate)]
     stages = [_stages(found)] if found.stages else []
-    asked = f"{name}: " if name else ""
-    title = f"{asked}where it starts, against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
+    cell = f" in {name}" if name else ""
+    title = f"Where it starts{cell}: against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
     return Document(title, verdict(found), (*sections, *_last(found), *stages), next_command(found))
 
 

@@ -22,7 +22,6 @@ KIND = "quality"
 COMMON = 160
 """Characters of a text that are quoted."""
 TONES: dict[part.Met, Tone] = {"met": "good", "missed": "bad", "not measured": "unsure"}
-MARKS: dict[part.Met, str] = {"met": "✔", "missed": "✘", "not measured": "?"}
 SUMMARY = (
     Column("meets its bar"),
     Column("candidate"),
@@ -129,7 +128,7 @@ def _mean(figures: dict[str, Any] | None) -> str:
 
 def _sections(quality: Quality) -> Table:
     columns = (Column(""), Column("section"), Column("what was found"))
-    rows = tuple(Row((MARKS[each.met], each.name, each.said), TONES[each.met]) for each in quality.sections)
+    rows = tuple(Row((each.met, each.name, each.said), TONES[each.met]) for each in quality.sections)
     return Table(columns, rows, f"{quality.candidate} on {quality.model} {quality.quantization}")
 
 
