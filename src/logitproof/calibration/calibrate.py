@@ -21,6 +21,7 @@ from logitproof.contract.contract import ORIGINAL, OpenContract
 from logitproof.errors import ContractError, EngineError, EnvironmentFailed
 from logitproof.jobs.cell import Cell, Pair
 from logitproof.jobs.plan import Plan, open_models, plan, specs
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
 from logitproof.jobs.workers import Workers
 from logitproof.rows.distance import rms, rms_by_position
@@ -75,7 +76,7 @@ def calibrate_contract(
         wanted = _reference_jobs(planned)
         jobs = [job for job in planned.jobs if job.key in wanted]
         results: dict[str, Trace | Failure] = {}
-        for result in run(jobs, store, workers, parallel=parallel):
+        for result in run(jobs, store, executor=LocalPool(workers, parallel=parallel)):
             results[result.key] = result
             say(f"reference: {len(results)} of {len(jobs)}")
     weights = weights_of(opened, models)

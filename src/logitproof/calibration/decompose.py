@@ -21,7 +21,7 @@ from logitproof.contract.contract import ORIGINAL
 from logitproof.contract.isa import BETWEEN
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.jobs.plan import specs
-from logitproof.jobs.worker import Worker
+from logitproof.jobs.session import Session
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
 from logitproof.runs.workspace import Workspace
@@ -138,10 +138,9 @@ def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) ->
     weights, original = ((base / files[one]).resolve() for one in (quantization, ORIGINAL))
     with (
         tempfile.TemporaryDirectory(prefix="logitproof-decompose-") as name,
-        Worker(specs(report.opened)["reference"], name="reference") as worker,
+        Session(specs(report.opened)["reference"], "reference") as session,
     ):
-        worker.hello()
-        worker.load(weights, original)
+        worker, _ = session.loaded(weights, original)
         scored: dict[tuple[int, ...], np.ndarray] = {}
         found = []
         for cell in cells:

@@ -15,7 +15,7 @@ import yaml
 from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 
 
 def parse_address(text: str, *, where: str = "ENGINE") -> Side:

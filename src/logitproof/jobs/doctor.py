@@ -11,7 +11,7 @@ from logitproof import catalog
 from logitproof.contract.isa import INSTRUCTION_SETS, lacking, pinned
 from logitproof.errors import LogitproofError
 from logitproof.jobs.amx_trap import Trap, llama_spec, spring
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.workers import Workers
 
 TOLD = {"absent": "ok", "untested": "-", "sprung": "CRASH"}

@@ -15,9 +15,13 @@ from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.needs import Needs
+from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, open_model
+
+CARDS = ("cuda", "gpu", "GPU", "CUDA", "rocm", "hip")
+"""How engines' option `device` begins where it names a graphics card."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,16 @@ def _spec_on(use: Candidate, isa: str, opened: OpenContract) -> Spec:
         python=pin.python or spec.python,
         emulator=emulator,
         proof=pin.proof,
+        # an emulator has the instruction set, whatever the machine is
+        needs=spec.needs if pin.emulator else replace(spec.needs, instruction_sets=(pin.proof.isa,)),
     )
 
 
 def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
     """How to start one engine of a contract."""
-    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
+    device = str(use.options.get("device", ""))
+    needs = Needs(gpus=int(device.startswith(CARDS)), engine=use.engine)
+    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs)
 
 
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:

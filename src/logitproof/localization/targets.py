@@ -14,8 +14,7 @@ from logitproof.contract.contract import ORIGINAL, open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.plan import specs, use_of
-from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Worker
+from logitproof.jobs.session import Session, Side
 from logitproof.localization.engines import localize_engines
 from logitproof.localization.localize import Precision
 from logitproof.localization.located import Locations
@@ -168,9 +167,8 @@ def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: 
             raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
     if text is None:
         raise ContractError("nothing to feed", where="--text", remedy="give --text or --tokens")
-    with Worker(reference.spec, name="reference") as worker:
-        worker.hello()
-        worker.load(reference.model, reference.config)
+    with Session(reference.spec, "reference") as session:
+        worker, _ = session.loaded(reference.model, reference.config)
         ids = worker.tokenize(text)
     if not ids:
         raise ContractError("has no tokens", where="--text")

@@ -125,7 +125,7 @@ def provenance(
                 "engine": use.engine,
                 "options": use.options,
                 "environment": sorted(use.environment),
-                **({"versions": hellos[name].versions, "isa": hellos[name].isa} if name in hellos else {}),
+                **(_said(hellos[name]) if name in hellos else {}),
                 "details": _details(planned, results, use.engine, name),
             }
             for name, use in uses.items()
@@ -171,6 +171,11 @@ def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[t
     singles = {token for column in [*columns, table["label"]] for token in column.to_pylist() if token >= 0}
     stretches = [reference.token_ids, *(parting(reference, candidate) if row.whole else [])]
     return {(token,) for token in singles} | {tuple(stretch) for stretch in stretches if stretch}
+
+
+def _said(hello: HelloResult) -> dict[str, Any]:
+    """What an engine said of itself before it loaded anything."""
+    return {"versions": hello.versions, "isa": hello.isa, "machine": hello.machine.model_dump() if hello.machine else None}
 
 
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], engine: str, name: str) -> dict[str, Any]:

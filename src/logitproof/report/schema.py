@@ -237,6 +237,7 @@ class _Engine(_Part):
     environment: list[str] = Field(description="names of the variables that were set, never their values")
     versions: dict[str, str] = {}
     isa: dict[str, str] = {}
+    machine: protocol.Machine | None = Field(None, description="where it computes, as its hello says")
     details: dict[str, Any] = Field(description="what it said when it loaded, by weights file")
 
 
@@ -315,6 +316,7 @@ class _Verdict(_Part):
     falsified: list[_Falsified]
     preflight: _Preflight
     reference_error: list[_ReferenceError]
+    run_id: str = Field(description="of the run, kept when a killed run is continued and when it is judged again")
     made_at: str
     pins: _Pins
     engines: dict[str, _Engine]
