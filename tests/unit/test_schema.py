@@ -38,7 +38,7 @@ def small_contract(**gate: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", schema.SCHEMAS)
 def test_the_committed_file_is_what_the_code_generates(name: str) -> None:
-    assert schema.path(name).read_text("utf-8") == schema.as_text(name), "run `python -m logitproof.schema`"
+    assert schema.path(name).read_text("utf-8") == schema.as_text(name), "run `python -m logitproof.report.schema`"
     jsonschema.Draft202012Validator.check_schema(json.loads(schema.as_text(name)))
 
 

@@ -19,7 +19,7 @@ from logitproof.calibration.parts import Band, Expected
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import ORIGINAL
 from logitproof.contract.isa import BETWEEN
-from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.plan import specs
 from logitproof.jobs.session import Session
 from logitproof.report.report import Report
@@ -115,8 +115,8 @@ def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int,
 
 def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:
     sides = sides_of(report.opened, cell)
-    if isinstance(sides, str):
-        return replace(parts, reason=sides)
+    if isinstance(sides, Missing):
+        return replace(parts, reason=sides.reason)
     say(f"{cell.id}: what {sides.candidate} should add")
     ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
     return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))

@@ -11,7 +11,8 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.bands.calculated import METRIC, scale, tokens_sha256
-from logitproof.bands.power import JUDGED, Effects
+from logitproof.bands.power import Effects
+from logitproof.bands.rule import JUDGED
 from logitproof.calibration.subject import Subject
 from logitproof.comparison.compare import compare
 from logitproof.reference.planted import PREFILL_NEEDS, load_reference
@@ -69,14 +70,14 @@ class _Sample:
             for ids in subject.sequences
         }
         found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
-        self._noise = rms(found)
+        self._noise = rms(*found)
         self._sizes: dict[str, float] = {}
         self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
         self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
 
     def add(self, bug: str, deltas: Mapping[tuple[int, ...], np.ndarray]) -> None:
         """What `bug` changes, [T, V] logits of each sequence."""
-        size = rms(rms_by_position(deltas[ids]) for ids in self._passes) / self._noise
+        size = rms(*(rms_by_position(deltas[ids]) for ids in self._passes)) / self._noise
         self._sizes[bug] = size if np.isfinite(size) else np.inf
         for ids, row in self._rows.items():
             columns = _columns(*self._passes[ids], deltas[ids], ids)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from logitproof.bands.calculated import calculated_band, gate_bound
-from logitproof.bands.power import Places, Power, power_of_band, power_of_gate
+from logitproof.bands.power import Places, Power, Stretch, power_of_band, power_of_gate
 from logitproof.calibration.calibrate import Calibrated
 from logitproof.contract.contract import Gate, OpenContract
 from logitproof.contract.isa import NATIVE
@@ -34,7 +34,7 @@ def _band_lines(one: Calibrated) -> Iterator[str]:
     yield f"    basis: {_quoted(one.calibration.basis)}"
     yield f"    # match {flat.min():.3g} to {flat.max():.3g} logits, at most {band.beyond:.2%} of positions beyond"
     if one.effects is not None:
-        yield from _power_lines(power_of_band(band, one.effects, [(tokens, 0) for tokens in one.sequences]))
+        yield from _power_lines(power_of_band(band, one.effects, [Stretch(tokens) for tokens in one.sequences]))
 
 
 def _gate_lines(gate: Gate, one: Calibrated) -> Iterator[str]:

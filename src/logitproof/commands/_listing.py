@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +49,10 @@ def rows(what: str) -> list[dict[str, Any]]:
 def mutation(name: str) -> dict[str, Any]:
     """The record of one known bug, read from its file's syntax, so that no framework is needed."""
     entry = catalog.find("mutations", name)
-    record = _class_values(entry.file, entry.class_name)
     fields = ("bug", "shows", "seen_in", "first_tap", "remedy", "needs", "equivalent", "grid")
     options = [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options]
-    return {"name": name, **{key: record[key] for key in fields if key in record}, "options": options}
+    known = {key: entry.record[key] for key in fields if entry.record.get(key) or key == "seen_in"}
+    return {"name": name, **known, "options": options}
 
 
 def record_as_text(record: dict[str, Any]) -> str:
@@ -67,18 +65,6 @@ def record_as_text(record: dict[str, Any]) -> str:
             lines.append(f"{titles.get(key, key) + ':':<12}{shown}")
     lines += [f"{'option:':<12}{one['name']}: {one['type']} = {one['default']}" for one in record["options"]]
     return "\n".join(lines)
-
-
-def _class_values(file: Path, class_name: str) -> dict[str, Any]:
-    """The literal class attributes of a class in a file."""
-    tree = ast.parse(file.read_text("utf-8"))
-    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
-    found = {}
-    for node in body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            with contextlib.suppress(ValueError):
-                found[node.target.id] = ast.literal_eval(node.value)
-    return found
 
 
 def as_text(found: list[dict[str, Any]]) -> str:

@@ -47,7 +47,7 @@ def test(engine: str, timeout: float, out: Path | None) -> None:
 
 
 def _show(row: Any) -> None:
-    from logitproof.report.wording import visible
+    from logitproof.documents.wording import visible
 
     click.echo(f"{row.status:<12} {row.rule:<20} {visible(row.said)}")
     if row.status == "FAIL":

@@ -37,12 +37,12 @@ def command(
 
     from logitproof.commands._progress import shown_progress
     from logitproof.contract.contract import open_contract
+    from logitproof.documents.wording import visible
     from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances
     from logitproof.quality.draws import Drawing, compared_candidates
     from logitproof.quality.report import write
     from logitproof.quality.sections import qualities
-    from logitproof.report.wording import visible
     from logitproof.runs.workspace import Workspace
 
     opened = open_contract(contract)

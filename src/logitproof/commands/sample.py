@@ -48,6 +48,7 @@ def command(
     from dataclasses import replace
 
     from logitproof.contract.suite import open_suite
+    from logitproof.errors import Missing
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.workers import Workers
     from logitproof.protocol.sampler import Sampling
@@ -61,19 +62,18 @@ def command(
         penalized = replace(drawing, sampling=replace(drawing.sampling, repetition_penalty=1.1))
         seen = power(workers, sides[0], prompts, drawing, penalized, alpha, trials=5)
         again = replayed_side(workers, sides[1], prompts)
-    wrong = [] if isinstance(again, str) else again.faults
+    wrong = [] if isinstance(again, Missing) else again.faults
     if as_json:
         data = {"alpha": alpha, "differs": found.differs(alpha), "power": seen}
-        click.echo(
-            json.dumps({**asdict(found), **data, "replay": again if isinstance(again, str) else asdict(again)}, indent=2)
-        )
+        replay = again.reason if isinstance(again, Missing) else asdict(again)
+        click.echo(json.dumps({**asdict(found), **data, "replay": replay}, indent=2))
     else:
         said = "different" if found.differs(alpha) else "not different"
         click.echo(f"{said}: MMD² {found.mmd:.4g}, p = {found.p_value:.3g} (alpha {alpha:g})")
         click.echo(f"{found.completions} completions of {found.prompts} prompts, {found.permutations} permutations")
         click.echo(f"power: {seen:.0%} of 5 trials against a repetition penalty of 1.1 are seen with this many completions")
-        if isinstance(again, str):
-            click.echo(f"seeded sampler: not measured, {again}")
+        if isinstance(again, Missing):
+            click.echo(f"seeded sampler: not measured, {again.reason}")
         else:
             click.echo(f"seeded sampler: {again.equal} of {again.draws} tokens foretold, {again.ties} ties, {len(wrong)} wrong")
         for one in wrong[:3]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from logitproof.comparison.chance import bootstrap_ratio
 from logitproof.errors import EngineError
+from logitproof.rows.distance import rms
 
-RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 20
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(values.mean()),
     "median": lambda values: float(np.median(values)),
@@ -18,7 +18,7 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "p99": lambda values: float(np.percentile(values, 99)),
     "max": lambda values: float(values.max()),
     "min": lambda values: float(values.min()),
-    "rms": lambda values: float(np.sqrt(np.mean(values**2))),
+    "rms": rms,
 }
 
 
@@ -37,15 +37,8 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
-    p95, p99 = np.percentile(flat, [95, 99])
     return {
-        "mean": float(flat.mean()),
-        "median": float(np.median(flat)),
-        "p95": float(p95),
-        "p99": float(p99),
-        "max": float(flat.max()),
-        "min": float(flat.min()),
-        "rms": float(np.sqrt(np.mean(flat * flat))),
+        **{name: statistic(flat) for name, statistic in STATISTICS.items()},
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
@@ -59,9 +52,4 @@ def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
     counts = np.array([len(values) for values in kept if len(values)])
     if len(sums) < 2:
         return None
-    random, means = np.random.default_rng(seed), []
-    step = max(1, _DRAWS_AT_ONCE // len(sums))
-    for start in range(0, RESAMPLES, step):
-        drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]
+    return list(bootstrap_ratio(sums, counts, seed=seed))

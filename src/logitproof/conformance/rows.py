@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.protocol import messages as protocol
+from logitproof.rows.probability import kl_divergence, log_softmax
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,12 @@ def apart(one: Rows, other: Rows, count: int) -> float:
     if one.ids is not None or other.ids is not None:
         pairs = [(one.value(row, one.best(row)), other.value(row, one.best(row))) for row in range(count)]
         return max(0.0 if np.isnan(a) and np.isnan(b) else abs(a - b) for a, b in pairs)
-    p, q = (_log_softmax(rows.values[:count]) for rows in (one, other))
-    if p.shape != q.shape:
-        return float("inf")
-    with np.errstate(invalid="ignore"):
-        terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
-    return float(max(terms.sum(axis=1).max(), 0.0))
+    p, q = (log_softmax(_without_infinities(rows.values[:count])) for rows in (one, other))
+    return float(kl_divergence(p, q).max()) if p.shape == q.shape else float("inf")
 
 
-def _log_softmax(values: np.ndarray) -> np.ndarray:
-    rows = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
-    rows = rows - rows.max(axis=1, keepdims=True)
-    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+def _without_infinities(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
 
 
 def largest_difference(one: Rows, other: Rows) -> str:

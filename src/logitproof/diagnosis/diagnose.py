@@ -21,7 +21,7 @@ from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.reference.planted import DECODE_NEEDS, PREFILL_NEEDS, grid, load_reference
 from logitproof.reference.search import refine, scan
-from logitproof.rows.distance import _by_position, _rms
+from logitproof.rows.distance import distances, rms
 from logitproof.rows.top import is_top
 
 Verdict = Literal["same", "named", "ambiguous", "two bugs", "unexplained"]
@@ -87,26 +87,6 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         return {**asdict(self), "names": self.names}
-
-    def as_text(self) -> str:
-        """A few lines for a person: the verdict, the evidence, the remedy."""
-        far = f"{self.to_reference:.3g} logits from the reference, noise {self.noise:.2g}"
-        cost = f"{self.passes} forward passes, {self.seconds:.1f} s"
-        if self.verdict == "same":
-            return f"the same model: {far} ({cost})"
-        if self.verdict == "unexplained":
-            near = "; ".join(f"{one} {one.distance:.3g}" for one in self.mutants[:3])
-            return f"no known bug explains it: {far}; nearest: {near} ({cost})"
-        if self.pair is not None:
-            head = f"two bugs: {self.pair[0]} and {self.pair[1]}, {self.pair[0].distance:.3g} logits away; {far}"
-        else:
-            best, runner = self.mutants[0], self.mutants[self.named] if self.named < len(self.mutants) else None
-            others = ", ".join(map(str, self.mutants[1 : self.named]))
-            head = f"{best}: {best.distance:.3g} logits away; {far}"
-            head += f"; the next is {runner} at {runner.distance:.3g}" if runner else ""
-            head += f"\n  these logits cannot tell it from: {others}" if others else ""
-        lines = [head, *(f"  bug: {bug}" for bug in self.bugs), *(f"  remedy: {remedy}" for remedy in self.remedies)]
-        return "\n".join([*lines, f"  ({cost})"])
 
 
 def diagnose_logits(
@@ -303,12 +283,12 @@ class _Bench:
     def distance(self, logits: Sequence[np.ndarray], *, short: bool = False) -> float:
         """RMS over all positions of the shift-free RMS difference from the candidate; infinite where not finite."""
         wanted = [self._candidate[0][: len(self._short)]] if short else self._candidate
-        return _rms(np.concatenate([_by_position(a, b) for a, b in zip(logits, wanted, strict=True)]))
+        return rms(*(distances(a, b, ~np.isnan(b)) for a, b in zip(logits, wanted, strict=True)))
 
     def quiet(self) -> float:
         """What float32 alone moves a logit of this model, widened by `FLOAT32`."""
         ours, theirs = (self._run(self._short, cached=cached) for cached in (False, True))
-        return FLOAT32 * max(_rms(_by_position(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
+        return FLOAT32 * max(rms(distances(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
 
     def rounding(self, bugs: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> float:
         """The RMS error that bfloat16 arithmetic makes in this model, with these bugs planted."""
@@ -317,14 +297,14 @@ class _Bench:
         ours = self.logits(bugs, short=True)[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             theirs = self.logits(bugs, short=True)[0]
-        return _rms(_by_position(ours, theirs))
+        return rms(distances(ours, theirs))
 
     def decisive(self, mutant: Mutant) -> tuple[tuple[int, int], ...]:
         """The five positions at which the mutant explains most of the distance."""
         right, wrong = self.logits(), self.logits([(mutant.name, mutant.options)])
         gains = []
         for number, (a, b, c) in enumerate(zip(right, wrong, self._candidate, strict=True)):
-            gain = _by_position(a, c) - _by_position(b, c)
+            gain = distances(a, c, ~np.isnan(c)) - distances(b, c, ~np.isnan(c))
             gains += [(float(value), number, position) for position, value in enumerate(gain)]
         return tuple((number, position) for _, number, position in sorted(gains, reverse=True)[:5])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 
 from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import Diagnosis, Mode, diagnose_logits
+from logitproof.diagnosis.text import answer
 from logitproof.errors import ContractError
-from logitproof.files.atomic import write_atomically
 from logitproof.readers import open_dump
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
@@ -34,8 +33,7 @@ def diagnose_run(folder: Path, on_progress: Callable[[str], None] = lambda text:
         if cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode"):
             on_progress(f"diagnosing {cell.cell.id}")
             found[cell.cell.id] = _diagnose_cell(report, cell.cell.id)
-    text = json.dumps({name: one.as_json() for name, one in found.items()}, indent=1)
-    write_atomically(folder / "diagnosis.json", text + "\n")
+    answer(found, str(folder)).write(folder / "diagnosis.json")
     return found
 
 

@@ -184,7 +184,7 @@ class Engine:
     def taps(
         self, token_ids: Sequence[int], mode: Mode, names: Sequence[str], given: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Intermediate tensors of one pass by their canonical names (`logitproof.taps`), float32.
+        """Intermediate tensors of one pass by their canonical names (`logitproof.protocol.taps`), float32.
 
         `names` are patterns. Where a tap is in `given`, its own value is returned and the given one flows on.
         """

@@ -11,6 +11,7 @@ from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
 from logitproof.errors import ContractError
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
+from logitproof.rows.distance import first_difference
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
@@ -85,7 +86,7 @@ def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
 def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt) -> None:
     if reference.token_ids != candidate.token_ids:
         ours, theirs = reference.token_ids, candidate.token_ids
-        at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        at = first_difference(ours, theirs)
         raise ContractError(
             f"the dumps are of other tokens: from index {at} the reference has {ours[at : at + 4]}, "
             f"the candidate {theirs[at : at + 4]} ({len(ours)} against {len(theirs)} tokens)",

@@ -13,6 +13,7 @@ import yaml
 from logitproof.bands.calculated import METHOD, calculated_band
 from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract.contract import ORIGINAL, Gate, OpenContract
+from logitproof.errors import Missing
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import Finding, Rule
 
@@ -89,7 +90,7 @@ class Bounds(Rule):
             chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
             match = opened.contract.bands[chosen[-1]].match if chosen else None
             sides = sides_of(opened, cell)
-            calibration = None if isinstance(sides, str) else read_calibration(folder_of(opened), sides.key(weights))
+            calibration = None if isinstance(sides, Missing) else read_calibration(folder_of(opened), sides.key(weights))
             if match is None or calibration is None:
                 continue
             calculated = calculated_band(calibration).summary.match

@@ -45,6 +45,12 @@ class Locations:
         """The first stage at which the sources disagree."""
         return first_odd(self.stages)
 
+    @property
+    def exit_code(self) -> int:
+        """0 every operation is right · 1 one is wrong · 3 of a candidate nothing could be compared."""
+        verdicts = {candidate.localization.verdict for candidate in self.located}
+        return 3 if "nothing compared" in verdicts else 1 if verdicts - {"same"} else 0
+
     def as_json(self) -> dict[str, Any]:
         """Plain data, hypotheses included."""
         return {

@@ -76,9 +76,9 @@ def arrays(file: Path) -> Mapping[str, np.ndarray]:
 
 
 def _gguf(file: Path) -> dict[str, np.ndarray]:
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
-    found = {one.name: one.data for one in GGUFReader(file).tensors}
+    found = {tensor.name: tensor.data for tensor in GgufFile(file).tensors}
     if any(name.endswith(".in_sum2") for name in found):
         raise ContractError(
             "is an importance matrix: sums over all positions, which tell no position apart",

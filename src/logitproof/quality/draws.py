@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from logitproof.contract.contract import ORIGINAL, OpenContract
 from logitproof.contract.suite import Prompt
-from logitproof.errors import LogitproofError
+from logitproof.errors import LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import specs
 from logitproof.jobs.session import Side, open_side, opened, token_ids
@@ -61,7 +61,7 @@ def compared_sides(
     return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
 
 
-def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | str:
+def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | Missing:
     """The engine's own draws foretold from its own noise, or why they cannot be."""
     worker, loaded = opened(workers, side)
     return replayed(worker, loaded.details, token_ids(worker, prompts))
@@ -108,7 +108,7 @@ def compared_candidates(
                 continue
             silent = [name for name in ("reference", cell.candidate) if not getattr(hellos[name], "sample", False)]
             if silent:
-                found[key] = SamplerTests(*2 * [f"the engine of {silent[0]} does not sample"])
+                found[key] = SamplerTests(*2 * [Missing(f"the engine of {silent[0]} does not sample")])
                 continue
             on_progress(f"drawing completions: {key}")
             files = contract.contract.models[cell.model]
@@ -123,8 +123,8 @@ def compared_candidates(
     return found
 
 
-def _or_why(measure: Callable[[], T]) -> T | str:
+def _or_why(measure: Callable[[], T]) -> T | Missing:
     try:
         return measure()
     except (LogitproofError, ValueError) as error:
-        return str(error).partition("\n")[0]
+        return Missing(str(error).partition("\n")[0])

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from logitproof.documents.wording import code, encodable, number, paragraph, words
 from logitproof.files.atomic import write_atomically
 from logitproof.quality.greedy import Continuation
 from logitproof.quality.section import Section
 from logitproof.quality.sections import Quality
 from logitproof.report.report import Report, position_record
-from logitproof.report.wording import code, encodable, number, paragraph, words
 
 COMMON = 160
 

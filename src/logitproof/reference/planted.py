@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from logitproof.errors import ContractError, EnvironmentFailed, ModelError
+from logitproof.errors import ContractError, EnvironmentFailed, ModelError, Refusal
 
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
 
 
-def load_reference(folder: Path, weights: Path | None = None) -> Any:
-    """The model of an HF folder in float32, eager, offline; with the dequantized weights of a GGUF file where one is named."""
+def load_reference(folder: Path, weights: Path | None = None, device: str = "cpu") -> Any:
+    """The model of an HF folder in float32, eager; with the dequantized weights of a GGUF file where one is named."""
     try:
-        import torch
-        import transformers
-
+        from logitproof.reference.model import Loading, load
         from logitproof.reference.threads import fit_threads
     except ImportError as error:
         raise EnvironmentFailed(
@@ -25,19 +23,10 @@ def load_reference(folder: Path, weights: Path | None = None) -> Any:
         ) from None
     if not folder.is_dir():
         raise ContractError("is no Hugging Face folder", where=str(folder), remedy="name the original model")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    options = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
     try:
-        if weights is not None:
-            from logitproof.reference import checkpoint
-
-            settings = checkpoint.read_config(folder)
-            model = checkpoint.load_gguf(weights, settings, options.pop("dtype"), **options)[0].eval()
-        else:
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be loaded: {error}", where=str(folder)) from None
+        model = load(weights or folder, folder, Loading(device=device)).model
+    except Refusal as refusal:
+        raise ModelError(refusal.text, where=refusal.field or str(folder), remedy=refusal.remedy) from None
     fit_threads(model)
     return model
 

@@ -19,6 +19,7 @@ from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.protocol.messages import HelloResult
+from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.gates import GateVerdict
@@ -157,7 +158,7 @@ def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
 def parting(reference: Trace, candidate: Trace) -> tuple[list[int], list[int], list[int]]:
     """Two free-running continuations as what they share and how each goes on."""
     ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    shared = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    shared = first_difference(ours, theirs)
     return ours[:shared], ours[shared:], theirs[shared:]
 
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of the files that others write and read; `python -m logitproof.schema` writes them again.
+"""JSON Schemas of the files that others write and read; `python -m logitproof.report.schema` writes them again.
 
 contract.schema.json     a contract, for editors that complete and check YAML
 suite.schema.json        a suite

@@ -14,15 +14,16 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, OpenContract
+from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, Gate, OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
 from logitproof.jobs.plan import Plan, spec_of
 from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import HelloResult
+from logitproof.verdict.case import OwnError
 from logitproof.verdict.compared import Compared
-from logitproof.verdict.gates import OwnError, gate_values
+from logitproof.verdict.gate_rows import gate_values
 
 OWN = "reference/"
 """Begins the candidate's name of a yardstick; no candidate of a contract has a slash in its name."""
@@ -68,27 +69,31 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
 
 def reference_errors(
     contract: Contract, cells: Iterable[Cell], measured: Mapping[Cell, Sequence[Compared]]
-) -> dict[tuple[str, str], OwnError]:
-    """By gate and cell: what the gate would observe of the reference against itself, at the worst of its runs."""
-    found: dict[tuple[str, str], OwnError] = {}
-    known: dict[tuple[str, Cell], float | None] = {}
+) -> dict[str, dict[str, OwnError]]:
+    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs."""
     own = {cell: rows for cell, rows in measured.items() if cell.candidate.startswith(OWN)}
-    for gate in contract.gates:
-        for cell in cells:
-            if not gate.where.selects(cell.axes):
-                continue
-            for yardstick, rows in own.items():
-                if not _measures(yardstick, cell, contract):
-                    continue
-                key = (gate.id, yardstick)
-                if key not in known:
-                    known[key] = _statistics(gate_values(gate, rows)).get(gate.statistic)
-                if (value := known[key]) is None:
-                    continue
-                worst = found.get((gate.id, cell.id))
-                if worst is None or (value > worst.value) == (gate.at_most is not None):
-                    found[gate.id, cell.id] = OwnError(value, yardstick.candidate.removeprefix(OWN))
+    known = {(gate.id, cell): _own_value(gate, rows) for gate in contract.gates for cell, rows in own.items()}
+    found: dict[str, dict[str, OwnError]] = {}
+    for cell in cells:
+        runs = [yardstick for yardstick in own if _measures(yardstick, cell, contract)]
+        for gate in (gate for gate in contract.gates if gate.where.selects(cell.axes)):
+            values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
+            if values:
+                # Of equal runs the first is named where large is bad, the last where small is: so verdicts stay comparable.
+                is_bad_high = gate.at_most is not None
+                value, run = max(values, key=_value) if is_bad_high else min(reversed(values), key=_value)
+                found.setdefault(cell.id, {})[gate.id] = OwnError(value, run.candidate.removeprefix(OWN))
     return found
+
+
+def _value(pair: tuple[float, Cell]) -> float:
+    return pair[0]
+
+
+def _own_value(gate: Gate, rows: Sequence[Compared]) -> float | None:
+    """What a gate would observe in one run of the reference, or None where it measures nothing there."""
+    value: float | None = _statistics(gate_values(gate, rows)).get(gate.statistic)
+    return value
 
 
 def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Cell, Sequence[Compared]]) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from logitproof.errors import ModelError
+from logitproof.errors import ContractError, ModelError
+from logitproof.files.safetensors import Tensors
 
 IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
 """Files of a model folder that no engine reads."""
@@ -48,8 +48,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         )
     if path.is_dir():
         return _open_folder(path, where)
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = _first_bytes(path)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
         return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
@@ -64,6 +63,16 @@ def open_model(path: Path, *, where: str = "") -> Model:
             f"{path} is a single weights file without its config", where=where, remedy="name the folder that holds it"
         )
     return Model(path, "other", {path.name: file_sha256(path)})
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file says of itself that it is GGUF, whatever it is called."""
+    return path.is_file() and _first_bytes(path) == GGUF_MAGIC
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC))
 
 
 def _open_folder(folder: Path, where: str) -> Model:
@@ -91,21 +100,17 @@ def _open_folder(folder: Path, where: str) -> Model:
 
 
 def _check_safetensors(path: Path, where: str) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
-        if not 2 <= length <= size - 8:
-            raise ModelError(
-                f"{path} is not a safetensors file, or is cut off inside its header", where=where, remedy="fetch it again"
-            )
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"the header of {path} is damaged: {error}", where=where, remedy="fetch it again") from None
-    if size != 8 + length + end:
+    try:
+        promised = Tensors(path).promised
+    except ContractError as error:
         raise ModelError(
-            f"{path} is truncated or damaged: its header promises {8 + length + end} bytes, the file has {size}",
+            f"{error.where}: {error.text}: it is no safetensors file, or is cut off inside its header",
+            where=where,
+            remedy="fetch it again",
+        ) from None
+    if (size := path.stat().st_size) != promised:
+        raise ModelError(
+            f"{path} is truncated or damaged: its header promises {promised} bytes, the file has {size}",
             where=where,
             remedy="fetch it again",
         )
@@ -125,21 +130,16 @@ def _check_shards(folder: Path, present: set[str], where: str) -> None:
 
 def _check_gguf(path: Path, where: str) -> str:
     # Imported here because reading a contract's schema or help must not wait for it.
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
     try:
-        reader = GGUFReader(path)
-        field = reader.get_field("general.architecture")
-        if field is None:
-            raise ValueError("it names no general.architecture")
-        return str(field.contents())
-    except Exception as error:
-        # The reader has no error type of its own; whatever it raises, the file is what is wrong.
-        raise ModelError(
-            f"{path} is a truncated or damaged GGUF file ({type(error).__name__}: {error})",
-            where=where,
-            remedy="fetch or convert it again",
-        ) from None
+        architecture = GgufFile(path).value("general.architecture")
+        if not isinstance(architecture, str) or not architecture:
+            raise ModelError("names no architecture", where=f"{path}: general.architecture")
+        return architecture
+    except ModelError as error:
+        text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
+        raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
 
 
 def file_sha256(path: Path) -> str:
