@@ -21,6 +21,7 @@ from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import Plan, open_models, plan
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
 from logitproof.jobs.sides import path_of
 from logitproof.jobs.specs import specs
@@ -108,7 +109,7 @@ def _run_reference(
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
         wanted = _reference_jobs(planned)
         jobs = [job for job in planned.jobs if job.key in wanted]
-        for result in run(jobs, store, workers, parallel=parallel):
+        for result in run(jobs, store, executor=LocalPool(workers, parallel=parallel)):
             results[result.key] = result
             say(f"reference: {len(results)} of {len(jobs)}")
     return planned, results

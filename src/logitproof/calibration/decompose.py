@@ -20,8 +20,8 @@ from logitproof.comparison.compare import compare
 from logitproof.contract.contract import ORIGINAL
 from logitproof.contract.isa import BETWEEN
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
+from logitproof.jobs.session import Session
 from logitproof.jobs.sides import path_of, reference_side
-from logitproof.jobs.worker import Worker
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
 from logitproof.runs.workspace import Workspace
@@ -136,10 +136,9 @@ def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) ->
     side = reference_side(report.opened, model, quantization)
     with (
         tempfile.TemporaryDirectory(prefix="logitproof-decompose-") as name,
-        Worker(side.spec, name=side.name) as worker,
+        Session(side.spec, side.name) as session,
     ):
-        worker.hello()
-        worker.load(side.model, side.config)
+        worker, _ = session.loaded(side.model, side.config)
         scored: dict[tuple[int, ...], np.ndarray] = {}
         found = []
         for cell in cells:

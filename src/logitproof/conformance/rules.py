@@ -172,6 +172,29 @@ def decode(session: Session) -> str:
     return f"prefill and decode of {TOKENS} tokens → KL {distance:.2g} nats"
 
 
+def many(session: Session) -> str:
+    sequences = [session.ids(TOKENS), session.ids(3, begin=2), session.ids(5, begin=4)]
+    rows, errors = session.score_many(sequences)
+    if errors:
+        raise Broken(f"score_many of {len(sequences)} sequences → an error of kind {next(iter(errors.values()))}")
+    for index, ids in enumerate(sequences):
+        alone = session.score(ids)
+        if rows[index].shape[:1] != (len(ids),):
+            raise Broken(f"score_many → sequence {index} of {len(ids)} tokens has rows {list(rows[index].shape)}")
+        distance = apart(alone, rows[index], len(ids))
+        if not distance <= SAME_MODEL:
+            raise Broken(f"score_many → sequence {index} is KL {distance:.3g} nats from the same alone, {SAME_MODEL} at most")
+    return f"score_many of {len(sequences)} sequences → a part each, with the rows of `score`"
+
+
+def one_of_many(session: Session) -> str:
+    good, bad = session.ids(3), [1, session.load().vocab_size]
+    rows, errors = session.score_many([good, bad, good])
+    if errors != {1: "refused"} or sorted(rows) != [0, 2]:
+        raise Broken(f"score_many with one token outside the vocabulary → rows of {sorted(rows)}, errors {errors}")
+    return "score_many with one token outside the vocabulary → that sequence is refused, the others are scored"
+
+
 def state(session: Session) -> str:
     others, first, wire = session.ids(2 * TOKENS, begin=3), session.baseline(), session.wire
     if session.offers("generate"):

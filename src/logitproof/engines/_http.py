@@ -12,6 +12,7 @@ from typing import Any
 
 from logitproof.engines import Engine
 from logitproof.errors import Refusal
+from logitproof.protocol.messages import Machine
 
 try:
     import httpx2
@@ -65,6 +66,11 @@ class Server:
         self._key_variable, self._key = key_variable, _key(key_variable)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx2.Client(headers=headers, timeout=timeout_s)
+
+    @property
+    def machine(self) -> Machine:
+        """What is known of the machine that computes: that it is the server's, whatever machine asks it."""
+        return Machine(processor=f"unknown, behind {self.url}")
 
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None)

@@ -52,7 +52,8 @@ class LlamaServer(HttpEngine):
         said = {name: str(meta.get(name, "")) for name in ("n_vocab", "n_params", "size", "ftype", "n_ctx")}
         versions = {"llama.cpp": str(props.get("build_info", "unknown")), "weights": str(props.get("model_path", "unknown"))}
         probe = json.dumps(self._row(self._completion(PROBE, cached=False), 16, "fingerprint"))
-        return Hello({**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()})
+        versions = {**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()}
+        return Hello(versions, machine=self._server.machine)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         props, meta = self._props(), self._meta()

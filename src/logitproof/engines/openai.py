@@ -51,7 +51,7 @@ class Openai(HttpEngine):
         said = json.dumps(answer, sort_keys=True)
         fingerprint = hashlib.sha256(said.encode()).hexdigest()
         versions = {**facts, "model": self._name, "dialect": self._dialect.name, "fingerprint": fingerprint}
-        return Hello(versions, ("prefill",), generate=True, tokenize=False)
+        return Hello(versions, ("prefill",), generate=True, tokenize=False, machine=self._server.machine)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         if self._dialect is None:

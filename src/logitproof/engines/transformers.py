@@ -17,11 +17,15 @@ from logitproof import catalog
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import ContractError, Refusal
 from logitproof.protocol.sampler import Sampling, draw, probabilities
+from logitproof.protocol.sink import RowSink
 from logitproof.reference import float64 as wide
 from logitproof.reference.kernels_seen import Kernels
 from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.taps import TAPS, Taps, Watch, tapped
 from logitproof.reference.versions import instruction_set, versions
+
+BLOCK = 64
+"""Positions whose logits are written at a time."""
 
 
 @dataclass
@@ -120,21 +124,29 @@ class Transformers(Engine):
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
         """Logits [T, V]: in one pass without cache, in pieces of `chunk`, or token by token through the cache."""
         ids = self._checked(token_ids)
-        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
         with self._computing():
-            logits = self._passes(ids, pieces, mode)
+            logits = np.concatenate(list(self._passes(ids, mode)))
         return Scored(logits, self._kernels.said)
 
-    def _passes(self, ids: torch.Tensor, pieces: list[int], mode: Mode) -> np.ndarray:
-        if mode == "prefill" and self.batch > 1:
-            return self._rows(self._batched(ids))
-        if len(pieces) == 1 and mode == "prefill":
-            return self._rows(self._model(input_ids=ids[None], use_cache=False).logits)
-        logits, cache = [], None
+    def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
+        """The same logits, each piece written when its pass has ended."""
+        ids = self._checked(token_ids)
+        with self._computing():
+            for block in self._passes(ids, mode):
+                rows.write(block)
+        return self._kernels.said
+
+    def _passes(self, ids: torch.Tensor, mode: Mode) -> Iterator[np.ndarray]:
+        """Logits [n, V] of pass after pass; those of a pass over everything in blocks, so that float32 is not there twice."""
+        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
+        if mode == "prefill" and (self.batch > 1 or len(pieces) == 1):
+            whole = self._batched(ids) if self.batch > 1 else self._model(input_ids=ids[None], use_cache=False).logits
+            yield from (self._rows(block) for block in whole.split(BLOCK, dim=1))
+            return
+        cache = None
         for part in ids.split(pieces):
             rows, cache = self._step(part, cache)
-            logits.append(rows)
-        return np.concatenate(logits)
+            yield rows
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         """Continue greedily through the cache; among equal logits the lowest id is taken."""

@@ -18,9 +18,9 @@ from logitproof.bands.band import TIE_SIGMAS
 from logitproof.contract.contract import ORIGINAL, OpenContract, open_contract
 from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
-from logitproof.files.untrusted import read_object
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
 from logitproof.jobs.sides import reference_side
 from logitproof.jobs.worker import Spec
@@ -28,7 +28,7 @@ from logitproof.jobs.workers import Workers
 from logitproof.traces import rowcode as code
 from logitproof.traces.capture import open_capture
 from logitproof.traces.golden_header import VERSION, GoldenPrompt, Header
-from logitproof.traces.store import Store
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 from logitproof.weights.model import open_model
 
@@ -86,7 +86,7 @@ def freeze(
     *,
     small: bool = False,
     model: str | None = None,
-    store: Store | None = None,
+    store: TraceStore | None = None,
     limits: Limits | None = None,
     determinism: bool = True,
 ) -> Frozen:
@@ -119,7 +119,7 @@ def _from_capture(folder: Path) -> _Source:
         texts, sha256 = {prompt.id: prompt.text for prompt in suite.prompts}, suite.sha256
     except ContractError:
         pass  # the suite's file is elsewhere: the tokens are hashed instead, and the texts are left out
-    continuations = _continuations(folder / "store")
+    continuations = _continuations(Store(folder / "store"))
     items = [
         _Item(
             one.id,
@@ -146,17 +146,13 @@ def _from_capture(folder: Path) -> _Source:
     )
 
 
-def _continuations(store: Path) -> dict[tuple[int, ...], str]:
+def _continuations(store: TraceStore) -> dict[tuple[int, ...], str]:
     """Texts of what the engine generated, by prompt and continuation tokens."""
-    found = {}
-    for path in store.glob("traces/*/*/trace.json"):
-        record = read_object(path)
-        if record.get("kind") == "generate":
-            found[(*record["token_ids"], *record["new_token_ids"])] = record["text"]
-    return found
+    made = [trace for trace in store.every() if trace.kind == "generate"]
+    return {(*trace.token_ids, *trace.new_token_ids): trace.text for trace in made}
 
 
-def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Source:
+def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) -> _Source:
     """Run the contract's reference on the original weights of one model."""
     contract = opened.contract
     if name is None and len(contract.models) > 1:
@@ -182,7 +178,8 @@ def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Sou
             then = make_job(spec, hello, models, path, config, "score", "prefill", prompt, 0, first.key)
             pairs.append((prompt, first.key, then.key))
             jobs += [first, then]
-        results = {result.key: _whole(result) for result in run({job.key: job for job in jobs}.values(), store, workers)}
+        done = run({job.key: job for job in jobs}.values(), store, executor=LocalPool(workers))
+        results = {result.key: _whole(result) for result in done}
     items = []
     for prompt, generated, scored in pairs:
         source = results[generated]
@@ -241,7 +238,8 @@ def _scored(source: _Source, weights: Any, threads: int, scratch: Path) -> list[
             for item in source.items
         ]
         unique = {job.key: job for job in jobs}
-        results = {one.key: _whole(one) for one in run(unique.values(), Store(scratch / f"threads-{threads}"), workers)}
+        done = run(unique.values(), Store(scratch / f"threads-{threads}"), executor=LocalPool(workers))
+        results = {result.key: _whole(result) for result in done}
     return [results[job.key] for job in jobs]
 
 

@@ -13,7 +13,7 @@ from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Tone, Verdict
 from logitproof.errors import LogitproofError
 from logitproof.jobs.amx_trap import Trap, llama_spec, spring
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.workers import Workers
 
 TOLD = {"absent": "ok", "untested": "-", "sprung": "CRASH"}

@@ -8,7 +8,11 @@ from logitproof import catalog
 from logitproof.contract.contract import Candidate, EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE, pinned, unavailable
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.needs import Needs
+from logitproof.jobs.spec import Spec
+
+CARDS = ("cuda", "gpu", "GPU", "CUDA", "rocm", "hip")
+"""How engines' option `device` begins where it names a graphics card."""
 
 
 def specs(opened: OpenContract) -> dict[str, Spec]:
@@ -57,12 +61,16 @@ def spec_on(use: Candidate, isa: str, opened: OpenContract) -> Spec:
         python=pin.python or spec.python,
         emulator=emulator,
         proof=pin.proof,
+        # an emulator has the instruction set, whatever the machine is
+        needs=spec.needs if pin.emulator else replace(spec.needs, instruction_sets=(pin.proof.isa,)),
     )
 
 
 def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
     """How to start one engine of a contract."""
-    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
+    device = str(use.options.get("device", ""))
+    needs = Needs(gpus=int(device.startswith(CARDS)), engine=use.engine)
+    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs)
 
 
 def use_of(cell: Cell) -> str:

@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
-from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Worker
+from logitproof.jobs.session import Session, Side
 from logitproof.localization.hypotheses import Hypothesis, hypotheses
 from logitproof.localization.localize import Localization, localize, stages
 from logitproof.localization.located import Located, Locations
 from logitproof.localization.tap_dump import TapDump
 from logitproof.protocol import taps
-from logitproof.protocol.messages import LoadResult, Mode, Tensor
+from logitproof.protocol.messages import Mode, Tensor
 from logitproof.protocol.precision import FROM_FINE_TO_COARSE, Precision, coarsest, stated
 from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import stored_precision
@@ -186,12 +185,11 @@ class _Engine:
 
     def __init__(self, stack: ExitStack, name: str, side: Side, room: _Room) -> None:
         self._room, self._side = room, side
-        self._worker = stack.enter_context(Worker(side.spec, name=name))
-        self._hello = self._worker.hello()
-        if not self._hello.taps:
+        session = stack.enter_context(Session(side.spec, name))
+        if not session.hello().taps:
             remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
             raise ContractError("offers no taps", where=side.name, remedy=remedy)
-        self._loaded: LoadResult = self._worker.load(side.model, side.config)
+        self._worker, self._loaded = session.loaded(side.model, side.config)
         self.tensors: dict[str, Tensor] = {}
 
     def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:

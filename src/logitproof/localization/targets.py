@@ -13,9 +13,8 @@ import numpy as np
 from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
-from logitproof.jobs.session import Side
+from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
-from logitproof.jobs.worker import Worker
 from logitproof.localization.engines import localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
@@ -160,9 +159,8 @@ def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: 
             raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
     if text is None:
         raise ContractError("nothing to feed", where="--text", remedy="give --text or --tokens")
-    with Worker(reference.spec, name="reference") as worker:
-        worker.hello()
-        worker.load(reference.model, reference.config)
+    with Session(reference.spec, "reference") as session:
+        worker, _ = session.loaded(reference.model, reference.config)
         ids = worker.tokenize(text)
     if not ids:
         raise ContractError("has no tokens", where="--text")

@@ -107,6 +107,14 @@ class Pins(TypedDict):
     """sha256 by suite"""
 
 
+class Machine(TypedDict):
+    """The machine that an engine computes on."""
+
+    architecture: str
+    processor: str
+    flags: list[str]
+
+
 class EngineRecord(TypedDict):
     """An engine as the contract uses it, and what it said of itself where it answered."""
 
@@ -116,6 +124,8 @@ class EngineRecord(TypedDict):
     """names of the variables that were set, never their values"""
     versions: NotRequired[dict[str, str]]
     isa: NotRequired[dict[str, str]]
+    machine: NotRequired[Machine | None]
+    """where it computes, as its hello says"""
     details: dict[str, Any]
     """what it said when it loaded, by weights file"""
 
@@ -173,6 +183,8 @@ class Judged(TypedDict):
 class VerdictFile(Judged, Provenance):
     """verdict.json: the whole verdict, with everything that is needed to reach it again."""
 
+    run_id: str
+    """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight
     reference_error: list[ReferenceErrors]
 

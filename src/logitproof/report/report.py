@@ -18,7 +18,16 @@ from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.protocol.messages import HelloResult
-from logitproof.report.record import EngineRecord, Evidence, Judged, Provenance, UnmeasuredRecord, as_plain, cell_record
+from logitproof.report.record import (
+    EngineRecord,
+    Evidence,
+    Judged,
+    Machine,
+    Provenance,
+    UnmeasuredRecord,
+    as_plain,
+    cell_record,
+)
 from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
@@ -180,8 +189,14 @@ def _engine_record(use: EngineUse, hello: HelloResult | None, details: dict[str,
         "environment": environment,
         "versions": hello.versions,
         "isa": hello.isa,
+        "machine": _machine(hello),
         "details": details,
     }
+
+
+def _machine(hello: HelloResult) -> Machine | None:
+    machine = hello.machine
+    return {"architecture": machine.architecture, "processor": machine.processor, "flags": machine.flags} if machine else None
 
 
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], name: str) -> dict[str, Any]:

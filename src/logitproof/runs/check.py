@@ -14,12 +14,14 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import Plan, open_models, plan
+from logitproof.jobs.pool import Executor, LocalPool
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
 from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
+from logitproof.runs.identity import new_run_id
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
 from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
 from logitproof.runs.words import read_words
@@ -33,7 +35,7 @@ from logitproof.runs.yardsticks import (
     with_yardsticks,
     witness_words,
 )
-from logitproof.traces.store import Store
+from logitproof.traces.store import TraceStore
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
@@ -42,15 +44,18 @@ from logitproof.verdict.judge import Verdict, judge
 
 def check(
     contract: Path | OpenContract,
-    store: Store,
+    store: TraceStore,
     *,
     only: str = "*",
     parallel: int = 1,
+    run_id: str = "",
+    executor: Executor | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_preflight: Callable[[Preflight], None] = lambda preflight: None,
 ) -> Report:
     """Run a contract and judge it; `on_preflight` is told of the comparison contract before any engine computes.
 
+    Engines run where the `executor` starts them, without one here, `parallel` at a time. A run without a `run_id` gets one.
     Raises ContractError where the contract, a file it names or an option is wrong, before anything runs.
     An engine that fails is an ENGINE ERROR in the report, never an exception.
     """
@@ -59,7 +64,8 @@ def check(
     models = open_models(opened, only)
     with Workers() as workers:
         named = {**specs(opened), **further_specs(opened)}
-        hellos = workers.hello(named)
+        executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
+        hellos = executor.hello(named)
         _refuse(opened, hellos)
         said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
@@ -71,13 +77,12 @@ def check(
         jobs = {job.key: job for job in fair_jobs(planned, preflight)}
         results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
         left = len(results)
-        kept = spec_key(named["reference"])
-        for result in run(jobs.values(), store, workers, names=names, parallel=parallel, kept=kept):
+        for result in run(jobs.values(), store, executor=executor, names=names):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
-    facts = {**provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
     return concluded.report(opened, results, words, facts)
 
 

@@ -2,6 +2,7 @@
 
 RUN/store/…          traces by content hash, reused by the next run
 RUN/run.json         what was planned and what failed, for `judge`
+RUN/begun.json       the id of a run that has not ended, for the one that continues it
 RUN/verdict.json …   one file a reporter
 """
 
@@ -21,11 +22,14 @@ from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
 from logitproof.jobs.plan import Plan
+from logitproof.jobs.pool import Executor
 from logitproof.jobs.progress import Progress
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report
+from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
-from logitproof.traces.store import Store
+from logitproof.runs.identity import new_run_id
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 
 FORMAT = 2
@@ -44,6 +48,7 @@ class Workspace:
         only: str = "*",
         fresh: bool = False,
         parallel: int = 1,
+        executor: Executor | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
@@ -52,8 +57,19 @@ class Workspace:
         store.sweep()
         if fresh:
             store.clear()
-        report = check(opened, store, only=only, parallel=parallel, on_progress=on_progress, on_preflight=on_preflight)
+        run_id = identity.begin(self.folder, opened, only, fresh=fresh)
+        report = check(
+            opened,
+            store,
+            only=only,
+            parallel=parallel,
+            run_id=run_id,
+            executor=executor,
+            on_progress=on_progress,
+            on_preflight=on_preflight,
+        )
         write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+        identity.end(self.folder)
         self.render(report)
         return report
 
@@ -107,9 +123,13 @@ class Workspace:
             raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
         if record.get("format") != FORMAT:
             raise ContractError(f"was written in format {record.get('format')}, this version reads {FORMAT}", where=str(path))
+        if "run_id" not in record["facts"]:
+            # written before runs had ids: it gets one now, and keeps it
+            record["facts"]["run_id"] = new_run_id()
+            write_atomically(path, json.dumps(record, indent=1))
         return record
 
-    def _result(self, key: str, record: Mapping[str, Any], store: Store) -> Trace | Failure:
+    def _result(self, key: str, record: Mapping[str, Any], store: TraceStore) -> Trace | Failure:
         if key in record["failures"]:
             return Failure(**record["failures"][key])
         trace = store.read(key)

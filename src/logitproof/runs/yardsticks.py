@@ -15,8 +15,6 @@ import numpy as np
 from logitproof import catalog
 from logitproof.comparison.summary import Summary, summarize
 from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
-from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import Contract, EngineUse, Gate, OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
