@@ -92,8 +92,8 @@ class Side:
         return f"{self.architecture}.{key}" if self.format == "gguf" else key
 
     def _contents(self, name: str) -> Any:
-        found = self.reader.get_field(name)
-        return None if found is None else found.contents()
+        entry = self.reader.get_field(name)
+        return None if entry is None else entry.contents()
 
     def _known_keys(self) -> dict[str, Any]:
         if isinstance(self.layout, Layout):
@@ -105,11 +105,11 @@ class Side:
 
     def _other_keys(self) -> dict[str, Any]:
         config = self.config
-        found = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
         window = config.get("sliding_window")
         if window and config.get("use_sliding_window", True):
-            found["attention.sliding_window"] = window
-        return found
+            values["attention.sliding_window"] = window
+        return values
 
 
 def open_side(path: Path) -> Side:

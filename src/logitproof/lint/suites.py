@@ -61,10 +61,10 @@ def _length(suite: Suite, prompt: Prompt) -> int:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((path / "config.json").read_text("utf-8"))
+        config = json.loads((path / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}  # a model that is not there is told when the contract runs
-    return found.get("text_config", found) if isinstance(found, dict) else {}
+    return config.get("text_config", config) if isinstance(config, dict) else {}
 
 
 def _needs(config: dict[str, Any]) -> Iterator[tuple[str, int, bool]]:

@@ -46,7 +46,7 @@ def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
     try:
         record = json.loads(path.read_text("utf-8"))
         prompts = tuple(CapturedPrompt(**prompt) for prompt in record.pop("prompts"))
-        found = Capture(**record, prompts=prompts)
+        capture = Capture(**record, prompts=prompts)
     except FileNotFoundError:
         raise ContractError(
             "is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one"
@@ -54,10 +54,10 @@ def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
     except (ValueError, TypeError, KeyError) as error:
         raise ContractError(f"is damaged: {error}", where=str(path), remedy="capture it again") from None
     store = Store(folder / "store")
-    traces = [store.read(prompt.key) for prompt in found.prompts]
-    for prompt, trace in zip(found.prompts, traces, strict=True):
+    traces = [store.read(prompt.key) for prompt in capture.prompts]
+    for prompt, trace in zip(capture.prompts, traces, strict=True):
         if trace is None:
             raise ContractError(
                 f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again"
             )
-    return found, [trace for trace in traces if trace is not None]
+    return capture, [trace for trace in traces if trace is not None]

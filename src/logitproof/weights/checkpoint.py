@@ -18,14 +18,14 @@ Array = np.ndarray
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ModelError where there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(record, dict):
         raise ModelError("is no JSON object", where=str(path), remedy="give a complete Hugging Face model folder")
-    return found
+    return record
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
