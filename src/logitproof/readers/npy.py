@@ -33,8 +33,8 @@ class Npy(Reader):
         except UNREADABLE as error:
             raise refusal(path, "header", f"is no .npy file of plain numbers, or is cut off: {error}", AGAIN) from None
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim not in (1, 2) or 0 in array.shape:
-            found = f"{array.dtype} of shape {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise refusal(path, "header", f"holds {found}", "save floating-point logits of shape [T, V]")
+            held = f"{array.dtype} of shape {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise refusal(path, "header", f"holds {held}", "save floating-point logits of shape [T, V]")
         rows = array.reshape(-1, array.shape[-1])
         if rows.dtype.itemsize == 2:
             rows = rows.astype(np.float32)
