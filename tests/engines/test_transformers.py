@@ -117,7 +117,7 @@ def test_float64_differs_from_float32_by_its_rounding(models: dict[str, Path], f
 def test_a_norm_and_its_rope_angles_are_true_float64(models: dict[str, Path]) -> None:
     engine = Transformers(dtype="float64")
     engine.load(models["llama3"])
-    norm, rotary = engine._model.model.norm, engine._model.model.rotary_emb
+    norm, rotary = engine.reference.model.model.norm, engine.reference.model.model.rotary_emb
     x = torch.randn(3, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode(), float64():
         made = norm(x).numpy()
@@ -125,7 +125,7 @@ def test_a_norm_and_its_rope_angles_are_true_float64(models: dict[str, Path]) ->
     rows, weight = x.numpy(), norm.weight.detach().numpy()
     expected = weight * rows / np.sqrt((rows**2).mean(-1, keepdims=True) + norm.variance_epsilon)
     assert np.abs(made - expected).max() < 1e-14
-    frequencies = _llama3_frequencies(engine._model.config)
+    frequencies = _llama3_frequencies(engine.reference.model.config)
     assert np.abs(cos[2, :8] - np.cos(100 * frequencies)).max() < 1e-12
 
 
@@ -266,7 +266,7 @@ def test_a_float32_gguf_gives_the_same_weights(models: dict[str, Path], tmp_path
     from_folder, from_gguf = Transformers(), Transformers()
     from_folder.load(models[family])
     details = from_gguf.load(write_gguf(models[family], tmp_path / "model.gguf"), models[family]).details
-    pairs = zip(from_folder._model.named_parameters(), from_gguf._model.named_parameters(), strict=True)
+    pairs = zip(from_folder.reference.model.named_parameters(), from_gguf.reference.model.named_parameters(), strict=True)
     for (name, expected), (other, observed) in pairs:
         assert name == other
         if not _is_rounded_by_gguf(family, name):

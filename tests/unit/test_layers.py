@@ -14,7 +14,7 @@ import pytest
 from import_graph import PACKAGE, ROOT, circles, exists, modules, package_imports
 
 LAYERS = (
-    ("errors", "catalog", "files"),
+    ("errors", "catalog", "files", "documents"),
     ("rows", "metrics", "comparison"),
     ("protocol",),
     ("weights", "gguf"),
@@ -29,7 +29,7 @@ LAYERS = (
 )
 QUESTIONS = frozenset(LAYERS[10])
 HEAVY = {"torch", "transformers", "llama_cpp", "onnxruntime", "vllm"}
-JUDGES = ("bands.band", "comparison.compare", "contract.scope", "contract.waiver", "rows.kernel", "verdict.judge")
+JUDGES = ("bands.band", "bands.rule", "comparison.compare", "contract.scope", "contract.waiver", "rows.kernel", "verdict.judge")
 """Modules that compute a verdict: none of them may reach an engine, a file of a run or a terminal."""
 PLACE = {name: (row, column) for row, names in enumerate(LAYERS) for column, name in enumerate(names)}
 

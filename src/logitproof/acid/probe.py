@@ -7,8 +7,7 @@ file is made from the folder when an engine wants one, so both hold the same wei
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
 from logitproof.files.safetensors import Tensors
+from logitproof.files.untrusted import read_object
 from logitproof.rows.distance import distances
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -106,7 +106,7 @@ def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
 def read_probe(folder: Path) -> Probe:
     """The probe in `folder`; ContractError where it is damaged."""
     try:
-        record = json.loads((folder / "probe.json").read_text("utf-8"))
+        record = read_object(folder / "probe.json")
         tensors = Tensors(folder / "expected.safetensors")
         expected = {name: tensors.array(name, "f") for name in tensors.names}
         cases = [_case(one, expected) for one in record["cases"]]
@@ -124,11 +124,6 @@ def read_probe(folder: Path) -> Probe:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
-
-
-def coarsest(precisions: Sequence[str]) -> str:
-    """The coarsest of `precisions`; float32 where there is none."""
-    return max(precisions, key=PRECISIONS.index, default="float32")
 
 
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from logitproof.acid.probe import PRECISIONS, Probe, coarsest
+from logitproof.acid.probe import PRECISIONS, Probe
 from logitproof.errors import ContractError, EngineDied, EngineGarbage, EngineTimeout
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.protocol.messages import HelloResult, LoadResult, Mode
+from logitproof.protocol.precision import Precision, coarsest, stated
 from logitproof.protocol.sampler import Sampling
 
 Weights = Literal["auto", "folder", "F32", "F16", "BF16"]
 WEIGHTS: tuple[Weights, ...] = ("auto", "folder", "F32", "F16", "BF16")
-OF_FILES = {"folder": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+OF_FILES: dict[str, Precision] = {"folder": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The precision that a file's type brings with it: llama.cpp rounds activations to the type of the weights."""
 
 
@@ -88,11 +89,7 @@ class Subject:
 
         One that `probe` has no band for comes before all: weights in float16 leave its range, whatever the cache is in.
         """
-        said = [str(loaded.details.get("dtype", ""))]
-        kinds: Any = loaded.details.get("kv_types") or []
-        said += [{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}.get(one, one) for pair in kinds for one in pair]
-        said += list(loaded.details.get("arithmetic", {}).values())
-        known = [one for one in said if one in PRECISIONS]
+        known = [precision for precision in stated(loaded.details) if precision in PRECISIONS]
         known.append(OF_FILES.get(self.weights, "float32"))
         return next((one for one in known if probe is not None and not probe.judges(one)), coarsest(known))
 

@@ -29,6 +29,7 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
     What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
     """
+    from logitproof.commands._progress import say
     from logitproof.jobs import environments
     from logitproof.jobs.worker import Spec, Worker
 
@@ -38,7 +39,7 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
     def tell(line: str) -> None:
         if not quiet:
-            click.echo(f"  {line[:160]}", err=True)
+            say(f"  {line[:160]}")
 
     made = environments.install(name, into, tell=tell, prove=prove)
     click.echo(made.python)
@@ -49,9 +50,10 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 @AS_JSON
 def show(into: Path | None, as_json: bool) -> None:
     """List such engines, and whether their environment is made."""
-    import json
-
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
     from logitproof.jobs import environments
 
     rows = environments.states(into)
-    click.echo(json.dumps(rows, indent=2) if as_json else environments.as_text(rows))
+    answer = Answer("engines", str(into or environments.root()), 0, {"engines": rows})
+    tell(environments.document(rows), answer, as_json=as_json)

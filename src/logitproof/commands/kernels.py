@@ -21,7 +21,11 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
     that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
     it; ggml is then the backend for that instruction set in the folder `--ggml`, or in what `make isa` built.
     """
-    from logitproof.kernels.measure import DTYPES, as_table, measure_kernels, write_kernels
+    from logitproof.commands._answer import tell
+    from logitproof.commands._progress import say
+    from logitproof.documents.console import show
+    from logitproof.kernels.measure import DTYPES, measure_kernels
+    from logitproof.kernels.text import answer, document
 
     wanted = [name for name in quant.split(",") if name]
     path = out or Path(f"kernels-{model.resolve().name}.json")
@@ -29,13 +33,12 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
         from logitproof.kernels.isa import measure_on
 
         for name in dict.fromkeys(isa.split(",")):
-            one = measure_on(name, model, dtypes or DTYPES, wanted, ggml)
-            write_kernels(path.with_suffix(f".{name}.json"), one)
-            click.echo(f"{name}, proven by {one['evidence']}\n{as_table(one)}")
-            click.echo(f"{len(one['kernels'])} kernels: {path.with_suffix(f'.{name}.json')}", err=True)
+            measured = measure_on(name, model, dtypes or DTYPES, wanted, ggml)
+            file = answer(measured).write(path.with_suffix(f".{name}.json"))
+            show(document(measured))
+            say(f"{len(measured['kernels'])} kernels: {file}")
         return
-    say = lambda line: click.echo(line, err=True)  # noqa: E731
     measured = measure_kernels(model, quantizations=wanted, dtypes=dtypes or DTYPES, build=ggml, say=say)
-    write_kernels(path, measured)
-    click.echo(as_table(measured))
-    click.echo(f"{len(measured['kernels'])} kernels: {path}", err=True)
+    found = answer(measured)
+    say(f"{len(measured['kernels'])} kernels: {found.write(path)}")
+    tell(document(measured), found, as_json=False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -20,12 +17,13 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
 
     A finding is a line `file:line: CODE text (remedy)`. Exit code 0 where nothing was found, 2 otherwise.
     """
+    from logitproof.commands._answer import finish
+    from logitproof.documents.console import show_sections
     from logitproof.lint import lint
+    from logitproof.lint._text import answer, document
 
-    found = [one for file in files for one in lint(file)]
-    if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=1))
-    else:
-        for one in found:
-            click.echo(one)
-    sys.exit(2 if found else 0)
+    found = [finding for file in files for finding in lint(file)]
+    page = document(files, found)
+    if not as_json:
+        show_sections(page)
+    finish([page], answer(files, found), as_json=as_json)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from logitproof.commands._options import AS_JSON
@@ -18,6 +16,11 @@ def command(what: str, as_json: bool) -> None:
     None of them is imported.
     """
     from logitproof.commands import _listing as listing
+    from logitproof.documents.answer import Answer
+    from logitproof.documents.console import show_sections
 
     rows = listing.rows(what)
-    click.echo(json.dumps(rows, indent=2) if as_json else listing.as_text(rows))
+    if as_json:
+        click.echo(Answer("list", what, 0, {"entries": rows}).text())
+    else:
+        show_sections(listing.document(what, rows))

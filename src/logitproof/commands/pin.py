@@ -17,7 +17,7 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     The files are weights, tokenizers and suites.
     """
     from logitproof.contract.contract import open_contract
-    from logitproof.jobs.plan import specs
+    from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
     from logitproof.runs.pins import make_pins, read_pins, write_pins
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -52,10 +49,14 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
     by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
     written, and says which prompts still hang.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.commands._progress import say
     from logitproof.contract.suite import open_suite
+    from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.workers import Workers
     from logitproof.quality.picker import check_new, pick_for, write_picked
+    from logitproof.quality.text import of_picked
 
     check_new(out)
     side = parse_address(reference, where="REFERENCE")
@@ -64,16 +65,9 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
         worker = workers.of(side.spec, "reference")
         worker.hello()
         loaded = worker.load(side.model, side.config)
-        told = click.echo if not as_json else lambda text: None
-        picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=told)
+        picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=say)
     frozen = write_picked(picked, out, reference, tie, tokens)
-    if as_json:
-        rows = [{**asdict(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
-        click.echo(json.dumps({"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}, indent=1))
-    else:
-        click.echo(
-            f"{len(picked.hanging)} of {len(frozen.prompts)} prompts hang on a tie: {len(picked.replaced)} replaced, "
-            f"{len(picked.left)} stay; {picked.tried} reserves tried"
-        )
-        click.echo(f"{out}: sha256 {frozen.sha256}")
-    sys.exit(1 if picked.left else 0)
+    rows = [{**vars(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
+    data = {"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}
+    answer = Answer("suite-pick", str(out), 1 if picked.left else 0, data)
+    tell(of_picked(picked, str(out), frozen.sha256), answer, as_json=as_json)

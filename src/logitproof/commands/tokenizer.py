@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from logitproof.commands._options import AS_JSON
-
-SHOWN = 12
 
 
 @click.command("tokenizer")
@@ -28,10 +23,13 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     the smallest string that tells
     the two apart is printed. A text that does not come back from its ids is told, and is no difference of the two.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.session import open_side
     from logitproof.jobs.workers import Workers
     from logitproof.quality.chat_template import compare_templates, template_of
+    from logitproof.quality.text import of_tokenizers
     from logitproof.quality.tokenizers import compare_tokenizers
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
@@ -45,24 +43,6 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
         )
     rendered = compare_templates(*(template_of(side.model) for side in sides))
     differs = bool(found.differences or rendered)
-    if as_json:
-        data = {**asdict(found), "templates": [asdict(one) for one in rendered], "differs": differs}
-        click.echo(json.dumps(data, indent=1))
-        sys.exit(1 if differs else 0)
-    for one in found.differences[:SHOWN]:
-        click.echo(f"✘ {one.name}: {one.smallest!r} is {list(one.reference)} for the reference, {list(one.candidate)} here")
-    if len(found.differences) > SHOWN:
-        click.echo(f"… and {len(found.differences) - SHOWN} more")
-    for trip in found.trips[:SHOWN]:
-        click.echo(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}")
-    for text in rendered:
-        at = text.first
-        click.echo(
-            f"✘ chat template, {text.name}: from character {at} on {text.reference[at : at + 60]!r} for the reference, "
-            f"{text.candidate[at : at + 60]!r} here"
-        )
-    click.echo(
-        f"{found.tried} texts: {len(found.differences)} are cut differently, {len(found.trips)} do not come back; "
-        f"chat template: {'differs' if rendered else 'the same'}"
-    )
-    sys.exit(1 if differs else 0)
+    about = f"{reference} and {candidate}"
+    data = {**vars(found), "templates": rendered, "differs": differs}
+    tell(of_tokenizers(about, found, rendered), Answer("tokenizer", about, 1 if differs else 0, data), as_json=as_json)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import WithJsonSchema
+from typing_extensions import TypedDict
 
 from logitproof.comparison.chance import bootstrap_ratio
 from logitproof.errors import EngineError
 from logitproof.rows.distance import rms
 
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+"""A number that JSON has as null where it is not finite."""
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(values.mean()),
     "median": lambda values: float(np.median(values)),
@@ -22,7 +26,26 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
 }
 
 
-def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+class Summary(TypedDict):
+    """One metric over all positions of a cell; null is a number that is not finite."""
+
+    mean: Number
+    median: Number
+    p95: Number
+    p99: Number
+    max: Number
+    min: Number
+    rms: Number
+    count: int
+    """values that were measured"""
+    not_measured: int
+    prompts: int
+    interval: tuple[Number, Number] | None
+    """95 % interval of the mean, from a bootstrap over prompts; null for a single prompt"""
+    seed: int
+
+
+def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
     """Statistics of one metric over all positions of several prompts, one array [T] each.
 
     `interval` is the 95 % interval of the mean from a bootstrap over prompts (positions of a prompt are
@@ -38,7 +61,13 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
     return {
-        **{name: statistic(flat) for name, statistic in STATISTICS.items()},
+        "mean": STATISTICS["mean"](flat),
+        "median": STATISTICS["median"](flat),
+        "p95": STATISTICS["p95"](flat),
+        "p99": STATISTICS["p99"](flat),
+        "max": STATISTICS["max"](flat),
+        "min": STATISTICS["min"](flat),
+        "rms": STATISTICS["rms"](flat),
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
@@ -47,9 +76,9 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
     }
 
 
-def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
+def _interval(kept: Sequence[np.ndarray], seed: int) -> tuple[float, float] | None:
     sums = np.array([values.sum() for values in kept if len(values)])
     counts = np.array([len(values) for values in kept if len(values)])
     if len(sums) < 2:
         return None
-    return list(bootstrap_ratio(sums, counts, seed=seed))
+    return bootstrap_ratio(sums, counts, seed=seed)

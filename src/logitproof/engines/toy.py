@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
-from logitproof.errors import Refusal
+from logitproof.errors import ContractError, Refusal
+from logitproof.files.untrusted import read_object
 
 WIDTH = 16
 Fault = Literal[
@@ -128,9 +128,9 @@ def _mix(numbers: np.ndarray) -> np.ndarray:
 
 def _read(model: Path) -> tuple[int, int]:
     try:
-        record = json.loads(model.read_text("utf-8"))
+        record = read_object(model, limit=1 << 20)
         vocab_size, seed = int(record["vocab_size"]), int(record["seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ContractError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise Refusal(
             f"{model} is no toy model: {error}", field="model", remedy='give {"vocab_size": 300, "seed": 1}'
         ) from None

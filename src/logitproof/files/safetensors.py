@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from logitproof.files.untrusted import AGAIN, Cursor, refusal
+from logitproof.files.untrusted import AGAIN, Cursor, parse_json, refusal, whole
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"}
 DTYPES |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "u1"}
@@ -20,6 +20,7 @@ NAMES = {np.dtype(layout): name for name, layout in reversed(DTYPES.items()) if 
 FLOATS = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """How the floating-point types are read; NumPy has no bfloat16, so its bits are."""
 HEADER_LIMIT = 100 << 20
+DIMENSIONS, LENGTH_LIMIT = 8, 1 << 48
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -33,10 +34,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     (length,) = file.numbers("<Q", "header length")
     if not 2 <= length <= min(HEADER_LIMIT, file.size - 8):
         raise refusal(path, "header length", f"is {length}, the file has {file.size} bytes", f"not safetensors; {AGAIN}")
-    try:
-        header = json.loads(bytes(file.array("header", "u1", (length,))))
-    except (ValueError, RecursionError) as error:
-        raise refusal(path, "header", f"is not JSON: {error}", AGAIN) from None
+    header = parse_json(bytes(file.array("header", "u1", (length,))), path, "header")
     if not isinstance(header, dict):
         raise refusal(path, "header", "is not a JSON object", AGAIN)
     return header, file.at
@@ -49,7 +47,8 @@ class Tensors:
         self.path = path
         self._header, self._begin = read_header(path)
         metadata = self._header.pop("__metadata__", {})
-        self.metadata: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
+        texts = metadata if isinstance(metadata, dict) else {}
+        self.metadata: dict[str, str] = {key: value for key, value in texts.items() if isinstance(value, str)}
 
     @property
     def names(self) -> list[str]:
@@ -96,10 +95,12 @@ class Tensors:
             raise refusal(self.path, name, f"is not in the file, which holds {known or 'nothing'}", AGAIN)
         try:
             entry = self._header[name]
-            kind, shape = str(entry["dtype"]), tuple(int(length) for length in entry["shape"])
-            start, end = (int(offset) for offset in entry["data_offsets"])
+            kind, shape = str(entry["dtype"]), tuple(whole(length) for length in entry["shape"])
+            start, end = (whole(offset) for offset in entry["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
             raise refusal(self.path, name, f"has a damaged or unknown description: {error}", AGAIN) from None
+        if len(shape) > DIMENSIONS or any(length >= LENGTH_LIMIT for length in shape):
+            raise refusal(self.path, name, f"has a shape of {len(shape)} dimensions, up to {max(shape)}", AGAIN)
         if not 0 <= start <= end or any(length < 0 for length in shape):
             raise refusal(self.path, name, f"lies from {start} to {end} with the shape {list(shape)}", AGAIN)
         return kind, shape, start, end

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from logitproof.gguf.layout import (
 )
 from logitproof.gguf.windowed import gemma2, gemma3, gpt_oss, mistral, phi3
 from logitproof.weights.checkpoint import Array
+from logitproof.weights.config import architecture_of
 
 LLAMA3_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
@@ -264,7 +266,11 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
 
 def layout_of(values: dict[str, Any], where: str) -> Layout:
     """The layout for a config.json; ContractError for a family that is not in the table."""
-    named = (values.get("architectures") or ["nothing"])[0]
+    named = architecture_of(values, Path(where)) or "nothing"
     if named not in ARCHITECTURES:
         raise ContractError(f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}")
-    return ARCHITECTURES[named](Config(values, where))
+    try:
+        return ARCHITECTURES[named](Config(values, where))
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        text = f"a value is of the wrong kind for {named}: {type(error).__name__}: {error}"
+        raise ModelError(text, where=where, remedy="take config.json from the model's publisher") from None

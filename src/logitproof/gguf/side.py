@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gguf import GGUFReader
-
 from logitproof.errors import ContractError
+from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import read_json
-from logitproof.weights.model import GGUF_MAGIC
+from logitproof.weights.config import read_config
+from logitproof.weights.model import is_gguf
 
 ALSO_IN_CONFIG = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -40,12 +39,12 @@ class Side:
     format: Literal["safetensors", "gguf", "other"]
 
     @functools.cached_property
-    def reader(self) -> GGUFReader:
-        return GGUFReader(self.path)
+    def reader(self) -> GgufFile:
+        return GgufFile(self.path)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.path / "config.json")
+        return read_config(self.path)
 
     @functools.cached_property
     def layout(self) -> Layout | ContractError:
@@ -92,8 +91,7 @@ class Side:
         return f"{self.architecture}.{key}" if self.format == "gguf" else key
 
     def _contents(self, name: str) -> Any:
-        entry = self.reader.get_field(name)
-        return None if entry is None else entry.contents()
+        return self.reader.value(name)
 
     def _known_keys(self) -> dict[str, Any]:
         if isinstance(self.layout, Layout):
@@ -116,5 +114,4 @@ def open_side(path: Path) -> Side:
     """What is at `path`, which was checked already."""
     if path.is_dir():
         return Side(path, "safetensors")
-    with path.open("rb") as file:
-        return Side(path, "gguf" if file.read(4) == GGUF_MAGIC else "other")
+    return Side(path, "gguf" if is_gguf(path) else "other")

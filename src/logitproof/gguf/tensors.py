@@ -15,9 +15,11 @@ import numpy as np
 
 from logitproof.errors import ModelError
 from logitproof.files import safetensors
+from logitproof.files.gguf import GgufFile
 from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
-from logitproof.weights.checkpoint import Array, read_json
+from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import shards
 
 Index = Array | None
 """Which rows; None is all."""
@@ -40,7 +42,7 @@ def row_count(shape: tuple[int, ...]) -> int:
 class GgufTensors:
     """The tensors of a GGUF file, dequantized."""
 
-    def __init__(self, reader: gguf.GGUFReader) -> None:
+    def __init__(self, reader: GgufFile) -> None:
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.names = list(self._tensors)
 
@@ -82,7 +84,7 @@ class FolderTensors:
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
-        files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else _only(folder)
+        files = shards(index) if index.is_file() else _only(folder)
         self._tensors: dict[str, _Stored] = {}
         for file in files:
             held = safetensors.Tensors(folder / file)
@@ -199,7 +201,7 @@ def _touches_columns(planned: Planned, shapes: list[tuple[int, ...]]) -> bool:
     return not bool((changed.reshape(-1, changed.shape[-1]) == np.arange(changed.shape[-1])).all())
 
 
-def tensors_of(reader_or_folder: gguf.GGUFReader | Path, layout: Any = None) -> Tensors:
+def tensors_of(reader_or_folder: GgufFile | Path, layout: Any = None) -> Tensors:
     """Tensors of a GGUF file, or of a folder under GGUF names where its layout is known."""
     if not isinstance(reader_or_folder, Path):
         return GgufTensors(reader_or_folder)

@@ -18,9 +18,11 @@ from logitproof.bands.band import TIE_SIGMAS
 from logitproof.contract.contract import ORIGINAL, OpenContract, open_contract
 from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.untrusted import read_object
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
 from logitproof.jobs.run import run
+from logitproof.jobs.sides import reference_side
 from logitproof.jobs.worker import Spec
 from logitproof.jobs.workers import Workers
 from logitproof.traces import rowcode as code
@@ -48,26 +50,6 @@ class Frozen:
     @property
     def bytes_per_token(self) -> float:
         return self.size / self.positions
-
-    def as_text(self) -> str:
-        """What a person wants to know of it, in a few lines."""
-        header, error = self.header, self.header.error
-        lines = [
-            f"{self.path}: {header.form} golden, {len(header.prompts)} prompts, {self.positions} positions, "
-            f"{self.bytes_per_token:.1f} bytes a token"
-        ]
-        if header.form == "full":
-            lines.append(f"measured KL error {error['kl_max']:.3g} nats a token at most, RMS {error['rms_max']:.3g} logits")
-        else:
-            lines.append(
-                f"KL is given as bounds; for an equal engine they are {error['kl_lower_max']:.3g} and "
-                f"{error['kl_upper_mean']:.3g} nats (mean; at most {error['kl_upper_max']:.3g})"
-            )
-        lines.append(f"threads: {header.determinism['said']}")
-        if header.uncertain:
-            names = ", ".join(f"{row['prompt']} ({row['margin']:.3g} at {row['position']})" for row in header.uncertain[:8])
-            lines.append(f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -168,7 +150,7 @@ def _continuations(store: Path) -> dict[tuple[int, ...], str]:
     """Texts of what the engine generated, by prompt and continuation tokens."""
     found = {}
     for path in store.glob("traces/*/*/trace.json"):
-        record = json.loads(path.read_text("utf-8"))
+        record = read_object(path)
         if record.get("kind") == "generate":
             found[(*record["token_ids"], *record["new_token_ids"])] = record["text"]
     return found
@@ -186,10 +168,9 @@ def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Sou
         text = f"no model {name!r} with `{ORIGINAL}` weights; models: {known}"
         raise ContractError(text, where=opened.where("models"), remedy="name one with --model")
     use = contract.reference
-    spec = Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
-    path = (opened.folder / contract.models[name][ORIGINAL]).resolve()
+    side = reference_side(opened, name)
+    path, config, spec = side.model, side.config, side.spec
     weights = open_model(path, where=opened.where("models", name, ORIGINAL))
-    config = path if path.is_dir() else None
     with Workers() as workers:
         hello = workers.hello({"reference": spec})["reference"]
         if isinstance(hello, LogitproofError):

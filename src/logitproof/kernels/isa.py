@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, host_machine, pinned, unavailable
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.untrusted import read_object
 from logitproof.jobs.worker import Spec, Worker
 
 IDS = list(range(3, 19))
@@ -78,5 +78,4 @@ def _measured(pin: Pinned, isa: str, model: Path, parts: Sequence[str], out: Pat
     done = subprocess.run(argv, env={**os.environ, **quiet}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise EnvironmentFailed(f"kernels on {isa}: {done.stderr.strip()[-500:]}", remedy="measure without --isa")
-    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return found
+    return read_object(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logitproof.comparison.chance import bootstrap_mean, mcnemar
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import parse_json, read_text
 from logitproof.quality.greedy import Rate
 
 LETTERS = "ABCDEFGHIJ"
@@ -82,15 +82,15 @@ def read_questions(path: str) -> list[Question]:
     shipped = SHIPPED / f"{path}.jsonl"
     file = shipped if shipped.is_file() else Path(path)
     try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except ContractError as error:
         names = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.jsonl")))
         raise ContractError(f"cannot be read: {error}", where=path, remedy=f"a JSON Lines file, or one of {names}") from None
     found = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(Question.model_validate(json.loads(line)))
+                found.append(Question.model_validate(parse_json(line, file, f"line {number}")))
             except (ValueError, ValidationError) as error:
                 text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None

@@ -19,7 +19,6 @@ allocated, nothing is unpickled, and `dump.checked` looks at every number afterw
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
-from logitproof.files.untrusted import refusal
+from logitproof.files.untrusted import read_json, refusal
 from logitproof.traces.dump import Dump, checked
 
 ENDINGS = {
@@ -77,8 +76,8 @@ class Peek:
         if self.head.lstrip()[:1] not in (b"{", b"[") or self.size > JSON_LIMIT:
             return None
         try:
-            return json.loads(self.path.read_text("utf-8"))
-        except (ValueError, OSError, RecursionError):
+            return read_json(self.path, limit=JSON_LIMIT)
+        except ContractError:
             return None
 
     @property

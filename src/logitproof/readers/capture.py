@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from logitproof.errors import ContractError
 from logitproof.readers import Peek, Reader
+from logitproof.rows.top import is_top
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
@@ -22,6 +24,12 @@ class Capture(Reader):
         from logitproof.traces.capture import open_capture
 
         capture, traces = open_capture(path)
+        for prompt, trace in zip(capture.prompts, traces, strict=True):
+            if is_top(trace.logits):
+                text = f"prompt {prompt.id!a} is no trace of whole rows of logits"
+                raise ContractError(
+                    text, where=str(path), remedy="capture an engine that gives its logits, see docs/formats.md"
+                )
         prompts = tuple(
             DumpedPrompt(
                 prompt.id,

@@ -11,23 +11,23 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from logitproof.files.untrusted import Foreign, refusal
+from logitproof.files.untrusted import Foreign, Number, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import json_of, logits_of, validated, write_text
+from logitproof.readers._files import json_of, logits_of, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
 class _Fixture(Foreign):
-    tokens: list[int]
-    vocab_size: int
-    position: int
+    tokens: list[Number]
+    vocab_size: Number
+    position: Number
     logits: list[float]
-    argmax_token: int
+    argmax_token: Number
     id: str | None = None
     model_name: str = ""
     model_dtype: str = ""
     prompt: str | None = None
-    prompt_length: int | None = None
+    prompt_length: Number | None = None
     position_is: Literal["index", "step"] | None = None
     versions: dict[str, str] = Field({})
 

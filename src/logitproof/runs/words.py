@@ -7,8 +7,9 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from logitproof.errors import LogitproofError
+from logitproof.errors import ContractError, LogitproofError
 from logitproof.files.atomic import content_key, write_atomically
+from logitproof.files.untrusted import read_object
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
@@ -40,8 +41,8 @@ def _words(job: Job, stretches: set[tuple[int, ...]], store: Store, workers: Wor
     """Texts by key, remembered in the store so that a finished run loads no model for them."""
     file = store.folder / "words" / f"{content_key({'spec': job.spec.identity(), 'model': str(job.model)})}.json"
     known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_text("utf-8"))
+    with contextlib.suppress(ContractError):
+        known = {key: text for key, text in read_object(file).items() if isinstance(text, str)}
     if missing := sorted(stretch for stretch in stretches if words_key(stretch) not in known):
         with contextlib.suppress(LogitproofError):
             worker = workers.of(job.spec, "reference")

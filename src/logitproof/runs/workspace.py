@@ -20,10 +20,11 @@ from logitproof.contract.suite import Prompt
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
+from logitproof.jobs.plan import Plan
 from logitproof.jobs.progress import Progress
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report
 from logitproof.runs.check import check, conclude
-from logitproof.runs.set_up import Preflight
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
 
@@ -67,11 +68,11 @@ class Workspace:
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}
-        unmeasured = [Unmeasured(**one) for one in record["unmeasured"]]
+        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
         preflight = Preflight.read(record["facts"]["preflight"])
         pinned = record["facts"]["pins"]["models"].items()
         weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
-        concluded = conclude(opened, cells, yardsticks, results, preflight, unmeasured, weights)
+        concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self.render(report)
         return report

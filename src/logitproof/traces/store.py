@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from logitproof.errors import EnvironmentFailed
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors
-from logitproof.traces.trace import Trace, open_logits
+from logitproof.traces.trace import Trace, read_trace
 
 
 class Store:
@@ -35,12 +35,9 @@ class Store:
 
     def read(self, key: str) -> Trace | None:
         """The trace with this key, its logits memory-mapped."""
-        place = self._place(key)
         try:
-            record = json.loads((place / "trace.json").read_text("utf-8"))
-            shape = record.pop("logits")
-            return Trace(**record, logits=open_logits(place / "logits.bin", shape["dtype"], shape["shape"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return read_trace(self._place(key))
+        except (ContractError, OSError, ValueError):
             return None
 
     def write(self, folder: Path, trace: Trace) -> Trace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.safetensors import Tensors, widened
+from logitproof.weights.config import read_model_json
+from logitproof.weights.model import shards
 
 STORED = ("BF16", "F16", "F32")
 Array = np.ndarray
@@ -17,21 +18,13 @@ Array = np.ndarray
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ModelError where there is none."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
-        ) from error
-    if not isinstance(record, dict):
-        raise ModelError("is no JSON object", where=str(path), remedy="give a complete Hugging Face model folder")
-    return record
+    return read_model_json(path)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
     """All tensors of the folder's safetensors files, as float32 (exact for bfloat16 and float16)."""
     index = folder / "model.safetensors.index.json"
-    names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    names = shards(index) if index.is_file() else ["model.safetensors"]
     tensors: dict[str, Array] = {}
     for path in (folder / name for name in names):
         tensors |= read_tensors(path)
