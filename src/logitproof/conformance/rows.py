@@ -37,8 +37,8 @@ class Rows:
         """Logit or log-probability of a token, -inf where it is not known."""
         if self.ids is None:
             return float(self.values[row, token]) if 0 <= token < self.values.shape[1] else -np.inf
-        found = np.flatnonzero(self.ids[row] == token)
-        return float(self.values[row, found[0]]) if len(found) else -np.inf
+        places = np.flatnonzero(self.ids[row] == token)
+        return float(self.values[row, places[0]]) if len(places) else -np.inf
 
 
 def read_rows(said: protocol.Rows, asked: Path) -> Rows:
@@ -81,9 +81,9 @@ def largest_difference(one: Rows, other: Rows) -> str:
 def _lenient(tensor: protocol.Tensor) -> np.ndarray:
     """The tensor as announced, from a file that may be too short (then 0) or too long."""
     kind = np.dtype(tensor.dtype).newbyteorder("<")
-    found = np.empty(0, kind)
+    values = np.empty(0, kind)
     with contextlib.suppress(OSError):
-        found = np.fromfile(tensor.path, kind, count=int(np.prod(tensor.shape)))
+        values = np.fromfile(tensor.path, kind, count=int(np.prod(tensor.shape)))
     whole = np.zeros(int(np.prod(tensor.shape)), kind)
-    whole[: len(found)] = found
+    whole[: len(values)] = values
     return whole.reshape(tensor.shape)

@@ -255,7 +255,7 @@ def tokenize(session: Session) -> str:
     vocab_size = session.load().vocab_size
     answer = session.ask("tokenize", {"text": "Hello, wörld 😀"})
     ids = (answer.result or {}).get("token_ids")
-    if not isinstance(ids, list) or not ids or not all(isinstance(one, int) and 0 <= one < vocab_size for one in ids):
+    if not isinstance(ids, list) or not ids or not all(isinstance(token, int) and 0 <= token < vocab_size for token in ids):
         raise Broken(f"tokenize → {answer}, ids of the vocabulary of {vocab_size} are asked for")
     back = session.ask("detokenize", {"token_ids": ids})
     if not isinstance((back.result or {}).get("text"), str):
@@ -269,7 +269,7 @@ def sample(session: Session) -> str:
     params = {"token_ids": session.ids(4), "count": 3, "max_new_tokens": 4, "seed": 5}
     first, second = (session.ask("sample", params) for _ in range(2))
     drawn = (first.result or {}).get("token_ids")
-    if not isinstance(drawn, list) or len(drawn) != 3 or any(len(one) > 4 for one in drawn):
+    if not isinstance(drawn, list) or len(drawn) != 3 or any(len(row) > 4 for row in drawn):
         raise Broken(f"sample of 3 continuations of 4 → {first}")
     if first.result != second.result:
         raise Broken(f"sample with seed 5 twice → {first}, then {second}")

@@ -85,8 +85,8 @@ class Session:
 
     @property
     def modes(self) -> list[str]:
-        found = self.hello_answer.get("modes", ["prefill", "decode"])
-        return [mode for mode in found if mode in ("prefill", "decode")] if isinstance(found, list) else []
+        modes = self.hello_answer.get("modes", ["prefill", "decode"])
+        return [mode for mode in modes if mode in ("prefill", "decode")] if isinstance(modes, list) else []
 
     def ask(self, method: str, params: dict[str, Any]) -> Answer:
         """A request; a process that gives no answer to it is not asked again."""

@@ -82,7 +82,7 @@ class Proof:
 
         `said` are texts by source, `lines` the first line of stderr that matched each watched pattern.
         """
-        found: dict[str, str] = {}
+        evidence: dict[str, str] = {}
         remedy = "pin it otherwise, or take this instruction set out of the matrix for this candidate"
         for source, pattern in self.must:
             text = lines.get(pattern) if source == STDERR else said.get(source)
@@ -94,13 +94,13 @@ class Proof:
             if not re.search(pattern, text):
                 said_text = f"{source} is {text[:LONGEST]!r}, which does not match {pattern!r}"
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
-            found[source] = text
+            evidence[source] = text
         for source, pattern in self.never:
             text = lines.get(pattern) if source == STDERR else said.get(source)
             if text is not None and (other := re.search(pattern, text)):
                 said_text = f"{source} is {text[:LONGEST]!r}, with {other[0]!r}"
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
-        return found
+        return evidence
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,11 @@ class Side:
 
     def _other_keys(self) -> dict[str, Any]:
         config = self.config
-        found = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
         window = config.get("sliding_window")
         if window and config.get("use_sliding_window", True):
-            found["attention.sliding_window"] = window
-        return found
+            values["attention.sliding_window"] = window
+        return values
 
 
 def open_side(path: Path) -> Side:

@@ -57,10 +57,10 @@ class GgufTensors:
         tensor = self._tensors[name]
         data = tensor.data.reshape(row_count(self.shape(name)), -1)
         try:
-            found = gguf.quants.dequantize(data if index is None else data[index], tensor.tensor_type)
+            values = gguf.quants.dequantize(data if index is None else data[index], tensor.tensor_type)
         except (ValueError, NotImplementedError, KeyError) as error:
             raise ModelError(f"cannot dequantize {name} ({self.kind(name)}): {error}") from None
-        return np.asarray(found, np.float32).reshape(-1, self.shape(name)[-1] if self.shape(name) else 1)
+        return np.asarray(values, np.float32).reshape(-1, self.shape(name)[-1] if self.shape(name) else 1)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FolderTensors:
 
     def raw(self) -> dict[str, Array]:
         """The bytes of every tensor by name, mapped."""
-        return {name: one.raw for name, one in self._tensors.items()}
+        return {name: stored.raw for name, stored in self._tensors.items()}
 
 
 class PlannedTensors:
@@ -115,7 +115,9 @@ class PlannedTensors:
 
     def __init__(self, folder: FolderTensors, layout: Layout) -> None:
         self._folder = folder
-        self._planned = {one.name: one for one in layout.tensors if all(name in folder.names for name in one.sources)}
+        self._planned = {
+            planned.name: planned for planned in layout.tensors if all(name in folder.names for name in planned.sources)
+        }
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
         self._orders: dict[str, Array | None] = {}

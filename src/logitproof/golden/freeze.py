@@ -122,14 +122,14 @@ def _from_capture(folder: Path) -> _Source:
     continuations = _continuations(Store(folder / "store"))
     items = [
         _Item(
-            one.id,
-            one.bucket,
-            one.prompt_length,
+            prompt.id,
+            prompt.bucket,
+            prompt.prompt_length,
             trace,
-            texts.get(one.id),
+            texts.get(prompt.id),
             continuations.get(tuple(trace.token_ids), ""),
         )
-        for one, trace in zip(capture.prompts, traces, strict=True)
+        for prompt, trace in zip(capture.prompts, traces, strict=True)
     ]
     spec = Spec(capture.engine, capture.options, directory=str(Path.cwd()))
     path = Path(capture.model).resolve()
@@ -222,8 +222,8 @@ def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:
             gap = delta(np.asarray(a, np.float64), np.asarray(b, np.float64))
             largest, rms = max(largest, float(np.abs(gap).max())), max(rms, math.sqrt(float(np.mean(gap**2))))
             flips += int(np.argmax(a) != np.argmax(b))
-    said = "the same bits at 1 and 2 threads" if largest == 0 else f"1 and 2 threads differ by {largest:.3g} logits at most"
-    return {"said": said, "threads": list(THREADS), "max_delta_logit": largest, "rms_delta_logit": rms, "argmax_flips": flips}
+    words = "the same bits at 1 and 2 threads" if largest == 0 else f"1 and 2 threads differ by {largest:.3g} logits at most"
+    return {"said": words, "threads": list(THREADS), "max_delta_logit": largest, "rms_delta_logit": rms, "argmax_flips": flips}
 
 
 def _scored(source: _Source, weights: Any, threads: int, scratch: Path) -> list[Trace]:
@@ -274,7 +274,7 @@ def _header(source: _Source, determinism: dict[str, Any], small: bool, limits: L
         error={},
         determinism=determinism,
         margin_floor=floor,
-        uncertain=[found for item in source.items if (found := _uncertain(item, floor))],
+        uncertain=[row for item in source.items if (row := _uncertain(item, floor))],
         prompts=[
             GoldenPrompt(
                 id=item.id,

@@ -107,8 +107,10 @@ class Bounds(Rule):
         old = before.get(key)
         if not isinstance(old, int | float) or not (gate.bound > old if key == "at_most" else gate.bound < old):
             return
-        amended = [one for one in opened.contract.amendments if one.kind == "loosened" and gate.id in one.gates]
-        if len(amended) <= sum(_amends(one, gate.id) for one in before["amendments"]):
+        amended = [
+            amendment for amendment in opened.contract.amendments if amendment.kind == "loosened" and gate.id in amendment.gates
+        ]
+        if len(amended) <= sum(_amends(amendment, gate.id) for amendment in before["amendments"]):
             text = f"the bound of {gate.id!r} was {old:g} in the last commit and is {gate.bound:g}"
             remedy = "add an amendment of kind loosened that names the gate, with its reason"
             yield self.finding(opened, "LP010", "gates", index, key, text=text, remedy=remedy)

@@ -61,8 +61,8 @@ class Finding:
     text: str = ""
 
     def __str__(self) -> str:
-        said = f": {self.text}" if self.text else ""
-        return f"{self.code} {self.setting}{said}: reference {self.reference}, candidate {self.candidate}"
+        words = f": {self.text}" if self.text else ""
+        return f"{self.code} {self.setting}{words}: reference {self.reference}, candidate {self.candidate}"
 
     @property
     def where(self) -> str:

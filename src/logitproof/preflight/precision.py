@@ -35,7 +35,7 @@ class Precision(Check):
         ):
             asked = [_asked(use, names) for use in uses]
             shown = _shown(asked[0]), _shown(asked[1])
-            narrow = [[pair for pair in one if not _is_wide(pair[1])] for one in asked]
+            narrow = [[pair for pair in pairs if not _is_wide(pair[1])] for pairs in asked]
             # A reference must not be the coarser side; a candidate may be, unless its label promises float32.
             bad = [bool(narrow[0]) and (setup.is_full_precision or not narrow[1]), bool(narrow[1]) and setup.is_full_precision]
             yield Setting(what, *shown, "differs" if any(bad) else "listed")

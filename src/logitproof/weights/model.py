@@ -87,9 +87,9 @@ def _open_folder(folder: Path, where: str) -> Model:
     if not config.is_file():
         raise ModelError(f"{folder} has no config.json", where=where, remedy="name an HF model folder or a GGUF file")
     if not weights:
-        found = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
+        endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
         raise ModelError(
-            f"{folder} has no .safetensors file (it holds {found})",
+            f"{folder} has no .safetensors file (it holds {endings})",
             where=where,
             remedy="convert the weights to safetensors; pickled checkpoints are never read",
         )

@@ -85,9 +85,9 @@ def _turned(tensors: dict[str, np.ndarray], config: dict[str, Any], rotation: np
         )
     out: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
-        if found := READERS.search(name):
-            part = name[found.start() :].split(".")[2]
-            out[name] = value * (tensors[f"model.layers.{found.group(1)}.{NORMS[part]}.weight"] + centre) @ rotation
+        if match := READERS.search(name):
+            part = name[match.start() :].split(".")[2]
+            out[name] = value * (tensors[f"model.layers.{match.group(1)}.{NORMS[part]}.weight"] + centre) @ rotation
         elif WRITERS.search(name):
             out[name] = rotation.T @ value
         elif name == prefix:
