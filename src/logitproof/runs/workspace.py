@@ -23,6 +23,7 @@ from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
 from logitproof.jobs.progress import Progress
 from logitproof.report.report import Report
 from logitproof.runs.check import check, conclude
+from logitproof.runs.record import read_run
 from logitproof.runs.set_up import Preflight
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
@@ -95,18 +96,7 @@ class Workspace:
         return f"logitproof check {shlex.quote(str(contract))}{only} --out {shlex.quote(str(self.folder))}"
 
     def _record(self) -> dict[str, Any]:
-        path = self.folder / "run.json"
-        try:
-            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ContractError(
-                "is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first"
-            ) from None
-        except ValueError as error:
-            raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
-        if record.get("format") != FORMAT:
-            raise ContractError(f"was written in format {record.get('format')}, this version reads {FORMAT}", where=str(path))
-        return record
+        return read_run(self.folder / "run.json", FORMAT)
 
     def _result(self, key: str, record: Mapping[str, Any], store: Store) -> Trace | Failure:
         if key in record["failures"]:
