@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -65,8 +66,11 @@ def read_archive(path: Path, remedy: str = AGAIN) -> dict[str, np.ndarray]:
 
 def read_array(path: Path, remedy: str = AGAIN) -> np.ndarray:
     """The mapped array of a `.npy` file, never with pickled objects; a header of absurd sizes allocates nothing."""
-    regular_size(path)
+    size = regular_size(path)
     try:
+        with path.open("rb") as stream:
+            shape, kind = _announced(stream)
+            _refuse_more(path.name, shape, kind, size - stream.tell())
         array = np.lib.format.open_memmap(path, mode="r")
     except UNREADABLE as error:
         text = f"is no .npy file of plain numbers, or is cut off: {_reason(error)}"
@@ -77,17 +81,26 @@ def read_array(path: Path, remedy: str = AGAIN) -> np.ndarray:
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The array in one member; its header may not promise more than the member holds."""
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = read(stream)
-    count = kind.itemsize
-    for length in shape:
-        count *= length
-    if kind.hasobject or not 0 <= count <= member.file_size:
-        raise ValueError(f"{member.filename} is {list(shape)} of {kind} in {member.file_size} bytes")
+        shape, kind = _announced(stream)
+    _refuse_more(member.filename, shape, kind, member.file_size)
     with archive.open(member) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
     return array
+
+
+def _announced(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and the type in the header of a `.npy`."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream)
+    return shape, kind
+
+
+def _refuse_more(name: str, shape: tuple[int, ...], kind: np.dtype[Any], size: int) -> None:
+    """Refuse objects, and more numbers than there are bytes for; in Python's integers, which do not wrap."""
+    count = kind.itemsize * math.prod(shape)
+    if kind.hasobject or not 0 <= count <= size or any(length < 0 for length in shape):
+        raise ValueError(f"{name} is {list(shape)} of {kind} in {size} bytes")
 
 
 def _reason(error: BaseException) -> str:

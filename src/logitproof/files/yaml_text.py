@@ -60,10 +60,17 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node, if it does not stand in itself, and is neither too deep nor too much."""
+        """The next node, if it does not stand in itself, and is neither too deep nor too much; PyYAML gives keys no index."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        before = self._nodes
-        anchor = event.anchor if isinstance(event, yaml.NodeEvent) else None
+        node = self._bounded(event, parent, index)
+        if isinstance(parent, yaml.MappingNode) and index is None and not isinstance(node, yaml.ScalarNode):
+            raise _fault(event, "a list or a mapping is a key")
+        if isinstance(node, yaml.ScalarNode):
+            _check_text(node)
+        return node
+
+    def _bounded(self, event: yaml.Event, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        anchor, before = (event.anchor if isinstance(event, yaml.NodeEvent) else None), self._nodes
         self._count(event, 1)
         if isinstance(event, yaml.AliasEvent):
             if anchor in self._open:
@@ -80,8 +87,6 @@ class _Loader(yaml.SafeLoader):
         if anchor is not None:
             self._open.discard(anchor)
             self._sizes[anchor] = self._nodes - before
-        if isinstance(node, yaml.ScalarNode):
-            _check_text(node)
         return node
 
     def _count(self, event: yaml.Event, count: int) -> None:
@@ -102,8 +107,6 @@ class _Loader(yaml.SafeLoader):
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a list or a mapping is a key", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark

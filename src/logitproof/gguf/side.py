@@ -76,8 +76,10 @@ class Side:
             return {name: self._contents(name) for name in self.reader.fields if name.startswith("tokenizer.")}
         try:
             return tokenizer_keys(self.path, int(self.config["vocab_size"]))
-        except (ContractError, KeyError) as error:
-            return error if isinstance(error, ContractError) else ContractError("config.json has no vocab_size")
+        except ContractError as error:
+            return error
+        except (KeyError, TypeError, ValueError):
+            return ContractError("config.json has no vocab_size", where=str(self.path / "config.json"))
 
     @functools.cached_property
     def general(self) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class Side:
             return dict(self.layout.keys)
         try:
             return common_keys(Config(self.config, str(self.path)), str(self.config.get("hidden_act")))
-        except (ContractError, TypeError, ZeroDivisionError):
+        except (ContractError, ArithmeticError, AttributeError, TypeError, ValueError):
             return {}
 
     def _other_keys(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
 from logitproof.traces.store import Store, TraceStore
+from logitproof.runs.record import read_run
 from logitproof.traces.trace import Failure, Trace
 
 FORMAT = 2
@@ -113,16 +114,7 @@ class Workspace:
 
     def _record(self) -> dict[str, Any]:
         path = self.folder / "run.json"
-        try:
-            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ContractError(
-                "is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first"
-            ) from None
-        except ValueError as error:
-            raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
-        if record.get("format") != FORMAT:
-            raise ContractError(f"was written in format {record.get('format')}, this version reads {FORMAT}", where=str(path))
+        record = read_run(path, FORMAT)
         if "run_id" not in record["facts"]:
             # written before runs had ids: it gets one now, and keeps it
             record["facts"]["run_id"] = new_run_id()
