@@ -20,6 +20,7 @@ from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
+from logitproof.jobs.plan import spec_of
 from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
 from logitproof.jobs.worker import Spec
@@ -183,7 +184,7 @@ def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) ->
         text = f"no model {name!r} with `{ORIGINAL}` weights; models: {known}"
         raise ContractError(text, where=opened.where("models"), remedy="name one with --model")
     use = contract.reference
-    spec = Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
+    spec = spec_of(use, opened)
     path = (opened.folder / contract.models[name][ORIGINAL]).resolve()
     weights = open_model(path, where=opened.where("models", name, ORIGINAL))
     config = path if path.is_dir() else None
