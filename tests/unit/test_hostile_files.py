@@ -534,6 +534,21 @@ def test_a_damaged_file_is_read_or_refused(
         target.restore(folder, damaged)
 
 
+def test_the_fuzzer_counts_what_is_no_refusal(
+    foreign: dict[str, Any], module_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    fuzz = module_of(ROOT / "benchmarks/fuzz.py")
+
+    def read(folder: Path) -> None:
+        if len((folder / "q.jsonl").read_bytes()) % 2:
+            raise OverflowError("planted")
+
+    target = fuzz.fuzz.Target("planted", foreign["questions"].sample, ("q.jsonl",), read)
+    found = fuzz._slice(target, tmp_path, 1.0, 1)
+    assert found["inputs"] > len(found["uncaught"]) > 0
+    assert "OverflowError" in found["uncaught"][0]
+
+
 # The door
 
 PARSERS = {
