@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from logitproof import ContractError, Trace
-from logitproof.jobs import capture
+from logitproof import ContractError, Trace, capture
 from logitproof.parity import MAX_KL, assert_parity
 
 T, V = 6, 40

@@ -32,7 +32,7 @@ BAD = "  bad: {engine: toy, options: {noise: 0.5}, only: {mode: prefill}}\n"
 DEAD = "  dead: {engine: toy, options: {fault: FAULT}, only: {mode: prefill}}\n"
 PLANTED = "  planted: {engine: toy, options: {noise: NOISE}, only: {mode: prefill}, expect: WRONG}\n"
 COUNTED = """
-from logitproof.workspace import Workspace
+from logitproof.runs.workspace import Workspace
 real = Workspace.check
 def counted(self, *args, **kwargs):
     with open("checks.txt", "a") as file:
@@ -165,7 +165,7 @@ def test_what_is_not_measured_fails_unless_it_has_leave(project: pytest.Pytester
     write(project, "", **{"bands:": f"{leave}bands:"})
     project.makeconftest(
         """
-        from logitproof.plan import _Builder
+        from logitproof.jobs.plan import _Builder
         _Builder._impossible = lambda self, cell: "does not offer it" if cell.mode == "greedy" else ""
         """
     )

@@ -197,9 +197,9 @@ def test_polynomials_are_as_good_as_they_say() -> None:
 
 
 def test_importing_compiles_nothing() -> None:
-    program = "import logitproof.rowstats, logitproof.rowkernel as k; print(len(k.measure.signatures))"
+    program = "import logitproof.rows.statistics, logitproof.rows.kernel as k; print(len(k.measure.signatures))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "0"
-    program = "import logitproof.compare, logitproof.metrics, sys; print('numba' in sys.modules)"
+    program = "import logitproof.comparison.compare, logitproof.metrics, sys; print('numba' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -118,9 +118,9 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
         return ""
     path = folder / reference.mirror
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         return f"the mirror {reference.mirror} cannot be read: {error.strerror}"
-    if found != reference.sha256:
-        return f"the mirror {reference.mirror} has sha256 {found}, the reference is {reference.sha256}"
+    if digest != reference.sha256:
+        return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""

@@ -180,7 +180,8 @@ def qwen3_5(config: Config) -> Layout:
         "linear_attention": {name: f"linear_attn.{source}" for name, source in DELTA_NET.items()},
     }
     tensors = [
-        Planned(one.name, one.sources, one_centred if one.name == "output_norm.weight" else one.change) for one in frame(config)
+        Planned(planned.name, planned.sources, one_centred if planned.name == "output_norm.weight" else planned.change)
+        for planned in frame(config)
     ]
     for number, kind in enumerate(kinds):
         tensors += layer(number, norms | mixers[kind] | FEED_FORWARD, changes)

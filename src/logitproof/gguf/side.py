@@ -16,7 +16,7 @@ from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.weights.config import read_config
-from logitproof.weights.model import GGUF_MAGIC
+from logitproof.weights.model import is_gguf
 
 ALSO_IN_CONFIG = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -105,16 +105,15 @@ class Side:
 
     def _other_keys(self) -> dict[str, Any]:
         config = self.config
-        found = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
         window = config.get("sliding_window")
         if window and config.get("use_sliding_window", True):
-            found["attention.sliding_window"] = window
-        return found
+            values["attention.sliding_window"] = window
+        return values
 
 
 def open_side(path: Path) -> Side:
     """What is at `path`, which was checked already."""
     if path.is_dir():
         return Side(path, "safetensors")
-    with path.open("rb") as file:
-        return Side(path, "gguf" if file.read(4) == GGUF_MAGIC else "other")
+    return Side(path, "gguf" if is_gguf(path) else "other")

@@ -170,12 +170,12 @@ def _content(entry: str | dict[str, Any] | None) -> str:
 def _special_ids(tokenizer: dict[str, Any], settings: dict[str, Any], config: dict[str, Any]) -> dict[str, int]:
     """Ids of the special tokens: as the tokenizer names them, else as the model's config numbers them."""
     added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for name, key in SPECIAL_KEYS.items():
         number = added.get(_content(settings.get(f"{name}_token")), config.get(f"{name}_token_id"))
         if isinstance(number, int):
-            found[f"tokenizer.ggml.{key}_token_id"] = number
-    return found
+            ids[f"tokenizer.ggml.{key}_token_id"] = number
+    return ids
 
 
 def _added_automatically(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, bool]:

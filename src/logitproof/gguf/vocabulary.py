@@ -53,10 +53,10 @@ def token_texts(model: Path) -> Texts:
         bytes(bytes_of[char] for char in text) if kind == NORMAL and all(char in bytes_of for char in text) else text.encode()
         for text, kind in zip(keys[TOKENS], kinds, strict=True)
     ]
-    found: dict[str, list[int]] = {}
+    places: dict[str, list[int]] = {}
     for token, raw in enumerate(known):
-        found.setdefault(raw.decode("utf-8", "replace"), []).append(token)
-    return Texts(known, {text: ids[0] for text, ids in found.items() if len(ids) == 1 and text and "�" not in text})
+        places.setdefault(raw.decode("utf-8", "replace"), []).append(token)
+    return Texts(known, {text: ids[0] for text, ids in places.items() if len(ids) == 1 and text and "�" not in text})
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 
 
 def parse_address(text: str, *, where: str = "ENGINE") -> Side:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, host_machine, pinned, unavailable
+from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, pinned, unavailable
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.untrusted import read_object
 from logitproof.jobs.worker import Spec, Worker
+from logitproof.protocol.machine import host_machine
 
 IDS = list(range(3, 19))
 VARIANTS = Path(".cache/isa")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from logitproof.bands.calculated import METHOD, calculated_band
 from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract.contract import ORIGINAL, Gate, OpenContract
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, Missing
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import Finding, Rule
@@ -89,7 +89,7 @@ class Bounds(Rule):
             chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
             match = opened.contract.bands[chosen[-1]].match if chosen else None
             sides = sides_of(opened, cell)
-            calibration = None if isinstance(sides, str) else read_calibration(folder_of(opened), sides.key(weights))
+            calibration = None if isinstance(sides, Missing) else read_calibration(folder_of(opened), sides.key(weights))
             if match is None or calibration is None:
                 continue
             calculated = calculated_band(calibration).summary.match
@@ -107,8 +107,10 @@ class Bounds(Rule):
         old = before.get(key)
         if not isinstance(old, int | float) or not (gate.bound > old if key == "at_most" else gate.bound < old):
             return
-        amended = [one for one in opened.contract.amendments if one.kind == "loosened" and gate.id in one.gates]
-        if len(amended) <= sum(_amends(one, gate.id) for one in before["amendments"]):
+        amended = [
+            amendment for amendment in opened.contract.amendments if amendment.kind == "loosened" and gate.id in amendment.gates
+        ]
+        if len(amended) <= sum(_amends(amendment, gate.id) for amendment in before["amendments"]):
             text = f"the bound of {gate.id!r} was {old:g} in the last commit and is {gate.bound:g}"
             remedy = "add an amendment of kind loosened that names the gate, with its reason"
             yield self.finding(opened, "LP010", "gates", index, key, text=text, remedy=remedy)

@@ -62,10 +62,10 @@ def _length(suite: Suite, prompt: Prompt) -> int:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = read_object(path / "config.json")
+        config = read_object(path / "config.json")
     except ContractError:
         return {}  # a model that is not there is told when the contract runs
-    inner = found.get("text_config", found)
+    inner = config.get("text_config", config)
     return inner if isinstance(inner, dict) else {}
 
 

@@ -30,9 +30,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import read_json
 from logitproof.files.yaml import read_yaml
-from logitproof.localization.localize import Precision
 from logitproof.localization.tap_files import LLAMA_CPP, RAW, arrays
 from logitproof.protocol import taps as vocabulary
+from logitproof.protocol.precision import Precision
 
 NAME = "taps.yaml"
 LAYER = "{layer}"

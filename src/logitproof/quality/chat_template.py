@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from logitproof.errors import ModelError
 from logitproof.files.gguf import GgufFile
 from logitproof.files.untrusted import read_object, read_text
+from logitproof.rows.distance import first_difference
 
 CONVERSATIONS: dict[str, list[dict[str, str]]] = {
     "one question": [{"role": "user", "content": "Hello!"}],
@@ -35,8 +36,7 @@ class Rendered:
     @property
     def first(self) -> int:
         """Index of the first character that differs; the common length where none does."""
-        pairs = enumerate(zip(self.reference, self.candidate, strict=False))
-        return next((n for n, (a, b) in pairs if a != b), min(len(self.reference), len(self.candidate)))
+        return first_difference(self.reference, self.candidate)
 
 
 def template_of(path: Path) -> str:

@@ -141,13 +141,13 @@ def open_dump(path: Path, source_format: str | None = None) -> Dump:
 
 def recognize(path: Path) -> str:
     """The one format that the content looks like; none or several are an error that asks for --from."""
-    found = _candidates(path)
-    if len(found) == 1:
-        return found[0]
+    candidates = _candidates(path)
+    if len(candidates) == 1:
+        return candidates[0]
     if path.is_file() and path.stat().st_size == 0:
         raise refusal(path, "", "is empty", "dump it again")
-    known = ", ".join(found or catalog.entries("readers"))
-    text = f"could be any of: {known}" if found else f"looks like no format that is known: {known}"
+    known = ", ".join(candidates or catalog.entries("readers"))
+    text = f"could be any of: {known}" if candidates else f"looks like no format that is known: {known}"
     raise refusal(path, "", text, "say which it is with --from")
 
 
@@ -160,10 +160,10 @@ def _open_folder(folder: Path) -> Dump:
     """Every file of the folder that is a dump; sidecars belong to their arrays and are passed over."""
     parts: list[tuple[Path, Dump]] = []
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and (found := _candidates(path)):
-            if len(found) > 1:
-                raise refusal(path, "", f"could be any of: {', '.join(found)}", "convert it by itself with --from")
-            parts.append((path, open_dump(path, found[0])))
+        if path.is_file() and not path.name.startswith(".") and (candidates := _candidates(path)):
+            if len(candidates) > 1:
+                raise refusal(path, "", f"could be any of: {', '.join(candidates)}", "convert it by itself with --from")
+            parts.append((path, open_dump(path, candidates[0])))
     if not parts:
         raise refusal(folder, "", "holds no file of a known format", "name a file and its format with --from")
     sizes = {dump.vocab_size for _, dump in parts if dump.vocab_size is not None}

@@ -32,9 +32,14 @@ class Capture(Reader):
                 )
         prompts = tuple(
             DumpedPrompt(
-                one.id, trace.token_ids, one.prompt_length, np.arange(len(trace.logits)), trace.logits, bucket=one.bucket
+                prompt.id,
+                trace.token_ids,
+                prompt.prompt_length,
+                np.arange(len(trace.logits)),
+                trace.logits,
+                bucket=prompt.bucket,
             )
-            for one, trace in zip(capture.prompts, traces, strict=True)
+            for prompt, trace in zip(capture.prompts, traces, strict=True)
         )
         about = {name: getattr(capture, name) for name in ("engine", "model", "model_sha256", "suite", "mode", "options")}
         return Dump(prompts, int(traces[0].logits.shape[1]) if traces else None, versions=capture.versions, provenance=about)

@@ -68,10 +68,10 @@ def _full(file: Tensors, header: Header, number: int, path: Path) -> DumpedPromp
 
     def decode(row: int) -> np.ndarray:
         start = int(ends[row]) - code.row_bytes(vocab, int(widths[row]))
-        found = code.decode(np.asarray(rest[start : ends[row]]), vocab, int(widths[row]), *map(float, scale[row]))
-        found = found.astype(header.dtype)
-        found[ids[row]] = logits[row]
-        return found
+        decoded = code.decode(np.asarray(rest[start : ends[row]]), vocab, int(widths[row]), *map(float, scale[row]))
+        decoded = decoded.astype(header.dtype)
+        decoded[ids[row]] = logits[row]
+        return decoded
 
     return _prompt(file, about, number, path, logits=CodedRows((about.positions, vocab), decode))
 

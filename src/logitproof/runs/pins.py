@@ -20,7 +20,7 @@ from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
-from logitproof.jobs.plan import specs
+from logitproof.jobs.specs import specs
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, file_sha256, open_model
 

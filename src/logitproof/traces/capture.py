@@ -51,15 +51,15 @@ def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
     path = folder / "capture.json"
     if not path.exists():
         raise ContractError("is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one")
-    found = validated(path, _File, {"capture": read_object(path)}, remedy="capture it again").capture
-    if found.format != FORMAT:
-        text = f"is {found.format}, this version reads {FORMAT}"
+    capture = validated(path, _File, {"capture": read_object(path)}, remedy="capture it again").capture
+    if capture.format != FORMAT:
+        text = f"is {capture.format}, this version reads {FORMAT}"
         raise ContractError(text, where=f"{path}: format", remedy="capture it again")
     store = Store(folder / "store")
-    traces = [store.read(prompt.key) for prompt in found.prompts]
-    for prompt, trace in zip(found.prompts, traces, strict=True):
+    traces = [store.read(prompt.key) for prompt in capture.prompts]
+    for prompt, trace in zip(capture.prompts, traces, strict=True):
         if trace is None:
             raise ContractError(
                 f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again"
             )
-    return found, [trace for trace in traces if trace is not None]
+    return capture, [trace for trace in traces if trace is not None]

@@ -40,8 +40,8 @@ class CodedRows:
     def __getitem__(self, rows: Any) -> np.ndarray:
         """One row [V] for an integer, an array [n, V] for a slice."""
         if isinstance(rows, slice):
-            found = [self.decode(row) for row in range(*rows.indices(len(self)))]
-            return np.stack(found) if found else np.empty((0, self.shape[1]), np.float32)
+            decoded = [self.decode(row) for row in range(*rows.indices(len(self)))]
+            return np.stack(decoded) if decoded else np.empty((0, self.shape[1]), np.float32)
         return self.decode(range(len(self))[rows])
 
 

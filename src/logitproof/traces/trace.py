@@ -40,7 +40,6 @@ class Trace:
     finish: str = ""
     seconds: float = 0.0
     vocab_size: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
     isa: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -84,6 +83,7 @@ def read_trace(folder: Path) -> Trace:
     """The trace in `folder`: trace.json, and the logits mapped. Raises ContractError, or ValueError where the sizes differ."""
     path = folder / "trace.json"
     record = read_object(path)
+    record.pop("versions", None)  # empty in traces of earlier versions, which a finished run is judged by
     shape = validated(path, _record(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
     if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
         text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.files.safetensors import HEADER_LIMIT
-from logitproof.files.untrusted import parse_json, read_text, whole
+from logitproof.files.safetensors import Tensors
+from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
 
 IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
@@ -54,8 +53,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         )
     if path.is_dir():
         return _open_folder(path, where)
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = _first_bytes(path)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
         return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
@@ -72,6 +70,16 @@ def open_model(path: Path, *, where: str = "") -> Model:
     return Model(path, "other", {path.name: file_sha256(path)})
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether the file says of itself that it is GGUF, whatever it is called."""
+    return path.is_file() and _first_bytes(path) == GGUF_MAGIC
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC))
+
+
 def _open_folder(folder: Path, where: str) -> Model:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in IGNORED]
     weights = [path for path in files if path.suffix == ".safetensors"]
@@ -79,9 +87,9 @@ def _open_folder(folder: Path, where: str) -> Model:
     if not config.is_file():
         raise ModelError(f"{folder} has no config.json", where=where, remedy="name an HF model folder or a GGUF file")
     if not weights:
-        found = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
+        endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
         raise ModelError(
-            f"{folder} has no .safetensors file (it holds {found})",
+            f"{folder} has no .safetensors file (it holds {endings})",
             where=where,
             remedy="convert the weights to safetensors; pickled checkpoints are never read",
         )
@@ -102,22 +110,17 @@ def _open_folder(folder: Path, where: str) -> Model:
 
 
 def _check_safetensors(path: Path, where: str) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
-        if not 2 <= length <= min(size - 8, HEADER_LIMIT):
-            raise ModelError(
-                f"{path} is not a safetensors file, or is cut off inside its header", where=where, remedy="fetch it again"
-            )
-        try:
-            header: dict[str, Any] = parse_json(file.read(length), path, "header")
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            end = max((whole(place) for place in ends), default=0)
-        except (ContractError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ModelError(f"the header of {path} is damaged: {error}", where=where, remedy="fetch it again") from None
-    if size != 8 + length + end:
+    try:
+        promised = Tensors(path).promised
+    except ContractError as error:
         raise ModelError(
-            f"{path} is truncated or damaged: its header promises {8 + length + end} bytes, the file has {size}",
+            f"{error.where}: {error.text}: it is no safetensors file, or is cut off inside its header",
+            where=where,
+            remedy="fetch it again",
+        ) from None
+    if (size := path.stat().st_size) != promised:
+        raise ModelError(
+            f"{path} is truncated or damaged: its header promises {promised} bytes, the file has {size}",
             where=where,
             remedy="fetch it again",
         )
