@@ -579,11 +579,8 @@ ELSEWHERE = {
     "reference/parts.py": "settings of a model that is in memory, as text and back",
     "reference/checkpoint.py": "weights that open_model has checked, by the safetensors library",
     "mutations/tokenizer/_text.py": "a tokenizer that is in memory, as text and back",
-    "mutations/tokenizer/other_normalization.py": "a tokenizer that is in memory, as text and back",
+    "mutations/tokenizer/text.py": "a tokenizer that is in memory, as text and back",
     "readers/_files.py": "a record that was just made, as JSON and back",
-    "weights/checkpoint.py": "weights that open_model has checked",
-    "gguf/tensors.py": "weights that open_model has checked",
-    "acid/probe.py": "a probe that is part of this package",
 }
 """Modules that take apart what is no file from outside, and why."""
 
