@@ -9,14 +9,15 @@ LLAMA     := 0.3.36
 SDIST     := .cache/llama_cpp_python-$(LLAMA)
 JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 # No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
-# Only the libraries are built, in unity: a third of the time that the bindings' own build takes.
+# In unity, a third of the time that the bindings' own build takes; the web page of the server would come from the network.
 LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=OFF -DCMAKE_UNITY_BUILD=ON \
-    -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
-    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_OPENSSL=OFF \
+    -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES=$(CURDIR)/zoo/unity.cmake -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
     '-DCMAKE_INSTALL_RPATH=$$ORIGIN' -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON
+LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint zoo test-engines llama-tools engines clean
+.PHONY: help setup demo test test-real lint zoo real test-engines llama-tools engines isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -27,8 +28,14 @@ demo: setup          ## all the set-up, then the main job, offline
 	$(PY) zoo/make_gguf.py --only qwen3 llama3
 	$(PY) -m logitproof check examples/demo.parity.yaml --out runs/demo --parallel $(JOBS)
 
-test: setup $(VENV)/.test-ready zoo lint  ## all the set-up, then the tests
+test: setup $(VENV)/.test-ready zoo llama-tools lint  ## all the set-up, then the tests
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) -m pytest -n $(JOBS) --dist worksteal
+
+real: setup          ## published models that are packages of the Python index, unpacked into .cache/real
+	$(PY) zoo/make_real.py
+
+test-real: real $(VENV)/.test-ready llama-tools  ## the tests on published models; what the index lacks is NOT-MEASURED, by name
+	$(PY) -m pytest tests/real -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.test-ready  ## style and types
 	$(VENV)/bin/ruff check .
@@ -43,7 +50,7 @@ zoo: setup           ## GGUF files of every zoo model, in every quantization
 bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes benchmarks/results/NAME.json
 	$(PY) benchmarks/$*.py
 
-llama-tools: .cache/llama-tools/.built  ## build llama.cpp's own server and tools; LOGITPROOF_LLAMA_TOOLS names other builds
+llama-tools: .cache/llama-build/.tools-built  ## build llama.cpp's own server and tools; LOGITPROOF_LLAMA_TOOLS names other builds
 
 engines: setup       ## the environments of engines whose dependencies clash; several gigabytes
 	failed=0; for file in src/logitproof/engines/requirements/*.txt; do \
@@ -62,11 +69,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "logitproof needs Python 3.11 or newer: make PYTHON=..."'
 	$(PYTHON) -m venv $(VENV)
 
-# The sdist is unpacked because llama.cpp's own converter, which the tests compare with, is only in there.
+# The sdist is unpacked because llama.cpp's own converter, which the tests compare with, is only in there. Its `.git`
+# points at a repository that is not here, and would make every build look stale.
 $(SDIST)/.unpacked: | $(VENV)/bin/python
 	mkdir -p .cache
 	$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d .cache llama-cpp-python==$(LLAMA)
 	tar -xzf $(SDIST).tar.gz -C .cache
+	rm -f $(SDIST)/vendor/llama.cpp/.git
 	ln -sfn llama_cpp_python-$(LLAMA)/vendor/llama.cpp .cache/llama.cpp
 	touch $@
 
@@ -74,16 +83,12 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 .cache/llama-build/.built: $(SDIST)/.unpacked
 	$(PIP) cmake ninja
 	GIT_DIR=/dev/null $(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-build $(LLAMA_CMAKE) > .cache/llama-build.log
-	$(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) >> .cache/llama-build.log
+	GIT_DIR=/dev/null $(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) llama >> .cache/llama-build.log
 	touch $@
 
-# The web page of the server would be fetched from the network.
-.cache/llama-tools/.built: $(SDIST)/.unpacked
-	$(PIP) cmake ninja
-	GIT_DIR=/dev/null $(VENV)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -S .cache/llama.cpp -B .cache/llama-tools \
-	    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
-	    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF > .cache/llama-tools.log
-	$(VENV)/bin/ninja -C .cache/llama-tools -j $(JOBS) llama-server llama-completion llama-perplexity >> .cache/llama-tools.log
+.cache/llama-build/.tools-built: .cache/llama-build/.built
+	GIT_DIR=/dev/null $(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) $(LLAMA_TOOLS) >> .cache/llama-build.log
+	ln -sfn llama-build .cache/llama-tools
 	touch $@
 
 $(VENV)/.llama-ready: .cache/llama-build/.built

@@ -34,7 +34,7 @@ import torch
 from logitproof import catalog
 from logitproof.bands.calculated import METRIC, Calibration, calculated_band, gate_bound, scale, tokens_sha256
 from logitproof.bands.kept import Sides
-from logitproof.calibration.calibrate import repeat
+from logitproof.calibration.repeat import repeat
 from logitproof.comparison.compare import compare
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.engines.llamacpp import LlamaCpp
@@ -272,8 +272,8 @@ def kills(family: str) -> dict[str, Any]:
         bounds = {gate: gate_bound(calibration, *gate, places, at_most=True) for gate in GATES}
         engine = Transformers(dtype=dtype)  # type: ignore[arg-type]
         engine.load(ZOO / family)
-        for name, mutation in (("", None), *_mutations(engine._model.config)):
-            with mutation.applied_to(engine._model) if mutation else nullcontext():
+        for name, mutation in (("", None), *_mutations(engine.reference.model.config)):
+            with mutation.applied_to(engine.reference.model) if mutation else nullcontext():
                 try:
                     logits = [engine.score(ids, "prefill").logits for ids in sequences]
                 except RuntimeError as error:

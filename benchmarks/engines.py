@@ -25,6 +25,7 @@ from logitproof import catalog
 from logitproof.contract.contract import open_contract
 from logitproof.contract.suite import Suite, shipped_suites
 from logitproof.diagnosis.of_run import diagnose_run
+from logitproof.diagnosis.text import sentence
 from logitproof.engines._exported import exports
 from logitproof.errors import ContractError, EngineError, LogitproofError
 from logitproof.files.atomic import write_atomically
@@ -166,7 +167,7 @@ def diagnosed(folder: Path, report: Report) -> dict[str, str]:
         found = diagnose_run(folder)
     except LogitproofError as error:
         return {one.cell.id: f"diagnose: {error.text}" for one in report.verdict.cells if one.status == "WRONG"}
-    return {name: f"diagnose: {one.as_text().splitlines()[0]}" for name, one in found.items()}
+    return {name: f"diagnose: {sentence(one)}" for name, one in found.items()}
 
 
 def judged(subject: Subject, version: str, report: Report, causes: Mapping[str, str]) -> Iterator[dict[str, Any]]:

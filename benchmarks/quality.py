@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from logitproof import catalog
+from logitproof.comparison.chance import wilson
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import open_contract
 from logitproof.contract.suite import open_suite
@@ -31,7 +32,6 @@ from logitproof.protocol.messages import Mode
 from logitproof.protocol.sampler import Sampling
 from logitproof.quality.adapters import adapter_distances
 from logitproof.quality.draws import Drawing, compared_candidates, draw, replayed_side
-from logitproof.quality.greedy import wilson
 from logitproof.quality.horizon import horizon
 from logitproof.quality.sections import BOUNDARIES, Quality, qualities
 from logitproof.quality.synchronized import Synchronized

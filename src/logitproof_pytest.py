@@ -294,9 +294,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from logitproof.errors import ContractError
+    from logitproof.files.untrusted import read_object
+
     try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
+        return read_object(path)
+    except ContractError:
         return {}
 
 

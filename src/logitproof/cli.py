@@ -35,7 +35,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except LogitproofError as error:
-            click.echo(f"error: {error}", err=True)
+            from logitproof.documents.wording import visible_lines
+
+            click.echo(f"error: {visible_lines(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: what was measured is kept, run the same command to continue", err=True)

@@ -11,9 +11,13 @@
 
 Every message says what is wrong, where, and the remedy: `text`, `where` and `remedy` are kept apart
 so that reports can lay them out, and `str()` joins them.
+
+What is no fault is a value: `Missing` stands where a result would, as a failure does where a trace would.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 class LogitproofError(Exception):
@@ -71,3 +75,10 @@ class Refusal(Exception):
     def __init__(self, text: str, *, field: str = "", remedy: str = "") -> None:
         self.text, self.field, self.remedy = text, field, remedy
         super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Stands where a result would, and says in one sentence why there is none."""
+
+    reason: str

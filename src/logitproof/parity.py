@@ -20,6 +20,7 @@ import numpy as np
 from logitproof.bands.band import Band
 from logitproof.comparison.compare import SHOWN, Comparison, compare
 from logitproof.errors import ContractError, EngineGarbage
+from logitproof.rows.distance import first_difference
 from logitproof.traces.capture import open_capture
 from logitproof.traces.trace import Trace
 
@@ -143,7 +144,7 @@ def _captured(reference: Path, candidate: Path) -> list[tuple[str, np.ndarray, n
 
 
 def _other_tokens(place: str, ours: Sequence[int], theirs: Sequence[int]) -> str:
-    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    at = first_difference(ours, theirs)
     return (
         f"{place}the engines were fed different tokens ({len(ours)} and {len(theirs)}), the first difference at index {at}: "
         f"reference {list(ours[at : at + 4])}, candidate {list(theirs[at : at + 4])}"

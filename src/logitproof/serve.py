@@ -12,6 +12,8 @@ import os
 import sys
 import traceback
 import typing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,9 +21,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from logitproof import catalog
-from logitproof.engines import Engine
+from logitproof.engines import Answered, Asked, Engine
 from logitproof.errors import ContractError, Refusal
 from logitproof.jobs import environments
+from logitproof.protocol.machine import this_machine
 from logitproof.protocol.messages import (
     METHODS,
     VERSION,
@@ -30,12 +33,13 @@ from logitproof.protocol.messages import (
     LoadParams,
     Message,
     SampleParams,
+    ScoreManyParams,
     ScoreParams,
     TapsParams,
     TokenizeParams,
 )
 from logitproof.protocol.sampler import Sampling
-from logitproof.rows.top import is_top
+from logitproof.protocol.sink import RowSink
 
 
 def main(arguments: list[str]) -> int:
@@ -104,7 +108,10 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
             _send(answers, {"id": number, "error": {"kind": "unsupported", "message": f"no method is called {method!r}"}})
             return True
         params = METHODS[method][0].model_validate(request.get("params", {}))
-        result = HANDLERS[method](engine, name, params)
+        if method in STREAMS:
+            result = _streamed(STREAMS[method](engine, name, params), number, answers)
+        else:
+            result = HANDLERS[method](engine, name, params)
         _send(answers, {"id": number, "result": result})
         return bool(method != "close")
     except Exception as error:
@@ -112,8 +119,20 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
         return True
 
 
+def _streamed(messages: Iterator[dict[str, Any]], number: int, answers: BinaryIO) -> dict[str, Any]:
+    """Send every message of a request for many under its number; the result that ends it."""
+    answered = 0
+    for message in messages:
+        _send(answers, {"id": number, **message})
+        answered += "part" in message
+    return {"answered": answered}
+
+
 def _hello(engine: Engine, name: str, params: Message) -> dict[str, Any]:
-    return {"protocol": VERSION, "engine": name, **dataclasses.asdict(engine.hello())}
+    """What the engine says, and what is true of every engine that is served here: `score_many`, and the machine."""
+    hello = engine.hello()
+    machine = (hello.machine or this_machine()).model_dump()
+    return {"protocol": VERSION, "engine": name, **dataclasses.asdict(hello), "batch": True, "machine": machine}
 
 
 def _load(engine: Engine, name: str, params: LoadParams) -> dict[str, Any]:
@@ -133,16 +152,49 @@ def _detokenize(engine: Engine, name: str, params: DetokenizeParams) -> dict[str
 
 def _score(engine: Engine, name: str, params: ScoreParams) -> dict[str, Any]:
     _refuse_no_tokens(params.token_ids)
-    scored = engine.score(params.token_ids, params.mode)
-    return {**_rows(scored.logits, params.logits), "isa": scored.isa}
+    with RowSink(Path(params.logits)) as rows:
+        isa = engine.score_rows(params.token_ids, params.mode, rows)
+        return {**rows.announce(), "isa": dict(isa)}
+
+
+def _score_many(engine: Engine, name: str, params: ScoreManyParams) -> Iterator[dict[str, Any]]:
+    """A part a sequence as the engine ends it; one that cannot be asked for is answered at once."""
+    asked: list[Asked] = []
+    indices: list[int] = []
+    with ExitStack() as stack:
+        for index, sequence in enumerate(params.sequences):
+            try:
+                _refuse_no_tokens(sequence.token_ids)
+            except Refusal as error:
+                yield {"part": {"index": index, "error": _fault(error, name)}}
+                continue
+            asked.append(Asked(sequence.token_ids, stack.enter_context(RowSink(Path(sequence.logits)))))
+            indices.append(index)
+        for news in engine.score_many(asked, params.mode) if asked else ():
+            if isinstance(news, Answered):
+                yield {"part": {"index": indices[news.index], **_part(news, asked[news.index].rows, name)}}
+            else:
+                yield {"progress": {"at": news.at}}
+
+
+def _part(answered: Answered, rows: RowSink, name: str) -> dict[str, Any]:
+    if answered.error is not None:
+        return {"error": _fault(answered.error, name)}
+    try:
+        return {"result": {**rows.announce(), "isa": dict(answered.isa)}}
+    except OSError as error:
+        return {"error": _fault(error, name)}
 
 
 def _generate(engine: Engine, name: str, params: GenerateParams) -> dict[str, Any]:
     _refuse_no_tokens(params.token_ids)
     made = engine.generate(params.token_ids, params.max_new_tokens, params.stop)
+    with RowSink(Path(params.logits)) as rows:
+        rows.write(made.logits)
+        announced = rows.announce()
     return {
         "token_ids": [int(token) for token in made.token_ids],
-        **_rows(made.logits, params.logits),
+        **announced,
         "finish": made.finish,
         "isa": made.isa,
     }
@@ -182,18 +234,8 @@ HANDLERS: dict[str, Any] = {
     "taps": _taps,
     "close": _close,
 }
-
-
-def _rows(rows: np.ndarray, path: str) -> dict[str, Any]:
-    """Whole rows, or the best entries of each, written and announced."""
-    if not is_top(rows):
-        return {"logits": _write(rows, path)}
-    ids = np.ascontiguousarray(rows["id"], "<i4")
-    ids.tofile(f"{path}.topk_ids")
-    said: dict[str, Any] = {"topk_ids": {"path": f"{path}.topk_ids", "dtype": "int32", "shape": list(ids.shape)}}
-    if not np.isnan(rows["log_probability"]).all():
-        said["topk_logprobs"] = _write(rows["log_probability"], f"{path}.topk_logprobs")
-    return said
+STREAMS: dict[str, Callable[[Engine, str, Any], Iterator[dict[str, Any]]]] = {"score_many": _score_many}
+"""Methods whose answers come in parts before the result."""
 
 
 def _write(logits: np.ndarray, path: str) -> dict[str, Any]:

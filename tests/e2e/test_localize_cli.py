@@ -79,7 +79,7 @@ def test_a_question_about_what_is_not_there_is_refused(run: Path, args: tuple[st
 def test_what_quantization_took_and_what_the_engine_adds_are_told_apart(run: Path) -> None:
     said = logitproof("decompose", "runs/broken", "--runs", "3", "--json", cwd=run)
     assert said.returncode == 1, said.stderr
-    right, wrong = (next(one for one in json.loads(said.stdout) if name in one["cell"]) for name in ("right", "wrong"))
+    right, wrong = (next(one for one in json.loads(said.stdout)["cells"] if name in one["cell"]) for name in ("right", "wrong"))
     assert right["quantization"] == wrong["quantization"] and 1e-5 < right["quantization"]["kl_divergence"] < 1e-2
     assert 0 < right["share"] < 0.7 and wrong["share"] > 0.9
     assert wrong["engine"]["kl_divergence"] > 10 * right["engine"]["kl_divergence"] > 0

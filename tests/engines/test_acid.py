@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from logitproof.acid import text
 from logitproof.acid.acid import Request, acid, probe_row
 from logitproof.acid.probe import open_probes
 from logitproof.acid.row import AcidReport, Row
 from logitproof.acid.subject import Subject
-from logitproof.acid.text import line, summary, to_json
+from logitproof.acid.text import answer, verdict
 from logitproof.commands.acid import diagnosis_of
 from logitproof.errors import ContractError
 from logitproof.jobs.worker import Spec
@@ -40,7 +41,7 @@ def test_llamacpp_passes_every_probe(llamacpp: AcidReport) -> None:
 
 def test_llamacpp_is_the_same_against_itself(llamacpp: AcidReport) -> None:
     for check in ("decode = prefill", "twice = once", "chunked prefill = prefill", "batched = alone", "prefix reuse = fresh"):
-        assert row(llamacpp, check).status == "PASS", line(row(llamacpp, check))
+        assert row(llamacpp, check).status == "PASS", text.row(row(llamacpp, check))
 
 
 def test_what_llamacpp_cannot_do_is_not_measured_and_says_why(llamacpp: AcidReport) -> None:
@@ -69,7 +70,7 @@ def test_a_float16_cache_is_judged_as_float16() -> None:
 def test_transformers_passes_with_batches_padded_on_both_sides() -> None:
     report = acid(Request("transformers", {"attention": "sdpa"}, ["gemma3"]))
     for check in ("gemma3", "padded on the left = alone", "padded on the right = alone", "chunked prefill = prefill"):
-        assert row(report, check).status == "PASS", line(row(report, check))
+        assert row(report, check).status == "PASS", text.row(row(report, check))
     assert report.exit_code == 0
 
 
@@ -86,7 +87,7 @@ def test_a_bug_of_decode_alone_fails_in_decode_and_is_named(tmp_path: Path) -> N
     assert found.status == "FAIL"
     assert found.worst is not None and found.worst.ratio > 1000 and found.worst.mode == "decode"
     assert "rope.offset_in_decode" in found.diagnosis.splitlines()[0]
-    assert found.diagnosis.splitlines()[0] in line(found)
+    assert found.diagnosis.splitlines()[0] in text.row(found).notes[0].text
 
 
 def test_an_engine_without_any_shared_code_agrees_on_every_probe() -> None:
@@ -100,7 +101,7 @@ def test_where_no_probe_is_taken_nothing_is_proven(tmp_path: Path) -> None:
     report = acid(Request("llamacpp", {}, ["llama-gelu"]))
     assert {one.status for one in report.rows} == {"NOT-MEASURED"}
     assert report.exit_code == 3
-    assert "nothing was measured" in summary(report)
+    assert "nothing was measured" in verdict(report).reason
 
 
 def test_an_engine_that_dies_is_an_error_and_not_the_end(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_an_engine_that_dies_is_an_error_and_not_the_end(tmp_path: Path) -> None
 
 
 def test_the_report_is_json_that_can_be_read_back(llamacpp: AcidReport) -> None:
-    read = json.loads(to_json(llamacpp))
+    read = json.loads(answer(llamacpp).text())
     assert read["exit_code"] == 0 and len(read["rows"]) == len(llamacpp.rows)
     assert all(one["held"] for one in read["rows"][0]["measured"])
 

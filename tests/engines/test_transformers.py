@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from logitproof import catalog
 from logitproof.engines.transformers import Transformers
 from logitproof.errors import Refusal
 from logitproof.gguf.write import to_gguf
+from logitproof.protocol.sink import RowSink
 from logitproof.reference.float64 import float64
 
 IDS = [int(token) for token in np.random.default_rng(5).integers(0, 96, 40)]
@@ -117,7 +118,7 @@ def test_float64_differs_from_float32_by_its_rounding(models: dict[str, Path], f
 def test_a_norm_and_its_rope_angles_are_true_float64(models: dict[str, Path]) -> None:
     engine = Transformers(dtype="float64")
     engine.load(models["llama3"])
-    norm, rotary = engine._model.model.norm, engine._model.model.rotary_emb
+    norm, rotary = engine.reference.model.model.norm, engine.reference.model.model.rotary_emb
     x = torch.randn(3, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode(), float64():
         made = norm(x).numpy()
@@ -125,7 +126,7 @@ def test_a_norm_and_its_rope_angles_are_true_float64(models: dict[str, Path]) ->
     rows, weight = x.numpy(), norm.weight.detach().numpy()
     expected = weight * rows / np.sqrt((rows**2).mean(-1, keepdims=True) + norm.variance_epsilon)
     assert np.abs(made - expected).max() < 1e-14
-    frequencies = _llama3_frequencies(engine._model.config)
+    frequencies = _llama3_frequencies(engine.reference.model.config)
     assert np.abs(cos[2, :8] - np.cos(100 * frequencies)).max() < 1e-12
 
 
@@ -170,6 +171,35 @@ def test_greedy_generation_is_the_argmax_of_prefill(models: dict[str, Path], fam
     assert stopped.finish == "stop"
     assert stopped.token_ids == made.token_ids[: made.token_ids.index(made.token_ids[3]) + 1]
     assert engine.generate(IDS[:9], 0, []).logits.shape == (0, 96)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "blocks"),
+    [
+        ("prefill", {}, [64, 36]),
+        ("prefill", {"chunk": 60}, [60, 40]),
+        ("decode", {}, [1] * 100),
+        ("prefill", {"batch": 2}, [64, 36]),
+    ],
+)
+def test_rows_are_written_piece_by_piece_with_the_bits_of_score(
+    models: dict[str, Path], tmp_path: Path, mode: Any, options: dict[str, Any], blocks: list[int]
+) -> None:
+    class Counting(RowSink):
+        seen: ClassVar[list[int]] = []
+
+        def write(self, rows: np.ndarray) -> None:
+            self.seen.append(len(rows))
+            super().write(rows)
+
+    engine, ids = Transformers(threads=1, **options), [n * 7 % 90 for n in range(100)]
+    engine.load(models["qwen3"])
+    Counting.seen.clear()
+    with Counting(tmp_path / "rows") as rows:
+        engine.score_rows(ids, mode, rows)
+        rows.announce()
+    assert Counting.seen == blocks
+    assert (tmp_path / "rows").read_bytes() == engine.score(ids, mode).logits.tobytes()
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -266,7 +296,7 @@ def test_a_float32_gguf_gives_the_same_weights(models: dict[str, Path], tmp_path
     from_folder, from_gguf = Transformers(), Transformers()
     from_folder.load(models[family])
     details = from_gguf.load(write_gguf(models[family], tmp_path / "model.gguf"), models[family]).details
-    pairs = zip(from_folder._model.named_parameters(), from_gguf._model.named_parameters(), strict=True)
+    pairs = zip(from_folder.reference.model.named_parameters(), from_gguf.reference.model.named_parameters(), strict=True)
     for (name, expected), (other, observed) in pairs:
         assert name == other
         if not _is_rounded_by_gguf(family, name):

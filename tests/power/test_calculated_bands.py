@@ -12,9 +12,9 @@ from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import METRIC, Calibration, calculated_band, tokens_sha256
 from logitproof.bands.kept import Sides
-from logitproof.bands.power import Effects, power_of_band, power_of_gate, read_effects, write_effects
-from logitproof.calibration.calibrate import repeat
+from logitproof.bands.power import Effects, Stretch, power_of_band, power_of_gate, read_effects, write_effects
 from logitproof.calibration.effects import measure_effects
+from logitproof.calibration.repeat import repeat
 from logitproof.calibration.subject import Subject
 from logitproof.comparison.compare import compare
 from logitproof.contract.arithmetic import Arithmetic
@@ -45,7 +45,7 @@ def test_a_bug_of_four_times_the_noise_is_outside_and_bfloat16_is_inside(
 ) -> None:
     engine = Transformers(dtype="bfloat16", threads=1)
     engine.load(MODEL)
-    with catalog.load("mutations", bug)().applied_to(engine._model) if bug else nullcontext():
+    with catalog.load("mutations", bug)().applied_to(engine.reference.model) if bug else nullcontext():
         logits = engine.score(IDS, "prefill").logits
     found = compare(predictor.exact(IDS), logits, labels=np.array([*IDS[1:], -1])).metrics[METRIC]
     band = calculated_band(calibration)
@@ -64,10 +64,10 @@ def effects(predictor: Predictor, calibration: Calibration) -> Effects:
 
 
 def test_the_power_of_a_band_is_the_weakest_bug_that_it_catches(calibration: Calibration, effects: Effects) -> None:
-    power = power_of_band(calculated_band(calibration), effects, [(IDS, 0)])
+    power = power_of_band(calculated_band(calibration), effects, [Stretch(IDS)])
     assert power is not None and (power.caught, power.known, power.weakest) == (2, 3, "norm.eps_value")
     assert power.missed == {}, "what is missed is below the noise"
-    typed = power_of_band(Band(100.0, 200.0, 0.0, "of nobody"), effects, [(IDS, 0)])
+    typed = power_of_band(Band(100.0, 200.0, 0.0, "of nobody"), effects, [Stretch(IDS)])
     assert typed is not None and typed.caught < 2 and "norm.eps_value" in typed.missed
 
 

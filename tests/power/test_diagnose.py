@@ -13,6 +13,7 @@ from planted import build, config
 
 from logitproof import catalog
 from logitproof.diagnosis.diagnose import diagnose_logits
+from logitproof.diagnosis.text import sentence
 from logitproof.errors import ContractError
 from logitproof.rows.top import top_rows
 
@@ -86,7 +87,7 @@ def test_a_right_engine_is_the_same() -> None:
 def test_what_the_library_does_not_know_is_unexplained() -> None:
     wrong = [row[:, ::-1] for row in logits("qwen3", [])]
     found = diagnose_logits(build("qwen3"), IDS, wrong)
-    assert found.verdict == "unexplained" and found.names == [] and "no known bug" in found.as_text()
+    assert found.verdict == "unexplained" and found.names == [] and "no known bug" in sentence(found)
 
 
 def test_the_model_is_left_as_it_was() -> None:

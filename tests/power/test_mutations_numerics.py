@@ -8,8 +8,7 @@ import pytest
 import torch
 from planted import LOUDER_THAN_NOISE, build, check, distance, noise, planted, right, run, tokens
 
-from logitproof.mutations.numerics.f16_overflow import F16Overflow
-from logitproof.mutations.numerics.f16_saturation import F16Saturation
+from logitproof.mutations.numerics.products import F16Overflow, F16Saturation
 
 
 @pytest.mark.parametrize(("mutation", "family"), planted("numerics", needs=("",)))

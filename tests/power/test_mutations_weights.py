@@ -8,12 +8,11 @@ import pytest
 import torch
 from planted import LOUDER_THAN_NOISE, build, check, config, distance, noise, planted, run, tokens
 
-from logitproof.mutations.rope.pairing.interleaved import Interleaved
+from logitproof.mutations.rope.rotation import Interleaved
 from logitproof.mutations.weights._permutation import to_interleaved, to_split_half
 from logitproof.mutations.weights._quants import requantized
-from logitproof.mutations.weights.qk_unpermuted import QkUnpermuted
-from logitproof.mutations.weights.tied_head_ignored import TiedHeadIgnored
-from logitproof.mutations.weights.tied_head_invented import TiedHeadInvented
+from logitproof.mutations.weights.permutation import QkUnpermuted
+from logitproof.mutations.weights.tensors import TiedHeadIgnored, TiedHeadInvented
 
 
 @pytest.mark.parametrize(("mutation", "family"), planted("weights"))

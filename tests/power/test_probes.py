@@ -14,7 +14,7 @@ import pytest
 
 from logitproof.acid.probe import FACTOR, KILLED_AT, open_probes, probe_names
 from logitproof.acid.subject import gguf_of
-from logitproof.rows.distance import centred_distances
+from logitproof.rows.distance import distances
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -102,10 +102,10 @@ def test_the_right_model_is_inside_the_band() -> None:
 
 def test_a_shift_of_all_logits_is_no_distance_and_a_nan_is_infinite() -> None:
     expected = np.random.default_rng(1).normal(size=(3, 20)).astype(np.float32)
-    assert centred_distances(expected, expected + 5).max() < 1e-6
+    assert distances(expected, expected + 5).max() < 1e-6
     wrong = expected.copy()
     wrong[1, 4] = np.nan
-    assert np.isinf(centred_distances(expected, wrong)[1])
+    assert np.isinf(distances(expected, wrong)[1])
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import transformers
 
 from logitproof.engines.transformers import Transformers
 from logitproof.errors import Refusal
-from logitproof.mutations.rope.pairing.interleaved import Interleaved, rotate_interleaved
+from logitproof.mutations.rope.rotation import Interleaved, rotate_interleaved
 
 BUG = "rope.pairing.interleaved"
 IDS = [int(token) for token in np.random.default_rng(6).integers(0, 96, 24)]

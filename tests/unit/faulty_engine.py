@@ -16,6 +16,7 @@ METHODS = {
     "hello": {"protocol", "options"},
     "load": {"model", "config"},
     "score": {"token_ids", "mode", "logits"},
+    "score_many": {"sequences", "mode"},
     "generate": {"token_ids", "max_new_tokens", "stop", "logits"},
     "tokenize": {"text"},
     "detokenize": {"token_ids"},
@@ -65,6 +66,7 @@ def hello(p: dict[str, Any]) -> dict[str, Any]:
         "generate": FAULT != "offers-nothing",
         "tokenize": FAULT != "offers-nothing",
         "sample": FAULT != "offers-nothing",
+        "batch": FAULT != "offers-nothing",
         "modes": ["prefill"] if FAULT == "offers-nothing" else ["prefill", "decode"],
         **extras,
     }
@@ -117,6 +119,28 @@ def score(p: dict[str, Any]) -> dict[str, Any]:
     if FAULT == "nan" and len(rows) > 2:
         rows[2][5] = math.nan
     return {"logits": write(p["logits"], rows)}
+
+
+def score_many(p: dict[str, Any], number: int) -> dict[str, Any]:
+    sequences = list(enumerate(p["sequences"]))
+    if FAULT == "one-spoils-all":
+        for _, sequence in sequences:
+            check(sequence["token_ids"])
+    # the last comes first: parts may come in any order
+    for index, sequence in sequences[::-1][: len(sequences) - (FAULT == "one-forgotten")]:
+        ids = sequence["token_ids"]
+        try:
+            if any(token >= V for token in ids):
+                raise Refused("outside the vocabulary")
+            result = score({"token_ids": ids, "mode": p["mode"], "logits": sequence["logits"]})
+            if FAULT == "batch-state" and index < len(sequences) - 1:
+                result = {"logits": write(sequence["logits"], [row([9, *ids[: n + 1]]) for n in range(len(ids))])}
+            part = {"index": index, "result": result}
+        except Refused as error:
+            part = {"index": index, "error": {"kind": error.kind, "message": str(error)}}
+        for _ in range(1 + (FAULT == "part-twice")):
+            send({"id": number, "part": part})
+    return {"answered": len(sequences)}
 
 
 def generate(p: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +201,7 @@ def answer(line: str) -> bool:
             send({"id": number + (FAULT != "progress"), "progress": {"done": 0.5}})
         if method == "load" and FAULT == "prints":
             print("loading weights... 100%", flush=True)
-        result = globals()[method](params)
+        result = score_many(params, number) if method == "score_many" else globals()[method](params)
         shift = 100 if FAULT == "wrong-id" and method == "detokenize" else 0
         extras = {"jsonrpc": "2.0"} if FAULT == "extra-field-of-answers" else {}
         send({"id": number + shift, "result": result, **extras})

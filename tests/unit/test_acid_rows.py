@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from logitproof.acid.acid import inside_coarser, judged, measure
-from logitproof.acid.probe import Case, coarsest, open_probes
+from logitproof.acid.probe import Case, open_probes
 from logitproof.acid.row import AcidReport, Measured, Row
 from logitproof.acid.sampling import DRAWS, allowed, apart, place
 from logitproof.acid.subject import Subject
-from logitproof.acid.text import line, summary, to_json
+from logitproof.acid.text import answer, document, verdict
+from logitproof.documents import console
 from logitproof.protocol.messages import LoadResult
+from logitproof.protocol.precision import coarsest
 from logitproof.protocol.sampler import LOUD, ORDER, probabilities, scaled_last
 
 CASE = Case("text", (1, 2, 3), (0, 2), np.arange(10, dtype=np.float32).reshape(2, 5), {"float32": 1e-3})
@@ -60,7 +62,7 @@ def test_a_nan_is_out_of_every_band() -> None:
     found = measure(CASE, logits, "prefill", 1e9)
     assert math.isinf(found.distance) and not found.held
     assert judged("p", [found], "float32").status == "FAIL"
-    assert '"distance": null' in to_json(AcidReport("e", {}, {}, "F32", (judged("p", [found], "float32"),), 1.0))
+    assert '"distance": null' in answer(AcidReport("e", {}, {}, "F32", (judged("p", [found], "float32"),), 1.0)).text()
 
 
 def test_a_precision_without_a_band_is_not_measured() -> None:
@@ -83,9 +85,13 @@ def test_the_coarsest_of_several_counts() -> None:
 
 def test_what_an_engine_says_cannot_break_the_line() -> None:
     row = Row("p", "probe", "ERROR", "bad\x1b[31m\nnews", diagnosis="first\nsecond\x07")
-    assert line(row).count("\n") == 2
-    assert "\x1b" not in line(row) and "\x07" not in line(row)
-    assert "nothing was measured" in summary(report("ERROR"))
+    shown = console.text(document(AcidReport("e", {}, {}, "F32", (row,), 1.0)))
+    assert [line.strip() for line in shown.splitlines()[3:6]] == [
+        "ERROR  p      bad\\u001b[31m\\nnews",
+        "first",
+        "second\\u0007",
+    ]
+    assert "nothing was measured" in verdict(report("ERROR")).reason
 
 
 def test_honest_draws_stay_under_what_chance_allows_and_wrong_ones_do_not() -> None:

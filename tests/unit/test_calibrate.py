@@ -13,17 +13,19 @@ from logitproof import catalog
 from logitproof.bands.calculated import (
     METHOD,
     METRIC,
+    QUANTILE,
+    SIGMAS,
     Calibration,
     Repeated,
     calculated_band,
     gate_bound,
     one_more,
     scale,
-    student,
     studentized_quantile,
     tokens_sha256,
 )
 from logitproof.bands.kept import Sides, folder_of, read_calibration, sides_of, weights_of, write_calibration
+from logitproof.comparison.chance import student
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
@@ -76,7 +78,7 @@ def test_a_higher_quantile_is_never_tighter() -> None:
     ("degrees", "expected"), [(1, 318.309), (2, 22.327), (5, 5.893), (7, 4.785), (15, 3.733), (1000, 3.098)]
 )
 def test_quantiles_of_student_are_those_of_the_tables(degrees: int, expected: float) -> None:
-    assert student(degrees) == pytest.approx(expected, rel=0.01)
+    assert student(degrees, QUANTILE, SIGMAS) == pytest.approx(expected, rel=0.01)
 
 
 def test_one_run_no_noise_and_no_number_give_no_band() -> None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from import_graph import PACKAGE, ROOT, circles, exists, modules, package_imports
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src/logitproof"
 LAYERS = (
-    ("errors", "catalog", "files"),
+    ("errors", "catalog", "files", "documents"),
     ("rows", "metrics", "comparison"),
     ("protocol",),
     ("weights", "gguf"),
@@ -32,30 +29,9 @@ LAYERS = (
 )
 QUESTIONS = frozenset(LAYERS[10])
 HEAVY = {"torch", "transformers", "llama_cpp", "onnxruntime", "vllm"}
-JUDGES = ("bands.band", "comparison.compare", "contract.scope", "contract.waiver", "rows.kernel", "verdict.judge")
+JUDGES = ("bands.band", "bands.rule", "comparison.compare", "contract.scope", "contract.waiver", "rows.kernel", "verdict.judge")
 """Modules that compute a verdict: none of them may reach an engine, a file of a run or a terminal."""
 PLACE = {name: (row, column) for row, names in enumerate(LAYERS) for column, name in enumerate(names)}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import statement of the package: the module that makes it, the module that it names."""
-
-    file: Path
-    line: int
-    importer: str
-    imported: str
-
-    @property
-    def own(self) -> str:
-        return self.importer.partition(".")[0]
-
-    @property
-    def other(self) -> str:
-        return self.imported.partition(".")[0]
-
-    def __str__(self) -> str:
-        return f"{self.file.relative_to(PACKAGE)}:{self.line}: {self.own} imports {self.other}"
 
 
 def test_every_package_has_its_place() -> None:
@@ -79,16 +55,14 @@ def test_no_two_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_what_judges_reaches_no_engine(name: str) -> None:
-    graph: dict[str, set[str]] = {}
-    for edge in package_imports():
-        graph.setdefault(edge.importer, set()).add(edge.imported)
+    graph = modules()
     reached, waiting = set(), [name]
     while waiting:
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
             waiting += graph.get(module, set())
-    assert _exists(name)
+    assert exists(name)
     packages = {module.partition(".")[0] for module in reached}
     assert not packages & {"reference", "engines", "runs", "reporters", "commands", "cli"}
     assert not reached & {"jobs.worker", "jobs.run"}
@@ -118,63 +92,6 @@ def test_the_page_shows_the_table() -> None:
     numbered = [row.split("|") for row in rows if row.split("|")[1].strip().isdigit()]
     shown = [tuple(name.strip("`/") for name in columns[2].split()) for columns in numbered]
     assert tuple(shown) == LAYERS
-
-
-def package_imports() -> list[Import]:
-    """Every import of the package by the package, at the top of a module or inside a function."""
-    return [edge for path in sorted(PACKAGE.rglob("*.py")) for edge in _imports_of(path)]
-
-
-def circles() -> list[list[str]]:
-    """Groups of modules that reach each other by imports (Tarjan's strongly connected components of two and more)."""
-    graph: dict[str, set[str]] = {}
-    for edge in package_imports():
-        graph.setdefault(edge.importer, set()).add(edge.imported)
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    components: list[list[str]] = []
-
-    def visit(module: str) -> None:
-        index[module] = low[module] = len(index)
-        stack.append(module)
-        for other in sorted(graph.get(module, set()) - {module}):
-            if other not in index:
-                visit(other)
-                low[module] = min(low[module], low[other])
-            elif other in stack:
-                low[module] = min(low[module], index[other])
-        if low[module] == index[module]:
-            start = stack.index(module)
-            components.append(sorted(stack[start:]))
-            del stack[start:]
-
-    for module in sorted(graph):
-        if module not in index:
-            visit(module)
-    return [component for component in components if len(component) > 1]
-
-
-def _imports_of(path: Path) -> Iterator[Import]:
-    importer = _module(path)
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "logitproof":
-            base = (node.module or "").removeprefix("logitproof").lstrip(".")
-            for alias in node.names:
-                inner = f"{base}.{alias.name}".lstrip(".")
-                imported = inner if _exists(inner) else base
-                if imported:
-                    yield Import(path, node.lineno, importer, imported)
-
-
-def _module(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"
-
-
-def _exists(module: str) -> bool:
-    path = PACKAGE / module.replace(".", "/")
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def _imported_at_the_top(path: Path) -> set[str]:

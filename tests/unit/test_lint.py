@@ -205,7 +205,7 @@ def test_a_finding_is_greppable_and_has_its_line(project: Any) -> None:
     assert first == second
     line = int(first.removeprefix(f"{path}:").partition(":")[0])
     assert "id: w" in path.read_text().splitlines()[line - 1] and ": LP051 " in first
-    assert json.loads(CliRunner().invoke(main, ["lint", "--json", str(path)]).output)[0]["code"] == "LP051"
+    assert json.loads(CliRunner().invoke(main, ["lint", "--json", str(path)]).output)["findings"][0]["code"] == "LP051"
 
 
 def test_every_code_is_in_the_documentation() -> None:

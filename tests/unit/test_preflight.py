@@ -20,10 +20,9 @@ from logitproof.gguf.side import open_side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, PlannedTensors, sampled
 from logitproof.gguf.write import to_gguf
 from logitproof.jobs.cell import Cell
-from logitproof.preflight import Finding, Seen, Setting, Setup
+from logitproof.preflight import Finding, Preflight, Seen, Setting, Setup
 from logitproof.preflight import weights as weights_module
 from logitproof.preflight._explain import explain
-from logitproof.runs.set_up import Preflight
 from logitproof.traces.trace import Trace
 
 ROOT = Path(__file__).parents[2]
@@ -431,7 +430,7 @@ def test_a_run_is_told_of_its_comparison_contract_before_anything_computes(proje
         open_contract(project.contract()),
         project.store,
         on_progress=lambda progress: order.append("job"),
-        on_preflight=lambda preflight: order.append(preflight.as_text().splitlines()[0]),
+        on_preflight=lambda preflight: order.append(f"preflight: {preflight.document().verdict.reason}"),
     )
     assert order[0].startswith("preflight: 1 pairs") and order[1:] == ["job"] * (len(order) - 1) and len(order) > 3
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logitproof.comparison.chance import wilson
 from logitproof.errors import ContractError
 from logitproof.protocol.messages import LoadResult
-from logitproof.protocol.sampler import Sampling, softmax
+from logitproof.protocol.sampler import Sampling
 from logitproof.quality import greedy as free
 from logitproof.quality.accuracy import Answers, Question, answer, paired, read_questions
 from logitproof.quality.chat_template import compare_templates, render
@@ -22,6 +23,7 @@ from logitproof.quality.mismatch import label_log_probabilities, mismatch
 from logitproof.quality.sampled import drawn_from
 from logitproof.quality.tokenizers import HARD, compare_tokenizers, shrink
 from logitproof.quality.two_sample import spectrum_kernel, two_sample
+from logitproof.rows.probability import softmax
 
 SEEDS = st.integers(0, 10_000)
 
@@ -32,15 +34,15 @@ def parted(shared: int, length: int = 20, margin: float = 1.0) -> free.Continuat
 
 
 def test_wilson_is_the_published_interval() -> None:
-    low, high = free.wilson(95, 100)
+    low, high = wilson(95, 100)
     assert (low, high) == (pytest.approx(0.8882, abs=1e-4), pytest.approx(0.9785, abs=1e-4))
-    assert free.wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 0) == (0.0, 1.0)
 
 
 @given(st.integers(1, 400), st.data())
 def test_a_wilson_interval_holds_its_share_and_lies_in_0_to_1(trials: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, trials))
-    low, high = free.wilson(hits, trials)
+    low, high = wilson(hits, trials)
     assert -1e-12 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1 + 1e-12
 
 

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logitproof import catalog
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
+from logitproof.files.safetensors import Tensors, widened, write_tensors
 from logitproof.readers import Reader, open_dump
 from logitproof.traces.dump import Dump, DumpedPrompt
+from logitproof.weights.model import open_model
 
 WHOLE = ["aprrawlg", "hf_fixture", "ndjson", "npy", "raw_f32"]
 TOKENS = ["frozen_json", "key_value", "marked_text"]
@@ -339,3 +341,41 @@ def test_every_format_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
     for name in catalog.entries("readers"):
         assert f"`{name}`" in text, name
+
+
+FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, "BF16"])
+def test_a_tensor_is_widened_without_loss_whoever_wrote_the_file(kind: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    values = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 8
+    dtype = {"F32": torch.float32, "F16": torch.float16, "F64": torch.float64, "BF16": torch.bfloat16}[kind]
+    save_file({"a": (values + 0).to(dtype), "b": (values[0] + 0).to(dtype)}, tmp_path / "x.safetensors")
+    tensors = Tensors(tmp_path / "x.safetensors")
+    assert tensors.kind("a") == kind and tensors.shape("a") == (3, 4)
+    assert np.array_equal(widened(tensors.raw("a"), kind).reshape(3, 4), values.numpy())
+    assert tensors.promised == (tmp_path / "x.safetensors").stat().st_size
+
+
+def test_what_is_written_at_once_is_what_the_library_reads(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy")
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(3), "c": np.zeros((0, 2), np.float16)}
+    write_tensors(tmp_path / "x.safetensors", arrays, {"format": "pt"})
+    found = safetensors.load_file(tmp_path / "x.safetensors")
+    assert sorted(found) == sorted(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype and np.array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, -1])
+def test_weights_that_are_cut_off_anywhere_are_refused(cut: int, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model.safetensors", {"a": np.arange(600, dtype=np.float32)}, {})
+    (tmp_path / "config.json").write_text('{"architectures": ["A"]}')
+    open_model(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[:cut])
+    with pytest.raises(ModelError, match="cut off|truncated"):
+        open_model(tmp_path)

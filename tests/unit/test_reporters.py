@@ -27,12 +27,12 @@ from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
-from logitproof.preflight import Finding, Setting
+from logitproof.preflight import Examined, Finding, Preflight, Setting
 from logitproof.report import schema
 from logitproof.report.report import Report, provenance
 from logitproof.reporters.console import renderable, summary_table
-from logitproof.runs.set_up import Examined, Preflight
 from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import judge
 
@@ -117,7 +117,8 @@ class Built:
             }
         )  # fmt: skip
         opened = OpenContract(Path("c.yaml"), contract, {}, (Suite(suite="s", prompts=[self.prompt]),))
-        verdict = judge(self.compared, contract, self.unmeasured)
+        cases = [Case(cell, rows, band_of(contract, cell)) for cell, rows in self.compared.items()]
+        verdict = judge(cases, contract, self.unmeasured)
         texts = {"m": {str(token): self.words.token for token in range(V)}}
         plan = Plan((), tuple(self.compared), tuple(self.unmeasured))
         facts = {**provenance(opened, plan, self.results, {}), **self.facts()}
@@ -349,7 +350,7 @@ def test_the_screen_ends_with_the_status_the_report_and_one_command() -> None:
 
 
 def test_only_all_is_a_hundred_percent() -> None:
-    from logitproof.report.wording import percent
+    from logitproof.documents.wording import percent
 
     assert percent(1.0, 1) == "100.0"
     assert percent(0.99999, 1) == "99.9"

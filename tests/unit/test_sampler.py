@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.errors import ContractError
-from logitproof.protocol.sampler import Sampling, choose, nucleus, penalized, probabilities, softmax
+from logitproof.protocol.sampler import Sampling, choose, nucleus, penalized, probabilities
+from logitproof.rows.probability import softmax
 
 ROWS = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).normal(0, 4, 40))
 

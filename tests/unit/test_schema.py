@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from logitproof.commands import _schemas as schemas
 from logitproof.contract.suite import shipped_suites
 from logitproof.protocol.messages import METHODS, VERSION
 from logitproof.report import schema
@@ -36,15 +37,15 @@ def small_contract(**gate: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_committed_file_is_what_the_code_generates(name: str) -> None:
-    assert schema.path(name).read_text("utf-8") == schema.as_text(name), "run `python -m logitproof.report.schema`"
-    jsonschema.Draft202012Validator.check_schema(json.loads(schema.as_text(name)))
+    assert schema.path(name).read_text("utf-8") == schemas.as_text(name), "run `python -m logitproof.commands._schemas`"
+    jsonschema.Draft202012Validator.check_schema(json.loads(schemas.as_text(name)))
 
 
 def test_nothing_else_lies_among_the_schemas() -> None:
     assert sorted(file.name for file in schema.FOLDER.glob("*.json")) == sorted(
-        f"{name}.schema.json" for name in schema.SCHEMAS
+        f"{name}.schema.json" for name in schemas.SCHEMAS
     )
 
 

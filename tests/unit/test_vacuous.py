@@ -32,7 +32,7 @@ def test_a_healthy_engine_passes(project: Any) -> None:
 
 
 def test_nothing_compared_never_passes(project: Any) -> None:
-    verdict = judge({}, open_contract(project.contract()).contract)
+    verdict = judge([], open_contract(project.contract()).contract)
     assert (verdict.status, verdict.exit_code) == ("ERROR", 3)
 
 

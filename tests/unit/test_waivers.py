@@ -12,6 +12,7 @@ import pytest
 from logitproof.contract.contract import Contract
 from logitproof.contract.history import Falsification, Stage, stage_verdict
 from logitproof.contract.suite import Prompt
+from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.judge import judge
 
 TEXTS = ("hello there", "another prompt")
@@ -91,8 +92,9 @@ def test_a_waiver_that_does_not_apply_excuses_nothing_and_is_told(project: Any, 
 def test_a_waiver_ends_on_its_day(project: Any) -> None:
     report = run(project, wrong_on_first(project), waivers=[waiver(until="2998-12-31")])
     contract: Contract = report.opened.contract
-    assert judge(report.compared, contract, today=date(2998, 12, 31)).status == "PASS"
-    assert judge(report.compared, contract, today=date(2999, 1, 1)).status == "FAIL"
+    cases = [Case(cell, rows, band_of(contract, cell)) for cell, rows in report.compared.items()]
+    assert judge(cases, contract, today=date(2998, 12, 31)).status == "PASS"
+    assert judge(cases, contract, today=date(2999, 1, 1)).status == "FAIL"
 
 
 def test_a_waiver_excuses_no_error(project: Any) -> None:

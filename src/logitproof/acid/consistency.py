@@ -18,7 +18,7 @@ from logitproof.acid.row import Measured, Row
 from logitproof.acid.subject import Subject
 from logitproof.catalog import Entry
 from logitproof.errors import ContractError, EngineError, LogitproofError
-from logitproof.rows.distance import centred_distances
+from logitproof.rows.distance import distances
 
 TWO_RUNS = 2.0
 """Each of two runs may be a band away from the truth."""
@@ -47,10 +47,10 @@ class _Own:
     relations: dict[str, Measured]
 
     def measure(self, mode: str, left: np.ndarray, right: np.ndarray) -> Measured:
-        distances, band = centred_distances(left, right), self.probe.case(CASE).band.get(self.precision)
-        worst = int(np.argmax(distances))
+        apart, band = distances(left, right), self.probe.case(CASE).band.get(self.precision)
+        worst = int(np.argmax(apart))
         at_most = None if band is None else TWO_RUNS * band
-        return Measured(f"{self.probe.name}/{CASE}", mode, float(distances[worst]), worst, at_most)
+        return Measured(f"{self.probe.name}/{CASE}", mode, float(apart[worst]), worst, at_most)
 
 
 def consistency_rows(

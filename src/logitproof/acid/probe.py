@@ -7,8 +7,7 @@ file is made from the folder when an engine wants one, so both hold the same wei
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,9 @@ import numpy as np
 
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
-from logitproof.rows.distance import centred_distances
+from logitproof.files.safetensors import Tensors
+from logitproof.files.untrusted import read_object
+from logitproof.rows.distance import distances
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """From the finest to the coarsest arithmetic for which a probe may have a band."""
@@ -46,7 +47,7 @@ class Case:
 
         Infinite where a logit is not finite.
         """
-        return centred_distances(self.expected, logits[list(self.positions)])
+        return distances(self.expected, logits[list(self.positions)])
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
 def read_probe(folder: Path) -> Probe:
     """The probe in `folder`; ContractError where it is damaged."""
     try:
-        record = json.loads((folder / "probe.json").read_text("utf-8"))
-        expected = read_tensors(folder / "expected.safetensors")
+        record = read_object(folder / "probe.json")
+        tensors = Tensors(folder / "expected.safetensors")
+        expected = {name: tensors.array(name, "f") for name in tensors.names}
         cases = [_case(one, expected) for one in record["cases"]]
         return Probe(
             name=folder.name,
@@ -123,26 +125,6 @@ def read_probe(folder: Path) -> Probe:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
 
-
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The float32 tensors of a safetensors file."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    found = {}
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = tensor["data_offsets"]
-        if tensor["dtype"] != "F32":
-            raise ValueError(f"{path.name}: {name} is {tensor['dtype']}, not F32")
-        found[name] = np.frombuffer(data[8 + length + begin : 8 + length + end], "<f4").reshape(tensor["shape"])
-    return found
-
-
-def coarsest(precisions: Sequence[str]) -> str:
-    """The coarsest of `precisions`; float32 where there is none."""
-    return max(precisions, key=PRECISIONS.index, default="float32")
 
 
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:

@@ -11,7 +11,8 @@ from logitproof.acid.probe import Probe
 from logitproof.acid.row import Row
 from logitproof.acid.subject import Subject
 from logitproof.errors import ContractError, EngineError
-from logitproof.protocol.sampler import LOUD, ORDER, Sampling, probabilities, scaled_last, softmax
+from logitproof.protocol.sampler import LOUD, ORDER, Sampling, probabilities, scaled_last
+from logitproof.rows.probability import softmax
 
 DRAWS = 250
 AMONG = 24

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from logitproof.acid.probe import PRECISIONS, Probe, coarsest
+from logitproof.acid.probe import PRECISIONS, Probe
 from logitproof.errors import ContractError, EngineDied, EngineGarbage, EngineTimeout
-from logitproof.jobs.worker import Spec, Worker
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult, LoadResult, Mode
+from logitproof.protocol.precision import Precision, coarsest, stated
 from logitproof.protocol.sampler import Sampling
 
 Weights = Literal["auto", "folder", "F32", "F16", "BF16"]
 WEIGHTS: tuple[Weights, ...] = ("auto", "folder", "F32", "F16", "BF16")
-OF_FILES = {"folder": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+OF_FILES: dict[str, Precision] = {"folder": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The precision that a file's type brings with it: llama.cpp rounds activations to the type of the weights."""
 
 
@@ -25,19 +27,19 @@ class Subject:
 
     def __init__(self, spec: Spec, scratch: Path, weights: Weights = "auto") -> None:
         self.spec, self.weights = spec, weights
-        self._scratch, self._worker = scratch, Worker(spec, name=spec.engine)
+        self._scratch, self._session = scratch, Session(spec, spec.engine)
         self._hello: HelloResult | None = None
 
     def __enter__(self) -> Subject:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._worker.close()
+        self._session.close()
 
     def hello(self) -> HelloResult:
         """What the engine says it can do."""
         if self._hello is None:
-            self._hello = self._living().hello()
+            self._hello = self._session.hello()
         return self._hello
 
     def load(self, probe: Probe) -> LoadResult:
@@ -62,7 +64,7 @@ class Subject:
         """Logits [T, V] in memory."""
         file = self._scratch / "logits.raw"
         try:
-            return np.array(self._living().score(token_ids, mode, file).logits.open())
+            return np.array(self._session.worker().score(token_ids, mode, file).logits.open())
         finally:
             file.unlink(missing_ok=True)
 
@@ -70,42 +72,32 @@ class Subject:
         """The greedy continuation and the logits [N, V] of its tokens."""
         file = self._scratch / "logits.raw"
         try:
-            made = self._living().generate(token_ids, count, [], file)
+            made = self._session.worker().generate(token_ids, count, [], file)
             return made.token_ids, np.array(made.logits.open())
         finally:
             file.unlink(missing_ok=True)
 
     def sample(self, token_ids: tuple[int, ...], count: int, sampling: Sampling) -> list[list[int]]:
         """`count` single tokens that the engine draws after `token_ids`."""
-        return self._living().sample(token_ids, count, 1, [], sampling)
+        return self._session.worker().sample(token_ids, count, 1, [], sampling)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`."""
-        return self._living().tokenize(text)
+        return self._session.worker().tokenize(text)
 
     def precision(self, loaded: LoadResult, probe: Probe | None = None) -> str:
         """The coarsest arithmetic that the engine says it uses: dtype, KV cache, single operations, the file's type.
 
         One that `probe` has no band for comes before all: weights in float16 leave its range, whatever the cache is in.
         """
-        said = [str(loaded.details.get("dtype", ""))]
-        kinds: Any = loaded.details.get("kv_types") or []
-        said += [{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}.get(one, one) for pair in kinds for one in pair]
-        said += list(loaded.details.get("arithmetic", {}).values())
-        known = [one for one in said if one in PRECISIONS]
+        known = [precision for precision in stated(loaded.details) if precision in PRECISIONS]
         known.append(OF_FILES.get(self.weights, "float32"))
         return next((one for one in known if probe is not None and not probe.judges(one)), coarsest(known))
 
     def _load(self, probe: Probe, kind: str) -> LoadResult:
         if kind == "folder":
-            return self._living().load(probe.folder, None)
-        return self._living().load(gguf_of(probe, self._scratch, kind), probe.folder)
-
-    def _living(self) -> Worker:
-        if not self._worker.alive:
-            self._worker.close()
-            self._worker = Worker(self.spec, name=self.spec.engine)
-        return self._worker
+            return self._session.worker().load(probe.folder, None)
+        return self._session.worker().load(gguf_of(probe, self._scratch, kind), probe.folder)
 
 
 DEAD = (EngineDied, EngineTimeout, EngineGarbage)

@@ -1,56 +1,82 @@
-"""Shows an acid run: a line for each row as it is found, a last line, and acid.json."""
+"""An acid run as a document: its rows, which are shown as they are found, and what they come to; and acid.json."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from logitproof.acid import row as found
 from logitproof.acid.probe import FACTOR
-from logitproof.acid.row import AcidReport, Row
-from logitproof.files.atomic import write_atomically
-from logitproof.report.wording import json_text, number, visible
+from logitproof.acid.row import AcidReport, Measured, Status
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Row, Table, Tone, Verdict, lines
+from logitproof.documents.wording import number
 
-FORMAT = 1
+KIND = "acid"
+TONES: dict[Status, Tone] = {"PASS": "good", "FAIL": "bad", "ERROR": "unsure", "NOT-MEASURED": "unsure"}
+COLUMNS = (Column("", width=12), Column("check", "code", 38), Column("what was found"))
 
 
-def line(row: Row) -> str:
-    """One line for the terminal, and under it the diagnosis."""
-    worst = row.worst
-    parts = [f"{row.status:<12}  {row.check:<38}"]
-    if worst is not None:
-        times = f"{number(worst.ratio)} × band" if row.status == "FAIL" else "within the band"
+def document(report: AcidReport) -> Document:
+    """Every row, and the first that fails as the reason."""
+    return Document(
+        f"Acid test of {report.engine}",
+        verdict(report),
+        (Table(COLUMNS, tuple(row(each) for each in report.rows)),),
+        next_command(report),
+    )
+
+
+def row(each: found.Row) -> Row:
+    """One check: how far it is from its band and where, and below it the diagnosis."""
+    parts = []
+    if (worst := each.worst) is not None:
+        times = f"{number(worst.ratio)} × band" if each.status == "FAIL" else "within the band"
         parts.append(f"{times} ({number(worst.distance)} of {number(worst.at_most)} logits)")
-        if row.status == "FAIL":
+        if each.status == "FAIL":
             parts.append(f"{worst.case}, {worst.mode}, position {worst.position}")
-    if row.precision not in ("", "float32"):
-        parts.append(f"judged as {row.precision}")
-    if row.reason:
-        parts.append(visible(row.reason))
-    text = "  ".join(parts).rstrip()
-    told = [visible(part) for part in row.diagnosis.splitlines() if part.strip()]
-    return "\n".join([text, *(f"              {part}" for part in told)])
+    if each.precision not in ("", "float32"):
+        parts.append(f"judged as {each.precision}")
+    if each.reason:
+        parts.append(each.reason)
+    return Row((each.status, each.check, "  ".join(parts)), TONES[each.status], lines(each.diagnosis))
 
 
-def summary(report: AcidReport) -> str:
-    """The last line: how many rows came out how."""
-    found = [row.status for row in report.rows]
-    counts = ", ".join(f"{found.count(one)} {one}" for one in ("PASS", "FAIL", "ERROR", "NOT-MEASURED") if one in found)
-    unsure = "" if "PASS" in found or "FAIL" in found else "; nothing was measured, so nothing is proven"
-    return f"{visible(report.engine)}: {counts} in {report.seconds:.0f} s (weights: {report.weights}){unsure}"
+def verdict(report: AcidReport) -> Verdict:
+    """How many rows came out how, and of which it hangs."""
+    statuses = [each.status for each in report.rows]
+    counts = ", ".join(f"{statuses.count(status)} {status}" for status in TONES if status in statuses)
+    unsure = "" if "PASS" in statuses or "FAIL" in statuses else "; nothing was measured, so nothing is proven"
+    status: Status = "FAIL" if report.exit_code == 1 else "ERROR" if report.exit_code else "PASS"
+    first = next((f"; first {each.check}" for each in report.rows if each.status == status != "PASS"), "")
+    reason = f"{report.engine}: {counts} in {report.seconds:.0f} s (weights: {report.weights}){first}{unsure}"
+    return Verdict(status, reason, TONES[status])
 
 
-def to_json(report: AcidReport) -> str:
-    """The whole report. Infinite distances (a logit that is no number) are null."""
-    rows = [
-        asdict(row) | {"measured": [asdict(one) | {"held": one.held if one.at_most else None} for one in row.measured]}
-        for row in report.rows
-    ]
-    about = {name: value for name, value in asdict(report).items() if name != "rows"}
-    return json_text({"format": FORMAT, **about, "band_factor": FACTOR, "exit_code": report.exit_code, "rows": rows}, indent=1)
+def next_command(report: AcidReport) -> str:
+    """The probes as plain files for the engine's own tests; where it has passed them, a contract for a real model."""
+    failed = [each.check for each in report.rows if each.status == "FAIL" and each.kind == "probe"]
+    if failed:
+        return f"logitproof acid export PROBES --arch {failed[0].split()[0]}"
+    return "logitproof new" if report.exit_code == 0 else ""
+
+
+def answer(report: AcidReport) -> Answer:
+    """acid.json. Infinite distances (a logit that is no number) are null."""
+    return Answer(KIND, report.engine, report.exit_code, as_json(report))
+
+
+def as_json(report: AcidReport) -> dict[str, Any]:
+    """Plain data; of a measurement also whether it `held`, null where no band judges it."""
+    rows = [{**vars(each), "measured": [_measured(measured) for measured in each.measured]} for each in report.rows]
+    return {**vars(report), "band_factor": FACTOR, "rows": rows}
 
 
 def write_report(report: AcidReport, folder: Path) -> Path:
     """acid.json in `folder`, whole or not at all."""
-    path = folder / "acid.json"
-    write_atomically(path, to_json(report) + "\n")
-    return path
+    return answer(report).write(folder / "acid.json")
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    return {**vars(measured), "held": measured.held if measured.at_most else None}

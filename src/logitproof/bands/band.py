@@ -25,10 +25,14 @@ class Band:
     """
 
     match: float
+    """RMS logit difference up to which a position is noise"""
     wrong: float
+    """RMS logit difference above which a position is WRONG"""
     allow: float
+    """share of positions that may be WRONG all the same"""
     basis: str
     beyond: float = 1.0
+    """share of positions that may lie outside of match"""
 
     @property
     def tie_margin(self) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.bands.band import Band
+from logitproof.comparison.chance import student
 from logitproof.comparison.summary import STATISTICS
 from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key
@@ -111,25 +112,7 @@ def one_more(values: Sequence[float]) -> float:
     found = np.asarray(values, np.float64)
     if len(found) < 2:
         raise ContractError("a bound needs at least two repetitions", remedy="raise --runs")
-    return float(found.mean() + student(len(found) - 1) * found.std(ddof=1) * math.sqrt(1 + 1 / len(found)))
-
-
-def student(degrees: int) -> float:
-    """The `QUANTILE` of Student's t by its expansion in 1 / degrees (Abramowitz and Stegun 26.7.5); exact for 1 and 2."""
-    if degrees == 1:
-        return math.tan(math.pi * (QUANTILE - 0.5))
-    if degrees == 2:
-        a = 4 * QUANTILE * (1 - QUANTILE)
-        return 2 * (QUANTILE - 0.5) * math.sqrt(2 / a)
-    z, n = SIGMAS, float(degrees)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return sum(term / n**power for power, term in enumerate(terms))
+    return float(found.mean() + student(len(found) - 1, QUANTILE, SIGMAS) * found.std(ddof=1) * math.sqrt(1 + 1 / len(found)))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +15,11 @@ from logitproof.bands.calculated import METRIC, Calibration, Repeated, calibrati
 from logitproof.bands.power import Effects, read_effects
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.errors import Missing
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.jobs.cell import Cell
+from logitproof.jobs.sides import label_read, path_of
 from logitproof.weights.model import Model
-
-if TYPE_CHECKING:
-    pass
 
 Weights = Mapping[tuple[str, str], str]
 """sha256 of weights by model and label."""
@@ -55,9 +53,9 @@ class Sides:
 
 def weights_of(opened: OpenContract, models: Mapping[str, Model]) -> dict[tuple[str, str], str]:
     """sha256 by model and label of the models that were opened, by absolute path."""
-    places = {(name, label): path for name, files in opened.contract.models.items() for label, path in files.items()}
-    paths = {names: str((opened.folder / path).resolve()) for names, path in places.items()}
-    return {names: models[path].sha256 for names, path in paths.items() if path in models}
+    names = [(name, label) for name, files in opened.contract.models.items() for label in files]
+    paths = {(name, label): str(path_of(opened, name, label)) for name, label in names}
+    return {place: models[path].sha256 for place, path in paths.items() if path in models}
 
 
 def folder_of(opened: OpenContract) -> Path:
@@ -65,21 +63,21 @@ def folder_of(opened: OpenContract) -> Path:
     return opened.folder / f"{opened.path.stem}.bands"
 
 
-def sides_of(opened: OpenContract, cell: Cell) -> Sides | str:
-    """What the calibration of a cell is of; a sentence where it cannot have one."""
+def sides_of(opened: OpenContract, cell: Cell) -> Sides | Missing:
+    """What the calibration of a cell is of; why not where it cannot have one."""
     contract = opened.contract
     use = contract.candidates[cell.candidate]
     candidate = _arithmetic(use)
     if cell.is_between and cell.mode == "greedy":
-        return "what a candidate continues by is not known before it runs"
+        return Missing("what a candidate continues by is not known before it runs")
     if candidate is None:
-        return f"it is not known how {cell.candidate} ({use.engine}) computes: say `arithmetic:`"
+        return Missing(f"it is not known how {cell.candidate} ({use.engine}) computes: say `arithmetic:`")
     if is_own(cell):
         first = candidate.in_mode("prefill" if cell.mode == "self" else cell.mode)
         return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
     if (reference := _arithmetic(contract.reference)) is None:
-        return f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`"
-    truth = cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
+        return Missing(f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`")
+    truth = label_read(contract, cell.quantization)
     return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
 
 
@@ -96,25 +94,17 @@ def wants_calibration(opened: OpenContract, cell: Cell) -> bool:
     return bool(gates) or (bool(bands) and bands[-1].bound is not None)
 
 
-def find_calibrations(
-    opened: OpenContract, cells: Iterable[Cell], weights: Weights
-) -> tuple[dict[str, Calibration], dict[str, str]]:
-    """By cell: the calibration that it is judged by, or the sentence that says why there is none."""
-    found: dict[str, Calibration] = {}
-    missing: dict[str, str] = {}
-    for cell in cells:
-        if not wants_calibration(opened, cell):
-            continue
-        sides = sides_of(opened, cell)
-        if isinstance(sides, str):
-            missing[cell.id] = sides
-            continue
-        calibration = read_calibration(folder_of(opened), sides.key(weights))
-        if calibration is None:
-            missing[cell.id] = f"the cell has no calibration of these weights in {folder_of(opened).name}"
-        else:
-            found[cell.id] = calibration
-    return found, missing
+def find_calibrations(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Calibration | Missing]:
+    """By cell: the calibration that it is judged by, or why there is none; nothing of a cell that wants none."""
+    return {cell.id: _calibration_of(opened, cell, weights) for cell in cells if wants_calibration(opened, cell)}
+
+
+def _calibration_of(opened: OpenContract, cell: Cell, weights: Weights) -> Calibration | Missing:
+    sides = sides_of(opened, cell)
+    if isinstance(sides, Missing):
+        return sides
+    calibration = read_calibration(folder_of(opened), sides.key(weights))
+    return calibration or Missing(f"the cell has no calibration of these weights in {folder_of(opened).name}")
 
 
 def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Effects]:
@@ -126,7 +116,7 @@ def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) 
     found: dict[str, Effects] = {}
     for cell in cells if folder_of(opened).is_dir() else ():
         sides = sides_of(opened, cell)
-        if isinstance(sides, str) or is_own(cell):
+        if isinstance(sides, Missing) or is_own(cell):
             continue
         key = sides.key(weights)
         if key not in known:

@@ -8,23 +8,30 @@ CONTRACT.bands/KEY.power.npz      beside the calibration of that key
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from logitproof.bands.band import Band
-from logitproof.bands.calculated import METRIC, CalculatedBand, tokens_sha256
+from logitproof.bands.calculated import CalculatedBand, tokens_sha256
+from logitproof.bands.rule import JUDGED, Statuses, statuses_of, too_many
 from logitproof.comparison.summary import STATISTICS
 from logitproof.contract.contract import Gate
 from logitproof.files.arrays import read_arrays, write_arrays
 
-JUDGED = (METRIC, "top1", "regret")
-"""What a band looks at."""
 Places = Sequence[tuple[Sequence[int], int, Sequence[int]]]
 """Of each prompt: its tokens, the position of its first row, and the rows that are looked at."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A sequence whose rows are judged from position `start` to its end; one with a waiver counts in no band."""
+
+    token_ids: Sequence[int]
+    start: int = 0
+    has_waiver: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,16 @@ class Effects:
 
 @dataclass(frozen=True)
 class Power:
-    """How many known bugs are caught, the weakest of them, and those that are missed though they exceed the noise."""
+    """Known bugs that a band or a gate would catch, as `calibrate --power` measured it."""
 
     caught: int
     known: int
     weakest: str
+    """the weakest that is caught, or nothing"""
     weakest_size: float | None
+    """its RMS logit error over that of the noise"""
     missed: Mapping[str, float]
+    """bugs that are missed though they exceed the noise, with their size"""
 
     def __str__(self) -> str:
         weakest = f", the weakest {self.weakest} ({self.weakest_size:.2g} times the noise)" if self.weakest else ""
@@ -66,24 +76,26 @@ def power_of_gate(gate: Gate, effects: Effects, places: Places) -> Power | None:
     return _power(effects, [not one for one in holds])
 
 
-def power_of_band(
-    band: Band | CalculatedBand, effects: Effects, sequences: Iterable[tuple[Sequence[int], int]]
-) -> Power | None:
-    """What a band catches over whole sequences: pairs of tokens and the position of the first row."""
-    places = [(tokens, start, range(len(tokens) - start)) for tokens, start in sequences]
-    columns = _chosen(effects, JUDGED, places)
-    if columns is None or not places:
+def power_of_band(band: Band | CalculatedBand, effects: Effects, stretches: Sequence[Stretch]) -> Power | None:
+    """What a band catches over whole sequences; None where there are none, or one is not among the effects."""
+    kept = [effects.columns.get(tokens_sha256(stretch.token_ids), {}) for stretch in stretches]
+    if not kept or any(name not in columns for columns in kept for name in JUDGED):
         return None
-    bands = [one for tokens, start, _ in places for one in band.along(tokens, start, len(tokens) - start)]
+    bands = [band.along(run.token_ids, run.start, len(run.token_ids) - run.start) for run in stretches]
+    rows = list(zip(bands, kept, stretches, strict=True))
     caught = []
-    for rows in zip(*(columns[name] for name in JUDGED), strict=True):
-        statuses = Counter(
-            one.status(float(rms), bool(top1 == 1.0), float(regret))
-            for one, rms, top1, regret in zip(bands, *rows, strict=True)
-        )
-        wrong, drift = statuses["WRONG"] / len(bands), (statuses["WRONG"] + statuses["DRIFT"]) / len(bands)
-        caught.append(wrong > band.summary.allow or drift > band.summary.beyond or statuses["NOT-MEASURED"] > 0)
+    for bug in range(len(effects.sizes)):
+        prompts = [
+            Statuses(statuses_of(along, {name: columns[name][bug, stretch.start :] for name in JUDGED}), stretch.has_waiver)
+            for along, columns, stretch in rows
+        ]
+        caught.append(_is_caught(prompts, band.summary))
     return _power(effects, caught)
+
+
+def _is_caught(prompts: Sequence[Statuses], band: Band) -> bool:
+    """By the rule of a cell; and what is no number is an error of the engine, which no band and no waiver excuses."""
+    return too_many(prompts, band) is not None or any("NOT-MEASURED" in prompt.positions for prompt in prompts)
 
 
 def _chosen(effects: Effects, metrics: Sequence[str], places: Places) -> dict[str, np.ndarray] | None:

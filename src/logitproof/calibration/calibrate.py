@@ -12,29 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitproof.bands.calculated import METRIC, Calibration, Repeated, scale, tokens_sha256
+from logitproof.bands.calculated import METRIC, Calibration
 from logitproof.bands.kept import Sides, Weights, folder_of, is_own, sides_of, weights_of, write_calibration
 from logitproof.bands.power import Effects, write_effects
+from logitproof.calibration.repeat import calibration_of
 from logitproof.calibration.subject import Subject
-from logitproof.comparison.compare import Comparison, compare
-from logitproof.contract.contract import ORIGINAL, OpenContract
-from logitproof.errors import ContractError, EngineError, EnvironmentFailed
-from logitproof.jobs.cell import Cell, Pair
-from logitproof.jobs.plan import Plan, open_models, plan, specs
+from logitproof.contract.contract import OpenContract
+from logitproof.errors import ContractError, EnvironmentFailed, Missing
+from logitproof.jobs.cell import Cell
+from logitproof.jobs.plan import Plan, open_models, plan
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
+from logitproof.jobs.sides import path_of
+from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
-from logitproof.rows.distance import rms, rms_by_position
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
-from logitproof.verdict.compared import Compared, compare_cells
+from logitproof.verdict.compared import Compared, Results, compare_cells
+from logitproof.weights.model import Model
 
 if TYPE_CHECKING:
     from logitproof.reference.predict import Predictor
 
 RUNS = 8
-LEFT_OUT = ("position", "label", "margin", "margin_probability")
-"""Columns that say nothing of how far two engines are apart."""
 
 
 @dataclass(frozen=True)
@@ -69,41 +70,76 @@ def calibrate_contract(
     if runs < 2:
         raise ContractError(f"{runs} runs have no spread", where="--runs", remedy="ask for at least 2")
     models = open_models(opened, only)
+    planned, results = _run_reference(opened, store, models, only, parallel, say)
+    asked = {cell.id: _asked(opened, cell, results) for cell in planned.cells}
+    predictors, weights = _Predictors(opened), weights_of(opened, models)
+    subjects: dict[Sides, Subject | Missing] = {}
+    for sides, alike in _by_sides(asked.values()).items():
+        say(f"{alike[0].cell.id}: {runs} runs in {sides.candidate}")
+        shared = list(dict.fromkeys(tokens for one in alike for tokens in one.sequences))
+        spread = None if all(is_own(one.cell) for one in alike) else _measured_spread(planned, sides, results)
+        subjects[sides] = _subject(predictors, sides, shared, weights, spread, (runs, seed))
+    folder = folder_of(opened)
+    paths = {sides: write_calibration(folder, one.calibration) for sides, one in subjects.items() if isinstance(one, Subject)}
+    found = [_calibrated(cell, asked[cell.id], subjects, paths) for cell in planned.cells]
+    if not power:
+        return found
+    judged = {one.sides for one in asked.values() if isinstance(one, _Asked) and not is_own(one.cell)}
+    planted = [one for sides, one in subjects.items() if sides in judged and isinstance(one, Subject)]
+    return _with_effects(opened, predictors, found, planted, say)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A cell that can be calibrated: whose weights and arithmetics, and on what tokens."""
+
+    cell: Cell
+    sides: Sides
+    sequences: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
+
+
+def _run_reference(
+    opened: OpenContract, store: Store, models: Mapping[str, Model], only: str, parallel: int, say: Callable[[str], None]
+) -> tuple[Plan, dict[str, Trace | Failure]]:
+    """The plan, and the results of its jobs that are the reference's own."""
+    results: dict[str, Trace | Failure] = {}
     with Workers() as workers:
         hellos = workers.hello({**specs(opened), **further_specs(opened)})
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
         wanted = _reference_jobs(planned)
         jobs = [job for job in planned.jobs if job.key in wanted]
-        results: dict[str, Trace | Failure] = {}
-        for result in run(jobs, store, workers, parallel=parallel):
+        for result in run(jobs, store, executor=LocalPool(workers, parallel=parallel)):
             results[result.key] = result
             say(f"reference: {len(results)} of {len(jobs)}")
-    weights = weights_of(opened, models)
-    predictors = _Predictors(opened)
-    done: dict[Sides, tuple[Calibration, Subject] | str] = {}
-    found: list[Calibrated] = []
-    for cell in planned.cells:
-        sides, sequences = sides_of(opened, cell), _sequences(cell, results)
-        if isinstance(sides, str) or isinstance(sequences, str):
-            found.append(Calibrated(cell, reason=sides if isinstance(sides, str) else str(sequences)))
-            continue
-        if sides not in done:
-            say(f"{cell.id}: {runs} runs in {sides.candidate}")
-            alike = [other for other in planned.cells if sides_of(opened, other) == sides]
-            shared = list(dict.fromkeys(tokens for other in alike for tokens in _listed(other, results)))
-            spread = None if all(is_own(other) for other in alike) else _measured_spread(planned, sides, results)
-            one = _calibration(predictors, sides, shared, weights, spread, (runs, seed))
-            done[sides] = one if isinstance(one, str) else (one, Subject(predictors.both(sides), sides, one, shared))
-        if isinstance(known := done[sides], str):
-            found.append(Calibrated(cell, reason=known))
-            continue
-        path = write_calibration(folder_of(opened), known[0])
-        found.append(Calibrated(cell, known[0], path, "", tuple(sequences), _lengths(cell, results)))
-    if not power:
-        return found
-    keys = {one.calibration.key for one in found if one.calibration is not None and not is_own(one.cell)}
-    subjects = [one[1] for one in done.values() if not isinstance(one, str) and one[0].key in keys]
-    return _with_effects(opened, predictors, found, subjects, say)
+    return planned, results
+
+
+def _asked(opened: OpenContract, cell: Cell, results: Results) -> _Asked | Missing:
+    sides, sequences = sides_of(opened, cell), _sequences(cell, results)
+    if isinstance(sides, Missing):
+        return sides
+    return sequences if isinstance(sequences, Missing) else _Asked(cell, sides, tuple(sequences), _lengths(cell, results))
+
+
+def _by_sides(asked: Iterable[_Asked | Missing]) -> dict[Sides, list[_Asked]]:
+    """Cells that one calibration serves."""
+    groups: dict[Sides, list[_Asked]] = {}
+    for one in asked:
+        if isinstance(one, _Asked):
+            groups.setdefault(one.sides, []).append(one)
+    return groups
+
+
+def _calibrated(
+    cell: Cell, asked: _Asked | Missing, subjects: Mapping[Sides, Subject | Missing], paths: Mapping[Sides, Path]
+) -> Calibrated:
+    if isinstance(asked, Missing):
+        return Calibrated(cell, reason=asked.reason)
+    subject = subjects[asked.sides]
+    if isinstance(subject, Missing):
+        return Calibrated(cell, reason=subject.reason)
+    return Calibrated(cell, subject.calibration, paths[asked.sides], "", asked.sequences, asked.lengths)
 
 
 def _with_effects(
@@ -149,7 +185,7 @@ class _Predictors:
                 f"bands are calculated with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
             ) from None
         config = self.original(model)
-        path = (self._opened.folder / self._opened.contract.models[model][label]).resolve()
+        path = path_of(self._opened, model, label)
         if path not in self._known:
             self._known[path] = Predictor(path, config if config.is_dir() else None)
         return self._known[path]
@@ -160,7 +196,7 @@ class _Predictors:
 
     def original(self, model: str) -> Path:
         """Where the unquantized model lies."""
-        return (self._opened.folder / self._opened.contract.models[model][ORIGINAL]).resolve()
+        return path_of(self._opened, model)
 
 
 def _reference_jobs(planned: Plan) -> set[str]:
@@ -170,36 +206,24 @@ def _reference_jobs(planned: Plan) -> set[str]:
     return wanted | {key for cell in own for pair in cell.pairs for key in (pair.source, pair.reference, pair.candidate)}
 
 
-def _sequences(cell: Cell, results: Mapping[str, Trace | Failure]) -> list[tuple[int, ...]] | str:
+def _sequences(cell: Cell, results: Results) -> list[tuple[int, ...]] | Missing:
     """The tokens of every prompt of a cell, or why there are none."""
     found = []
     for pair in cell.pairs:
-        one = _tokens(pair, results)
-        if isinstance(one, str):
-            return one
-        found.append(one)
+        source = results[pair.source]
+        if isinstance(source, Failure):
+            return Missing(f"the reference failed at prompt {pair.prompt.id}: {source.text}")
+        found.append((*source.token_ids, *source.new_token_ids))
     return found
 
 
-def _lengths(cell: Cell, results: Mapping[str, Trace | Failure]) -> tuple[int, ...]:
+def _lengths(cell: Cell, results: Results) -> tuple[int, ...]:
     """Tokens of every prompt, without those that the reference continued it by."""
     sources = [results[pair.source] for pair in cell.pairs]
-    return tuple(one.prompt_length if isinstance(one, Trace) else 0 for one in sources)
+    return tuple(source.prompt_length if isinstance(source, Trace) else 0 for source in sources)
 
 
-def _listed(cell: Cell, results: Mapping[str, Trace | Failure]) -> list[tuple[int, ...]]:
-    found = _sequences(cell, results)
-    return [] if isinstance(found, str) else found
-
-
-def _tokens(pair: Pair, results: Mapping[str, Trace | Failure]) -> tuple[int, ...] | str:
-    source = results[pair.source]
-    if isinstance(source, Failure):
-        return f"the reference failed at prompt {pair.prompt.id}: {source.text}"
-    return (*source.token_ids, *source.new_token_ids)
-
-
-def _measured_spread(planned: Plan, sides: Sides, results: Mapping[str, Trace | Failure]) -> float | None:
+def _measured_spread(planned: Plan, sides: Sides, results: Results) -> float | None:
     """RMS logit difference of the reference from itself, under the setting where it is largest; None where not measured."""
     own = [
         cell
@@ -219,76 +243,20 @@ def _compared(rows: Iterable[Compared]) -> list[Any]:
     return [row for row in rows if row.comparison is not None]
 
 
-def _calibration(
+def _subject(
     predictors: _Predictors,
     sides: Sides,
     sequences: Sequence[tuple[int, ...]],
     weights: Weights,
     measured: float | None,
     repetitions: tuple[int, int],
-) -> Calibration | str:
+) -> Subject | Missing:
+    """The calibration of one pair of sides and what it was made of; `repetitions` are runs and seed."""
     from logitproof.errors import Refusal
 
-    runs, seed = repetitions
     try:
         truth, own = predictors.both(sides)
-        rounding = _reference_rounding(truth, sides, sequences[0], runs, seed)
-        # two runs of one arithmetic are apart by √2 of what each is from the truth
-        spread = max(1.0, measured / (2**0.5 * rounding)) if measured and rounding else 1.0
-        found = {tokens_sha256(one): repeat(truth, own, sides, one, runs, seed, spread) for one in sequences}
-        quantization = 0.0 if truth is own else rms([_apart(truth, own, one) for one in sequences])
+        calibration = calibration_of((truth, own), sides, sequences, measured, repetitions, sides.key(weights))
     except Refusal as refusal:
-        return f"{refusal.text} ({refusal.remedy})" if refusal.remedy else refusal.text
-    about = {
-        "reference": str(sides.reference),
-        "candidate": str(sides.candidate),
-        "runs": runs,
-        "seed": seed,
-        "predicted": rms([scale(one.fixed[METRIC]) for one in found.values()]),
-        "rounding": rounding,
-        "measured_spread": measured,
-        "spread": spread,
-        "quantization": quantization,
-        "flips": float(np.mean(np.concatenate([one.flipped.ravel() for one in found.values()]))),
-    }
-    return Calibration(sides.key(weights), about, found)
-
-
-def repeat(
-    truth: Predictor, own: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int, spread: float = 1.0
-) -> Repeated:
-    """Both arithmetics `runs` times on one sequence; the reference's errors are `spread` times those of its rounding."""
-    exact = truth.exact(token_ids)
-    labels = np.array([*token_ids[1:], -1], np.int64)
-
-    def once(number: int, free: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        noise = 2 * (seed * runs + number)
-        ours = truth.noisy(token_ids, sides.reference, noise, free=free)
-        theirs = own.noisy(token_ids, sides.candidate, noise + 1, free=free)
-        rows = compare(exact + spread * (ours.logits - exact), theirs.logits, labels=labels)
-        return _columns(rows), ours.flipped | theirs.flipped
-
-    fixed = _stacked([once(number, False)[0] for number in range(runs)])
-    if not own.routes:
-        return Repeated(fixed, fixed, np.zeros((runs, len(token_ids)), bool))
-    found = [once(number, True) for number in range(runs)]
-    return Repeated(fixed, _stacked([rows for rows, _ in found]), np.array([flipped for _, flipped in found]))
-
-
-def _columns(comparison: Comparison) -> dict[str, np.ndarray]:
-    if comparison.nonfinite.size:
-        raise EngineError("a repetition under noise is not finite", remedy="this arithmetic overflows in this model")
-    return {name: values for name, values in comparison.metrics.items() if name not in LEFT_OUT}
-
-
-def _stacked(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
-
-
-def _reference_rounding(truth: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int) -> float:
-    exact = truth.exact(token_ids)
-    return rms(rms_by_position(truth.noisy(token_ids, sides.reference, seed + number).logits - exact) for number in range(runs))
-
-
-def _apart(truth: Predictor, own: Predictor, token_ids: Sequence[int]) -> np.ndarray:
-    return rms_by_position(own.exact(token_ids) - truth.exact(token_ids))
+        return Missing(f"{refusal.text} ({refusal.remedy})" if refusal.remedy else refusal.text)
+    return Subject((truth, own), sides, calibration, sequences)

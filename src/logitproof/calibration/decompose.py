@@ -19,9 +19,9 @@ from logitproof.calibration.parts import Band, Expected
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import ORIGINAL
 from logitproof.contract.isa import BETWEEN
-from logitproof.errors import ContractError, EnvironmentFailed
-from logitproof.jobs.plan import specs
-from logitproof.jobs.worker import Worker
+from logitproof.errors import ContractError, EnvironmentFailed, Missing
+from logitproof.jobs.session import Session
+from logitproof.jobs.sides import path_of, reference_side
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
 from logitproof.runs.workspace import Workspace
@@ -104,8 +104,7 @@ def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int,
         return found
     from logitproof.errors import Refusal
 
-    files, base = report.opened.contract.models[cells[0].model], report.opened.folder
-    weights, original = ((base / files[one]).resolve() for one in (cells[0].quantization, ORIGINAL))
+    original, weights = (path_of(report.opened, cells[0].model, label) for label in (ORIGINAL, cells[0].quantization))
     try:
         expected = Expected(original, weights, runs)
         return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
@@ -115,8 +114,8 @@ def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int,
 
 def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:
     sides = sides_of(report.opened, cell)
-    if isinstance(sides, str):
-        return replace(parts, reason=sides)
+    if isinstance(sides, Missing):
+        return replace(parts, reason=sides.reason)
     say(f"{cell.id}: what {sides.candidate} should add")
     ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
     return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))
@@ -134,14 +133,12 @@ def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:
 
 
 def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) -> list[Parts]:
-    files, base = report.opened.contract.models[model], report.opened.folder
-    weights, original = ((base / files[one]).resolve() for one in (quantization, ORIGINAL))
+    side = reference_side(report.opened, model, quantization)
     with (
         tempfile.TemporaryDirectory(prefix="logitproof-decompose-") as name,
-        Worker(specs(report.opened)["reference"], name="reference") as worker,
+        Session(side.spec, side.name) as session,
     ):
-        worker.hello()
-        worker.load(weights, original)
+        worker, _ = session.loaded(side.model, side.config)
         scored: dict[tuple[int, ...], np.ndarray] = {}
         found = []
         for cell in cells:

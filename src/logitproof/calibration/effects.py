@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from logitproof import catalog
 from logitproof.bands.calculated import METRIC, scale, tokens_sha256
-from logitproof.bands.power import JUDGED, Effects
+from logitproof.bands.power import Effects
+from logitproof.bands.rule import JUDGED
 from logitproof.calibration.subject import Subject
 from logitproof.comparison.compare import compare
-from logitproof.reference.planted import PREFILL_NEEDS, load_reference
+from logitproof.reference.planted import PREFILL_NEEDS, Planted, showing
 from logitproof.rows.distance import rms, rms_by_position
 
 SEED = 1 << 20
@@ -34,21 +32,14 @@ def measure_effects(
     What a bug changes is measured in float32, once for all, and added to each candidate's logits under noise. Raises
     EnvironmentFailed without torch.
     """
-    import torch
-
-    reference = load_reference(model)
-    sequences = list(dict.fromkeys(ids for one in subjects for ids in one.sequences))
-    samples = {one.calibration.key: _Sample(one, dict.fromkeys([*JUDGED, *metrics])) for one in subjects}
-
-    def logits(mutation: Any = None) -> list[np.ndarray]:
-        with torch.inference_mode(), mutation.applied_to(reference) if mutation else nullcontext():
-            passed = [reference(torch.tensor([list(ids)]), use_cache=False).logits[0] for ids in sequences]
-        return [one.double().numpy() for one in passed]
-
-    right = logits()
-    for number, (bug, mutation) in enumerate(_applying(reference.config, bugs), 1):
+    sequences = list(dict.fromkeys(ids for subject in subjects for ids in subject.sequences))
+    planted = Planted.opened(model, sequences)
+    samples = {subject.calibration.key: _Sample(subject, dict.fromkeys([*JUDGED, *metrics])) for subject in subjects}
+    right = planted.logits()
+    applying = (name for name, kind in showing(PREFILL_NEEDS, bugs) if kind().applies(planted.config))
+    for number, bug in enumerate(applying, 1):
         try:
-            wrong = logits(mutation)
+            wrong = planted.logits([(bug, {})])
         except RuntimeError:
             continue  # shapes that this bug cannot have in this model
         deltas = {ids: ours - theirs for ids, ours, theirs in zip(sequences, wrong, right, strict=True)}
@@ -69,14 +60,14 @@ class _Sample:
             for ids in subject.sequences
         }
         found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
-        self._noise = rms(found)
+        self._noise = rms(*found)
         self._sizes: dict[str, float] = {}
         self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
         self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
 
     def add(self, bug: str, deltas: Mapping[tuple[int, ...], np.ndarray]) -> None:
         """What `bug` changes, [T, V] logits of each sequence."""
-        size = rms(rms_by_position(deltas[ids]) for ids in self._passes) / self._noise
+        size = rms(*(rms_by_position(deltas[ids]) for ids in self._passes)) / self._noise
         self._sizes[bug] = size if np.isfinite(size) else np.inf
         for ids, row in self._rows.items():
             columns = _columns(*self._passes[ids], deltas[ids], ids)
@@ -87,13 +78,6 @@ class _Sample:
         """Everything that was added."""
         columns = {ids: {name: np.array(one) for name, one in row.items()} for ids, row in self._rows.items()}
         return Effects(self._sizes, {tokens_sha256(ids): row for ids, row in columns.items()})
-
-
-def _applying(config: Any, bugs: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
-    for name in catalog.entries("mutations") if bugs is None else bugs:
-        kind = catalog.load("mutations", name)
-        if not kind.equivalent and kind.needs in PREFILL_NEEDS and (mutation := kind()).applies(config):
-            yield name, mutation
 
 
 def _columns(ours: np.ndarray, theirs: np.ndarray, delta: np.ndarray, ids: Sequence[int]) -> dict[str, np.ndarray]:

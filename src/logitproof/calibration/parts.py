@@ -15,6 +15,7 @@ import numpy as np
 
 from logitproof.bands.calculated import METHOD, METRIC, Repeated, method_factor, one_more
 from logitproof.bands.kept import Sides
+from logitproof.calibration.repeat import repeat
 from logitproof.errors import EnvironmentFailed
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ class Expected:
 
     def _rows(self, truth: Predictor, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
         """[N] of each metric over all sequences; the experts are free."""
-        from logitproof.calibration.calibrate import repeat
-
         for ids in sequences:
             if (sides, ids) not in self._known:
                 self._known[sides, ids] = repeat(truth, self._own, sides, ids, self._runs, 0)

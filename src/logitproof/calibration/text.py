@@ -3,23 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from logitproof.bands.calculated import calculated_band, gate_bound
-from logitproof.bands.power import Places, Power, power_of_band, power_of_gate
+from logitproof.bands.power import Places, Power, Stretch, power_of_band, power_of_gate
 from logitproof.calibration.calibrate import Calibrated
 from logitproof.contract.contract import Gate, OpenContract
 from logitproof.contract.isa import NATIVE
 from logitproof.contract.scope import parse_scope
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Line, Text, Verdict
 from logitproof.errors import ContractError
 
+KIND = "calibrate"
 
-def as_yaml(opened: OpenContract, found: Sequence[Calibrated]) -> str:
+
+@dataclass(frozen=True)
+class CalibratedCell:
+    """One cell as JSON has it. `match` are the narrowest and the widest band, in logits; `beyond` a share of positions."""
+
+    cell: str
+    path: Path | None
+    reason: str
+    basis: str = ""
+    match: tuple[float, float] | None = None
+    beyond: float | None = None
+    power: Power | None = None
+
+
+def document(opened: OpenContract, found: Sequence[Calibrated]) -> Document:
     """`bands:` and `gates:` as a contract would hold them, with the calculated numbers beside them."""
-    gates = [(gate, one) for gate in opened.contract.gates for one in found if gate.where.selects(one.cell.axes)]
-    lines = ["bands:", *(line for one in found for line in _band_lines(one)), "gates:"]
-    return "\n".join([*lines, *(line for gate, one in gates for line in _gate_lines(gate, one))])
+    yaml = Text(tuple(Line(line) for line in _yaml(opened, found)), verbatim=True)
+    title = f"How far a healthy engine may be, for {opened.contract.contract}"
+    following = f"logitproof check {opened.path}" if _written(found) else ""
+    return Document(title, verdict(found), (yaml,), following)
+
+
+def verdict(found: Sequence[Calibrated]) -> Verdict:
+    """How many cells have a band, and why the first that has none has none."""
+    written, kept = len(_written(found)), sum(one.path is not None for one in found)
+    without = next((f"; {cell.cell.id} has none: {cell.reason}" for cell in found if cell.path is None), "")
+    reason = f"{written} calibrations for {kept} of {len(found)} cells{without}"
+    return Verdict("CALIBRATED" if written else "NOT MEASURED", reason, "good" if written else "unsure")
+
+
+def answer(opened: OpenContract, found: Sequence[Calibrated]) -> Answer:
+    """Every cell with its file, the band at its narrowest and widest, and what it would catch."""
+    cells = [_cell(cell) for cell in found]
+    return Answer(KIND, str(opened.path), 0 if _written(found) else 3, {"cells": cells})
+
+
+def _written(found: Sequence[Calibrated]) -> set[Path]:
+    return {cell.path for cell in found if cell.path}
+
+
+def _cell(found: Calibrated) -> CalibratedCell:
+    if found.calibration is None:
+        return CalibratedCell(found.cell.id, found.path, found.reason)
+    band = calculated_band(found.calibration, found.sequences)
+    flat = np.concatenate(list(band.match.values()))
+    effects, places = found.effects, [Stretch(tokens) for tokens in found.sequences]
+    power = None if effects is None else power_of_band(band, effects, places)
+    wide = (float(flat.min()), float(flat.max()))
+    return CalibratedCell(found.cell.id, found.path, found.reason, found.calibration.basis, wide, band.beyond, power)
+
+
+def _yaml(opened: OpenContract, found: Sequence[Calibrated]) -> Iterator[str]:
+    yield "bands:"
+    for cell in found:
+        yield from _band_lines(cell)
+    yield "gates:"
+    for gate in opened.contract.gates:
+        for cell in found:
+            if gate.where.selects(cell.cell.axes):
+                yield from _gate_lines(gate, cell)
 
 
 def _band_lines(one: Calibrated) -> Iterator[str]:
@@ -34,7 +95,7 @@ def _band_lines(one: Calibrated) -> Iterator[str]:
     yield f"    basis: {_quoted(one.calibration.basis)}"
     yield f"    # match {flat.min():.3g} to {flat.max():.3g} logits, at most {band.beyond:.2%} of positions beyond"
     if one.effects is not None:
-        yield from _power_lines(power_of_band(band, one.effects, [(tokens, 0) for tokens in one.sequences]))
+        yield from _power_lines(power_of_band(band, one.effects, [Stretch(tokens) for tokens in one.sequences]))
 
 
 def _gate_lines(gate: Gate, one: Calibrated) -> Iterator[str]:

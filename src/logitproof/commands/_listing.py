@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.errors import ContractError
 
 STARTER = """\
@@ -51,13 +51,13 @@ def rows(what: str) -> list[dict[str, Any]]:
 def mutation(name: str) -> dict[str, Any]:
     """The record of one known bug, read from its file's syntax, so that no framework is needed."""
     entry = catalog.find("mutations", name)
-    record = _class_values(entry.file, entry.class_name)
     fields = ("bug", "shows", "seen_in", "first_tap", "remedy", "needs", "equivalent", "grid")
     options = [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options]
-    return {"name": name, **{key: record[key] for key in fields if key in record}, "options": options}
+    known = {key: entry.record[key] for key in fields if entry.record.get(key) or key == "seen_in"}
+    return {"name": name, **known, "options": options}
 
 
-def record_as_text(record: dict[str, Any]) -> str:
+def record_document(record: dict[str, Any]) -> Document:
     """A record with a line a field."""
     titles = {"seen_in": "seen in", "first_tap": "first tap"}
     lines = []
@@ -66,31 +66,23 @@ def record_as_text(record: dict[str, Any]) -> str:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
             lines.append(f"{titles.get(key, key) + ':':<12}{shown}")
     lines += [f"{'option:':<12}{one['name']}: {one['type']} = {one['default']}" for one in record["options"]]
-    return "\n".join(lines)
+    reason = str(record.get("bug", ""))
+    return Document(record["name"], Verdict("KNOWN BUG", reason), (Text(tuple(map(Line, lines)), verbatim=True),))
 
 
-def _class_values(file: Path, class_name: str) -> dict[str, Any]:
-    """The literal class attributes of a class in a file."""
-    tree = ast.parse(file.read_text("utf-8"))
-    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
-    found = {}
-    for node in body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            with contextlib.suppress(ValueError):
-                found[node.target.id] = ast.literal_eval(node.value)
-    return found
-
-
-def as_text(found: list[dict[str, Any]]) -> str:
-    """One line an entry: its name, the first sentence of its help and its options."""
-    width = max((len(row["name"]) for row in found), default=0)
-    lines = []
+def document(what: str, found: list[dict[str, Any]]) -> Document:
+    """One row an entry: its name and the first paragraph of its help, and below it its options."""
+    rows = []
     for row in found:
-        lines.append(f"{row['name']:<{width}}  {row['help'].split(chr(10) * 2)[0].replace(chr(10), ' ')}")
-        for option in row["options"]:
-            default = f" = {option['default']}" if option["default"] is not None else "  (required)"
-            lines.append(f"{'':<{width}}    {option['name']}: {option['type']}{default}")
-    return "\n".join(lines)
+        text = row["help"].split(chr(10) * 2)[0].replace(chr(10), " ")
+        rows.append(Row((row["name"], text), notes=tuple(Line(_option(option)) for option in row["options"])))
+    table = Table((Column("", "code"), Column("")), tuple(rows))
+    return Document(f"The catalogue of {what}", Verdict("LISTED", f"{len(found)} entries"), (table,))
+
+
+def _option(option: dict[str, Any]) -> str:
+    default = f" = {option['default']}" if option["default"] is not None else "  (required)"
+    return f"{option['name']}: {option['type']}{default}"
 
 
 def write_starter(path: Path) -> None:

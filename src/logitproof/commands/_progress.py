@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from logitproof.commands._say import say
+from logitproof.documents.wording import visible
 from logitproof.jobs.progress import Progress
 from logitproof.traces.trace import Failure
 
@@ -23,7 +25,7 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None
         with _bar(console) as draw:
             yield draw
     else:
-        yield _lines(console)
+        yield _lines()
 
 
 @contextlib.contextmanager
@@ -31,13 +33,14 @@ def _bar(console: object) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    what = TextColumn("{task.description}", markup=False)
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
         task = bar.add_task("starting engines", total=None)
         yield lambda progress: bar.update(task, total=progress.total, completed=progress.done, description=_what(progress))
 
 
-def _lines(console: object) -> Callable[[Progress], None]:
+def _lines() -> Callable[[Progress], None]:
     shown, failures = -1, 0
 
     def tell(progress: Progress) -> None:
@@ -47,12 +50,14 @@ def _lines(console: object) -> Callable[[Progress], None]:
         # One broken engine fails every prompt; the report has them all.
         if tenth != shown or (failed and failures <= SHOWN_FAILURES):
             shown = tenth
-            console.print(f"{progress.done}/{progress.total} {_what(progress)}", markup=False, highlight=False)  # type: ignore[attr-defined]
+            say(f"{progress.done}/{progress.total} {_what(progress)}")
 
     return tell
 
 
 def _what(progress: Progress) -> str:
     job = progress.job
-    failed = f"  FAILED: {progress.result.text.splitlines()[0]}" if isinstance(progress.result, Failure) else ""
-    return f"{progress.result.engine} {job.model.name} {job.kind} {job.mode} {job.prompt.id}{failed}"
+    failed = ""
+    if isinstance(progress.result, Failure):
+        failed = "  FAILED: " + next(iter(progress.result.text.strip().splitlines()), "")
+    return visible(f"{progress.result.engine} {job.model.name} {job.kind} {job.mode} {job.prompt.id}{failed}")

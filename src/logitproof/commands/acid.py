@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import click
@@ -43,13 +42,15 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Which of the known ways to get a transformer wrong does ENGINE have?
+    """Ask ENGINE for every known way to get a transformer wrong.
 
     `logitproof acid export DIR` writes the probes as plain files, for an engine's own tests.
     """
     from logitproof.acid.acid import Request, acid
     from logitproof.acid.export import export
-    from logitproof.acid.text import line, summary, to_json, write_report
+    from logitproof.acid.text import COLUMNS, answer, document, row, write_report
+    from logitproof.commands._answer import finish
+    from logitproof.documents.console import show_row, show_verdict
     from logitproof.jobs.address import parse_options
 
     probes = arch.split(",") if arch else None
@@ -59,11 +60,14 @@ def command(
         click.echo(export(folder, probes))
         return
     request = Request(engine, parse_options(options), probes, weights, precision, timeout)  # type: ignore[arg-type]
-    report = acid(request, diagnose=diagnosis_of, on_row=(lambda row: None) if as_json else lambda row: click.echo(line(row)))
+    shown = (lambda found: None) if as_json else lambda found: show_row(COLUMNS, row(found))
+    report = acid(request, diagnose=diagnosis_of, on_row=shown)
     if out is not None:
         write_report(report, out)
-    click.echo(to_json(report) if as_json else summary(report))
-    sys.exit(report.exit_code)
+    page = document(report)
+    if not as_json:
+        show_verdict(page)
+    finish([page], answer(report), as_json=as_json)
 
 
 def diagnosis_of(folder: Path, sequences: list[list[int]], logits: list[np.ndarray], mode: str) -> str:
@@ -72,5 +76,6 @@ def diagnosis_of(folder: Path, sequences: list[list[int]], logits: list[np.ndarr
         if importlib.util.find_spec(package) is None:
             return f"not diagnosed: {package} is not installed (pip install 'logitproof[transformers]')"
     from logitproof.diagnosis.diagnose import diagnose_logits
+    from logitproof.diagnosis.text import in_words
 
-    return diagnose_logits(folder, sequences, logits, mode=mode).as_text()  # type: ignore[arg-type]
+    return "\n".join(line.text for line in in_words(diagnose_logits(folder, sequences, logits, mode=mode)))  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import MODE
+
 
 @click.command("capture")
 @click.argument("engine")
@@ -13,7 +15,7 @@ import click
 @click.argument("suite")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
-@click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
+@MODE
 @click.option("--config", type=click.Path(path_type=Path), help="HF folder of the unquantized model, for a GGUF.")
 @click.option(
     "--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared."
@@ -30,6 +32,7 @@ def command(
 ) -> None:
     """Run one engine on a suite and keep its logits."""
     from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import note
     from logitproof.jobs.address import parse_options
     from logitproof.jobs.capture import capture as run_capture
 
@@ -45,5 +48,5 @@ def command(
             tokens_from=tokens_from,
             on_progress=on_progress,
         )
-    click.echo(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
-    click.echo(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")
+    note(f"{len(made.prompts)} prompts, {made.positions} positions in {out}")
+    note(f"next: logitproof capture ENGINE MODEL {suite} --out OTHER --tokens-from {out}; logitproof compare {out} OTHER")

@@ -33,4 +33,9 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
 
 def _say(preflight: Any) -> None:
     """One line before any engine computes, and every finding: a long run may be stopped here."""
-    click.echo(preflight.as_text(), err=True)
+    from rich.console import Console
+
+    from logitproof.documents.console import show_sections, show_verdict
+
+    show_verdict(preflight.document(), Console(stderr=True))
+    show_sections(preflight.document(), Console(stderr=True))

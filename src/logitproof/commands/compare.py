@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -15,10 +14,14 @@ import click
 @click.option("--reason", default="", help="Why no token lies below the floor.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(reference: Path, candidate: Path, floor: float | None, reason: str, as_json: bool) -> None:
-    """Compare two captures or dumps: metrics only, no verdict (a verdict needs a contract).
+    """Compare two captures or dumps: metrics only, no verdict.
 
-    Where a dump holds the top-k only, KL divergence is given as bounds.
+    A verdict needs a contract. Where a dump holds the top-k only, KL divergence is given as bounds.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
+    from logitproof.golden.text import of_comparison as document
+
     if all((side / "capture.json").exists() for side in (reference, candidate)):
         from logitproof.jobs.capture import compare_captures
 
@@ -30,15 +33,4 @@ def command(reference: Path, candidate: Path, floor: float | None, reason: str, 
 
         assumed = None if floor is None else Floor(floor, reason)
         summary = compare_dumps(open_dump(reference), open_dump(candidate), assumed)
-    if as_json:
-        click.echo(json.dumps(summary, indent=2))
-        return
-    from rich.console import Console
-
-    from logitproof.reporters.console import summary_table
-
-    Console().print(summary_table(summary))
-    for name in summary.get("not_measured", []):
-        click.echo(f"not measured: {name}")
-    if basis := summary.get("kl_basis"):
-        click.echo(f"KL divergence: {basis}")
+    tell(document(summary), Answer("compare", f"{candidate} against {reference}", 0, summary), as_json=as_json)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 INTO = click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
@@ -15,7 +17,7 @@ INTO = click.option(
 
 @click.group("engines")
 def command() -> None:
-    """Engines with an environment of their own, see docs/engines.md."""
+    """Environments of engines that need one of their own."""
 
 
 @command.command("install")
@@ -23,10 +25,11 @@ def command() -> None:
 @INTO
 @click.option("--quiet", is_flag=True, help="Print the interpreter and nothing else.")
 def install(name: str, into: Path | None, quiet: bool) -> None:
-    """Make the environment of the engine NAME from its pinned requirements.
+    """Make the environment of an engine from pinned requirements.
 
     What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
     """
+    from logitproof.commands._say import say
     from logitproof.jobs import environments
     from logitproof.jobs.worker import Spec, Worker
 
@@ -36,7 +39,7 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
     def tell(line: str) -> None:
         if not quiet:
-            click.echo(f"  {line[:160]}", err=True)
+            say(f"  {line[:160]}")
 
     made = environments.install(name, into, tell=tell, prove=prove)
     click.echo(made.python)
@@ -44,12 +47,13 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
 
 @command.command("list")
 @INTO
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def show(into: Path | None, as_json: bool) -> None:
-    """List the engines that have pinned requirements, and whether their environment is made."""
-    import json
-
+    """List such engines, and whether their environment is made."""
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
     from logitproof.jobs import environments
 
     rows = environments.states(into)
-    click.echo(json.dumps(rows, indent=2) if as_json else environments.as_text(rows))
+    answer = Answer("engines", str(into or environments.root()), 0, {"engines": rows})
+    tell(environments.document(rows), answer, as_json=as_json)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
+from typing import Any
 
 import click
+
+from logitproof.commands._options import AS_JSON
 
 
 @click.command("evaluate")
@@ -16,7 +16,7 @@ import click
 @click.option("--limit", type=click.IntRange(1), help="Only so many questions.")
 @click.option("--lm-eval", "lm_eval", metavar="TASKS", help="Tasks of lm-evaluation-harness instead, comma-separated.")
 @click.option("--include-path", type=click.Path(exists=True), help="Folder of local lm-evaluation-harness tasks.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(
     engine: str,
     tasks: str,
@@ -26,21 +26,26 @@ def command(
     include_path: str | None,
     as_json: bool,
 ) -> None:
-    """Multiple-choice accuracy of an engine (ENGINE:MODEL?option=value), alone or against another.
+    """Multiple-choice accuracy of an engine, alone or compared.
 
-    With --against the exit code is 1 where McNemar's test says at 5 % that the two do not answer equally well.
+    An engine is ENGINE:MODEL?option=value. With --against the exit code is 1 where McNemar's test says at 5 % that the
+    two do not answer equally well.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.session import opened
     from logitproof.jobs.workers import Workers
     from logitproof.quality.accuracy import answer, paired, read_questions
     from logitproof.quality.likelihood import Likelihood
+    from logitproof.quality.text import of_answers
 
     side = parse_address(engine)
     if lm_eval:
         from logitproof.quality.lm_eval import run_tasks
 
-        click.echo(json.dumps(run_tasks(side, lm_eval.split(","), limit, include_path), indent=1, default=str))
+        results = run_tasks(side, lm_eval.split(","), limit, include_path)
+        click.echo(Answer("lm-eval", f"{engine} on {lm_eval}", 0, {name: _plain(row) for name, row in results.items()}).text())
         return
     questions = read_questions(tasks)[:limit]
     sides = [side] + ([parse_address(against, where="--against")] if against else [])
@@ -53,20 +58,15 @@ def command(
             finally:
                 score.close()
     both = paired(found[1], found[0]) if against else None
-    if as_json:
-        accuracy = found[0].accuracy
-        data = {
-            "accuracy": accuracy.value,
-            "interval": accuracy.interval,
-            "questions": len(questions),
-            "answers": found[0].chosen,
-        }
-        click.echo(json.dumps({**data, "paired": asdict(both) if both else None}, indent=1))
-    else:
-        for one, answers in zip(sides, found, strict=True):
-            click.echo(f"{one.name}: accuracy {answers.accuracy}")
-        if both:
-            low, high = both.interval
-            click.echo(f"{both.flips} answers flip, {both.lost} lost, {both.won} won; McNemar p = {both.p_value:.3g}")
-            click.echo(f"difference of accuracy {both.difference:+.2%} (95 % {low:+.2%} to {high:+.2%})")
-    sys.exit(1 if both and both.p_value <= 0.05 else 0)
+    accuracy = found[0].accuracy
+    data = {"accuracy": accuracy.value, "interval": accuracy.interval, "questions": len(questions), "answers": found[0].chosen}
+    about = f"{engine} against {against}" if against else engine
+    told = Answer("evaluate", about, 1 if both and both.p_value <= 0.05 else 0, {**data, "paired": both})
+    tell(of_answers([one.name for one in sides], found, both), told, as_json=as_json)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A task's results, in which the harness leaves numbers of NumPy and functions."""
+    return {
+        name: value if isinstance(value, int | float | str | list | dict | None) else str(value) for name, value in row.items()
+    }

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("freeze")
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
@@ -13,9 +15,15 @@ import click
 @click.option("--small", is_flag=True, help="At most 200 bytes a token: exact top-k only, KL becomes bounds.")
 @click.option("--model", help="Model of the contract, where it has several.")
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
-def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool) -> None:
-    """Write the golden of a contract's reference or of a capture: later runs need no reference engine."""
-    from logitproof.golden.freeze import freeze
+@AS_JSON
+def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool, as_json: bool) -> None:
+    """Write a golden, so that later runs need no reference engine.
 
-    click.echo(freeze(source, out, small=small, model=model, determinism=determinism).as_text())
-    click.echo(f"next: reference: {{engine: golden}} with the model {out} in a contract")
+    It is made of a contract's reference or of a capture.
+    """
+    from logitproof.commands._answer import tell
+    from logitproof.golden.freeze import freeze
+    from logitproof.golden.text import answer, document
+
+    frozen = freeze(source, out, small=small, model=model, determinism=determinism)
+    tell(document(frozen), answer(frozen), as_json=as_json)

@@ -15,7 +15,10 @@ from logitproof.commands._show import show
 @click.option("--contract", type=click.Path(path_type=Path), help="Judge by this contract instead of the run's own.")
 @JSON
 def command(run: Path, contract: Path | None, as_json: bool) -> None:
-    """Judge a finished run again, without any engine, after bands or gates were changed."""
+    """Judge a finished run again, without any engine.
+
+    The bands or gates of the contract may have been changed.
+    """
     from logitproof.runs.workspace import Workspace
 
     space = Workspace(run)

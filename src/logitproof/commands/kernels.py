@@ -15,12 +15,17 @@ import click
 @click.option("--ggml", type=click.Path(path_type=Path), metavar="PATH", help="A build of llama.cpp, or a CPU backend in it.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: kernels-MODEL.json.")
 def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Path | None, out: Path | None) -> None:
-    """Measure the error of every kind of operation of MODEL, an HF folder, at its own shapes against float64.
+    """Measure the error of every kind of operation of MODEL.
 
-    Beside it stands the error that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
+    MODEL is an HF folder; its operations run at its own shapes and are compared with float64. Beside it stands the error
+    that `calibrate` gives this operation. `--isa` measures in processes that are pinned and prove
     it; ggml is then the backend for that instruction set in the folder `--ggml`, or in what `make isa` built.
     """
-    from logitproof.kernels.measure import DTYPES, as_table, measure_kernels, write_kernels
+    from logitproof.commands._answer import tell
+    from logitproof.commands._say import say
+    from logitproof.documents.console import show
+    from logitproof.kernels.measure import DTYPES, measure_kernels
+    from logitproof.kernels.text import answer, document
 
     wanted = [name for name in quant.split(",") if name]
     path = out or Path(f"kernels-{model.resolve().name}.json")
@@ -28,13 +33,12 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
         from logitproof.kernels.isa import measure_on
 
         for name in dict.fromkeys(isa.split(",")):
-            one = measure_on(name, model, dtypes or DTYPES, wanted, ggml)
-            write_kernels(path.with_suffix(f".{name}.json"), one)
-            click.echo(f"{name}, proven by {one['evidence']}\n{as_table(one)}")
-            click.echo(f"{len(one['kernels'])} kernels: {path.with_suffix(f'.{name}.json')}", err=True)
+            measured = measure_on(name, model, dtypes or DTYPES, wanted, ggml)
+            file = answer(measured).write(path.with_suffix(f".{name}.json"))
+            show(document(measured))
+            say(f"{len(measured['kernels'])} kernels: {file}")
         return
-    say = lambda line: click.echo(line, err=True)  # noqa: E731
     measured = measure_kernels(model, quantizations=wanted, dtypes=dtypes or DTYPES, build=ggml, say=say)
-    write_kernels(path, measured)
-    click.echo(as_table(measured))
-    click.echo(f"{len(measured['kernels'])} kernels: {path}", err=True)
+    found = answer(measured)
+    say(f"{len(measured['kernels'])} kernels: {found.write(path)}")
+    tell(document(measured), found, as_json=False)

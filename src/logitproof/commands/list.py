@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from logitproof.commands._options import AS_JSON
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "readers", "reporters", "suites"]))
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def command(what: str, as_json: bool) -> None:
-    """List the entries of a catalogue with their help and options; imports none of them."""
+    """List the entries of a catalogue with their help and options.
+
+    None of them is imported.
+    """
     from logitproof.commands import _listing as listing
+    from logitproof.documents.answer import Answer
+    from logitproof.documents.console import show_sections
 
     rows = listing.rows(what)
-    click.echo(json.dumps(rows, indent=2) if as_json else listing.as_text(rows))
+    if as_json:
+        click.echo(Answer("list", what, 0, {"entries": rows}).text())
+    else:
+        show_sections(listing.document(what, rows))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from logitproof.commands._options import MODE
 
 
 @click.command("localize")
@@ -17,7 +17,7 @@ import click
 @click.option("--tokens", default=None, help="Token ids, separated by commas, where engines are named.")
 @click.option("--text", default=None, help="Text that the reference tokenizes, where engines are named.")
 @click.option("--layers", default=None, metavar="0-3,7", help="Only these layers; their memory is bounded.")
-@click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True)
+@MODE
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16", "quantized"]),
@@ -40,39 +40,36 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the first operation that differs, and every one that is wrong by itself.
+    """Find the first wrong operation, and every other one.
 
     RUN is a folder of `check`, CONTRACT one that was checked. REFERENCE and CANDIDATE are engines with weights, such as
     transformers:zoo/qwen3 and llamacpp:model.gguf?config=zoo/qwen3; a candidate may also be a folder with a taps.yaml. With
     two candidates or more it is said who stands apart. Exit code 0: every operation is right. 1: one is wrong. 3: an
     engine failed.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.commands._say import say
+    from logitproof.documents.answer import Answer
     from logitproof.localization.targets import localize_named, localize_run
-    from logitproof.localization.text import as_text, write
+    from logitproof.localization.text import document, write
 
     options: dict[str, Any] = {
         "layers": layers,
         "mode": mode,
         "precision": precision,
         "explain": not no_hypotheses,
-        "say": lambda line: click.echo(line, err=True),
+        "say": say,
     }
     if len(what) == 1:
-        folder = out or None
         found = localize_run(Path(what[0]), cell=cells, prompt=prompt, **options)
     else:
-        folder = out
         found = {"": localize_named(what, tokens=tokens, text=text, **options)}
-    for name, one in found.items():
-        if folder is not None:
-            write(one, folder / name.replace("/", "-") if name else folder)
-        if not as_json:
-            click.echo(f"{name}\n{as_text(one)}" if name else as_text(one))
-    if as_json:
-        from logitproof.localization.text import plain
-
-        click.echo(json.dumps({name or "engines": plain(one) for name, one in found.items()}, indent=1))
-    verdicts = {each.localization.verdict for one in found.values() for each in one.located}
+    if out is not None:
+        for name, locations in found.items():
+            write(locations, out / name.replace("/", "-") if name else out, name)
     if not found:
-        click.echo("no cell is WRONG, so there is nothing to look into")
-    sys.exit(3 if "nothing compared" in verdicts else 1 if verdicts - {"same"} else 0)
+        say("no cell is WRONG, so there is nothing to look into")
+    pages = [document(locations, name) for name, locations in found.items()]
+    data = {name or "engines": locations.as_json() for name, locations in found.items()}
+    exit_code = max((locations.exit_code for locations in found.values()), default=0)
+    tell(pages, Answer("localizations", " ".join(what), exit_code, data), as_json=as_json)

@@ -12,6 +12,8 @@ import click
 def command(path: Path) -> None:
     """Write a contract to start from."""
     from logitproof.commands import _listing as listing
+    from logitproof.commands._say import note
 
     listing.write_starter(path)
-    click.echo(f"wrote {path}\nnext: set the paths in it, then `logitproof check {path}`")
+    note(f"wrote {path}")
+    note(f"next: set the paths in it, then `logitproof check {path}`")

@@ -12,9 +12,13 @@ import click
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="YAML or TOML; default the contract's `pins`.")
 @click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
 def command(contract: Path, out: Path | None, engines: bool) -> None:
-    """Write the sha256 of weights, tokenizers and suites, and the versions of engines, into a pins file."""
+    """Write a pins file: hashes of files, versions of engines.
+
+    The files are weights, tokenizers and suites.
+    """
+    from logitproof.commands._say import note
     from logitproof.contract.contract import open_contract
-    from logitproof.jobs.plan import specs
+    from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
     from logitproof.runs.pins import make_pins, read_pins, write_pins
 
@@ -31,6 +35,6 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     pins = make_pins(opened, hellos, read_pins(path) if path.exists() else None)
     write_pins(pins, path)
     files = sum(len(model.files) for models in pins.models.values() for model in models.values())
-    click.echo(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
+    note(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
     if opened.contract.pins is None:
-        click.echo(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")
+        note(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 
 @click.group("protocol")
 def command() -> None:
-    """The protocol between logitproof and an engine, see docs/protocol.md."""
+    """The protocol between logitproof and an engine."""
 
 
 @command.command("test")
@@ -32,23 +30,15 @@ def test(engine: str, timeout: float, out: Path | None) -> None:
 
     Nothing is said about its numbers: that is `logitproof check`.
     """
-    import json
-
+    from logitproof.commands._answer import finish
     from logitproof.conformance.conformance import conformance
-    from logitproof.files.atomic import write_atomically
+    from logitproof.conformance.text import COLUMNS, answer, document, row
+    from logitproof.documents.console import show_row, show_verdict
     from logitproof.jobs.address import parse_address
 
-    report = conformance(parse_address(engine), timeout=timeout, on_row=_show)
+    report = conformance(parse_address(engine), timeout=timeout, on_row=lambda found: show_row(COLUMNS, row(found)))
     if out is not None:
-        write_atomically(out, json.dumps(report.as_json(), indent=1, ensure_ascii=False))
-    kept = sum(row.status == "PASS" for row in report.rows)
-    click.echo(f"{kept} of {len(report.rows)} rules kept, {len(report.failed)} broken")
-    sys.exit(report.exit_code)
-
-
-def _show(row: Any) -> None:
-    from logitproof.report.wording import visible
-
-    click.echo(f"{row.status:<12} {row.rule:<20} {visible(row.said)}")
-    if row.status == "FAIL":
-        click.echo(f"{'':<33} remedy: {row.remedy}")
+        answer(report).write(out)
+    page = document(report)
+    show_verdict(page)
+    finish([page], answer(report), as_json=False)

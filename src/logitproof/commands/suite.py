@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.group("suite")
 def command() -> None:
-    """Suites of prompts: which are shipped, and one that is free of ties for a reference."""
+    """Suites of prompts: what is shipped, and one free of ties."""
 
 
 @command.command("show")
@@ -21,12 +20,13 @@ def show(name: str) -> None:
     """Kinds, prompts and hash of a shipped suite or a suite file."""
     from collections import Counter
 
+    from logitproof.commands._say import note
     from logitproof.contract.suite import open_suite
 
     suite = open_suite(name, Path(), where="SUITE")
     kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(one.bucket for one in suite.prompts).items())
-    click.echo(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
-    click.echo(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
+    note(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
+    note(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
 
 
 @command.command("pick")
@@ -42,17 +42,22 @@ def show(name: str) -> None:
     help="Logits: a smaller margin is a tie.",
 )
 @click.option("--tokens", type=click.IntRange(1), default=10, show_default=True, help="New tokens whose margins count.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens: int, as_json: bool) -> None:
-    """Freeze a suite without prompts whose greedy match would hang on a tie of REFERENCE (ENGINE:MODEL?option=value).
+    """Freeze a suite without prompts that hang on a tie.
 
-    Every such prompt is replaced by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
+    It is a tie of REFERENCE (ENGINE:MODEL?option=value) that a greedy match would hang on. Every such prompt is replaced
+    by a reserve of the same bucket. Exit code 1 where reserves run out: the file is
     written, and says which prompts still hang.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.commands._say import say
     from logitproof.contract.suite import open_suite
+    from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.workers import Workers
     from logitproof.quality.picker import check_new, pick_for, write_picked
+    from logitproof.quality.text import of_picked
 
     check_new(out)
     side = parse_address(reference, where="REFERENCE")
@@ -61,16 +66,9 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
         worker = workers.of(side.spec, "reference")
         worker.hello()
         loaded = worker.load(side.model, side.config)
-        told = click.echo if not as_json else lambda text: None
-        picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=told)
+        picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=say)
     frozen = write_picked(picked, out, reference, tie, tokens)
-    if as_json:
-        rows = [{**asdict(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
-        click.echo(json.dumps({"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}, indent=1))
-    else:
-        click.echo(
-            f"{len(picked.hanging)} of {len(frozen.prompts)} prompts hang on a tie: {len(picked.replaced)} replaced, "
-            f"{len(picked.left)} stay; {picked.tried} reserves tried"
-        )
-        click.echo(f"{out}: sha256 {frozen.sha256}")
-    sys.exit(1 if picked.left else 0)
+    rows = [{**vars(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
+    data = {"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}
+    answer = Answer("suite-pick", str(out), 1 if picked.left else 0, data)
+    tell(of_picked(picked, str(out), frozen.sha256), answer, as_json=as_json)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-SHOWN = 12
+from logitproof.commands._options import AS_JSON
 
 
 @click.command("tokenizer")
@@ -17,18 +14,22 @@ SHOWN = 12
 @click.argument("candidate", metavar="CAND")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Lines of text to try as well.")
 @click.option("--fuzzed", type=click.IntRange(0), default=200, show_default=True, help="Random strings to try.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random text.")
+@AS_JSON
 def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, seed: int, as_json: bool) -> None:
-    """Compare two tokenizers on hard and random text, and the chat templates of their models.
+    """Compare two tokenizers, and the chat templates of models.
 
-    REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where ids or templates differ; the smallest string that tells
+    The text is hard, and random. REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where ids or templates differ;
+    the smallest string that tells
     the two apart is printed. A text that does not come back from its ids is told, and is no difference of the two.
     """
+    from logitproof.commands._answer import tell
+    from logitproof.documents.answer import Answer
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.session import open_side
     from logitproof.jobs.workers import Workers
     from logitproof.quality.chat_template import compare_templates, template_of
+    from logitproof.quality.text import of_tokenizers
     from logitproof.quality.tokenizers import compare_tokenizers
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
@@ -42,24 +43,6 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
         )
     rendered = compare_templates(*(template_of(side.model) for side in sides))
     differs = bool(found.differences or rendered)
-    if as_json:
-        data = {**asdict(found), "templates": [asdict(one) for one in rendered], "differs": differs}
-        click.echo(json.dumps(data, indent=1))
-        sys.exit(1 if differs else 0)
-    for one in found.differences[:SHOWN]:
-        click.echo(f"✘ {one.name}: {one.smallest!r} is {list(one.reference)} for the reference, {list(one.candidate)} here")
-    if len(found.differences) > SHOWN:
-        click.echo(f"… and {len(found.differences) - SHOWN} more")
-    for trip in found.trips[:SHOWN]:
-        click.echo(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}")
-    for text in rendered:
-        at = text.first
-        click.echo(
-            f"✘ chat template, {text.name}: from character {at} on {text.reference[at : at + 60]!r} for the reference, "
-            f"{text.candidate[at : at + 60]!r} here"
-        )
-    click.echo(
-        f"{found.tried} texts: {len(found.differences)} are cut differently, {len(found.trips)} do not come back; "
-        f"chat template: {'differs' if rendered else 'the same'}"
-    )
-    sys.exit(1 if differs else 0)
+    about = f"{reference} and {candidate}"
+    data = {**vars(found), "templates": rendered, "differs": differs}
+    tell(of_tokenizers(about, found, rendered), Answer("tokenizer", about, 1 if differs else 0, data), as_json=as_json)

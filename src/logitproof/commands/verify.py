@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from logitproof.commands._options import AS_JSON
+
 
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-def command(file: Path) -> None:
-    """Compare what a contract (or its pins file) pins with what is on this disk; offline, no engine is started."""
+@AS_JSON
+def command(file: Path, as_json: bool) -> None:
+    """Compare what is pinned with what is on this disk, offline.
+
+    Give a contract or its pins file. No engine is started.
+    """
+    from logitproof.commands._answer import tell
     from logitproof.contract.contract import open_contract
     from logitproof.errors import ContractError
     from logitproof.runs.pins import read_pins, verify_files
+    from logitproof.runs.pins_text import answer, document
 
     opened, path = None, file
     if ".pins." not in file.name:
@@ -24,10 +31,4 @@ def command(file: Path) -> None:
         path = opened.folder / opened.contract.pins
     pins = read_pins(path)
     differences = verify_files(pins, path.parent if opened is None else opened.folder, opened)
-    for one in differences:
-        click.echo(f"{'error' if one.fault else 'note'}: {one}", err=True)
-    faults = sum(one.fault for one in differences)
-    files = sum(len(model.files) for models in pins.models.values() for model in models.values())
-    suites = f", {len(pins.suites)} suites" if opened else "; suites are verified with the contract"
-    click.echo(f"{path}: {files} files{suites}: {f'{faults} differ' if faults else 'all as pinned'}")
-    sys.exit(2 if faults else 0)
+    tell(document(path, pins, differences, opened), answer(path, differences), as_json=as_json)

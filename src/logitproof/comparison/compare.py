@@ -139,7 +139,7 @@ def _compare_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarra
             continue
         known = {side: known_row(rows[at], vocab) for side, rows in sides.items()}
         columns["support"][at] = max(len(np.union1d(known["reference"].ids, known["candidate"].ids)), 1)
-        if not all(len(one.ids) for one in known.values()):
+        if not all(len(row.ids) for row in known.values()):
             continue
         for name, value in measure(known["reference"], known["candidate"], label).items():
             if name in columns:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import WithJsonSchema
+from typing_extensions import TypedDict
 
+from logitproof.comparison.chance import bootstrap_ratio
 from logitproof.errors import EngineError
+from logitproof.rows.distance import rms
 
-RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 20
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+"""A number that JSON has as null where it is not finite."""
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(values.mean()),
     "median": lambda values: float(np.median(values)),
@@ -18,11 +22,30 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "p99": lambda values: float(np.percentile(values, 99)),
     "max": lambda values: float(values.max()),
     "min": lambda values: float(values.min()),
-    "rms": lambda values: float(np.sqrt(np.mean(values**2))),
+    "rms": rms,
 }
 
 
-def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+class Summary(TypedDict):
+    """One metric over all positions of a cell; null is a number that is not finite."""
+
+    mean: Number
+    median: Number
+    p95: Number
+    p99: Number
+    max: Number
+    min: Number
+    rms: Number
+    count: int
+    """values that were measured"""
+    not_measured: int
+    prompts: int
+    interval: tuple[Number, Number] | None
+    """95 % interval of the mean, from a bootstrap over prompts; null for a single prompt"""
+    seed: int
+
+
+def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
     """Statistics of one metric over all positions of several prompts, one array [T] each.
 
     `interval` is the 95 % interval of the mean from a bootstrap over prompts (positions of a prompt are
@@ -37,15 +60,15 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
-    p95, p99 = np.percentile(flat, [95, 99])
+    found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
     return {
-        "mean": float(flat.mean()),
-        "median": float(np.median(flat)),
-        "p95": float(p95),
-        "p99": float(p99),
-        "max": float(flat.max()),
-        "min": float(flat.min()),
-        "rms": float(np.sqrt(np.mean(flat * flat))),
+        "mean": found["mean"],
+        "median": found["median"],
+        "p95": found["p95"],
+        "p99": found["p99"],
+        "max": found["max"],
+        "min": found["min"],
+        "rms": found["rms"],
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
@@ -54,14 +77,9 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> dict[str, An
     }
 
 
-def _interval(kept: Sequence[np.ndarray], seed: int) -> list[float] | None:
+def _interval(kept: Sequence[np.ndarray], seed: int) -> tuple[float, float] | None:
     sums = np.array([values.sum() for values in kept if len(values)])
     counts = np.array([len(values) for values in kept if len(values)])
     if len(sums) < 2:
         return None
-    random, means = np.random.default_rng(seed), []
-    step = max(1, _DRAWS_AT_ONCE // len(sums))
-    for start in range(0, RESAMPLES, step):
-        drawn = random.integers(0, len(sums), (min(step, RESAMPLES - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]
+    return bootstrap_ratio(sums, counts, seed=seed)

@@ -126,6 +126,18 @@ RULES: tuple[Rule, ...] = (
         "empty the KV cache at the start of every request",
     ),
     Rule(
+        "many",
+        "`score_many` answers every sequence with one part, and with the rows of `score`",
+        rules.many,
+        "one part a sequence, with its index; an empty cache for each; see `score_many` in docs/protocol.md",
+    ),
+    Rule(
+        "one of many",
+        "A sequence of `score_many` that cannot be scored is `refused` in its part, and the others are scored",
+        rules.one_of_many,
+        "answer its part with `error`, and go on",
+    ),
+    Rule(
         "greedy",
         "`generate` gives as many tokens as asked for, each the argmax of its row and of `score`'s",
         rules.greedy,

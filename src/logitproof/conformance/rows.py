@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.protocol import messages as protocol
+from logitproof.rows.probability import kl_divergence, log_softmax
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Rows:
         """Logit or log-probability of a token, -inf where it is not known."""
         if self.ids is None:
             return float(self.values[row, token]) if 0 <= token < self.values.shape[1] else -np.inf
-        found = np.flatnonzero(self.ids[row] == token)
-        return float(self.values[row, found[0]]) if len(found) else -np.inf
+        places = np.flatnonzero(self.ids[row] == token)
+        return float(self.values[row, places[0]]) if len(places) else -np.inf
 
 
 def read_rows(said: protocol.Rows, asked: Path) -> Rows:
@@ -63,18 +64,12 @@ def apart(one: Rows, other: Rows, count: int) -> float:
     if one.ids is not None or other.ids is not None:
         pairs = [(one.value(row, one.best(row)), other.value(row, one.best(row))) for row in range(count)]
         return max(0.0 if np.isnan(a) and np.isnan(b) else abs(a - b) for a, b in pairs)
-    p, q = (_log_softmax(rows.values[:count]) for rows in (one, other))
-    if p.shape != q.shape:
-        return float("inf")
-    with np.errstate(invalid="ignore"):
-        terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
-    return float(max(terms.sum(axis=1).max(), 0.0))
+    p, q = (log_softmax(_without_infinities(rows.values[:count])) for rows in (one, other))
+    return float(kl_divergence(p, q).max()) if p.shape == q.shape else float("inf")
 
 
-def _log_softmax(values: np.ndarray) -> np.ndarray:
-    rows = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
-    rows = rows - rows.max(axis=1, keepdims=True)
-    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+def _without_infinities(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
 
 
 def largest_difference(one: Rows, other: Rows) -> str:
@@ -86,9 +81,9 @@ def largest_difference(one: Rows, other: Rows) -> str:
 def _lenient(tensor: protocol.Tensor) -> np.ndarray:
     """The tensor as announced, from a file that may be too short (then 0) or too long."""
     kind = np.dtype(tensor.dtype).newbyteorder("<")
-    found = np.empty(0, kind)
+    values = np.empty(0, kind)
     with contextlib.suppress(OSError):
-        found = np.fromfile(tensor.path, kind, count=int(np.prod(tensor.shape)))
+        values = np.fromfile(tensor.path, kind, count=int(np.prod(tensor.shape)))
     whole = np.zeros(int(np.prod(tensor.shape)), kind)
-    whole[: len(found)] = found
+    whole[: len(values)] = values
     return whole.reshape(tensor.shape)

@@ -172,6 +172,29 @@ def decode(session: Session) -> str:
     return f"prefill and decode of {TOKENS} tokens → KL {distance:.2g} nats"
 
 
+def many(session: Session) -> str:
+    sequences = [session.ids(TOKENS), session.ids(3, begin=2), session.ids(5, begin=4)]
+    rows, errors = session.score_many(sequences)
+    if errors:
+        raise Broken(f"score_many of {len(sequences)} sequences → an error of kind {next(iter(errors.values()))}")
+    for index, ids in enumerate(sequences):
+        alone = session.score(ids)
+        if rows[index].shape[:1] != (len(ids),):
+            raise Broken(f"score_many → sequence {index} of {len(ids)} tokens has rows {list(rows[index].shape)}")
+        distance = apart(alone, rows[index], len(ids))
+        if not distance <= SAME_MODEL:
+            raise Broken(f"score_many → sequence {index} is KL {distance:.3g} nats from the same alone, {SAME_MODEL} at most")
+    return f"score_many of {len(sequences)} sequences → a part each, with the rows of `score`"
+
+
+def one_of_many(session: Session) -> str:
+    good, bad = session.ids(3), [1, session.load().vocab_size]
+    rows, errors = session.score_many([good, bad, good])
+    if errors != {1: "refused"} or sorted(rows) != [0, 2]:
+        raise Broken(f"score_many with one token outside the vocabulary → rows of {sorted(rows)}, errors {errors}")
+    return "score_many with one token outside the vocabulary → that sequence is refused, the others are scored"
+
+
 def state(session: Session) -> str:
     others, first, wire = session.ids(2 * TOKENS, begin=3), session.baseline(), session.wire
     if session.offers("generate"):
@@ -232,7 +255,7 @@ def tokenize(session: Session) -> str:
     vocab_size = session.load().vocab_size
     answer = session.ask("tokenize", {"text": "Hello, wörld 😀"})
     ids = (answer.result or {}).get("token_ids")
-    if not isinstance(ids, list) or not ids or not all(isinstance(one, int) and 0 <= one < vocab_size for one in ids):
+    if not isinstance(ids, list) or not ids or not all(isinstance(token, int) and 0 <= token < vocab_size for token in ids):
         raise Broken(f"tokenize → {answer}, ids of the vocabulary of {vocab_size} are asked for")
     back = session.ask("detokenize", {"token_ids": ids})
     if not isinstance((back.result or {}).get("text"), str):
@@ -246,7 +269,7 @@ def sample(session: Session) -> str:
     params = {"token_ids": session.ids(4), "count": 3, "max_new_tokens": 4, "seed": 5}
     first, second = (session.ask("sample", params) for _ in range(2))
     drawn = (first.result or {}).get("token_ids")
-    if not isinstance(drawn, list) or len(drawn) != 3 or any(len(one) > 4 for one in drawn):
+    if not isinstance(drawn, list) or len(drawn) != 3 or any(len(row) > 4 for row in drawn):
         raise Broken(f"sample of 3 continuations of 4 → {first}")
     if first.result != second.result:
         raise Broken(f"sample with seed 5 twice → {first}, then {second}")

@@ -13,7 +13,7 @@ from logitproof.conformance.rows import Rows, read_rows
 from logitproof.conformance.wire import Answer, Noted, Wire
 from logitproof.errors import ContractError, EngineDied, EngineError
 from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 
 PRIME = 7919
@@ -85,8 +85,8 @@ class Session:
 
     @property
     def modes(self) -> list[str]:
-        found = self.hello_answer.get("modes", ["prefill", "decode"])
-        return [mode for mode in found if mode in ("prefill", "decode")] if isinstance(found, list) else []
+        modes = self.hello_answer.get("modes", ["prefill", "decode"])
+        return [mode for mode in modes if mode in ("prefill", "decode")] if isinstance(modes, list) else []
 
     def ask(self, method: str, params: dict[str, Any]) -> Answer:
         """A request; a process that gives no answer to it is not asked again."""
@@ -136,6 +136,41 @@ class Session:
         mode = mode or (self.modes or ["prefill"])[0]
         answer = self.ask("score", {"token_ids": list(token_ids), "mode": mode, "logits": str(asked)})
         return self._rows(f"score of {len(token_ids)} tokens in {mode}", answer, asked, protocol.ScoreResult)
+
+    def score_many(self, sequences: Sequence[Sequence[int]]) -> tuple[dict[int, Rows], dict[int, str]]:
+        """Rows of several sequences by one request, and kinds of errors, by index; Broken where one is not answered once.
+
+        Raises NotOffered where the engine does not take several.
+        """
+        if not self.offers("batch"):
+            raise NotOffered("hello does not offer `batch`")
+        self.load()
+        targets = [self.target() for _ in sequences]
+        asked = [{"token_ids": list(ids), "logits": str(path)} for ids, path in zip(sequences, targets, strict=True)]
+        answer = self.ask("score_many", {"sequences": asked, "mode": (self.modes or ["prefill"])[0]})
+        what = f"score_many of {len(sequences)} sequences"
+        rows: dict[int, Rows] = {}
+        errors: dict[int, str] = {}
+        for content in answer.parts:
+            part = self._part(what, content)
+            if part.index in rows or part.index in errors or part.index >= len(sequences):
+                raise Broken(f"{what} → sequence {part.index} is answered twice, or was not asked")
+            if part.result is not None:
+                rows[part.index] = read_rows(part.result, targets[part.index])
+            else:
+                errors[part.index] = part.error.kind if part.error else ""
+        if answer.result is None:
+            raise Broken(f"{what} → {answer}")
+        if missing := sorted(set(range(len(sequences))) - rows.keys() - errors.keys()):
+            raise Broken(f"{what} → {answer}, and no part for sequence {missing[0]}")
+        return rows, errors
+
+    def _part(self, what: str, content: dict[str, Any]) -> protocol.Part:
+        try:
+            return protocol.Part.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Broken(f"{what} → part {content} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
 
     def baseline(self) -> Rows:
         """The first rows that the engine gave, before anything else could have touched its state."""

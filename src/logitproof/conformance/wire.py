@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import queue
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from logitproof.jobs.worker import Spec, Worker
+from logitproof.jobs.process import EngineProcess
+from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 
 SECOND_THOUGHT = 1.0
@@ -21,11 +20,12 @@ SECOND_THOUGHT = 1.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one line: a result, an error, or `silence`, which says why there was neither."""
+    """What came back for one line: a result, an error, or `silence`, which says why there was neither; `parts` came before."""
 
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     silence: str = ""
+    parts: tuple[dict[str, Any], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -52,12 +52,17 @@ class Noted:
     wrong_progress: list[str] = field(default_factory=list)
 
 
-class Wire(Worker):
+class Wire:
     """An engine's process and its two pipes. Nothing here raises for what an engine says or does not say."""
 
     def __init__(self, spec: Spec, *, name: str, noted: Noted) -> None:
-        super().__init__(spec, name=name)
-        self.noted = noted
+        self.spec, self.noted = spec, noted
+        self._process = EngineProcess(spec, name=name)
+        self._count = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_running
 
     def ask(self, method: str, params: dict[str, Any] | None = None) -> Answer:
         """A request as the harness sends it."""
@@ -67,19 +72,19 @@ class Wire(Worker):
 
     def say(self, line: bytes, number: int | None = None) -> Answer:
         """Any line; `number` is the id that its answer must carry, None where the line has none."""
-        self._requests.put(line + b"\n")
-        end, fallback = time.monotonic() + self.spec.timeout, None
+        self._process.say(line)
+        end, fallback, parts = time.monotonic() + self.spec.timeout, None, list[dict[str, Any]]()
         while True:
             try:
-                came = self._next_line(max(end - time.monotonic(), 0.001))
+                came = self._process.next_line(max(end - time.monotonic(), 0.001))
             except queue.Empty:
                 return fallback or Answer(silence=f"no answer within {self.spec.timeout:g} s")
             if came is None:
                 return fallback or Answer(silence=self.how_it_ended())
             message = self._message(came)
-            if message is None or self._is_progress(message, came, number):
+            if message is None or self._is_progress(message, came, number, parts):
                 continue
-            answer = Answer(_record(message.get("result")), _record(message.get("error")))
+            answer = Answer(_record(message.get("result")), _record(message.get("error")), parts=tuple(parts))
             if number is None or message.get("id") == number:
                 return answer
             self.noted.wrong_ids.append(f"request {number} was answered with id {message.get('id')!r}")
@@ -87,23 +92,21 @@ class Wire(Worker):
 
     def hang_up(self) -> int | None:
         """Close the engine's stdin; the exit status, None where it goes on for five seconds."""
-        self._requests.put(None)
+        self._process.hang_up()
         return self.wait(5.0)
 
     def wait(self, seconds: float) -> int | None:
         """The exit status, None where the process goes on."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=seconds)
-        return None
+        return self._process.wait(seconds)
 
     def end(self) -> None:
         """Kill it with everything that it started."""
-        self._kill()
+        self._process.kill()
 
     def how_it_ended(self) -> str:
         """Exit status and last words of a process that is gone."""
-        status, words = self.wait(2.0), self.last_words()
-        last = f", last words: {words.splitlines()[-1]}" if words else ""
+        status, words = self.wait(2.0), self._process.words
+        last = f", last words: {words[-1]}" if words else ""
         return f"its process ended (status {status}{last})"
 
     def _message(self, line: bytes) -> dict[str, Any] | None:
@@ -112,7 +115,7 @@ class Wire(Worker):
             message = json.loads(line)
         except ValueError:
             message = None
-        if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress"}:
+        if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress", "part"}:
             self.noted.stray.append(_quoted(line))
             return None
         try:
@@ -122,10 +125,14 @@ class Wire(Worker):
             self.noted.malformed.append(f"{'.'.join(map(str, first['loc']))}: {first['msg']} in {_quoted(line)}")
         return message
 
-    def _is_progress(self, message: dict[str, Any], line: bytes, number: int | None) -> bool:
+    def _is_progress(self, message: dict[str, Any], line: bytes, number: int | None, parts: list[dict[str, Any]]) -> bool:
+        """Whether a message is one of those before the answer: progress, or a part, which is kept."""
         if "result" in message or "error" in message:
             return False
-        self.noted.progress += 1
+        if "part" in message:
+            parts.append(message["part"] if isinstance(message["part"], dict) else {})
+        else:
+            self.noted.progress += 1
         if number is not None and message.get("id") != number:
             self.noted.wrong_progress.append(f"while request {number} ran: {_quoted(line)}")
         return True

@@ -79,20 +79,20 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
     defaults = {option.name: option.default for option in entry.options}
     if not entry.arithmetic:
         return None
-    said = {name: _said(value, options, defaults) for name, value in entry.arithmetic.items()}
-    said = {name: _NAMES.get(value, value) if isinstance(value, str) else value for name, value in said.items()}
-    if "cache" in said:
-        said["cache"] = _CACHES.get(said["cache"], said["cache"])
+    words = {name: _said(value, options, defaults) for name, value in entry.arithmetic.items()}
+    words = {name: _NAMES.get(value, value) if isinstance(value, str) else value for name, value in words.items()}
+    if "cache" in words:
+        words["cache"] = _CACHES.get(words["cache"], words["cache"])
     try:
-        return Arithmetic.model_validate(said)
+        return Arithmetic.model_validate(words)
     except ValidationError:
         return None  # a type that no noise is known for: a cache of four bits, "auto"
 
 
 def _said(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
     if isinstance(value, list):
-        found = {one for one in (_said(part, options, defaults) for part in value) if one is not None}
-        return found.pop() if len(found) == 1 else "several"
+        parts = {one for one in (_said(part, options, defaults) for part in value) if one is not None}
+        return parts.pop() if len(parts) == 1 else "several"
     if not (isinstance(value, str) and value.startswith("$")):
         return value
     written = defaults.get(value[1:])

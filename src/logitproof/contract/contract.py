@@ -17,7 +17,8 @@ from logitproof.contract.scope import parse_scope
 from logitproof.contract.suite import Suite, open_suite
 from logitproof.contract.waiver import Waiver
 from logitproof.errors import ContractError
-from logitproof.files.yaml import Lines, place, read_yaml
+from logitproof.files.yaml import place, read_yaml
+from logitproof.files.yaml_text import Lines
 
 ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from logitproof.errors import ContractError
+from logitproof.files.untrusted import parse_json, read_bytes
 
 StageStatus = Literal["pending", "proven", "refuted"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -91,12 +93,12 @@ def stage_verdict(stage: Stage, folder: Path) -> StageVerdict:
         return StageVerdict(stage.id, "pending", "it names no evidence")
     path = folder / stage.evidence.verdict
     try:
-        data = path.read_bytes()
-        record = json.loads(data)
+        data = read_bytes(path)
+        record = parse_json(data, path)
         gates = [gate for gate in record["gates"] if gate["id"] in stage.gates and not gate.get("control")]
-    except FileNotFoundError:
-        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} does not exist yet")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ContractError, KeyError, TypeError, AttributeError) as error:
+        if not path.exists():
+            return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} does not exist yet")
         return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} is no verdict: {error}")
     if stage.evidence.sha256 and hashlib.sha256(data).hexdigest() != stage.evidence.sha256:
         return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} has changed since its hash was written down")
@@ -116,9 +118,9 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
         return ""
     path = folder / reference.mirror
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         return f"the mirror {reference.mirror} cannot be read: {error.strerror}"
-    if found != reference.sha256:
-        return f"the mirror {reference.mirror} has sha256 {found}, the reference is {reference.sha256}"
+    if digest != reference.sha256:
+        return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""

@@ -6,8 +6,6 @@ What an engine says of itself is a text under a name: `isa.KEY` (of `hello`, `sc
 
 from __future__ import annotations
 
-import functools
-import platform
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.protocol.machine import host_flags, host_machine
 
 NATIVE = "native"
 BETWEEN = "~"
@@ -83,7 +82,7 @@ class Proof:
 
         `said` are texts by source, `lines` the first line of stderr that matched each watched pattern.
         """
-        found: dict[str, str] = {}
+        evidence: dict[str, str] = {}
         remedy = "pin it otherwise, or take this instruction set out of the matrix for this candidate"
         for source, pattern in self.must:
             text = lines.get(pattern) if source == STDERR else said.get(source)
@@ -95,13 +94,13 @@ class Proof:
             if not re.search(pattern, text):
                 said_text = f"{source} is {text[:LONGEST]!r}, which does not match {pattern!r}"
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
-            found[source] = text
+            evidence[source] = text
         for source, pattern in self.never:
             text = lines.get(pattern) if source == STDERR else said.get(source)
             if text is not None and (other := re.search(pattern, text)):
                 said_text = f"{source} is {text[:LONGEST]!r}, with {other[0]!r}"
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
-        return found
+        return evidence
 
 
 @dataclass(frozen=True)
@@ -162,19 +161,3 @@ def lacking(isa: str) -> str:
     if host_machine() != machine:
         return f"this machine is {host_machine()}, {isa} is of {machine}"
     return "" if flag in host_flags() else f"this processor has no {isa} (no {flag} among its flags)"
-
-
-def host_machine() -> str:
-    """This machine's architecture as Linux calls it."""
-    return {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
-
-
-@functools.cache
-def host_flags() -> frozenset[str]:
-    """The flags of this processor in /proc/cpuinfo; none where there is no such file."""
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return frozenset()
-    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
-    return frozenset(line.partition(":")[2].split())

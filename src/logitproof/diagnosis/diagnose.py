@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +18,9 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.errors import ContractError
-from logitproof.reference.planted import DECODE_NEEDS, PREFILL_NEEDS, grid, load_reference
+from logitproof.reference.planted import DECODE_NEEDS, PREFILL_NEEDS, Bugs, Planted, grid, showing
 from logitproof.reference.search import refine, scan
-from logitproof.rows.distance import _by_position, _rms
+from logitproof.rows.distance import distances, rms
 from logitproof.rows.top import is_top
 
 Verdict = Literal["same", "named", "ambiguous", "two bugs", "unexplained"]
@@ -88,26 +87,6 @@ class Diagnosis:
         """Plain data."""
         return {**asdict(self), "names": self.names}
 
-    def as_text(self) -> str:
-        """A few lines for a person: the verdict, the evidence, the remedy."""
-        far = f"{self.to_reference:.3g} logits from the reference, noise {self.noise:.2g}"
-        cost = f"{self.passes} forward passes, {self.seconds:.1f} s"
-        if self.verdict == "same":
-            return f"the same model: {far} ({cost})"
-        if self.verdict == "unexplained":
-            near = "; ".join(f"{one} {one.distance:.3g}" for one in self.mutants[:3])
-            return f"no known bug explains it: {far}; nearest: {near} ({cost})"
-        if self.pair is not None:
-            head = f"two bugs: {self.pair[0]} and {self.pair[1]}, {self.pair[0].distance:.3g} logits away; {far}"
-        else:
-            best, runner = self.mutants[0], self.mutants[self.named] if self.named < len(self.mutants) else None
-            others = ", ".join(map(str, self.mutants[1 : self.named]))
-            head = f"{best}: {best.distance:.3g} logits away; {far}"
-            head += f"; the next is {runner} at {runner.distance:.3g}" if runner else ""
-            head += f"\n  these logits cannot tell it from: {others}" if others else ""
-        lines = [head, *(f"  bug: {bug}" for bug in self.bugs), *(f"  remedy: {remedy}" for remedy in self.remedies)]
-        return "\n".join([*lines, f"  ({cost})"])
-
 
 def diagnose_logits(
     model: Path | Any,
@@ -125,21 +104,22 @@ def diagnose_logits(
     in `leave_out` is not tried. Raises ContractError where shapes do not fit, EnvironmentFailed without torch.
     """
     begin = time.monotonic()
-    bench = _Bench(model, sequences, candidate, mode)
-    quiet = bench.quiet()
-    noise = max(quiet, bench.rounding() if noise is None else noise)
-    to_reference = bench.distance(bench.logits())
+    planted = Planted.opened(model, sequences) if isinstance(model, Path) else Planted(model, sequences)
+    trial = _Trial(planted, candidate, mode)
+    quiet = trial.quiet()
+    noise = max(quiet, trial.rounding() if noise is None else noise)
+    to_reference = trial.distance()
     if to_reference <= quiet:
-        return Diagnosis("same", to_reference, noise, passes=bench.passes, seconds=time.monotonic() - begin)
-    ranked, skipped = _ranked(bench, leave_out)
-    found = _judged(bench, ranked, to_reference, quiet, noise, leave_out)
+        return Diagnosis("same", to_reference, noise, passes=planted.passes, seconds=time.monotonic() - begin)
+    ranked, skipped = _ranked(trial, leave_out)
+    found = _judged(trial, ranked, to_reference, quiet, noise, leave_out)
     records = [catalog.load("mutations", name) for name in found.names]
     return Diagnosis(
         **{
             **{key: getattr(found, key) for key in found.__dataclass_fields__},
             "remedies": tuple(dict.fromkeys(str(one.remedy) for one in records)),
             "bugs": tuple(dict.fromkeys(str(one.bug) for one in records)),
-            "passes": bench.passes,
+            "passes": planted.passes,
             "seconds": time.monotonic() - begin,
             "skipped": tuple(skipped),
         }
@@ -147,10 +127,10 @@ def diagnose_logits(
 
 
 def _judged(
-    bench: _Bench, ranked: list[Mutant], to_reference: float, quiet: float, noise: float, leave_out: Sequence[str]
+    trial: _Trial, ranked: list[Mutant], to_reference: float, quiet: float, noise: float, leave_out: Sequence[str]
 ) -> Diagnosis:
     """The verdict on confirmed mutants, nearest first."""
-    usual = bench.rounding()
+    usual = trial.rounding()
 
     def explains(distance: float, *mutants: Mutant) -> bool:
         """Whether what is left is noise; a bug may make the model louder, and its noise with it."""
@@ -160,12 +140,12 @@ def _judged(
             return False
         if distance <= NOISE * noise:
             return True
-        louder = bench.rounding([(one.name, one.options) for one in mutants]) / max(usual, 1e-12)
+        louder = trial.rounding([(one.name, one.options) for one in mutants]) / max(usual, 1e-12)
         return distance <= NOISE * noise * max(louder, 1.0)
 
     best = ranked[0] if ranked else None
     if best is not None and not explains(best.distance, best):
-        ranked = _one_of_each(sorted([*_searched(bench, leave_out), *ranked], key=lambda one: one.distance))
+        ranked = _one_of_each(sorted([*_searched(trial, leave_out), *ranked], key=lambda one: one.distance))
         best = ranked[0]
     if best is not None and explains(best.distance, best):
         limit = max(best.distance * TOLD_APART, quiet)
@@ -174,39 +154,36 @@ def _judged(
         verdict: Verdict = "named" if len({one.name for one in named}) == 1 else "ambiguous"
         mutants = (*(named[:1] if verdict == "named" else named), *rest)
         count = 1 if verdict == "named" else len(named)
-        return Diagnosis(verdict, to_reference, noise, mutants, count, positions=bench.decisive(named[0]))
+        return Diagnosis(verdict, to_reference, noise, mutants, count, positions=trial.decisive(named[0]))
     if to_reference <= NOISE * noise:
         return Diagnosis("same", to_reference, noise, tuple(ranked))
-    if (pair := _paired(bench, ranked)) is not None and explains(pair[0].distance, *pair):
+    if (pair := _paired(trial, ranked)) is not None and explains(pair[0].distance, *pair):
         return Diagnosis("two bugs", to_reference, noise, tuple(ranked), 0, pair)
     return Diagnosis("unexplained", to_reference, noise, tuple(ranked))
 
 
-def _ranked(bench: _Bench, leave_out: Sequence[str]) -> tuple[list[Mutant], list[str]]:
+def _ranked(trial: _Trial, leave_out: Sequence[str]) -> tuple[list[Mutant], list[str]]:
     """Every applicable mutation with every value of its grid, screened, the nearest confirmed."""
     found, skipped = [], []
-    for name, kind in _applicable(bench, leave_out):
+    for name, kind in _applicable(trial, leave_out):
         for options in grid(kind):
             try:
-                if kind(**options).applies(bench.model.config):
-                    far = bench.distance(bench.logits([(name, options)], short=True), short=True)
+                if kind(**options).applies(trial.planted.config):
+                    far = trial.distance([(name, options)], short=True)
                     found.append(Mutant(name, options, far))
             except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
                 skipped.append(f"{name}: {type(error).__name__}: {error}")
                 break
     found.sort(key=lambda one: one.distance)
     near = _one_of_each(found)[:CONFIRMED]
-    confirmed = [Mutant(one.name, one.options, bench.distance(bench.logits([(one.name, one.options)]))) for one in near]
+    confirmed = [Mutant(one.name, one.options, trial.distance([(one.name, one.options)])) for one in near]
     return sorted(confirmed, key=lambda one: one.distance), skipped
 
 
-def _applicable(bench: _Bench, leave_out: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _applicable(trial: _Trial, leave_out: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Mutations that logits of this mode can show, of which none is proven to show nothing."""
-    needs = DECODE_NEEDS if bench.mode == "decode" else PREFILL_NEEDS
-    for name in catalog.entries("mutations"):
-        kind = catalog.load("mutations", name)
-        if name not in leave_out and not kind.equivalent and kind.needs in needs:
-            yield name, kind
+    needs = DECODE_NEEDS if trial.mode == "decode" else PREFILL_NEEDS
+    return ((name, kind) for name, kind in showing(needs) if name not in leave_out)
 
 
 def _one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
@@ -217,21 +194,21 @@ def _one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
     return list(nearest.values())
 
 
-def _searched(bench: _Bench, leave_out: Sequence[str]) -> list[Mutant]:
+def _searched(trial: _Trial, leave_out: Sequence[str]) -> list[Mutant]:
     """The nearest values of parameters between the ends that their mutations name, where the grid has missed.
 
     Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
     """
     scans = []
-    for name, kind in _applicable(bench, leave_out):
+    for name, kind in _applicable(trial, leave_out):
         for key, (low, high) in kind.ranges.items():
-            if kind().applies(bench.model.config):
-                far = _Far(bench, name, key)
+            if kind().applies(trial.planted.config):
+                far = _Far(trial, name, key)
                 scans.append((scan(far, low, high, kind.grid.get(key, ())), name, key, far))
     found = []
     for scanned, name, key, far in sorted(scans, key=lambda one: min(distance for _, distance in one[0]))[:PAIRED]:
         options = {key: float(f"{refine(far, scanned):.4g}")}
-        found.append(Mutant(name, options, bench.distance(bench.logits([(name, options)]))))
+        found.append(Mutant(name, options, trial.distance([(name, options)])))
     return found
 
 
@@ -239,18 +216,18 @@ def _searched(bench: _Bench, leave_out: Sequence[str]) -> list[Mutant]:
 class _Far:
     """How far a mutation with one parameter is from the candidate, as a function of the parameter."""
 
-    bench: _Bench
+    trial: _Trial
     name: str
     key: str
 
     def __call__(self, value: float) -> float:
         try:
-            return self.bench.distance(self.bench.logits([(self.name, {self.key: value})], short=True), short=True)
+            return self.trial.distance([(self.name, {self.key: value})], short=True)
         except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
             return math.inf
 
 
-def _paired(bench: _Bench, ranked: Sequence[Mutant]) -> tuple[Mutant, Mutant] | None:
+def _paired(trial: _Trial, ranked: Sequence[Mutant]) -> tuple[Mutant, Mutant] | None:
     """The best pair of a near bug and any of the confirmed ones, planted together."""
     best: tuple[float, Mutant, Mutant] | None = None
     for index, first in enumerate(ranked[:PAIRED]):
@@ -259,7 +236,7 @@ def _paired(bench: _Bench, ranked: Sequence[Mutant]) -> tuple[Mutant, Mutant] | 
                 continue
             try:
                 both = [(first.name, first.options), (second.name, second.options)]
-                distance = bench.distance(bench.logits(both))
+                distance = trial.distance(both)
             except Exception:  # noqa: S112 -- two bugs may not be plantable together
                 continue
             if best is None or distance < best[0]:
@@ -270,78 +247,51 @@ def _paired(bench: _Bench, ranked: Sequence[Mutant]) -> tuple[Mutant, Mutant] | 
     return Mutant(first.name, first.options, distance), Mutant(second.name, second.options, distance)
 
 
-class _Bench:
-    """The reference, on which bugs are planted, and the candidate, from which distances are taken."""
+class _Trial:
+    """The candidate's logits, and how far from them the reference is with one bug or another."""
 
-    def __init__(
-        self, model: Path | Any, sequences: Sequence[Sequence[int]], candidate: Sequence[np.ndarray], mode: Mode
-    ) -> None:
-        self.mode, self.passes = mode, 0
-        self.model = load_reference(model) if isinstance(model, Path) else model
-        self._sequences = [list(ids) for ids in sequences]
-        vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        self._candidate = [_known(rows, vocabulary) if is_top(rows) else np.asarray(rows, np.float64) for rows in candidate]
-        if not self._sequences or len(self._sequences) != len(self._candidate):
-            raise ContractError(f"{len(self._candidate)} arrays of logits for {len(self._sequences)} sequences")
-        for ids, rows, given in zip(self._sequences, self._candidate, candidate, strict=True):
+    def __init__(self, planted: Planted, candidate: Sequence[np.ndarray], mode: Mode) -> None:
+        self.mode, self.planted = mode, planted
+        self._candidate = [
+            _known(rows, planted.vocabulary) if is_top(rows) else np.asarray(rows, np.float64) for rows in candidate
+        ]
+        if not planted.sequences or len(planted.sequences) != len(self._candidate):
+            raise ContractError(f"{len(self._candidate)} arrays of logits for {len(planted.sequences)} sequences")
+        for ids, rows, given in zip(planted.sequences, self._candidate, candidate, strict=True):
             if rows.ndim != 2 or len(rows) != len(ids) or not (is_top(given) or np.isfinite(rows).all()):
                 raise ContractError(f"logits of shape {rows.shape} for {len(ids)} tokens, or not finite")
-        self._short = self._sequences[0][:SCREENED]
 
-    def logits(self, bugs: Sequence[tuple[str, Mapping[str, Any]]] = (), *, short: bool = False) -> list[np.ndarray]:
-        """Logits [T, V] of every sequence, or of the beginning of the first, with these bugs planted.
-
-        Only a bug of the cache is run through it, token by token: all others give the same in one pass.
-        """
-        kinds = [catalog.load("mutations", name) for name, _ in bugs]
-        cached = self.mode == "decode" and any(kind.needs == "decode" for kind in kinds)
-        with ExitStack() as stack:
-            for kind, (_, options) in zip(kinds, bugs, strict=True):
-                stack.enter_context(kind(**options).applied_to(self.model))
-            return [self._run(ids, cached=cached) for ids in ([self._short] if short else self._sequences)]
-
-    def distance(self, logits: Sequence[np.ndarray], *, short: bool = False) -> float:
+    def distance(self, bugs: Bugs = (), *, short: bool = False) -> float:
         """RMS over all positions of the shift-free RMS difference from the candidate; infinite where not finite."""
-        wanted = [self._candidate[0][: len(self._short)]] if short else self._candidate
-        return _rms(np.concatenate([_by_position(a, b) for a, b in zip(logits, wanted, strict=True)]))
+        wanted = [self._candidate[0][:SCREENED]] if short else self._candidate
+        logits = self._logits(bugs, short=short)
+        return rms(*(distances(ours, theirs, ~np.isnan(theirs)) for ours, theirs in zip(logits, wanted, strict=True)))
 
     def quiet(self) -> float:
         """What float32 alone moves a logit of this model, widened by `FLOAT32`."""
-        ours, theirs = (self._run(self._short, cached=cached) for cached in (False, True))
-        return FLOAT32 * max(_rms(_by_position(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
+        ours, theirs = (self.planted.logits(cached=cached, beginning=SCREENED)[0] for cached in (False, True))
+        return FLOAT32 * max(rms(distances(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
 
-    def rounding(self, bugs: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> float:
+    def rounding(self, bugs: Bugs = ()) -> float:
         """The RMS error that bfloat16 arithmetic makes in this model, with these bugs planted."""
-        import torch
-
-        ours = self.logits(bugs, short=True)[0]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            theirs = self.logits(bugs, short=True)[0]
-        return _rms(_by_position(ours, theirs))
+        ours = self._logits(bugs, short=True)[0]
+        with self.planted.rounded():
+            theirs = self._logits(bugs, short=True)[0]
+        return rms(distances(ours, theirs))
 
     def decisive(self, mutant: Mutant) -> tuple[tuple[int, int], ...]:
         """The five positions at which the mutant explains most of the distance."""
-        right, wrong = self.logits(), self.logits([(mutant.name, mutant.options)])
+        right, wrong = self._logits(()), self._logits([(mutant.name, mutant.options)])
         gains = []
         for number, (a, b, c) in enumerate(zip(right, wrong, self._candidate, strict=True)):
-            gain = _by_position(a, c) - _by_position(b, c)
+            gain = distances(a, c, ~np.isnan(c)) - distances(b, c, ~np.isnan(c))
             gains += [(float(value), number, position) for position, value in enumerate(gain)]
         return tuple((number, position) for _, number, position in sorted(gains, reverse=True)[:5])
 
-    def _run(self, ids: Sequence[int], *, cached: bool) -> np.ndarray:
-        import torch
-
-        self.passes += 1
-        fed = torch.tensor([list(ids)], device=self.model.device)
-        with torch.inference_mode():
-            if not cached:
-                return np.asarray(self.model(fed, use_cache=False).logits[0].float().cpu().numpy(), np.float64)
-            cache, rows = None, []
-            for part in fed.split(1, dim=1):
-                out = self.model(part, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
-                rows.append(out.logits[0].float().cpu().numpy())
-        return np.concatenate(rows).astype(np.float64)
+    def _logits(self, bugs: Bugs, *, short: bool = False) -> list[np.ndarray]:
+        """Only a bug of the cache is run through it, token by token: all others give the same in one pass."""
+        cached = self.mode == "decode" and any(catalog.load("mutations", name).needs == "decode" for name, _ in bugs)
+        return self.planted.logits(bugs, cached=cached, beginning=SCREENED if short else None)
 
 
 def _known(rows: np.ndarray, vocabulary: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import Diagnosis, Mode, diagnose_logits
+from logitproof.diagnosis.text import answer
 from logitproof.errors import ContractError
-from logitproof.files.atomic import write_atomically
+from logitproof.jobs.sides import path_of
 from logitproof.readers import open_dump
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
@@ -34,8 +34,7 @@ def diagnose_run(folder: Path, on_progress: Callable[[str], None] = lambda text:
         if cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode"):
             on_progress(f"diagnosing {cell.cell.id}")
             found[cell.cell.id] = _diagnose_cell(report, cell.cell.id)
-    text = json.dumps({name: one.as_json() for name, one in found.items()}, indent=1)
-    write_atomically(folder / "diagnosis.json", text + "\n")
+    answer(found, str(folder)).write(folder / "diagnosis.json")
     return found
 
 
@@ -56,7 +55,7 @@ def diagnose_dump(path: Path, model: Path, mode: str = "prefill") -> Diagnosis:
 def _diagnose_cell(report: Report, name: str) -> Diagnosis:
     cell = next(one for one in report.verdict.cells if one.cell.id == name)
     where = report.opened.where("models", cell.cell.model, ORIGINAL)
-    model = (report.opened.folder / report.opened.contract.models[cell.cell.model][ORIGINAL]).resolve()
+    model = path_of(report.opened, cell.cell.model)
     if not model.is_dir():
         raise ContractError("is no Hugging Face folder, in which bugs could be planted", where=where)
     traces = _worst(report, name)

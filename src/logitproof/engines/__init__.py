@@ -13,11 +13,14 @@ process ever imports the file, so a heavy import stands honestly at its top.
         def hello(self):                      return Hello(versions={"mine": "1.0"}, modes=("prefill",))
         def load(self, model, config=None):   ...; return Loaded(vocab_size=32000)
         def score(self, token_ids, mode):     return Scored(logits)     # float32 [T, V]
+
+An engine that computes in pieces also has `score_rows`, which writes each piece when it is there; one that is faster with many
+sequences at once has `score_many`. Without them both rest on `score`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,7 +28,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from logitproof.errors import Refusal
+from logitproof.protocol.messages import Machine
 from logitproof.protocol.sampler import Sampling
+from logitproof.protocol.sink import RowSink
 from logitproof.rows.top import best
 
 Mode = Literal["prefill", "decode"]
@@ -37,7 +42,8 @@ class Hello:
     """What an engine is and can do, before any weights are loaded.
 
     `versions` names every library and build that can change a logit; `isa` is evidence of the
-    instruction set (what the library itself says), not a wish.
+    instruction set (what the library itself says), not a wish. `machine` is said by an engine that computes
+    elsewhere than in its own process; without it, it is the machine of the process.
     """
 
     versions: dict[str, str]
@@ -47,6 +53,7 @@ class Hello:
     sample: bool = False
     taps: tuple[str, ...] = ()
     isa: dict[str, str] = field(default_factory=dict)
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,30 @@ class Generated:
     isa: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One sequence of a request for many, and where its rows go."""
+
+    token_ids: Sequence[int]
+    rows: RowSink
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The sequence with this index is done: its rows are written, or `error` says why not."""
+
+    index: int
+    isa: Mapping[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Working:
+    """No sequence is done yet, and the engine is at work: restarts the time limit."""
+
+    at: str
+
+
 class Engine:
     """One inference engine inside its own worker process. Subclasses are dataclasses of options.
 
@@ -107,6 +138,27 @@ class Engine:
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
         """Logits at every position of `token_ids`: in one pass (prefill) or through the cache (decode)."""
         raise NotImplementedError
+
+    def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
+        """What `score` gives, written as it comes; returns the evidence of the instruction set.
+
+        The default writes the array of `score`. An engine that computes in pieces writes each when it has it, so that no more
+        than a piece is in memory.
+        """
+        scored = self.score(token_ids, mode)
+        rows.write(scored.logits)
+        return scored.isa
+
+    def score_many(self, asked: Sequence[Asked], mode: Mode) -> Iterator[Answered | Working]:
+        """Score several sequences, each from an empty cache, and say of each when it is done, in any order.
+
+        The default takes one after another. An engine that takes all of them through one layer before the next overrides it.
+        """
+        for index, sequence in enumerate(asked):
+            try:
+                yield Answered(index, self.score_rows(sequence.token_ids, mode, sequence.rows))
+            except Exception as error:
+                yield Answered(index, error=error)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         """Continue greedily through the cache, ending after `max_new_tokens` or with a token of `stop`.

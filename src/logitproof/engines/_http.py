@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from logitproof.engines import Engine
 from logitproof.errors import Refusal
+from logitproof.protocol.messages import Machine
 
 try:
     import httpx2
@@ -64,6 +66,11 @@ class Server:
         self._key_variable, self._key = key_variable, _key(key_variable)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx2.Client(headers=headers, timeout=timeout_s)
+
+    @property
+    def machine(self) -> Machine:
+        """What is known of the machine that computes: that it is the server's, whatever machine asks it."""
+        return Machine(processor=f"unknown, behind {self.url}")
 
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None)
@@ -133,6 +140,36 @@ class Server:
         except ValueError:
             pass
         return text.strip()[:WORDS] or "nothing"
+
+
+class HttpEngine(Engine):
+    """What engines that ask a server have in common. Subclasses are dataclasses that declare these fields as their options."""
+
+    url: str
+    logprobs: int
+    timeout_s: float
+    concurrency: int
+    retries: int
+    retry_on: list[int]
+    api_key_env: str | None
+    _server: Server
+    _vocab: int
+
+    def __post_init__(self) -> None:
+        if self.logprobs == 0 or self.logprobs < -1:
+            raise Refusal(f"{self.logprobs} log-probabilities prove nothing", field="logprobs", remedy="1 or more, or -1: all")
+        self._server = Server(
+            self.url,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            concurrency=self.concurrency,
+            retry_on=self.retry_on,
+            key_variable=self.api_key_env,
+        )
+
+    def _asked(self) -> int:
+        """How many log-probabilities a position are asked for."""
+        return self._vocab if self.logprobs == -1 else self.logprobs
 
 
 def _key(variable: str | None) -> str:

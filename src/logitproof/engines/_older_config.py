@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from logitproof.files.untrusted import read_object
+
 
 def older_names(config: dict[str, Any]) -> dict[str, Any]:
     """What configs of transformers 5 say in other words than those before it, in the older words. Empty where nothing is."""
@@ -30,7 +32,7 @@ def with_settings(model: Path, settings: dict[str, Any], out: Path) -> Path:
     for file in model.iterdir():
         if file.name != "config.json":
             (out / file.name).symlink_to(file.resolve())
-    config = json.loads((model / "config.json").read_text("utf-8"))
+    config = read_object(model / "config.json")
     (out / "config.json").write_text(json.dumps({**config, **settings}, indent=1), "utf-8")
     return out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._exported import exported
 from logitproof.errors import Refusal
+from logitproof.files.untrusted import read_json, read_object
 
 PACKAGES = ("ctranslate2", "numpy", "torch", "transformers")
 EVIDENCE = ("Selected ISA", "Use Intel MKL", "SGEMM backend")
@@ -67,7 +67,7 @@ class CTranslate2(Engine):
             raise Refusal(f"CTranslate2 does not load {model.name}: {error}", field="model") from error
         self._isa |= dict(pair for line in said if (pair := _evidence(line)))
         settings = _read(model / "config.json") | _read(model / "generation_config.json")
-        self._texts = json.loads((folder / "vocabulary.json").read_text("utf-8"))
+        self._texts = read_json(folder / "vocabulary.json")
         self._generator = made
         stops = settings.get("eos_token_id")
         return Loaded(
@@ -143,7 +143,7 @@ class CTranslate2(Engine):
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    return read_object(file) if file.is_file() else {}
 
 
 def _evidence(line: str) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ import numpy as np
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
 from logitproof.readers import open_dump
+from logitproof.rows.distance import first_difference
 from logitproof.traces.dump import Dump as Contents
 from logitproof.traces.dump import DumpedPrompt
 
@@ -100,8 +101,8 @@ def held(contents: Contents, token_ids: Sequence[int]) -> DumpedPrompt:
             return prompt
     if not any(prompt.token_ids for prompt in contents.prompts):
         raise Refusal("holds no token ids, so nobody knows what its logits are of", remedy="add token_ids to its sidecar")
-    nearest = max(contents.prompts, key=lambda prompt: _shared(prompt.token_ids, asked))
-    at = _shared(nearest.token_ids, asked)
+    nearest = max(contents.prompts, key=lambda prompt: first_difference(prompt.token_ids, asked))
+    at = first_difference(nearest.token_ids, asked)
     raise Refusal(
         f"does not hold these {len(asked)} tokens; the nearest is prompt {nearest.id!r} with {len(nearest.token_ids)}: "
         f"from index {at} it has {nearest.token_ids[at : at + 4]}, asked are {asked[at : at + 4]}",
@@ -165,7 +166,3 @@ def _greedy(prompt: DumpedPrompt) -> np.ndarray | None:
     rows = prompt.logits
     chosen = all(int(np.argmax(rows[first + n])) == token for n, token in enumerate(new))
     return rows if chosen else None  # type: ignore[return-value]
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

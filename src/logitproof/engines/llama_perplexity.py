@@ -14,6 +14,7 @@ from logitproof.engines._tool import Tool
 from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import Texts, token_texts
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
+from logitproof.rows.probability import log_softmax
 from logitproof.rows.top import top_rows
 from logitproof.traces.dump import checked
 
@@ -85,6 +86,5 @@ class LlamaPerplexity(Engine):
                     field="token_ids",
                     remedy="give this engine prompts that its own tokenizer makes",
                 )
-            rows = np.asarray(held.logits[:], np.float64)
-        rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            rows = log_softmax(np.asarray(held.logits[:]))
         return held.positions.tolist(), rows

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Scored
-from logitproof.engines._http import RETRY_ON, Answer, Server, ServerError, at
+from logitproof.engines import Finish, Generated, Hello, Loaded, Mode, Scored
+from logitproof.engines._http import RETRY_ON, Answer, HttpEngine, Server, ServerError, at
 from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, chosen_first, entry
 from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import vocabulary_size
@@ -26,7 +26,7 @@ NEUTRAL = {
 
 
 @dataclass
-class LlamaServer(Engine):
+class LlamaServer(HttpEngine):
     """A running llama-server, by its URL, over `/completion` with token ids.
 
     The server has no log-probabilities of a prompt, so every position is one request that ends there:
@@ -43,28 +43,17 @@ class LlamaServer(Engine):
     retries: int = 3
     retry_on: list[int] = field(default_factory=lambda: list(RETRY_ON))
     api_key_env: str | None = None
-    _server: Server | None = field(default=None, init=False, repr=False)
+    _server: Server = field(init=False, repr=False)
     _vocab: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        if self.logprobs == 0 or self.logprobs < -1:
-            raise Refusal(f"{self.logprobs} log-probabilities prove nothing", field="logprobs", remedy="1 or more, or -1: all")
-        self._server = Server(
-            self.url,
-            timeout_s=self.timeout_s,
-            retries=self.retries,
-            concurrency=self.concurrency,
-            retry_on=self.retry_on,
-            key_variable=self.api_key_env,
-        )
-
     def hello(self) -> Hello:
-        self._client().get("/health")
+        self._server.get("/health")
         props, meta = self._props(), self._meta()
         said = {name: str(meta.get(name, "")) for name in ("n_vocab", "n_params", "size", "ftype", "n_ctx")}
         versions = {"llama.cpp": str(props.get("build_info", "unknown")), "weights": str(props.get("model_path", "unknown"))}
         probe = json.dumps(self._row(self._completion(PROBE, cached=False), 16, "fingerprint"))
-        return Hello({**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()})
+        versions = {**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()}
+        return Hello(versions, machine=self._server.machine)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         props, meta = self._props(), self._meta()
@@ -85,10 +74,10 @@ class LlamaServer(Engine):
         prefixes = [ids[: n + 1] for n in range(len(ids))]
         if mode == "prefill":
             bodies = [self._completion(prefix, cached=False) for prefix in prefixes]
-            answers = self._client().post_all("/completion", bodies)
+            answers = self._server.post_all("/completion", bodies)
         else:
             answers = [
-                self._client().post("/completion", {**self._completion(prefix, cached=len(prefix) > 1), "id_slot": 0})
+                self._server.post("/completion", {**self._completion(prefix, cached=len(prefix) > 1), "id_slot": 0})
                 for prefix in prefixes
             ]
         rows = []
@@ -102,7 +91,7 @@ class LlamaServer(Engine):
         ids, new, rows = list(token_ids), list[int](), list[Entries]()
         while len(new) < max_new_tokens and not (new and new[-1] in stop):
             body = {**self._completion(ids + new, cached=False), "n_predict": max_new_tokens - len(new)}
-            answer = self._client().post("/completion", body)
+            answer = self._server.post("/completion", body)
             self._check_fed(answer, ids + new, "prefill", "generate")
             made = at(answer.body, "completion_probabilities", where="generate")
             # The server ends at its own end-of-text tokens, whether the contract stops there or not.
@@ -118,22 +107,18 @@ class LlamaServer(Engine):
         return Generated(new, as_rows(rows, self._vocab), finish)
 
     def tokenize(self, text: str) -> list[int]:
-        answer = self._client().post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        answer = self._server.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return [int(token) for token in at(answer.body, "tokens", where="/tokenize")]
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
-        answer = self._client().post("/detokenize", {"tokens": list(token_ids)})
+        answer = self._server.post("/detokenize", {"tokens": list(token_ids)})
         return str(at(answer.body, "content", where="/detokenize"))
 
-    def _client(self) -> Server:
-        assert self._server is not None
-        return self._server
-
     def _props(self) -> dict[str, Any]:
-        return dict(self._client().get("/props").body)
+        return dict(self._server.get("/props").body)
 
     def _meta(self) -> dict[str, Any]:
-        found = at(self._client().get("/v1/models").body, "data", 0, "meta", where="/v1/models")
+        found = at(self._server.get("/v1/models").body, "data", 0, "meta", where="/v1/models")
         if not isinstance(found, dict) or "n_vocab" not in found:
             raise Refusal("the server names no n_vocab in /v1/models: it is no llama-server", field="url")
         self._vocab = int(found["n_vocab"])
@@ -142,11 +127,8 @@ class LlamaServer(Engine):
     def _completion(self, ids: Sequence[int], *, cached: bool) -> dict[str, Any]:
         return {**NEUTRAL, "prompt": list(ids), "n_predict": 1, "n_probs": self._asked(), "cache_prompt": cached}
 
-    def _asked(self) -> int:
-        return self._vocab if self.logprobs == -1 else self.logprobs
-
     def _row(self, body: dict[str, Any], count: int, where: str) -> Entries:
-        return self._entries(self._client().post("/completion", {**body, "n_probs": count}), 0, where, count)
+        return self._entries(self._server.post("/completion", {**body, "n_probs": count}), 0, where, count)
 
     def _entries(self, answer: Answer, n: int, where: str, asked: int | None = None) -> Entries:
         listed = at(answer.body, "completion_probabilities", n, "top_logprobs", where=where)

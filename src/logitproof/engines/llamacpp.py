@@ -18,6 +18,7 @@ from logitproof.engines._llamacpp_taps import TAPS, Recorder
 from logitproof.errors import Refusal
 from logitproof.protocol.sampler import Sampling
 from logitproof.protocol.taps import wanted
+from logitproof.rows.distance import first_difference
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
@@ -328,9 +329,7 @@ class LlamaCpp(Engine):
         if not self._context or positions > self._context_size:
             self._open_context(self.context or -(-positions // ROUND_CONTEXT) * ROUND_CONTEXT)
         memory = llama.llama_get_memory(self._context)
-        pairs = zip(self._cached, token_ids[:-1], strict=False)
-        common = next((index for index, (ours, asked) in enumerate(pairs) if ours != asked), len(self._cached))
-        common = min(common, len(token_ids) - 1)
+        common = first_difference(self._cached, token_ids[:-1])
         if reuse and common > 0 and llama.llama_memory_seq_rm(memory, 0, common, -1):
             del self._cached[common:]
             return common

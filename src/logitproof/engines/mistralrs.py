@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._older_config import older_names, with_settings
 from logitproof.errors import Refusal
+from logitproof.files.untrusted import read_object
 from logitproof.gguf.vocabulary import vocabulary_size
 from logitproof.rows.top import top_rows
 
@@ -54,7 +54,7 @@ class MistralRs(Engine):
         self._runner = None
         self._scratch = tempfile.TemporaryDirectory(prefix="logitproof-mistralrs-")
         folder = model if model.is_dir() else config
-        settings = json.loads((folder / "config.json").read_text("utf-8")) if folder else {}
+        settings = read_object(folder / "config.json") if folder else {}
         renamed = _asked_for(settings) if self.older_config and model.is_dir() else {}
         template = Path(self._scratch.name, "raw.jinja")
         template.write_text(RAW, "utf-8")

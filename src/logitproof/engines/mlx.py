@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._mlx_config import names_for_mlx, settings_read
 from logitproof.engines._mlx_taps import TAPS, tapped
 from logitproof.errors import Refusal
+from logitproof.files.untrusted import read_object
 from logitproof.protocol.sampler import Sampling
 from logitproof.protocol.taps import wanted
 
@@ -66,7 +66,7 @@ class Mlx(Engine):
             raise Refusal(f"{model} is no model folder", field="model", remedy="mlx-lm reads HF folders, no GGUF files")
         mx.set_default_device(getattr(mx, self.device))
         self._model = self._tokenizer = None
-        given = json.loads((model / "config.json").read_text("utf-8"))
+        given = read_object(model / "config.json")
         renamed = names_for_mlx(given) if self.older_config else {}
         try:
             loaded, settings = load_model(model, model_config=renamed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnxruntime as ort
 from logitproof.engines import Hello, Loaded
 from logitproof.engines._cached import Cached
 from logitproof.engines._exported import exported, run_converter
+from logitproof.files.untrusted import read_object
 
 PACKAGES = ("onnxruntime", "onnx", "onnxscript", "torch", "transformers", "numpy")
 LEVELS = {
@@ -64,7 +64,7 @@ class OnnxRuntime(Cached):
             name: ort.InferenceSession(str(folder / f"{name}.onnx"), options, providers=providers)
             for name in ("prefill", "decode")
         }
-        said: dict[str, Any] = json.loads((folder / "export.json").read_text("utf-8"))
+        said = read_object(folder / "export.json")
         self._vocab_size, self._context_length = int(said["vocab_size"]), said["context_length"]
         details = {"dtype": "float32", "export": str(folder), "inputs": self._inputs("decode")}
         return Loaded(self._vocab_size, self._context_length, said["bos"], tuple(said["eos"]), details)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnxruntime_genai as og
 from logitproof.engines import Hello, Loaded
 from logitproof.engines._cached import Cached
 from logitproof.engines._exported import exported, run_converter
+from logitproof.files.untrusted import read_object
 
 PACKAGES = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "torch", "transformers", "numpy")
 BUILDER = "onnxruntime_genai.models.builder"
@@ -45,7 +45,7 @@ class OnnxRuntimeGenai(Cached):
         self._vocab_size = 0
         folder = model if (model / "genai_config.json").is_file() else self._built(model)
         self._model = og.Model(str(folder))
-        said = json.loads((folder / "genai_config.json").read_text("utf-8"))["model"]
+        said = read_object(folder / "genai_config.json")["model"]
         self._vocab_size, self._context_length = int(said["vocab_size"]), int(said["context_length"])
         self._tokenizer = og.Tokenizer(self._model)
         self._tokenizer.update_options(add_special_tokens=str(self.special_tokens).lower())

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitproof.engines import Engine, Finish, Generated, Hello, Loaded, Mode, Scored
+from logitproof.engines import Finish, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._completions import PATH, Completion, Dialect, identify, probe
-from logitproof.engines._http import RETRY_ON, Server, ServerError, at
+from logitproof.engines._http import RETRY_ON, HttpEngine, Server, ServerError, at
 from logitproof.engines._logprobs import Entries, as_rows, best_entries, chosen_first
 from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import Texts, token_texts, vocabulary_size
@@ -21,7 +21,7 @@ PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @dataclass
-class Openai(Engine):
+class Openai(HttpEngine):
     """A running server by its base URL (without /v1), over `/v1/completions` with `logprobs`.
 
     What a server can do is asked, not assumed: whether it takes token ids, gives log-probabilities of a
@@ -39,31 +39,19 @@ class Openai(Engine):
     retries: int = 3
     retry_on: list[int] = field(default_factory=lambda: list(RETRY_ON))
     api_key_env: str | None = None
-    _server: Server | None = field(default=None, init=False, repr=False)
+    _server: Server = field(init=False, repr=False)
     _dialect: Dialect | None = field(default=None, init=False, repr=False)
     _texts: Texts | None = field(default=None, init=False, repr=False)
     _name: str = field(default="", init=False)
     _vocab: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        if self.logprobs == 0 or self.logprobs < -1:
-            raise Refusal(f"{self.logprobs} log-probabilities prove nothing", field="logprobs", remedy="1 or more, or -1: all")
-        self._server = Server(
-            self.url,
-            timeout_s=self.timeout_s,
-            retries=self.retries,
-            concurrency=self.concurrency,
-            retry_on=self.retry_on,
-            key_variable=self.api_key_env,
-        )
-
     def hello(self) -> Hello:
-        facts, self._name = identify(self._client(), self.model)
-        self._dialect, answer = probe(self._client(), self._name, PROBE)
+        facts, self._name = identify(self._server, self.model)
+        self._dialect, answer = probe(self._server, self._name, PROBE)
         said = json.dumps(answer, sort_keys=True)
         fingerprint = hashlib.sha256(said.encode()).hexdigest()
         versions = {**facts, "model": self._name, "dialect": self._dialect.name, "fingerprint": fingerprint}
-        return Hello(versions, ("prefill",), generate=True, tokenize=False)
+        return Hello(versions, ("prefill",), generate=True, tokenize=False, machine=self._server.machine)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         if self._dialect is None:
@@ -81,10 +69,10 @@ class Openai(Engine):
         if spoken.scores_prompt:
             # By id, one token more, so that the row behind the last is a prompt's too; an echo holds it anyway.
             fed = ids if spoken.by_text else [*ids, ids[-1]]
-            found = self._completion(self._client().post(PATH, self._body(fed, 1)).body, len(fed)).prompt_rows(ids)
+            found = self._completion(self._server.post(PATH, self._body(fed, 1)).body, len(fed)).prompt_rows(ids)
         else:
             bodies = [self._body(ids[: n + 1], 1) for n in range(len(ids))]
-            answers = self._client().post_all(PATH, bodies)
+            answers = self._server.post_all(PATH, bodies)
             found = [self._completion(answer.body, n + 1).new_rows()[0] for n, answer in enumerate(answers)]
         return Scored(as_rows([self._kept(row, f"position {n}") for n, row in enumerate(found)], self._vocab))
 
@@ -92,7 +80,7 @@ class Openai(Engine):
         ids, new, rows = list(token_ids), list[int](), list[Entries]()
         while len(new) < max_new_tokens and not (new and new[-1] in stop):
             body = self._body(ids + new, max_new_tokens - len(new), prompt=False)
-            completion = self._completion(self._client().post(PATH, body).body, len(ids + new))
+            completion = self._completion(self._server.post(PATH, body).body, len(ids + new))
             made = completion.new_rows()
             if not made:
                 raise ServerError(f"the server generated nothing: {json.dumps(completion.choice)[:300]}")
@@ -110,17 +98,10 @@ class Openai(Engine):
     def detokenize(self, token_ids: Sequence[int]) -> str:
         return "".join(f"⟨{token}⟩" for token in token_ids)
 
-    def _client(self) -> Server:
-        assert self._server is not None
-        return self._server
-
     def _spoken(self) -> Dialect:
         if self._dialect is None:
             raise Refusal("nothing was loaded", remedy="send load first")
         return self._dialect
-
-    def _asked(self) -> int:
-        return self._vocab if self.logprobs == -1 else self.logprobs
 
     def _body(self, ids: list[int], new: int, *, prompt: bool = True) -> dict[str, Any]:
         spoken = self._spoken()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import openvino as ov
 from logitproof.engines import Hello, Loaded
 from logitproof.engines._cached import Cached
 from logitproof.engines._exported import exported, run_converter
+from logitproof.files.untrusted import read_object
 
 PACKAGES = ("openvino", "optimum-intel", "transformers", "torch", "numpy")
 EXPORTER = "optimum.commands.optimum_cli"
@@ -55,7 +55,7 @@ class OpenVino(Cached):
             str(folder / "openvino_model.xml"), "CPU", {**settings, "INFERENCE_NUM_THREADS": str(self.threads)}
         )
         self._request = self._compiled.create_infer_request()
-        said = json.loads((folder / "config.json").read_text("utf-8"))
+        said = read_object(folder / "config.json")
         said = said.get("text_config") or said
         self._vocab_size, self._context_length = int(said["vocab_size"]), said.get("max_position_embeddings")
         eos = said.get("eos_token_id")

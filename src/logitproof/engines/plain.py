@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.engines import _plain_layers as layers
 from logitproof.engines._plain_layers import Array, Tensors
 from logitproof.errors import Refusal
+from logitproof.files.untrusted import read_object
 from logitproof.weights.checkpoint import read_checkpoint
 
 GEMMAS = ("gemma2", "gemma3_text")
@@ -44,7 +44,7 @@ class Plain(Engine):
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         if not (model / "config.json").is_file():
             raise Refusal(f"{model} is no HF model folder", field="model", remedy="name the folder that holds config.json")
-        self._config = json.loads((model / "config.json").read_text("utf-8"))
+        self._config = read_object(model / "config.json")
         if self._config["model_type"] not in FAMILIES:
             raise Refusal(f"{self._config['model_type']!r} is not one of {', '.join(FAMILIES)}", field="model")
         kind = np.dtype(self.dtype)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
-from logitproof.errors import Refusal
+from logitproof.errors import ContractError, Refusal
+from logitproof.files.untrusted import read_object
+from logitproof.protocol.sink import RowSink
 
 WIDTH = 16
 Fault = Literal[
@@ -70,6 +71,21 @@ class Toy(Engine):
         return Loaded(vocab_size, context_length=4096, eos_token_ids=(0,), details={"width": WIDTH})
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        return Scored(np.concatenate(list(self._scored(token_ids, mode))))
+
+    def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
+        for block in self._scored(token_ids, mode):
+            rows.write(block)
+        return {}
+
+    def tokenize(self, text: str) -> list[int]:
+        return [1 + byte for byte in text.encode()]
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        return bytes(token - 1 for token in token_ids if 1 <= token <= 256).decode("utf-8", "replace")
+
+    def _scored(self, token_ids: Sequence[int], mode: Mode) -> Iterator[np.ndarray]:
+        """Float32 [1, V] at a time, or what the fault makes of it."""
         begun = self._requests >= self.fault_at
         self._requests += 1
         fault = self.fault if begun else None
@@ -84,28 +100,24 @@ class Toy(Engine):
             ids = [ids[0], *ids[:-1]]
         if fault == "fed-twice":
             ids = [*ids[:-1], ids[-1], ids[-1]]
-        logits = self._logits(ids, self.noise + (self.decode_noise if mode == "decode" else 0.0))
-        if fault == "fed-twice":
-            logits = np.concatenate([logits[: len(token_ids) - 1], logits[-1:]])
-        return Scored(_damage(logits, fault).astype(np.float32))
+        last = len(ids) - 1
+        for position, row in enumerate(self._rows(ids, self.noise + (self.decode_noise if mode == "decode" else 0.0))):
+            # of a token that was fed twice the second row is given, so that there are as many as token ids
+            if fault == "fed-twice" and position == last - 1:
+                continue
+            damaged = _damage(row[None], fault if position == last else "wrong-vocab" if fault == "wrong-vocab" else None)
+            yield damaged.astype(np.float32)
 
-    def tokenize(self, text: str) -> list[int]:
-        return [1 + byte for byte in text.encode()]
-
-    def detokenize(self, token_ids: Sequence[int]) -> str:
-        return bytes(token - 1 for token in token_ids if 1 <= token <= 256).decode("utf-8", "replace")
-
-    def _logits(self, ids: list[int], noise: float) -> np.ndarray:
-        """[T, V]: a decaying sum of embeddings through tanh, so that every token before t matters at t."""
-        state, states = np.zeros(WIDTH), []
+    def _rows(self, ids: list[int], noise: float) -> Iterator[np.ndarray]:
+        """[V] for each token: a decaying sum of embeddings through tanh, so that every token before t matters at t."""
+        state = np.zeros(WIDTH)
+        random = np.random.default_rng([self.seed, len(ids), *ids[:64]])
         for token in ids:
             state = np.tanh(0.6 * state + self._embedding[token])
-            states.append(state)
-        logits = np.stack(states) @ self._head
-        if noise:
-            random = np.random.default_rng([self.seed, len(ids), *ids[:64]])
-            logits = logits + noise * random.normal(size=logits.shape)
-        return self.scale * logits + self.shift
+            row = state @ self._head
+            if noise:
+                row = row + noise * random.normal(size=row.shape)
+            yield self.scale * row + self.shift
 
 
 def _weights(seed: int, count: int) -> np.ndarray:
@@ -128,9 +140,9 @@ def _mix(numbers: np.ndarray) -> np.ndarray:
 
 def _read(model: Path) -> tuple[int, int]:
     try:
-        record = json.loads(model.read_text("utf-8"))
+        record = read_object(model, limit=1 << 20)
         vocab_size, seed = int(record["vocab_size"]), int(record["seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ContractError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise Refusal(
             f"{model} is no toy model: {error}", field="model", remedy='give {"vocab_size": 300, "seed": 1}'
         ) from None

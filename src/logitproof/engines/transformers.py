@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-# Both are read once, when the libraries are imported.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
 import numpy as np
 import torch
-import transformers
 from pydantic import TypeAdapter, ValidationError
 
 from logitproof import catalog
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import ContractError, Refusal
 from logitproof.protocol.sampler import Sampling, draw, probabilities
-from logitproof.reference import adapter as lora
-from logitproof.reference import checkpoint
+from logitproof.protocol.sink import RowSink
 from logitproof.reference import float64 as wide
 from logitproof.reference.kernels_seen import Kernels
+from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.taps import TAPS, Taps, Watch, tapped
+from logitproof.reference.versions import instruction_set, versions
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "kernels", "fla-core")
-BUILT_WITH = {"mkl": "Intel(R) oneAPI Math Kernel", "onednn": "Intel(R) MKL-DNN", "lapack": "LAPACK", "openmp": "OpenMP"}
-ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+BLOCK = 64
+"""Positions whose logits are written at a time."""
 
 
 @dataclass
@@ -94,10 +86,7 @@ class Transformers(Engine):
     padding: Literal["left", "right"] = "right"
     adapter: str | None = None
     merge_adapter: bool = False
-    _model: Any = field(init=False, default=None, repr=False)
-    _folder: Path | None = field(init=False, default=None, repr=False)
-    _tokenizer: Any = field(init=False, default=None, repr=False)
-    _context_length: int | None = field(init=False, default=None, repr=False)
+    _reference: Reference | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
     _watch: Any = field(init=False, default=None, repr=False)
     _sampler: Any = field(init=False, default=None, repr=False)
@@ -106,61 +95,58 @@ class Transformers(Engine):
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
-        versions = {"python": platform.python_version()}
-        for name in PACKAGES:
-            try:
-                versions[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
-        versions |= {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
-        return Hello(versions=versions, sample=True, taps=TAPS, isa=self._isa())
+        return Hello(versions=versions(), sample=True, taps=TAPS, isa=instruction_set(self.device))
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         """Load a safetensors folder, or a GGUF file with the config of `config`, strictly."""
-        self._set_up_torch()
+        self._check_options()
         if self._planted is not None:
             self._planted.close()
-        self._model = self._tokenizer = None
-        folder = self._config_folder(model, config)
-        settings = checkpoint.read_config(folder)
-        if self.dtype == "float64":
-            wide.check_family(settings.model_type)
-        dtype = getattr(torch, self.dtype)
-        options = {"attn_implementation": self.attention, "experts_implementation": "eager"}
-        if model.is_dir():
-            self._model, loading = checkpoint.load_folder(model, settings, dtype=dtype, **options)
-        else:
-            self._model, loading = checkpoint.load_gguf(model, settings, dtype, **options)
-        if self.adapter is not None:
-            adapted = lora.apply(self._model, Path(self.adapter), merge=self.merge_adapter)
-            loading = {**loading, "adapter": {"matrices": adapted, "merged": self.merge_adapter}}
-        self._model.to(self.device).eval()
-        self._folder, self._context_length = folder, getattr(settings, "max_position_embeddings", None)
-        upgraded = wide.widen(self._model) if self.dtype == "float64" else []
+        self._reference = None
+        adapter = None if self.adapter is None else Path(self.adapter)
+        self._reference = load(model, config, Loading(self.dtype, self.attention, self.device, adapter, self.merge_adapter))
         # before any bug is planted, so that a bug of attention stands around it and is seen
         self._watch = Watch(self._model)
         self._plant()
-        return self._loaded({**loading, "upgraded_to_float64": upgraded})
+        return self._loaded()
+
+    @property
+    def reference(self) -> Reference:
+        """The model that is loaded; raises Refusal where none is."""
+        if self._reference is None:
+            raise Refusal("no model is loaded", remedy="send load first")
+        return self._reference
+
+    @property
+    def _model(self) -> Any:
+        return self.reference.model
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
         """Logits [T, V]: in one pass without cache, in pieces of `chunk`, or token by token through the cache."""
         ids = self._checked(token_ids)
-        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
         with self._computing():
-            logits = self._passes(ids, pieces, mode)
+            logits = np.concatenate(list(self._passes(ids, mode)))
         return Scored(logits, self._kernels.said)
 
-    def _passes(self, ids: torch.Tensor, pieces: list[int], mode: Mode) -> np.ndarray:
-        if mode == "prefill" and self.batch > 1:
-            return self._rows(self._batched(ids))
-        if len(pieces) == 1 and mode == "prefill":
-            return self._rows(self._model(input_ids=ids[None], use_cache=False).logits)
-        logits, cache = [], None
+    def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
+        """The same logits, each piece written when its pass has ended."""
+        ids = self._checked(token_ids)
+        with self._computing():
+            for block in self._passes(ids, mode):
+                rows.write(block)
+        return self._kernels.said
+
+    def _passes(self, ids: torch.Tensor, mode: Mode) -> Iterator[np.ndarray]:
+        """Logits [n, V] of pass after pass; those of a pass over everything in blocks, so that float32 is not there twice."""
+        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
+        if mode == "prefill" and (self.batch > 1 or len(pieces) == 1):
+            whole = self._batched(ids) if self.batch > 1 else self._model(input_ids=ids[None], use_cache=False).logits
+            yield from (self._rows(block) for block in whole.split(BLOCK, dim=1))
+            return
+        cache = None
         for part in ids.split(pieces):
             rows, cache = self._step(part, cache)
-            logits.append(rows)
-        return np.concatenate(logits)
+            yield rows
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         """Continue greedily through the cache; among equal logits the lowest id is taken."""
@@ -175,7 +161,7 @@ class Transformers(Engine):
                 rows.append(step[-1])
                 chosen.append(self._greedy(rows[-1], [*token_ids, *chosen]))
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
-        logits = np.stack(rows) if rows else np.empty((0, self._vocab_size()), np.float32)
+        logits = np.stack(rows) if rows else np.empty((0, self.reference.vocabulary), np.float32)
         return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.said)
 
     def sample(
@@ -216,44 +202,20 @@ class Transformers(Engine):
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""
-        tokenizer = self._loaded_tokenizer()
-        ids = list(tokenizer.encode(text, add_special_tokens=True))
-        return ids if self._reader is None else self._reader.tokens(ids, tokenizer)
+        ids = self.reference.tokenize(text)
+        return ids if self._reader is None else self._reader.tokens(ids, self.reference.tokenizer)
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of `token_ids`, special tokens kept, spaces as they are."""
-        ids = [int(token) for token in token_ids]
-        tokenizer = self._loaded_tokenizer()
-        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.reference.detokenize(token_ids)
 
-    def _set_up_torch(self) -> None:
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            remedy = "use device: cpu or a CUDA build of torch"
-            raise Refusal("torch sees no CUDA device", field="device", remedy=remedy)
+    def _check_options(self) -> None:
         if self.chunk is not None and self.chunk < 1:
             raise Refusal(f"chunk is {self.chunk}", field="chunk", remedy="give a positive number of positions")
         if self.threads is not None:
             if self.threads < 1:
                 raise Refusal(f"threads is {self.threads}", field="threads", remedy="give a positive number")
             torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        transformers.utils.logging.disable_progress_bar()
-
-    def _config_folder(self, model: Path, config: Path | None) -> Path:
-        if not model.exists():
-            raise Refusal(f"{model} does not exist", field="model", remedy="correct the path or fetch the model")
-        if model.is_dir():
-            return config or model
-        if model.suffix != ".gguf":
-            raise Refusal(f"{model} is no model", field="model", remedy="give a safetensors folder or a .gguf file")
-        if config is None:
-            text = f"{model.name} does not carry all of the model's config (RoPE scaling, head size, tokenizer)"
-            raise Refusal(text, field="config", remedy="name the HF folder of the unquantized model as its config")
-        return config
 
     def _plant(self) -> None:
         if self.mutation is None:
@@ -278,12 +240,12 @@ class Transformers(Engine):
         self._planted = ExitStack()
         self._planted.enter_context(mutation.applied_to(self._model))
 
-    def _loaded(self, loading: dict[str, Any]) -> Loaded:
-        config, generation = self._model.config, self._generation_config()
+    def _loaded(self) -> Loaded:
+        config, generation = self._model.config, self.reference.generation_config
         stops = generation.eos_token_id
         return Loaded(
-            vocab_size=self._vocab_size(),
-            context_length=self._context_length,
+            vocab_size=self.reference.vocabulary,
+            context_length=self.reference.context_length,
             bos_token_id=generation.bos_token_id,
             eos_token_ids=tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,),
             details={
@@ -297,15 +259,9 @@ class Transformers(Engine):
                 "device": self.device,
                 "mutation": self.mutation,
                 "sampler_noise": "pcg64",
-                **loading,
+                **self.reference.details,
             },
         )
-
-    def _generation_config(self) -> Any:
-        folder = self._folder
-        if folder is not None and (folder / "generation_config.json").is_file():
-            return transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
-        return self._model.generation_config
 
     def _rope(self) -> list[dict[str, Any]]:
         """What the model really rotates by: the inverse frequencies in memory, not the config's wish."""
@@ -322,30 +278,18 @@ class Transformers(Engine):
             if hasattr(module, "inv_freq")
         ]
 
-    def _isa(self) -> dict[str, str]:
-        report = {"aten": torch.backends.cpu.get_cpu_capability(), "machine": platform.machine()}
-        report |= {name: os.environ[name] for name in ISA_VARIABLES if name in os.environ}
-        if self.device.startswith("cuda") and torch.cuda.is_available():
-            report["cuda_device"] = torch.cuda.get_device_name(self.device)
-            report["cuda_version"] = str(torch.version.cuda)
-            report["matmul_allow_tf32"] = str(torch.backends.cuda.matmul.allow_tf32)
-            report["cudnn_allow_tf32"] = str(torch.backends.cudnn.allow_tf32)
-        return report
-
     def _checked(self, token_ids: Sequence[int], more: int = 0) -> torch.Tensor:
         """`token_ids` as a tensor [T]; refuses what the model cannot be asked."""
-        if self._model is None:
-            raise Refusal("no model is loaded", remedy="send load first")
+        limit, vocabulary = self.reference.context_length, self._model.get_input_embeddings().num_embeddings
         if not len(token_ids):
             raise Refusal("there are no token ids", field="token_ids", remedy="give at least one token")
-        vocabulary = self._model.get_input_embeddings().num_embeddings
         wrong = [token for token in token_ids if not 0 <= token < vocabulary]
         if wrong:
             text = f"token id {wrong[0]} is outside the vocabulary of {vocabulary}"
             raise Refusal(text, field="token_ids", remedy="tokenize with this model's own tokenizer")
         length = len(token_ids) + more
-        if self._context_length is not None and length > self._context_length:
-            text = f"{length} positions are more than the context length of {self._context_length}"
+        if limit is not None and length > limit:
+            text = f"{length} positions are more than the context length of {limit}"
             raise Refusal(text, field="token_ids", remedy="shorten the prompt or ask for fewer new tokens")
         return torch.tensor(list(token_ids), dtype=torch.long, device=self.device)
 
@@ -389,17 +333,3 @@ class Transformers(Engine):
         """Logits [1, T, V] of a pass as a float32 array [T, V]; float64 stays."""
         kind = torch.float64 if self.dtype == "float64" else torch.float32
         return np.asarray(logits[0].to(kind).cpu().numpy())
-
-    def _vocab_size(self) -> int:
-        return int(self._model.get_output_embeddings().weight.shape[0])
-
-    def _loaded_tokenizer(self) -> Any:
-        if self._folder is None:
-            raise Refusal("no model is loaded", remedy="send load first")
-        if self._tokenizer is None:
-            try:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder, **checkpoint.LOCAL)
-            except (OSError, ValueError) as error:
-                text = f"{self._folder} has no tokenizer: {error}"
-                raise Refusal(text, field=str(self._folder), remedy="add tokenizer.json or give token_ids") from error
-        return self._tokenizer

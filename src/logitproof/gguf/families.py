@@ -8,6 +8,7 @@ what is left over. Facts are llama.cpp's (its converter and `src/models/`); shap
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from logitproof.gguf.routed import ROUTED
 from logitproof.gguf.scans import SCANS
 from logitproof.gguf.windowed import gemma2, gemma3, gpt_oss, mistral, phi3
 from logitproof.weights.checkpoint import Array
+from logitproof.weights.config import architecture_of
 
 
 def llama(config: Config) -> Layout:
@@ -142,7 +144,8 @@ def qwen3_5(config: Config) -> Layout:
         "linear_attention": {name: f"linear_attn.{source}" for name, source in DELTA_NET.items()},
     }
     tensors = [
-        Planned(one.name, one.sources, one_centred if one.name == "output_norm.weight" else one.change) for one in frame(config)
+        Planned(planned.name, planned.sources, one_centred if planned.name == "output_norm.weight" else planned.change)
+        for planned in frame(config)
     ]
     for number, kind in enumerate(kinds):
         tensors += layer(number, norms | mixers[kind] | FEED_FORWARD, changes)
@@ -233,7 +236,11 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
 
 def layout_of(values: dict[str, Any], where: str) -> Layout:
     """The layout for a config.json; ContractError for a family that is not in the table."""
-    named = (values.get("architectures") or ["nothing"])[0]
+    named = architecture_of(values, Path(where)) or "nothing"
     if named not in ARCHITECTURES:
         raise ContractError(f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}")
-    return ARCHITECTURES[named](Config(values, where))
+    try:
+        return ARCHITECTURES[named](Config(values, where))
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        text = f"a value is of the wrong kind for {named}: {type(error).__name__}: {error}"
+        raise ModelError(text, where=where, remedy="take config.json from the model's publisher") from None

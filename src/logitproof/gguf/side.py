@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gguf import GGUFReader
-
 from logitproof.errors import ContractError
+from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Config, Layout, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import read_json
-from logitproof.weights.model import GGUF_MAGIC
+from logitproof.weights.config import read_config
+from logitproof.weights.model import is_gguf
 
 ALSO_IN_CONFIG = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -40,12 +39,12 @@ class Side:
     format: Literal["safetensors", "gguf", "other"]
 
     @functools.cached_property
-    def reader(self) -> GGUFReader:
-        return GGUFReader(self.path)
+    def reader(self) -> GgufFile:
+        return GgufFile(self.path)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.path / "config.json")
+        return read_config(self.path)
 
     @functools.cached_property
     def layout(self) -> Layout | ContractError:
@@ -77,8 +76,10 @@ class Side:
             return {name: self._contents(name) for name in self.reader.fields if name.startswith("tokenizer.")}
         try:
             return tokenizer_keys(self.path, int(self.config["vocab_size"]))
-        except (ContractError, KeyError) as error:
-            return error if isinstance(error, ContractError) else ContractError("config.json has no vocab_size")
+        except ContractError as error:
+            return error
+        except (KeyError, TypeError, ValueError):
+            return ContractError("config.json has no vocab_size", where=str(self.path / "config.json"))
 
     @functools.cached_property
     def general(self) -> dict[str, Any]:
@@ -92,29 +93,27 @@ class Side:
         return f"{self.architecture}.{key}" if self.format == "gguf" else key
 
     def _contents(self, name: str) -> Any:
-        found = self.reader.get_field(name)
-        return None if found is None else found.contents()
+        return self.reader.value(name)
 
     def _known_keys(self) -> dict[str, Any]:
         if isinstance(self.layout, Layout):
             return dict(self.layout.keys)
         try:
             return common_keys(Config(self.config, str(self.path)), str(self.config.get("hidden_act")))
-        except (ContractError, TypeError, ZeroDivisionError):
+        except (ContractError, ArithmeticError, AttributeError, TypeError, ValueError):
             return {}
 
     def _other_keys(self) -> dict[str, Any]:
         config = self.config
-        found = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
         window = config.get("sliding_window")
         if window and config.get("use_sliding_window", True):
-            found["attention.sliding_window"] = window
-        return found
+            values["attention.sliding_window"] = window
+        return values
 
 
 def open_side(path: Path) -> Side:
     """What is at `path`, which was checked already."""
     if path.is_dir():
         return Side(path, "safetensors")
-    with path.open("rb") as file:
-        return Side(path, "gguf" if file.read(4) == GGUF_MAGIC else "other")
+    return Side(path, "gguf" if is_gguf(path) else "other")

@@ -14,8 +14,12 @@ import gguf
 import numpy as np
 
 from logitproof.errors import ModelError
+from logitproof.files import safetensors
+from logitproof.files.gguf import GgufFile
+from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
-from logitproof.weights.checkpoint import Array, read_json
+from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import shards
 
 Index = Array | None
 """Which rows; None is all."""
@@ -38,7 +42,7 @@ def row_count(shape: tuple[int, ...]) -> int:
 class GgufTensors:
     """The tensors of a GGUF file, dequantized."""
 
-    def __init__(self, reader: gguf.GGUFReader) -> None:
+    def __init__(self, reader: GgufFile) -> None:
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.names = list(self._tensors)
 
@@ -53,10 +57,10 @@ class GgufTensors:
         tensor = self._tensors[name]
         data = tensor.data.reshape(row_count(self.shape(name)), -1)
         try:
-            found = gguf.quants.dequantize(data if index is None else data[index], tensor.tensor_type)
+            values = gguf.quants.dequantize(data if index is None else data[index], tensor.tensor_type)
         except (ValueError, NotImplementedError, KeyError) as error:
             raise ModelError(f"cannot dequantize {name} ({self.kind(name)}): {error}") from None
-        return np.asarray(found, np.float32).reshape(-1, self.shape(name)[-1] if self.shape(name) else 1)
+        return np.asarray(values, np.float32).reshape(-1, self.shape(name)[-1] if self.shape(name) else 1)
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,11 @@ class _Stored:
     raw: Array
 
     def rows(self, index: Index) -> Array:
-        stored = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(self.kind)
-        if stored is None:
+        if self.kind not in FLOATS:
             raise ModelError(f"a tensor has type {self.kind}", remedy="save the weights as bfloat16, float16 or float32")
-        table = self.raw.view(stored).reshape(row_count(self.shape), -1)
-        part = np.asarray(table if index is None else table[index])
-        if self.kind == "BF16":  # the upper half of a float32
-            return (part.astype(np.uint32) << 16).view(np.float32)
-        return part.astype(np.float32)
+        table = self.raw.reshape(row_count(self.shape), -1)
+        part = np.ascontiguousarray(table if index is None else table[index])
+        return widened(part, self.kind)
 
 
 class FolderTensors:
@@ -83,11 +84,11 @@ class FolderTensors:
 
     def __init__(self, folder: Path) -> None:
         index = folder / "model.safetensors.index.json"
-        files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else _only(folder)
+        files = shards(index) if index.is_file() else _only(folder)
         self._tensors: dict[str, _Stored] = {}
         for file in files:
-            found = gguf.utility.SafetensorsLocal(folder / file).tensors
-            self._tensors |= {name: _Stored(one.dtype, one.shape, one.mmap_bytes()) for name, one in found.items()}
+            held = safetensors.Tensors(folder / file)
+            self._tensors |= {name: _Stored(held.kind(name), held.shape(name), held.raw(name)) for name in held.names}
         self.names = list(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -102,7 +103,7 @@ class FolderTensors:
 
     def raw(self) -> dict[str, Array]:
         """The bytes of every tensor by name, mapped."""
-        return {name: one.raw for name, one in self._tensors.items()}
+        return {name: stored.raw for name, stored in self._tensors.items()}
 
 
 class PlannedTensors:
@@ -114,7 +115,9 @@ class PlannedTensors:
 
     def __init__(self, folder: FolderTensors, layout: Layout) -> None:
         self._folder = folder
-        self._planned = {one.name: one for one in layout.tensors if all(name in folder.names for name in one.sources)}
+        self._planned = {
+            planned.name: planned for planned in layout.tensors if all(name in folder.names for name in planned.sources)
+        }
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
         self._orders: dict[str, Array | None] = {}
@@ -198,7 +201,7 @@ def _touches_columns(planned: Planned, shapes: list[tuple[int, ...]]) -> bool:
     return not bool((changed.reshape(-1, changed.shape[-1]) == np.arange(changed.shape[-1])).all())
 
 
-def tensors_of(reader_or_folder: gguf.GGUFReader | Path, layout: Any = None) -> Tensors:
+def tensors_of(reader_or_folder: GgufFile | Path, layout: Any = None) -> Tensors:
     """Tensors of a GGUF file, or of a folder under GGUF names where its layout is known."""
     if not isinstance(reader_or_folder, Path):
         return GgufTensors(reader_or_folder)

@@ -7,10 +7,16 @@ tokenizer.json decides the name: one that is not listed would be tokenized diffe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from logitproof.errors import ModelError
+from logitproof.files.untrusted import Foreign, read_text, validated
 from logitproof.weights.checkpoint import read_json
+from logitproof.weights.config import LIMITS, REMEDY, read_config
+
+WHOLE = "take the tokenizer's files from the model's publisher"
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # enum llama_token_type
 
@@ -32,9 +38,69 @@ SPECIAL_KEYS = {
 }  # GGUF spells the separator's key so
 
 
+TokenId = Annotated[int, Field(ge=0, le=LIMITS["vocab_size"])]
+
+
+class _Name(Foreign):
+    type: str | None = None
+
+
+class _Kind(Foreign):
+    """What says which sort of tokenizer it is; the rest is looked at where it is byte-level BPE."""
+
+    model: _Name
+
+
+class _Bpe(Foreign):
+    vocab: dict[str, TokenId]
+    merges: list[str | list[str]]
+
+
+class _Added(Foreign):
+    id: TokenId
+    content: str
+    special: bool
+
+
+class _Part(Foreign):
+    """A step of a pre-tokenizer or a post-processor, or one that consists of steps."""
+
+    type: str | None = None
+    pattern: dict[str, str] = Field({})
+    pretokenizers: list[_Part] = Field([])
+    processors: list[_Part] = Field([])
+    single: list[dict[str, dict[str, Any]]] = Field([])
+    pair: list[dict[str, dict[str, Any]]] = Field([])
+
+
+class _Tokenizer(Foreign):
+    model: _Bpe
+    added_tokens: list[_Added] = Field([])
+    pre_tokenizer: _Part | None = None
+    post_processor: _Part | None = None
+
+
+class _Token(Foreign):
+    content: str | None = None
+
+
+class _Settings(Foreign):
+    """The special tokens of tokenizer_config.json: a text each, or an object with its content."""
+
+    bos_token: str | _Token | None = None
+    eos_token: str | _Token | None = None
+    unk_token: str | _Token | None = None
+    sep_token: str | _Token | None = None
+    pad_token: str | _Token | None = None
+    cls_token: str | _Token | None = None
+    mask_token: str | _Token | None = None
+
+
 def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
     """Every `tokenizer.*` key; `rows` is the number of embedding rows, which may pass the number of tokens."""
-    tokenizer = read_json(folder / "tokenizer.json")
+    path = folder / "tokenizer.json"
+    tokenizer = read_json(path)
+    validated(path, _Kind, tokenizer, remedy=WHOLE)
     settings = read_json(folder / "tokenizer_config.json")
     if tokenizer["model"].get("type") != "BPE":
         raise ModelError(
@@ -42,6 +108,11 @@ def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
             where=str(folder / "tokenizer.json"),
             remedy="only byte-level BPE tokenizers can be converted",
         )
+    validated(path, _Tokenizer, tokenizer, remedy=WHOLE)
+    validated(folder / "tokenizer_config.json", _Settings, settings, remedy=WHOLE)
+    if not 0 < rows <= LIMITS["vocab_size"]:
+        text = f"is {rows}, not 1 to {LIMITS['vocab_size']}"
+        raise ModelError(text, where=f"{folder / 'config.json'}: vocab_size", remedy=REMEDY)
     tokens, types = _tokens(tokenizer, rows, folder)
     keys: dict[str, Any] = {
         "tokenizer.ggml.model": "gpt2",
@@ -50,7 +121,7 @@ def tokenizer_keys(folder: Path, rows: int) -> dict[str, Any]:
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.merges": [_merge(pair) for pair in tokenizer["model"]["merges"]],
     }
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     keys |= _special_ids(tokenizer, settings, config) | _added_automatically(tokenizer, settings)
     template = _chat_template(folder, settings)
     return keys | ({"tokenizer.chat_template": template} if template else {})
@@ -66,9 +137,9 @@ def _tokens(tokenizer: dict[str, Any], rows: int, folder: Path) -> tuple[list[st
         # the converter of llama.cpp also takes tokens for control tokens that only look like it
         special = added["special"] or (text.startswith("<|") and text.endswith("|>"))
         types[added["id"]] = CONTROL if special else USER_DEFINED
-    if max(named) >= rows:
+    if (largest := max(named, default=0)) >= rows:
         raise ModelError(
-            f"token id {max(named)} has no row in an embedding of {rows}",
+            f"token id {largest} has no row in an embedding of {rows}",
             where=str(folder / "tokenizer.json"),
             remedy="take the tokenizer that belongs to these weights",
         )
@@ -99,12 +170,12 @@ def _content(entry: str | dict[str, Any] | None) -> str:
 def _special_ids(tokenizer: dict[str, Any], settings: dict[str, Any], config: dict[str, Any]) -> dict[str, int]:
     """Ids of the special tokens: as the tokenizer names them, else as the model's config numbers them."""
     added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for name, key in SPECIAL_KEYS.items():
         number = added.get(_content(settings.get(f"{name}_token")), config.get(f"{name}_token_id"))
         if isinstance(number, int):
-            found[f"tokenizer.ggml.{key}_token_id"] = number
-    return found
+            ids[f"tokenizer.ggml.{key}_token_id"] = number
+    return ids
 
 
 def _added_automatically(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, bool]:
@@ -146,4 +217,4 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
     if isinstance(named, str):
         return named
     path = folder / "chat_template.jinja"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return read_text(path, kind=ModelError) if path.is_file() else ""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.gguf import GgufFile
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import read_json
+from logitproof.weights.config import read_config
 
 TOKENS = "tokenizer.ggml.tokens"
 NORMAL = 1
@@ -20,15 +21,10 @@ def vocabulary_size(model: Path) -> int:
     """Rows of logits' width that the file announces: `vocab_size` of a folder's config, or a GGUF's tokens."""
     if model.is_dir():
         return int(_config(model)["vocab_size"])
-    from gguf import GGUFReader
-
-    try:
-        field = GGUFReader(model).get_field(TOKENS)
-    except (ValueError, OSError) as error:
-        raise Refusal(f"{model} is neither an HF folder nor a GGUF file: {error}", field="model") from None
+    field = _gguf(model).get_field(TOKENS)
     if field is None:
         raise Refusal(f"{model} has no {TOKENS}, so nobody knows its vocabulary", field="model")
-    return len(field.data)
+    return len(field)
 
 
 @dataclass(frozen=True)
@@ -57,28 +53,32 @@ def token_texts(model: Path) -> Texts:
         bytes(bytes_of[char] for char in text) if kind == NORMAL and all(char in bytes_of for char in text) else text.encode()
         for text, kind in zip(keys[TOKENS], kinds, strict=True)
     ]
-    found: dict[str, list[int]] = {}
+    places: dict[str, list[int]] = {}
     for token, raw in enumerate(known):
-        found.setdefault(raw.decode("utf-8", "replace"), []).append(token)
-    return Texts(known, {text: ids[0] for text, ids in found.items() if len(ids) == 1 and text and "�" not in text})
+        places.setdefault(raw.decode("utf-8", "replace"), []).append(token)
+    return Texts(known, {text: ids[0] for text, ids in places.items() if len(ids) == 1 and text and "�" not in text})
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = read_json(folder / "config.json")
+        config = read_config(folder)
         return {**config, "vocab_size": int(config.get("vocab_size") or config["text_config"]["vocab_size"])}
-    except (ContractError, KeyError, TypeError) as error:
+    except (ContractError, KeyError, TypeError, ValueError) as error:
         raise Refusal(f"{folder}/config.json says no vocab_size: {error}", field="model") from None
 
 
 def _keys(model: Path) -> dict[str, Any]:
     if model.is_dir():
         return tokenizer_keys(model, _config(model)["vocab_size"])
-    from gguf import GGUFReader
+    return {name: field.contents() for name, field in _gguf(model).fields.items() if name.startswith("tokenizer.")}
 
-    reader = GGUFReader(model)
-    names = [name for name in reader.fields if name.startswith("tokenizer.")]
-    return {name: field.contents() for name in names if (field := reader.get_field(name)) is not None}
+
+def _gguf(model: Path) -> GgufFile:
+    try:
+        return GgufFile(model)
+    except ContractError as error:
+        text = f"{model} is neither an HF folder nor a GGUF file: {error.where}: {error.text}"
+        raise Refusal(text, field="model", remedy=error.remedy) from None
 
 
 def _byte_characters() -> dict[int, str]:

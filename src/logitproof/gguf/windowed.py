@@ -81,7 +81,10 @@ def _gemma(name: str, config: Config, norms: dict[str, str], own: dict[str, Any]
         raise config.refuse("query_pre_attn_scalar other than the head size")
     activated = Config(config.values | {"hidden_act": config.need("hidden_activation")}, config.where)
     centred: Change = lambda arrays: arrays[0] + np.float32(1)  # noqa: E731
-    tensors = [Planned(one.name, one.sources, centred if "norm" in one.name else one.change) for one in frame(config)]
+    tensors = [
+        Planned(planned.name, planned.sources, centred if "norm" in planned.name else planned.change)
+        for planned in frame(config)
+    ]
     for number in range(config.need("num_hidden_layers")):
         tensors += layer(number, norms | ATTENTION | FEED_FORWARD, dict.fromkeys(norms, centred))
     keys = common_keys(activated, "gelu_pytorch_tanh") | own | _windows(config)

@@ -21,7 +21,8 @@ from logitproof.errors import ContractError, EnvironmentFailed, ModelError
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import Array, read_checkpoint, read_json
+from logitproof.weights.checkpoint import Array, read_checkpoint
+from logitproof.weights.config import read_config
 
 OWN_TYPES = {
     "F32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
@@ -60,7 +61,7 @@ def _made(folder: Path) -> Path:
 
 def _write(folder: Path, out: Path, quantization: str) -> None:
     """Writes all keys and tensors to `out`."""
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     layout = layout_of(config, str(folder / "config.json"))
     checkpoint = read_checkpoint(folder)
     account_for_tensors(layout, checkpoint, config, folder)

@@ -11,6 +11,7 @@ from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
 from logitproof.errors import ContractError
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
+from logitproof.rows.distance import first_difference
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
@@ -23,13 +24,13 @@ def compare_prompts(
     have only part of it are NaN: not measured. Raises ContractError where the tokens differ or nothing is shared.
     """
     _refuse_other_tokens(reference, candidate)
-    shared, ours, theirs = np.intersect1d(reference.positions, candidate.positions, return_indices=True)
+    shared, left, right = np.intersect1d(reference.positions, candidate.positions, return_indices=True)
     if not len(shared):
         raise ContractError(
             "no position stands in both dumps", where=f"prompt {reference.id}", remedy="dump the same positions"
         )
     rows = []
-    for position, a, b in zip(shared.tolist(), ours, theirs, strict=True):
+    for position, a, b in zip(shared.tolist(), left, right, strict=True):
         known = _known(reference, a, vocab_size), _known(candidate, b, vocab_size)
         following = reference.token_ids[position + 1] if position + 1 < len(reference.token_ids) else -1
         rows.append({"position": position, "label": following, **measure(*known, following, floor)})
@@ -84,11 +85,11 @@ def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
 
 def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt) -> None:
     if reference.token_ids != candidate.token_ids:
-        ours, theirs = reference.token_ids, candidate.token_ids
-        at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        left, right = reference.token_ids, candidate.token_ids
+        at = first_difference(left, right)
         raise ContractError(
-            f"the dumps are of other tokens: from index {at} the reference has {ours[at : at + 4]}, "
-            f"the candidate {theirs[at : at + 4]} ({len(ours)} against {len(theirs)} tokens)",
+            f"the dumps are of other tokens: from index {at} the reference has {left[at : at + 4]}, "
+            f"the candidate {right[at : at + 4]} ({len(left)} against {len(right)} tokens)",
             where=f"prompt {reference.id}",
             remedy="score the very tokens of the reference",
         )

@@ -20,13 +20,15 @@ from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.golden.writer import Limits, delta, write_golden
 from logitproof.jobs.job import make_job
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
+from logitproof.jobs.sides import reference_side
 from logitproof.jobs.worker import Spec
 from logitproof.jobs.workers import Workers
 from logitproof.traces import rowcode as code
 from logitproof.traces.capture import open_capture
 from logitproof.traces.golden_header import VERSION, GoldenPrompt, Header
-from logitproof.traces.store import Store
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 from logitproof.weights.model import open_model
 
@@ -48,26 +50,6 @@ class Frozen:
     @property
     def bytes_per_token(self) -> float:
         return self.size / self.positions
-
-    def as_text(self) -> str:
-        """What a person wants to know of it, in a few lines."""
-        header, error = self.header, self.header.error
-        lines = [
-            f"{self.path}: {header.form} golden, {len(header.prompts)} prompts, {self.positions} positions, "
-            f"{self.bytes_per_token:.1f} bytes a token"
-        ]
-        if header.form == "full":
-            lines.append(f"measured KL error {error['kl_max']:.3g} nats a token at most, RMS {error['rms_max']:.3g} logits")
-        else:
-            lines.append(
-                f"KL is given as bounds; for an equal engine they are {error['kl_lower_max']:.3g} and "
-                f"{error['kl_upper_mean']:.3g} nats (mean; at most {error['kl_upper_max']:.3g})"
-            )
-        lines.append(f"threads: {header.determinism['said']}")
-        if header.uncertain:
-            names = ", ".join(f"{one['prompt']} ({one['margin']:.3g} at {one['position']})" for one in header.uncertain[:8])
-            lines.append(f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -104,7 +86,7 @@ def freeze(
     *,
     small: bool = False,
     model: str | None = None,
-    store: Store | None = None,
+    store: TraceStore | None = None,
     limits: Limits | None = None,
     determinism: bool = True,
 ) -> Frozen:
@@ -137,17 +119,17 @@ def _from_capture(folder: Path) -> _Source:
         texts, sha256 = {prompt.id: prompt.text for prompt in suite.prompts}, suite.sha256
     except ContractError:
         pass  # the suite's file is elsewhere: the tokens are hashed instead, and the texts are left out
-    continuations = _continuations(folder / "store")
+    continuations = _continuations(Store(folder / "store"))
     items = [
         _Item(
-            one.id,
-            one.bucket,
-            one.prompt_length,
+            prompt.id,
+            prompt.bucket,
+            prompt.prompt_length,
             trace,
-            texts.get(one.id),
+            texts.get(prompt.id),
             continuations.get(tuple(trace.token_ids), ""),
         )
-        for one, trace in zip(capture.prompts, traces, strict=True)
+        for prompt, trace in zip(capture.prompts, traces, strict=True)
     ]
     spec = Spec(capture.engine, capture.options, directory=str(Path.cwd()))
     path = Path(capture.model).resolve()
@@ -164,17 +146,13 @@ def _from_capture(folder: Path) -> _Source:
     )
 
 
-def _continuations(store: Path) -> dict[tuple[int, ...], str]:
+def _continuations(store: TraceStore) -> dict[tuple[int, ...], str]:
     """Texts of what the engine generated, by prompt and continuation tokens."""
-    found = {}
-    for path in store.glob("traces/*/*/trace.json"):
-        record = json.loads(path.read_text("utf-8"))
-        if record.get("kind") == "generate":
-            found[(*record["token_ids"], *record["new_token_ids"])] = record["text"]
-    return found
+    made = [trace for trace in store.every() if trace.kind == "generate"]
+    return {(*trace.token_ids, *trace.new_token_ids): trace.text for trace in made}
 
 
-def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Source:
+def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) -> _Source:
     """Run the contract's reference on the original weights of one model."""
     contract = opened.contract
     if name is None and len(contract.models) > 1:
@@ -186,10 +164,9 @@ def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Sou
         text = f"no model {name!r} with `{ORIGINAL}` weights; models: {known}"
         raise ContractError(text, where=opened.where("models"), remedy="name one with --model")
     use = contract.reference
-    spec = Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
-    path = (opened.folder / contract.models[name][ORIGINAL]).resolve()
+    side = reference_side(opened, name)
+    path, config, spec = side.model, side.config, side.spec
     weights = open_model(path, where=opened.where("models", name, ORIGINAL))
-    config = path if path.is_dir() else None
     with Workers() as workers:
         hello = workers.hello({"reference": spec})["reference"]
         if isinstance(hello, LogitproofError):
@@ -201,7 +178,8 @@ def _from_contract(opened: OpenContract, name: str | None, store: Store) -> _Sou
             then = make_job(spec, hello, models, path, config, "score", "prefill", prompt, 0, first.key)
             pairs.append((prompt, first.key, then.key))
             jobs += [first, then]
-        results = {result.key: _whole(result) for result in run({job.key: job for job in jobs}.values(), store, workers)}
+        done = run({job.key: job for job in jobs}.values(), store, executor=LocalPool(workers))
+        results = {result.key: _whole(result) for result in done}
     items = []
     for prompt, generated, scored in pairs:
         source = results[generated]
@@ -244,8 +222,8 @@ def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:
             gap = delta(np.asarray(a, np.float64), np.asarray(b, np.float64))
             largest, rms = max(largest, float(np.abs(gap).max())), max(rms, math.sqrt(float(np.mean(gap**2))))
             flips += int(np.argmax(a) != np.argmax(b))
-    said = "the same bits at 1 and 2 threads" if largest == 0 else f"1 and 2 threads differ by {largest:.3g} logits at most"
-    return {"said": said, "threads": list(THREADS), "max_delta_logit": largest, "rms_delta_logit": rms, "argmax_flips": flips}
+    words = "the same bits at 1 and 2 threads" if largest == 0 else f"1 and 2 threads differ by {largest:.3g} logits at most"
+    return {"said": words, "threads": list(THREADS), "max_delta_logit": largest, "rms_delta_logit": rms, "argmax_flips": flips}
 
 
 def _scored(source: _Source, weights: Any, threads: int, scratch: Path) -> list[Trace]:
@@ -260,7 +238,8 @@ def _scored(source: _Source, weights: Any, threads: int, scratch: Path) -> list[
             for item in source.items
         ]
         unique = {job.key: job for job in jobs}
-        results = {one.key: _whole(one) for one in run(unique.values(), Store(scratch / f"threads-{threads}"), workers)}
+        done = run(unique.values(), Store(scratch / f"threads-{threads}"), executor=LocalPool(workers))
+        results = {result.key: _whole(result) for result in done}
     return [results[job.key] for job in jobs]
 
 
@@ -295,7 +274,7 @@ def _header(source: _Source, determinism: dict[str, Any], small: bool, limits: L
         error={},
         determinism=determinism,
         margin_floor=floor,
-        uncertain=[found for item in source.items if (found := _uncertain(item, floor))],
+        uncertain=[row for item in source.items if (row := _uncertain(item, floor))],
         prompts=[
             GoldenPrompt(
                 id=item.id,

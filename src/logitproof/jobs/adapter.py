@@ -10,7 +10,7 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.files.sources import PACKAGE, import_closure, sources_sha256
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 
 SERVE = PACKAGE / "serve.py"
 RECOGNIZED = PACKAGE / "readers" / "__init__.py"

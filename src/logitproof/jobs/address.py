@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 
 
 def parse_address(text: str, *, where: str = "ENGINE") -> Side:
@@ -48,7 +47,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise ContractError(f"{pair!r} is not NAME=VALUE", where="--option")
         try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ContractError(f"the value of {name!r} is not valid YAML: {error}", where="--option") from None
+            options[name] = parse_yaml(value, Path("--option"))[0]
+        except ContractError as error:
+            raise ContractError(f"the value of {name!r} is {error.text}", where="--option", remedy=error.remedy) from None
     return options

@@ -14,7 +14,8 @@ from typing import Literal
 
 from logitproof.contract.isa import lacking
 from logitproof.errors import EngineDied, LogitproofError
-from logitproof.jobs.worker import Spec, Worker
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Spec
 
 WIDTH, FFN, VOCABULARY, HEADS = 64, 128, 64, 2
 """Multiples of 32, which AMX kernels and blocks of Q8_0 ask for."""
@@ -42,8 +43,8 @@ def spring(spec: Spec) -> Trap:
         model = Path(folder, "tiny-Q8_0.gguf")
         try:
             write_tiny(model)
-            with Worker(spec, name=spec.engine) as worker:
-                worker.load(model, None)
+            with Session(spec, spec.engine) as session:
+                worker, _ = session.loaded(model)
                 said = worker.score([1, 2, 3], "decode", Path(folder, "logits.bin"))
         except EngineDied as error:
             name = next((name for name in SIGNALS if name in error.text), "")

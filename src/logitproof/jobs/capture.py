@@ -21,13 +21,14 @@ from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, EngineError
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.job import Job, make_job
+from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.workers import Workers
 from logitproof.protocol.messages import HelloResult
 from logitproof.traces.capture import FORMAT, Capture, CapturedPrompt, open_capture
-from logitproof.traces.store import Store
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 from logitproof.weights.model import open_model
 
@@ -126,12 +127,12 @@ def _jobs(suite: Suite, tokens_from: Path | None, make: Callable[..., Job], mode
 
 
 def _collect(
-    jobs: list[Job], store: Store, workers: Workers, engine: str, on_progress: Callable[[Progress], None]
+    jobs: list[Job], store: TraceStore, workers: Workers, engine: str, on_progress: Callable[[Progress], None]
 ) -> dict[str, Trace]:
     by_key = {job.key: job for job in jobs}
     results: dict[str, Trace] = {}
     failed: Failure | None = None
-    for done, result in enumerate(run(by_key.values(), store, workers, names={}), start=1):
+    for done, result in enumerate(run(by_key.values(), store, executor=LocalPool(workers)), start=1):
         on_progress(Progress(done, len(by_key), by_key[result.key], result))
         if isinstance(result, Failure):
             failed = failed or result

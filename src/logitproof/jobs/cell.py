@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from logitproof.contract.contract import Mode
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.contract.suite import Prompt
 
@@ -36,7 +37,7 @@ class Cell:
     candidate: str
     model: str
     quantization: str
-    mode: str
+    mode: Mode
     isa: str
     reference_name: str
     candidate_name: str

@@ -9,9 +9,11 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.contract.isa import INSTRUCTION_SETS, lacking, pinned
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Table, Text, Tone, Verdict
 from logitproof.errors import LogitproofError
 from logitproof.jobs.amx_trap import Trap, llama_spec, spring
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.workers import Workers
 
 TOLD = {"absent": "ok", "untested": "-", "sprung": "CRASH"}
@@ -51,19 +53,34 @@ class Examination:
     def as_json(self) -> dict[str, Any]:
         return {"host": self.host, "engines": [engine.__dict__ for engine in self.engines], "amx_trap": asdict(self.trap)}
 
-    def as_text(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.host.items()]
-        for engine in self.engines:
-            lines.append("")
-            lines.append(f"{'MISSING' if engine.problem else 'ok':<8}{engine.name}")
-            if engine.problem:
-                lines += [f"        {engine.problem}", f"        remedy: {engine.remedy}"]
-            for name, value in {**engine.versions, **engine.isa}.items():
-                lines.append(f"        {name}: {value}")
-            lines += [f"        on {name}: {how}" for name, how in engine.pins.items()]
-        lines += ["", f"{TOLD[self.trap.state]:<8}llama.cpp's AMX trap: {self.trap.text}"]
-        lines += [f"        remedy: {self.trap.remedy}"] if self.trap.remedy else []
-        return "\n".join(lines)
+    def document(self) -> Document:
+        """The machine, every engine with what it says of itself or its remedy, and the trap."""
+        rows = tuple(_row(engine) for engine in self.engines)
+        machine = Text(tuple(Line(f"{name}: {value}") for name, value in self.host.items()))
+        tone: Tone = "bad" if self.trap.state == "sprung" else "plain"
+        trap = [Line(f"{TOLD[self.trap.state]:<8}llama.cpp's AMX trap: {self.trap.text}", tone)]
+        trap += [Line(f"remedy: {self.trap.remedy}", level=1)] if self.trap.remedy else []
+        engines = Table((Column("", width=8), Column("engine")), rows)
+        return Document("What this machine can run", self.verdict, (machine, engines, Text(tuple(trap))), self.next_command)
+
+    @property
+    def verdict(self) -> Verdict:
+        real = [engine for engine in self.engines if engine.name in REMEDIES]
+        names = ", ".join(engine.name for engine in real if not engine.problem)
+        if names:
+            return Verdict("USABLE", f"{names} can be run", "good")
+        return Verdict("MISSING", "; ".join(f"{engine.name}: {engine.problem}" for engine in real) or "no engine", "bad")
+
+    @property
+    def next_command(self) -> str:
+        return "logitproof new" if self.usable else "pip install 'logitproof[transformers]'"
+
+
+def _row(engine: EngineState) -> Row:
+    lines = [Line(engine.problem, "bad"), Line(f"remedy: {engine.remedy}")] if engine.problem else []
+    lines += [Line(f"{name}: {value}", "quiet") for name, value in {**engine.versions, **engine.isa}.items()]
+    lines += [Line(f"on {name}: {how}", "quiet") for name, how in engine.pins.items()]
+    return Row(("MISSING" if engine.problem else "ok", engine.name), "bad" if engine.problem else "good", tuple(lines))
 
 
 def examine(llama: str | None = None) -> Examination:

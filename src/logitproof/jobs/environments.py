@@ -25,7 +25,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from logitproof import catalog
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Row, Table, Tone, Verdict
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.untrusted import read_object
 
 RECORD = "environment.json"
 REMOVE = "# remove:"
@@ -35,6 +38,7 @@ QUOTED = 8
 """Last lines of pip that an error quotes."""
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 Tell = Callable[[str], None]
+TONES: dict[str, Tone] = {"current": "good", "outdated": "unsure", "missing": "bad"}
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ def requirements(name: str) -> Path | None:
 def installed(name: str, into: Path | None = None) -> Environment | None:
     """The environment of an engine if it is whole, whatever requirements it was made from."""
     try:
-        record = json.loads(((into or root()) / name / RECORD).read_text("utf-8"))
+        record = read_object((into or root()) / name / RECORD)
         found = Environment(**record)
-    except (OSError, ValueError, TypeError):
+    except (ContractError, ValueError, TypeError):
         return None
     return found if found.python.exists() else None
 
@@ -131,13 +135,17 @@ def states(into: Path | None = None) -> list[dict[str, object]]:
     return rows
 
 
-def as_text(rows: Sequence[dict[str, object]]) -> str:
-    """One line an engine, with the remedy for what is missing."""
-    lines = []
-    for row in rows:
-        name = str(row["name"])
-        lines.append(f"{row['state']:<9} {name:<18} {row['python'] or remedy(name)}")
-    return "\n".join(lines)
+def document(rows: Sequence[dict[str, object]]) -> Document:
+    """A row an engine, with its interpreter or the remedy for what is missing."""
+    table = tuple(
+        Row((str(row["state"]), str(row["name"]), str(row["python"] or remedy(str(row["name"])))), TONES[str(row["state"])])
+        for row in rows
+    )
+    whole = [row for row in rows if row["state"] == "current"]
+    first = next((remedy(str(row["name"])) for row in rows if row["state"] != "current"), "")
+    verdict = Verdict("ENVIRONMENTS", f"{len(whole)} of {len(rows)} are made and current")
+    columns = (Column("state", width=9), Column("engine", width=18), Column("interpreter, or the remedy", "code"))
+    return Document("Engines with an environment of their own", verdict, (Table(columns, table),), first)
 
 
 def _runs(python: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Literal
 from logitproof.contract.suite import Prompt
 from logitproof.files.atomic import content_key
 from logitproof.jobs.adapter import adapter_identity, strings_in
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, file_sha256
 
@@ -49,6 +47,8 @@ def make_job(
 ) -> Job:
     """A job whose key is the hash of everything that can change its trace.
 
+    The machine is the one that the engine computes on, as its `hello` says: the same library dispatches other kernels on
+    another processor.
     `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
     the failure stands where the trace would.
     """
@@ -60,7 +60,7 @@ def make_job(
             "versions": hello.versions if hello else {},
             "isa": hello.isa if hello else {},
             "adapter": adapter_identity(spec),
-            "host": _host(),
+            "machine": hello.machine.model_dump() if hello and hello.machine else {},
             "model": models[str(model)].sha256,
             "config": models[str(config)].sha256 if config else "",
             "kind": kind,
@@ -87,14 +87,3 @@ def option_files(spec: Spec) -> dict[str, str]:
         except (OSError, ValueError):
             continue  # a long or odd string that is no path
     return found
-
-
-@functools.cache
-def _host() -> str:
-    """The processor: the same library dispatches other kernels on another one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        name = platform.processor()
-    return f"{platform.machine()} {name}"

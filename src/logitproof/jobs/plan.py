@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, Candidate, EngineUse, Matrix, OpenContract, pairs_of
-from logitproof.contract.isa import BETWEEN, NATIVE, pinned, unavailable
+from logitproof.contract.contract import ORIGINAL, Candidate, Matrix, OpenContract, pairs_of
+from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
-from logitproof.jobs.worker import Spec
+from logitproof.jobs.session import Side
+from logitproof.jobs.sides import first_side, path_of, sides
+from logitproof.jobs.specs import not_here, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, open_model
 
@@ -34,57 +34,6 @@ class Plan:
     yardsticks: tuple[Cell, ...] = ()
 
 
-def specs(opened: OpenContract) -> dict[str, Spec]:
-    """How to start every engine of the contract: `reference`, and each candidate by its name.
-
-    A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it.
-    """
-    found = {"reference": spec_of(opened.contract.reference, opened)}
-    for name, use in opened.contract.candidates.items():
-        for isa in opened.contract.matrix.isa:
-            if not _not_here(use, isa, opened):
-                found[use_name(name, isa)] = spec_of(use, opened) if isa == NATIVE else _spec_on(use, isa, opened)
-    return found
-
-
-def use_name(candidate: str, isa: str) -> str:
-    """What a candidate is called where it is pinned."""
-    return candidate if isa == NATIVE else f"{candidate} on {isa}"
-
-
-def _not_here(use: Candidate, isa: str, opened: OpenContract) -> str:
-    """Why a candidate cannot be measured on an instruction set, or nothing."""
-    if isa == NATIVE:
-        return ""
-    pin = pinned(use.engine, use.isa.get(isa), isa)
-    if pin is None:
-        return f"the engine {use.engine} does not say how it is pinned to {isa}, nor does the candidate's `isa`"
-    return unavailable(pin, opened.folder)
-
-
-def _spec_on(use: Candidate, isa: str, opened: OpenContract) -> Spec:
-    pin = pinned(use.engine, use.isa.get(isa), isa)
-    assert pin is not None
-    spec = spec_of(use, opened)
-    options, emulator = {**spec.options, **pin.options}, pin.emulator
-    if emulator and "argv" in catalog.find("engines", use.engine).option_names:
-        # its own program is what computes, and a native interpreter would start it without the emulator
-        options["argv"], emulator = [*emulator, *options["argv"]], ()
-    return replace(
-        spec,
-        options=options,
-        environment={**spec.environment, **pin.environment},
-        python=pin.python or spec.python,
-        emulator=emulator,
-        proof=pin.proof,
-    )
-
-
-def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
-    """How to start one engine of a contract."""
-    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder))
-
-
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     """Check and hash every file of the models that a selected cell needs, by absolute path."""
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
@@ -94,7 +43,7 @@ def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
         files = opened.contract.models[name]
         if quantization in files:
-            path = (opened.folder / files[quantization]).resolve()
+            path = path_of(opened, name, quantization)
             found.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
     return found
 
@@ -132,17 +81,18 @@ class _Builder:
         if reason := self._impossible(cell):
             self.unmeasured.append(Unmeasured(cell.id, reason))
             return
+        compared = (*sides(self.opened, cell), first_side(self.opened, cell))
         pairs = []
         for suite in self.opened.suites:
             for index, prompt in enumerate(suite.prompts):
-                pairs.append(self._pair(cell, suite, index, prompt))
+                pairs.append(self._pair(cell, compared, suite, index, prompt))
         self.cells.append(Cell(**{**cell.__dict__, "pairs": tuple(pairs)}))
 
     def _impossible(self, cell: Cell) -> str:
         if self._is_the_reference(cell):
             return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         for isa in cell.isa.split(BETWEEN):
-            if reason := _not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
+            if reason := not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
                 return reason
         hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):
@@ -159,63 +109,40 @@ class _Builder:
         if cell.isa != NATIVE:
             return False
         same = self.specs[cell.candidate].identity() == self.specs["reference"].identity()
-        return same and cell.mode == "prefill" and self._path(cell.model, cell.quantization) == self._truth(cell)
+        if not same or cell.mode != "prefill":
+            return False
+        reference, candidate = sides(self.opened, cell)
+        return candidate.model == reference.model
 
-    def _truth(self, cell: Cell) -> Path:
-        """The weights that the reference reads."""
-        reads_candidate = self.opened.contract.reference.weights == "candidate"
-        return self._path(cell.model, cell.quantization if reads_candidate else ORIGINAL)
-
-    def _pair(self, cell: Cell, suite: Suite, index: int, prompt: Prompt) -> Pair:
-        original = self._path(cell.model, ORIGINAL)
-        truth = self._truth(cell)
-        file = self._path(cell.model, cell.quantization)
+    def _pair(self, cell: Cell, compared: tuple[Side, Side, Side], suite: Suite, index: int, prompt: Prompt) -> Pair:
+        """`compared` are the reference, the candidate, and what the candidate is compared with where that is itself."""
+        reads, asked, first = compared
         length = suite.continuation(prompt)
-        source = self._job("reference", truth, original, "generate", "greedy", prompt, length)
-        use, first = use_of(cell), use_name(cell.candidate, cell.isa.split(BETWEEN)[0])
+        source = self._job(reads, "generate", "greedy", prompt, length)
         if cell.mode == "greedy":
-            reference = (
-                self._job(first, file, original, "generate", "greedy", prompt, length, source) if cell.is_between else source
-            )
-            candidate = self._job(use, file, original, "generate", "greedy", prompt, length, source)
+            reference = self._job(first, "generate", "greedy", prompt, length, source) if cell.is_between else source
+            candidate = self._job(asked, "generate", "greedy", prompt, length, source)
         else:
             own = cell.mode == "self"
             mode = "decode" if own else cell.mode
             if own or cell.is_between:
-                reference = self._job(first, file, original, "score", "prefill" if own else mode, prompt, 0, source)
+                reference = self._job(first, "score", "prefill" if own else mode, prompt, 0, source)
             else:
-                reference = self._job("reference", truth, original, "score", "prefill", prompt, 0, source)
-            candidate = self._job(use, file, original, "score", mode, prompt, 0, source)
-        hello = self.capabilities[use]
+                reference = self._job(reads, "score", "prefill", prompt, 0, source)
+            candidate = self._job(asked, "score", mode, prompt, 0, source)
+        hello = self.capabilities[asked.name]
         asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
-        tokenized = self._job(use, file, original, "tokenize", "", prompt) if asks else None
+        tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 
-    def _path(self, model: str, quantization: str) -> Path:
-        files = self.opened.contract.models[model]
-        if quantization not in files:
-            raise ContractError(
-                f"the model {model!r} has no file for the quantization {quantization!r}",
-                where=self.opened.where("models", model),
-                remedy=f"add `{quantization}: PATH`, or leave it out of the matrix with `only`",
-            )
-        return (self.opened.folder / files[quantization]).resolve()
-
     def _job(
-        self,
-        use: str,
-        model: Path,
-        original: Path,
-        kind: JobKind,
-        mode: str,
-        prompt: Prompt,
-        max_new_tokens: int = 0,
-        after: str | None = None,
+        self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
-        hello = self.capabilities[use]
+        hello = self.capabilities[side.name]
         said = None if isinstance(hello, Exception) else hello
-        config = original if original.is_dir() else None
-        job = make_job(self.specs[use], said, self.models, model, config, kind, mode, prompt, max_new_tokens, after)
+        job = make_job(
+            side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
+        )  # fmt: skip
         self.jobs.setdefault(job.key, job)
         return job.key
 
@@ -276,11 +203,6 @@ def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str
     # an engine's own decode against its own prefill has no other side
     pairs = {} if axes["mode"] == "self" else pairs_of(matrix)
     return [*wanted, *(label for label, pair in pairs.items() if set(pair) <= set(wanted))]
-
-
-def use_of(cell: Cell) -> str:
-    """The candidate of a cell as it is pinned there; of a pair, the second."""
-    return use_name(cell.candidate, cell.isa.rpartition(BETWEEN)[2])
 
 
 def _reference_name(opened: OpenContract, candidate: str, mode: str, isa: str) -> str:

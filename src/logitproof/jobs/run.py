@@ -1,231 +1,158 @@
-"""Runs the jobs of a plan: the only verb that touches engines."""
+"""Runs the jobs of a plan: reads what is in the store, and gives the rest to an executor in groups, sources first."""
 
 from __future__ import annotations
 
 import queue
-import threading
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-
-from logitproof.errors import ContractError, EngineDied, EnvironmentFailed, LogitproofError
+from logitproof.jobs.group import Group, Outcome, groups_of, not_tried
 from logitproof.jobs.job import Job
-from logitproof.jobs.worker import Worker
-from logitproof.jobs.workers import Workers, spec_key
-from logitproof.protocol.messages import LoadResult, Rows
-from logitproof.rows.top import is_top
-from logitproof.traces.store import Store
-from logitproof.traces.trace import Failure, Trace, open_logits
-
-GIVE_UP = 2
-"""Times that an engine may die on one model before its remaining jobs are not tried."""
+from logitproof.jobs.pool import Executor, LocalPool
+from logitproof.jobs.workers import Workers
+from logitproof.traces.store import TraceStore
+from logitproof.traces.trace import Failure, Trace
 
 
 def run(
     jobs: Iterable[Job],
-    store: Store,
-    workers: Workers,
+    store: TraceStore,
     *,
+    executor: Executor | None = None,
     names: Mapping[str, str] | None = None,
-    parallel: int = 1,
-    kept: str | None = None,
 ) -> Iterator[Trace | Failure]:
     """Run every job, or read its trace if the store has it; one result a job, in the order they end.
 
-    Jobs of one engine run in one worker, one after another; `parallel` engines run at a time. A job whose
-    `after` failed is a Failure too. Nothing that was measured is lost when the caller stops early.
-    With `kept`, a spec's key, every other engine ends after its last job.
+    Without an `executor`, engines are started here, one at a time. `names` are the engines' names by their spec's key. A job
+    whose `after` failed is a Failure too. Nothing that was measured is lost when the caller stops early; the executor is
+    stopped with it.
     """
-    jobs = list(jobs)
-    finished = _Finished(store)
-    groups: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        groups[spec_key(job.spec)].append(job)
-    results: queue.Queue[Trace | Failure | BaseException] = queue.Queue()
-    stop = threading.Event()
+    if executor is not None:
+        yield from _run(list(jobs), store, executor, names or {})
+        return
+    with Workers() as workers:
+        yield from _run(list(jobs), store, LocalPool(workers), names or {})
 
-    def work(group: list[Job]) -> None:
-        try:
-            for result in _run_group(group, store, workers, finished, names or {}, stop):
-                finished.add(result)
-                results.put(result)
-            if kept is not None and spec_key(group[0].spec) != kept:
-                workers.close_one(group[0].spec)
-        except BaseException as error:
-            results.put(error)
 
-    # A group that others wait for goes first, so that with one worker at a time nothing waits for ever.
-    needed = {job.after for job in jobs if job.after}
-    order = sorted(groups.values(), key=lambda group: not any(job.key in needed for job in group))
-    pool = ThreadPoolExecutor(max_workers=max(parallel, 1))
+def _run(jobs: list[Job], store: TraceStore, executor: Executor, names: Mapping[str, str]) -> Iterator[Trace | Failure]:
+    results = _Results(store)
+    left = []
     try:
-        for group in order:
-            pool.submit(work, group)
-        for _ in jobs:
-            result = results.get()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
+        for job in jobs:
+            if (trace := store.read(job.key)) is not None:
+                yield trace
+            else:
+                left.append(job)
+        waiting = _Waiting(groups_of(left, names))
+        open_keys = {job.key for job in left}
+        while open_keys:
+            chosen = waiting.runnable(is_idle=results.is_idle)
+            ended = [failure for group in chosen for failure in results.submit(group, executor)]
+            for result in ended or results.wait():
+                open_keys.discard(result.key)
+                waiting.ended(result.key)
+                yield result
     finally:
-        stop.set()
-        finished.stop()
-        pool.shutdown(wait=False, cancel_futures=True)
+        executor.stop()
 
 
-class _Finished:
-    """Results by key, for jobs that wait for another's tokens."""
+class _Results:
+    """What has ended, and the groups that run."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: TraceStore) -> None:
         self.store = store
-        self._results: dict[str, Trace | Failure] = {}
-        self._changed = threading.Condition()
-        self._stopped = False
+        self._ended: set[str] = set()
+        self._failures: dict[str, Failure] = {}
+        self._running: dict[Future[None], Group] = {}
+        self._news: queue.SimpleQueue[Outcome | Future[None]] = queue.SimpleQueue()
 
-    def add(self, result: Trace | Failure) -> None:
-        with self._changed:
-            self._results[result.key] = result
-            self._changed.notify_all()
+    @property
+    def is_idle(self) -> bool:
+        """Whether no group runs."""
+        return not self._running
 
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+    def submit(self, group: Group, executor: Executor) -> list[Failure]:
+        """Give a group to the executor, but for the jobs whose source failed: their failures."""
+        failed = [
+            self._failed(not_tried(job, group.name, self._failures[job.after]))
+            for job in group.jobs
+            if job.after in self._failures
+        ]
+        jobs = tuple(job for job in group.jobs if job.after not in self._failures)
+        if jobs:
+            future = executor.submit(replace(group, jobs=jobs), self.store, self._news.put)
+            self._running[future] = replace(group, jobs=jobs)
+            future.add_done_callback(self._news.put)
+        return failed
 
-    def wait_for(self, key: str) -> Trace | Failure:
-        with self._changed:
-            while key not in self._results and not self._stopped:
-                self._changed.wait(timeout=1.0)
-            return self._results.get(key) or Failure(key, "", "environment", "the run was interrupted")
+    def wait(self) -> list[Trace | Failure]:
+        """The next results: one, or those that a group owed when it ended; raises what broke a group."""
+        news = self._news.get()
+        if isinstance(news, Outcome):
+            return [] if news.key in self._ended else [self._result(news)]
+        group = self._running.pop(news)
+        if (error := news.exception()) is not None:
+            raise error
+        owed = [job.key for job in group.jobs if job.key not in self._ended]
+        text = "its group ended without it"
+        return [self._failed(Failure(key, group.name, "environment", text, group.name, "run it again")) for key in owed]
 
+    def _result(self, outcome: Outcome) -> Trace | Failure:
+        if outcome.failure is not None:
+            return self._failed(outcome.failure)
+        self._ended.add(outcome.key)
+        trace = self.store.read(outcome.key)
+        text = f"the trace {outcome.key[:12]} was made, and is not in the store"
+        return trace or self._failed(Failure(outcome.key, "", "environment", text, remedy="run it again"))
 
-def _run_group(
-    group: list[Job], store: Store, workers: Workers, finished: _Finished, names: Mapping[str, str], stop: threading.Event
-) -> Iterator[Trace | Failure]:
-    """All jobs of one engine, model by model. Sorting keeps each model loaded once and sources first."""
-    deaths: dict[Path, list[str]] = defaultdict(list)
-    loaded: tuple[Worker, Path] | None = None
-    facts: LoadResult | None = None
-    for job in sorted(group, key=lambda job: (str(job.model), job.after is not None)):
-        if stop.is_set():
-            return
-        name = names.get(spec_key(job.spec), job.spec.engine)
-        if (trace := store.read(job.key)) is not None:
-            yield trace
-            continue
-        if len(died := deaths[job.model]) >= GIVE_UP:
-            text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1]}"
-            yield Failure(job.key, name, "engine", text, name)
-            continue
-        asked = False
-        try:
-            token_ids, stop_ids = _tokens(job, finished)
-            asked = True
-            worker = workers.of(job.spec, name)
-            if loaded != (worker, job.model):
-                loaded = None
-                facts = worker.load(job.model, job.config)
-                loaded = (worker, job.model)
-            assert facts is not None
-            yield _run_job(job, worker, facts, store, token_ids, stop_ids)
-        except LogitproofError as error:
-            if asked and not isinstance(error, ContractError) and (loaded is None or not loaded[0].alive):
-                deaths[job.model].append(error.text)
-            yield _failure(job, name, error)
+    def _failed(self, failure: Failure) -> Failure:
+        self._ended.add(failure.key)
+        self._failures[failure.key] = failure
+        return failure
 
 
-def _tokens(job: Job, finished: _Finished) -> tuple[list[int], list[int]]:
-    """Token ids to feed and ids to stop at, from the job's source if it has one."""
-    if job.after is None:
-        return list(job.prompt.token_ids or []), []
-    source = finished.wait_for(job.after)
-    if isinstance(source, Failure):
-        kind = {"setup": ContractError, "environment": EnvironmentFailed}.get(source.fault, EngineDied)
-        raise kind(f"not tried: the reference gave no tokens for this prompt ({source.text})", where=source.where)
-    if job.kind == "generate":
-        return list(source.token_ids), list(source.details.get("eos_token_ids", []))
-    return [*source.token_ids, *source.new_token_ids], []
+class _Waiting:
+    """Groups that have not begun, each with the keys that it waits for: sources that another group makes."""
+
+    def __init__(self, groups: list[Group]) -> None:
+        self._open = {job.key for group in groups for job in group.jobs}
+        self._groups = [(group, _sources(group) & self._open) for group in groups]
+
+    def ended(self, key: str) -> None:
+        """Nobody waits for this job any more."""
+        self._open.discard(key)
+        for _, keys in self._groups:
+            keys.discard(key)
+
+    def runnable(self, *, is_idle: bool) -> list[Group]:
+        """Takes out the groups that wait for nothing. Where nothing runs and all wait, each is parted: first what can run."""
+        ready = [group for group, keys in self._groups if not keys]
+        if ready or not is_idle:
+            self._groups = [(group, keys) for group, keys in self._groups if keys]
+            return ready
+        parted = [(group, _first_part(group, keys)) for group, keys in self._groups]
+        rest = [_without(group, first) for group, first in parted]
+        self._groups = [(group, _sources(group) & self._open) for group in rest if group.jobs]
+        return [first for _, first in parted if first.jobs]
 
 
-def _run_job(job: Job, worker: Worker, facts: LoadResult, store: Store, token_ids: list[int], stop_ids: list[int]) -> Trace:
-    begin = time.monotonic()
-    with store.partial() as folder:
-        logits = folder / "logits.bin"
-        if not token_ids:
-            token_ids = worker.tokenize(job.prompt.text or "")
-            if not token_ids and job.kind != "tokenize":
-                raise ContractError("the prompt has no tokens", where=f"prompt {job.prompt.id}")
-        trace = Trace(
-            key=job.key,
-            kind=job.kind,
-            engine=worker.name,
-            mode=job.mode,
-            token_ids=token_ids,
-            prompt_length=len(token_ids),
-            logits=None,  # type: ignore[arg-type]
-            vocab_size=facts.vocab_size,
-            details={**facts.details, "eos_token_ids": facts.eos_token_ids},
-        )
-        if job.kind == "tokenize":
-            logits.write_bytes(b"")
-            trace = replace(trace, logits=open_logits(logits, "float32", [0, 0]))
-        elif job.kind == "generate":
-            trace = _generate(job, worker, trace, logits, stop_ids or facts.eos_token_ids)
+def _sources(group: Group) -> set[str]:
+    return {job.after for job in group.jobs if job.after} - {job.key for job in group.jobs}
+
+
+def _first_part(group: Group, pending: set[str]) -> Group:
+    """The jobs of a group that continue nothing that another group has yet to make."""
+    blocked = set(pending)
+    jobs = []
+    for job in group.jobs:
+        if job.after in blocked:
+            blocked.add(job.key)
         else:
-            _refuse_foreign_tokens(token_ids, facts, worker.name)
-            result = worker.score(token_ids, job.mode, logits)  # type: ignore[arg-type]
-            trace = replace(trace, logits=_kept(result, logits), isa=result.isa)
-        return store.write(folder, replace(trace, seconds=time.monotonic() - begin))
+            jobs.append(job)
+    return replace(group, jobs=tuple(jobs))
 
 
-def _generate(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: list[int]) -> Trace:
-    if job.max_new_tokens == 0:
-        logits.write_bytes(b"")
-        return replace(trace, logits=open_logits(logits, "float32", [0, 0]), finish="length")
-    made = worker.generate(trace.token_ids, job.max_new_tokens, stop_ids, logits)
-    if not logits.exists():
-        logits.write_bytes(b"")
-    new = made.token_ids
-    return replace(
-        trace,
-        new_token_ids=new,
-        finish=made.finish,
-        logits=_kept(made, logits),
-        text=_text(job, worker, new),
-        isa=made.isa,
-    )
-
-
-def _kept(result: Rows, logits: Path) -> np.ndarray:
-    """What the engine wrote, as the one file that a trace has."""
-    rows = result.open()
-    if is_top(rows):
-        rows.tofile(logits)
-        for written in logits.parent.glob(f"{logits.name}.topk_*"):
-            written.unlink()
-    return rows
-
-
-def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
-    """The text of a continuation; an engine without a tokenizer continues all the same."""
-    if job.prompt.text is None or not worker.hello().tokenize:
-        return ""
-    return worker.detokenize(token_ids)
-
-
-def _refuse_foreign_tokens(token_ids: list[int], facts: LoadResult, name: str) -> None:
-    if (largest := max(token_ids)) >= facts.vocab_size:
-        raise ContractError(
-            f"token id {largest} is outside its vocabulary of {facts.vocab_size}",
-            where=name,
-            remedy="the weights and the reference's tokenizer are not of one model",
-        )
-
-
-def _failure(job: Job, name: str, error: LogitproofError) -> Failure:
-    fault = "setup" if isinstance(error, ContractError) else "environment" if isinstance(error, EnvironmentFailed) else "engine"
-    return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
+def _without(group: Group, part: Group) -> Group:
+    keys = {job.key for job in part.jobs}
+    return replace(group, jobs=tuple(job for job in group.jobs if job.key not in keys))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from logitproof.errors import LogitproofError
-from logitproof.jobs.worker import Spec, Worker
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Spec, spec_key
+from logitproof.jobs.worker import Worker
 from logitproof.protocol.messages import HelloResult
+
+__all__ = ["Workers", "spec_key"]
 
 
 class Workers:
-    """Running engines by spec, started when first needed, closed together.
+    """Sessions by spec, started when first needed, closed together.
 
     They are kept between `hello` and the run, since starting one may mean importing a framework.
     """
 
     def __init__(self) -> None:
-        self._running: dict[str, Worker] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Workers:
@@ -28,14 +31,14 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def session(self, spec: Spec, name: str) -> Session:
+        """The session of this spec."""
+        with self._lock:
+            return self._sessions.setdefault(spec_key(spec), Session(spec, name))
+
     def of(self, spec: Spec, name: str) -> Worker:
         """The worker of this spec; a fresh one if the last one died."""
-        key = spec_key(spec)
-        with self._lock:
-            worker = self._running.get(key)
-            if worker is None or not worker.alive:
-                worker = self._running[key] = Worker(spec, name=name)
-        return worker
+        return self.session(spec, name).worker()
 
     def hello(self, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
         """Ask every engine for its capabilities, at the same time; an engine that cannot say stands as its error."""
@@ -43,7 +46,7 @@ class Workers:
         def ask(item: tuple[str, tuple[str, Spec]]) -> tuple[str, HelloResult | LogitproofError]:
             key, (name, spec) = item
             try:
-                return key, self.of(spec, name).hello()
+                return key, self.session(spec, name).hello()
             except LogitproofError as error:
                 return key, error
 
@@ -58,17 +61,12 @@ class Workers:
     def close_one(self, spec: Spec) -> None:
         """End the engine of this spec: a model that nobody asks any more need not stay in memory."""
         with self._lock:
-            worker = self._running.pop(spec_key(spec), None)
-        if worker is not None:
-            worker.close()
+            session = self._sessions.get(spec_key(spec))
+        if session is not None:
+            session.close()
 
     def close(self) -> None:
         with self._lock:
-            for worker in self._running.values():
-                worker.close()
-            self._running.clear()
-
-
-def spec_key(spec: Spec) -> str:
-    """Specs with the same key share a worker."""
-    return json.dumps([spec.identity(), spec.directory], sort_keys=True)
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, host_machine, pinned, unavailable
+from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, pinned, unavailable
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.untrusted import read_object
 from logitproof.jobs.worker import Spec, Worker
+from logitproof.protocol.machine import host_machine
 
 IDS = list(range(3, 19))
 VARIANTS = Path(".cache/isa")
@@ -78,5 +79,4 @@ def _measured(pin: Pinned, isa: str, model: Path, parts: Sequence[str], out: Pat
     done = subprocess.run(argv, env={**os.environ, **quiet}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise EnvironmentFailed(f"kernels on {isa}: {done.stderr.strip()[-500:]}", remedy="measure without --isa")
-    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return found
+    return read_object(out)

@@ -5,20 +5,16 @@ This is what the noise of `calibrate` is made of: beside each measured error sta
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError, EnvironmentFailed
-from logitproof.files.atomic import write_atomically
 from logitproof.kernels.kernel import Kernel
 from logitproof.weights.model import open_model
 
-FORMAT = 1
 TEXT = (
     "The lighthouse stood at the end of the pier, and every evening at six the keeper climbed its 129 steps to light the lamp. "
     "def add(a, b): return a + b  # 3.14159"
@@ -69,8 +65,6 @@ def measure_kernels(
     except Refusal as refusal:
         raise ContractError(refusal.text, where=refusal.field or str(model), remedy=refusal.remedy) from None
     return {
-        "format": FORMAT,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": model.name,
         "sha256": opened.sha256,
         "tokens": bench.tokens,
@@ -80,27 +74,6 @@ def measure_kernels(
         "kernels": [asdict(one) for one in found],
         "not_measured": missing,
     }
-
-
-def write_kernels(path: Path, measured: dict[str, Any]) -> None:
-    """Write the file in one step."""
-    write_atomically(path, json.dumps(measured, indent=1) + "\n")
-
-
-def as_table(measured: dict[str, Any]) -> str:
-    """A line a kernel, the largest errors of a type last."""
-    head = f"{'engine':6} {'precision':10} {'kind':10} {'operation':26} {'RMS':>9} {'p99.9':>9} {'assumed':>9}  shape"
-    rows = sorted(measured["kernels"], key=lambda one: (one["engine"], one["precision"], one["rms"]))
-    lines = [
-        f"{one['engine']:6} {one['precision']:10} {one['kind']:10} {one['name']:26} {one['rms']:9.2e} {one['p999']:9.2e} "
-        f"{'' if one['assumed'] is None else format(one['assumed'], '.2e'):>9}  {'x'.join(map(str, one['shape']))}"
-        for one in rows
-    ]
-    lines += [
-        f"not measured: {one['engine']} {one['kind']} {one['name']} {one['precision']}: {one['reason']}"
-        for one in left(measured)
-    ]
-    return "\n".join([head, *lines])
 
 
 def left(measured: dict[str, Any]) -> list[dict[str, str]]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from logitproof.contract.arithmetic import Arithmetic
-from logitproof.engines.transformers import Transformers
 from logitproof.kernels.kernel import SETTINGS, Kernel
 from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
 from logitproof.reference.calls import Call, captured, scores_of
+from logitproof.reference.model import EXACT, Dtype, Loading, load
 from logitproof.reference.noise import FLOATS, Noise, Spec
+from logitproof.reference.versions import instruction_set, versions
 
 LENGTH = 48
 SEEDS = 8
@@ -34,26 +35,21 @@ class TorchKernels:
     """One model and the first call of each of its operations, by kind, name and shape."""
 
     def __init__(self, model: Path, text: str) -> None:
-        self._engine = Transformers(dtype="float64", threads=1)
-        self._engine.load(model)
-        self._folder, self.model = model, self._engine._model
-        ids = self._engine.tokenize(text)[:LENGTH]
+        torch.set_num_threads(1)
+        reference = load(model, loading=EXACT)
+        self._folder, self.model = model, reference.model
+        ids = reference.tokenize(text)[:LENGTH]
         self.tokens = len(ids)
         self.calls, self.functions = captured(self.model, ids)
-        hello = self._engine.hello()
-        self.versions = hello.versions
-        self.isa = {**hello.isa, **{name: os.environ[name] for name in SETTINGS if name in os.environ}}
+        self.versions = versions()
+        self.isa = {**instruction_set(), **{name: os.environ[name] for name in SETTINGS if name in os.environ}}
 
     def measure(self, dtype: str) -> list[Kernel]:
         """Every operation in this type, against float64 on the same rounded weights and inputs."""
-        narrow = Transformers(dtype=dtype, threads=1)  # type: ignore[arg-type]
-        narrow.load(self._folder)
-        exact = Transformers(dtype="float64", threads=1)
-        exact.load(self._folder)
+        models = [load(self._folder, loading=loading).model for loading in (Loading(dtype=cast(Dtype, dtype)), EXACT)]
         with torch.no_grad():
-            for ours, theirs in zip(exact._model.parameters(), narrow._model.parameters(), strict=True):
-                ours.copy_(theirs)
-        models = (narrow._model, exact._model)
+            for rounded, exact in zip(*(model.parameters() for model in models), strict=True):
+                exact.copy_(rounded)
         modules = [(call, *(one.get_submodule(call.path) for one in models)) for call in self.calls]
         functions = [(call, call.module, call.module) for call in self._functions()]
         with torch.inference_mode():

@@ -57,10 +57,10 @@ class Rule:
 
 def codes() -> dict[str, str]:
     """Every code and what it means."""
-    found = {UNREADABLE: "the contract cannot be opened: unknown keys, wrong values, ids that stand twice, missing files"}
+    every = {UNREADABLE: "the contract cannot be opened: unknown keys, wrong values, ids that stand twice, missing files"}
     for name in catalog.entries("lint"):
-        found |= catalog.load("lint", name).codes
-    return dict(sorted(found.items()))
+        every |= catalog.load("lint", name).codes
+    return dict(sorted(every.items()))
 
 
 def lint(path: Path) -> list[Finding]:
@@ -75,4 +75,6 @@ def lint(path: Path) -> list[Finding]:
         remedy = error.remedy or "correct it; see docs/contract.md"
         return [Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)]
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
-    return sorted((one for rule in rules for one in rule.look(opened)), key=lambda one: (one.line, one.code))
+    return sorted(
+        (finding for rule in rules for finding in rule.look(opened)), key=lambda finding: (finding.line, finding.code)
+    )

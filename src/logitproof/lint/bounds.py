@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import yaml
-
 from logitproof.bands.calculated import METHOD, calculated_band
 from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract.contract import ORIGINAL, Gate, OpenContract
+from logitproof.errors import ContractError, Missing
+from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import Finding, Rule
 
@@ -89,7 +89,7 @@ class Bounds(Rule):
             chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
             match = opened.contract.bands[chosen[-1]].match if chosen else None
             sides = sides_of(opened, cell)
-            calibration = None if isinstance(sides, str) else read_calibration(folder_of(opened), sides.key(weights))
+            calibration = None if isinstance(sides, Missing) else read_calibration(folder_of(opened), sides.key(weights))
             if match is None or calibration is None:
                 continue
             calculated = calculated_band(calibration).summary.match
@@ -107,8 +107,10 @@ class Bounds(Rule):
         old = before.get(key)
         if not isinstance(old, int | float) or not (gate.bound > old if key == "at_most" else gate.bound < old):
             return
-        amended = [one for one in opened.contract.amendments if one.kind == "loosened" and gate.id in one.gates]
-        if len(amended) <= sum(_amends(one, gate.id) for one in before["amendments"]):
+        amended = [
+            amendment for amendment in opened.contract.amendments if amendment.kind == "loosened" and gate.id in amendment.gates
+        ]
+        if len(amended) <= sum(_amends(amendment, gate.id) for amendment in before["amendments"]):
             text = f"the bound of {gate.id!r} was {old:g} in the last commit and is {gate.bound:g}"
             remedy = "add an amendment of kind loosened that names the gate, with its reason"
             yield self.finding(opened, "LP010", "gates", index, key, text=text, remedy=remedy)
@@ -170,8 +172,8 @@ def _committed(opened: OpenContract) -> dict[str, dict[str, Any]]:
     argv = ["git", "-C", str(opened.folder), "show", f"HEAD:./{opened.path.name}"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-        data = yaml.safe_load(done.stdout) if done.returncode == 0 else {}
-    except (OSError, subprocess.TimeoutExpired, yaml.YAMLError):
+        data = parse_yaml(done.stdout, opened.path)[0] if done.returncode == 0 else {}
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired, ContractError):
         return {}  # no git, no commit, or no YAML: there is nothing to compare with
     gates = data.get("gates", []) if isinstance(data, dict) else []
     amendments = data.get("amendments", []) if isinstance(data, dict) else []

@@ -45,8 +45,8 @@ class Pinned(Rule):
             bare = [
                 f"{name} {q}"
                 for name, models in pins.models.items()
-                for q, one in models.items()
-                if not (one.source and one.license)
+                for q, model in models.items()
+                if not (model.source and model.license)
             ]
             if bare:
                 text = f"the pins of {bare[0]} name no source or no licence"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any, ClassVar
 
 from logitproof.contract.contract import ORIGINAL, OpenContract
 from logitproof.contract.suite import Prompt, Suite
+from logitproof.errors import ContractError
+from logitproof.files.untrusted import read_object
 from logitproof.lint import Finding, Rule
 
 LETTERS_A_TOKEN = 4
@@ -61,10 +62,11 @@ def _length(suite: Suite, prompt: Prompt) -> int:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((path / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        config = read_object(path / "config.json")
+    except ContractError:
         return {}  # a model that is not there is told when the contract runs
-    return found.get("text_config", found) if isinstance(found, dict) else {}
+    inner = config.get("text_config", config)
+    return inner if isinstance(inner, dict) else {}
 
 
 def _needs(config: dict[str, Any]) -> Iterator[tuple[str, int, bool]]:

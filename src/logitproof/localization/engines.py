@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
-from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Worker
+from logitproof.jobs.session import Session, Side
 from logitproof.localization.hypotheses import Hypothesis, hypotheses
-from logitproof.localization.localize import Localization, Precision, localize, stages
+from logitproof.localization.localize import Localization, localize, stages
 from logitproof.localization.located import Located, Locations
 from logitproof.localization.tap_dump import TapDump
 from logitproof.protocol import taps
-from logitproof.protocol.messages import LoadResult, Mode, Tensor
+from logitproof.protocol.messages import Mode, Tensor
+from logitproof.protocol.precision import FROM_FINE_TO_COARSE, Precision, coarsest, stated
+from logitproof.weights.model import is_gguf
+from logitproof.weights.stored import stored_precision
 
 BUDGET = 512 * 2**20
 """Bytes of taps that may lie in memory and on disk at once, for each engine."""
@@ -74,7 +76,7 @@ def localize_engines(
                 where, theirs = _opened(truth, one, where, kind, room)
             hypothetical = _explained(where, kind, reference, theirs, ids, say) if explain and mode == "prefill" else ()
             found.append(Located(name, kind, where, hypothetical))
-        told = stages(sources, max((one.precision for one in found), key=_coarseness))
+        told = stages(sources, max((one.precision for one in found), key=FROM_FINE_TO_COARSE.index))
     return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most, tuple(notes))
 
 
@@ -93,7 +95,7 @@ def _doubts(name: str, one: _Engine | TapDump, where: Localization, precision: P
     found = []
     if len(other) > 1:
         found.append(f"{name}: {len(other)} tensors have other shapes than the reference's: is it the same model?")
-    quantized = isinstance(one, _Engine) and precision == "quantized" and reference.model.suffix != ".gguf"
+    quantized = isinstance(one, _Engine) and precision == "quantized" and not is_gguf(reference.model)
     if quantized and where.verdict == "located":
         found.append(
             f"{name} computes with quantized weights, the reference with the original ones, so matrices differ by what "
@@ -183,12 +185,11 @@ class _Engine:
 
     def __init__(self, stack: ExitStack, name: str, side: Side, room: _Room) -> None:
         self._room, self._side = room, side
-        self._worker = stack.enter_context(Worker(side.spec, name=name))
-        self._hello = self._worker.hello()
-        if not self._hello.taps:
+        session = stack.enter_context(Session(side.spec, name))
+        if not session.hello().taps:
             remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
             raise ContractError("offers no taps", where=side.name, remedy=remedy)
-        self._loaded: LoadResult = self._worker.load(side.model, side.config)
+        self._worker, self._loaded = session.loaded(side.model, side.config)
         self.tensors: dict[str, Tensor] = {}
 
     def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:
@@ -214,20 +215,8 @@ class _Engine:
         return found
 
     def precision(self) -> Precision:
-        """The coarsest arithmetic that the engine says it uses."""
-        details = self._loaded.details
-        said = {str(details.get("dtype", "")), *(str(one) for one in dict(details.get("arithmetic", {})).values())}
-        kinds = {kind for pair in details.get("kv_types") or [] for kind in pair}
-        said |= {{"f16": "float16", "bf16": "bfloat16"}.get(kind, "float32") for kind in kinds}
-        if self._side.model.suffix == ".gguf" and not details.get("dtype"):
-            label = self._side.model.stem.upper()
-            if not label.endswith(("F32", "F16", "BF16")):
-                return "quantized"
-            said.add("float32" if label.endswith("-F32") else "bfloat16" if label.endswith("BF16") else "float16")
-        order: tuple[Precision, ...] = ("bfloat16", "float16", "float32")
-        return next((one for one in order if one in said), "float32")
-
-
-def _coarseness(precision: Precision) -> int:
-    order: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "quantized")
-    return order.index(precision)
+        """The coarsest arithmetic that the engine says it uses; ggml rounds activations to the type of the weights."""
+        known = stated(self._loaded.details)
+        if not self._loaded.details.get("dtype") and is_gguf(self._side.model):
+            known.append(stored_precision(self._side.model))
+        return coarsest(known)

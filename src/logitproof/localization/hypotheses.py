@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
-from logitproof.localization.localize import LIMIT, Precision, expected, relative
-from logitproof.mutations import Mutation
+from logitproof.localization.localize import LIMIT, expected, relative
 from logitproof.protocol import taps
-from logitproof.reference.planted import PREFILL_NEEDS, grid, load_reference
+from logitproof.protocol.precision import Precision
+from logitproof.reference.planted import PREFILL_NEEDS, Bugs, Planted, grid
 from logitproof.reference.search import refine, scan
 
 STEPS = 34
@@ -56,71 +56,42 @@ def hypotheses(
 
     `model` is an HF folder, `weights` the GGUF file whose weights the candidate computes with, if they are not the folder's.
     """
-    bench = _Bench(model, weights, list(token_ids), dict(candidate), list(broken), precision)
-    found = [one for name in catalog.entries("mutations") for one in bench.tried(name, catalog.load("mutations", name))]
+    planted = Planted.opened(model, [token_ids], weights)
+    trials = _Trials(planted, dict(candidate), list(broken), precision)
+    found = [one for name in catalog.entries("mutations") for one in trials.tried(name, catalog.load("mutations", name))]
     for tap in broken:
         if not any(one.tap == tap and one.explains for one in found):
             near = sorted((one for one in found if one.tap == tap), key=lambda one: one.residual)
-            found += bench.searched(tap, list(dict.fromkeys(one.mutation for one in near)))
-    bench.close()
+            found += trials.searched(tap, list(dict.fromkeys(one.mutation for one in near)))
+    planted.close()
     best: dict[tuple[str, str], Hypothesis] = {}
     for one in sorted(found, key=lambda one: one.residual):
         best.setdefault((one.tap, one.mutation), one)
     return sorted(best.values(), key=lambda one: (taps.order(one.tap), one.residual))
 
 
-class _Bench:
+class _Trials:
     """The reference, replayed on the candidate's taps with one bug or another."""
 
-    def __init__(
-        self,
-        model: Path,
-        weights: Path | None,
-        token_ids: list[int],
-        candidate: dict[str, np.ndarray],
-        broken: list[str],
-        precision: Precision,
-    ) -> None:
-        import torch
+    def __init__(self, planted: Planted, candidate: dict[str, np.ndarray], broken: list[str], precision: Precision) -> None:
+        self._planted, self._candidate, self._broken, self._precision = planted, candidate, broken, precision
+        self._right = planted.replay(broken, candidate)
 
-        from logitproof.reference.taps import Watch
-
-        self._reference = load_reference(model, weights)
-        self._watch, self._ids = Watch(self._reference), torch.tensor([token_ids])
-        self._candidate, self._broken, self._precision = candidate, broken, precision
-        self._right = self._replay(candidate)
-
-    def close(self) -> None:
-        """The reference as it was."""
-        self._watch.close()
-
-    def _replay(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        import torch
-
-        from logitproof.reference.taps import Taps, tapped
-
-        flow = Taps(self._broken, given)
-        flow.length = self._ids.shape[1]
-        with torch.inference_mode(), tapped(self._reference, self._watch, flow):
-            flow.at("logits", self._reference(self._ids, use_cache=False).logits[0])
-        return flow.found()
-
-    def _planted(self, mutation: Mutation) -> dict[str, np.ndarray]:
-        """What the broken taps are with the bug; nothing where it cannot be planted in this model."""
+    def _wrong(self, bugs: Bugs) -> dict[str, np.ndarray]:
+        """What the broken taps are with the bugs; nothing where they cannot be planted in this model."""
         try:
-            with mutation.applied_to(self._reference):
-                return self._replay(self._candidate)
+            return self._planted.replay(self._broken, self._candidate, bugs)
         except Exception:  # a bug that cannot be planted here is no hypothesis
             return {}
 
-    def tried(self, name: str, kind: type[Mutation]) -> Iterator[Hypothesis]:
+    def tried(self, name: str, kind: Any) -> Iterator[Hypothesis]:
         """A bug with every value of its grid, at every broken tap that it changes."""
-        if kind.needs not in PREFILL_NEEDS or not kind().applies(self._reference.config):
+        if kind.needs not in PREFILL_NEEDS or not kind().applies(self._planted.config):
             return
         for options in grid(kind):
-            yield from self._compared(name, options, kind, self._planted(kind(**options)))
+            yield from self._compared(name, options, kind, self._wrong([(name, options)]))
         if kind.exchanges is not None:
-            yield from self._compared(name, {}, kind, self._replay(self._exchanged(*kind.exchanges)))
+            yield from self._compared(name, {}, kind, self._planted.replay(self._broken, self._exchanged(*kind.exchanges)))
 
     def _exchanged(self, one: str, other: str) -> dict[str, np.ndarray]:
         """The candidate's taps, two of each layer in each other's place: an engine may name them before it mistakes them."""
@@ -136,25 +107,23 @@ class _Bench:
         for name in names:
             kind = catalog.load("mutations", name)
             for key, (low, high) in kind.ranges.items():
-                far = functools.partial(self._residual, tap, kind, key)
+                far = functools.partial(self._residual, tap, name, key)
                 value = refine(far, scan(far, low, high, kind.grid.get(key, ())), STEPS)
                 limit = LIMIT * expected(taps.split(tap)[1], self._precision)
                 short = (float(f"{value:.{digits}g}") for digits in DIGITS)
                 shortest = next((one for one in short if far(one) <= limit), None)
                 if shortest is not None:
-                    wrong = self._planted(kind(**{key: shortest}))
+                    wrong = self._wrong([(name, {key: shortest})])
                     yield from self._compared(name, {key: shortest}, kind, wrong)
                     return
 
-    def _residual(self, tap: str, kind: type[Mutation], key: str, value: float) -> float:
-        wrong = self._planted(kind(**{key: value}))
+    def _residual(self, tap: str, name: str, key: str, value: float) -> float:
+        wrong = self._wrong([(name, {key: value})])
         if tap not in wrong or wrong[tap].size != self._candidate[tap].size:
             return math.inf
         return relative(wrong[tap], self._candidate[tap], taps.split(tap)[1])
 
-    def _compared(
-        self, name: str, options: Mapping[str, Any], kind: type[Mutation], wrong: Mapping[str, np.ndarray]
-    ) -> list[Hypothesis]:
+    def _compared(self, name: str, options: Mapping[str, Any], kind: Any, wrong: Mapping[str, np.ndarray]) -> list[Hypothesis]:
         """One hypothesis for every broken tap that the bug changes."""
         made = []
         for tap in self._broken:

@@ -16,11 +16,11 @@ import numpy as np
 
 from logitproof.localization.layout import explained_by_layout
 from logitproof.protocol import taps
+from logitproof.protocol.precision import Precision
 
 Arrays = Mapping[str, np.ndarray]
 Status = Literal["same", "carried", "differs", "not comparable"]
 Verdict = Literal["same", "located", "only accumulated", "nothing compared"]
-Precision = Literal["float32", "float16", "bfloat16", "quantized"]
 ROUNDING: dict[Precision, float] = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "quantized": 2.0**-7}
 """Half a step of the type that results are rounded to; for quantized weights what blocks of 8-bit activations lose."""
 AMPLIFIED: dict[str, float] = {

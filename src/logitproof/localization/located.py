@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from logitproof.localization.hypotheses import Hypothesis
-from logitproof.localization.localize import Localization, Precision, Stage, first_odd
+from logitproof.localization.localize import Localization, Stage, first_odd
+from logitproof.protocol.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Locations:
     def first_stage(self) -> Stage | None:
         """The first stage at which the sources disagree."""
         return first_odd(self.stages)
+
+    @property
+    def exit_code(self) -> int:
+        """0 every operation is right · 1 one is wrong · 3 of a candidate nothing could be compared."""
+        verdicts = {candidate.localization.verdict for candidate in self.located}
+        return 3 if "nothing compared" in verdicts else 1 if verdicts - {"same"} else 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, hypotheses included."""

@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,10 +28,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import read_json
 from logitproof.files.yaml import read_yaml
-from logitproof.localization.localize import Precision
 from logitproof.localization.tap_files import LLAMA_CPP, RAW, arrays
 from logitproof.protocol import taps as vocabulary
+from logitproof.protocol.precision import Precision
 
 NAME = "taps.yaml"
 LAYER = "{layer}"
@@ -111,7 +111,7 @@ class _Folder:
     def token_ids(self, given: list[int] | str) -> list[int]:
         """The ids that taps.yaml holds, or those of the file that it names."""
         ids = list(given) if not isinstance(given, str) else self._ids_of(self.folder / given)
-        if not ids or not all(isinstance(one, int) and one >= 0 for one in ids):
+        if not ids or not all(isinstance(one, int) and 0 <= one < 2**31 for one in ids):
             raise ContractError("is no list of token ids", where=f"{self.path}: token_ids")
         return ids
 
@@ -120,10 +120,8 @@ class _Folder:
             found = self.arrays(file)
             one = found.get("token_ids", found.get(RAW, np.zeros(0)))
             return [] if one.dtype.kind not in "iu" else [int(each) for each in one.reshape(-1)]
-        try:
-            return list(json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ContractError(f"cannot be read: {error}", where=f"{self.path}: token_ids") from None
+        ids = read_json(file)
+        return ids if isinstance(ids, list) else []
 
     def places(self, name: str, tap: _Tap) -> Iterator[tuple[str, Path, str | None]]:
         """Layer, file and array of every tensor of a tap; one with layer "" where the name has none to fill in."""

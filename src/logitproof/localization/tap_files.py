@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
+from logitproof.files.arrays import read_archive, read_array
 
 RAW = ""
 """The name of the only array in a file that names none."""
@@ -63,10 +64,9 @@ def arrays(file: Path) -> Mapping[str, np.ndarray]:
     if peek.head.startswith(b"GGUF"):
         return _gguf(file)
     if peek.head.startswith(b"\x93NUMPY"):
-        return {RAW: np.load(file, allow_pickle=False)}
+        return {RAW: read_array(file)}
     if zipfile.is_zipfile(file):
-        with np.load(file, allow_pickle=False) as found:
-            return dict(found)
+        return read_archive(file)
     if file.suffix == ".safetensors" or is_safetensors(peek.head, peek.size):
         stored = Tensors(file)
         return {name: stored.array(name) for name in sorted(stored.names)}
@@ -76,9 +76,9 @@ def arrays(file: Path) -> Mapping[str, np.ndarray]:
 
 
 def _gguf(file: Path) -> dict[str, np.ndarray]:
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
-    found = {one.name: one.data for one in GGUFReader(file).tensors}
+    found = {tensor.name: tensor.data for tensor in GgufFile(file).tensors}
     if any(name.endswith(".in_sum2") for name in found):
         raise ContractError(
             "is an importance matrix: sums over all positions, which tell no position apart",

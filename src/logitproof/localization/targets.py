@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.contract.contract import ORIGINAL, open_contract
+from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
-from logitproof.jobs.plan import specs, use_of
-from logitproof.jobs.session import Side
-from logitproof.jobs.worker import Worker
+from logitproof.jobs.session import Session, Side
+from logitproof.jobs.sides import path_of, reference_side, sides
 from logitproof.localization.engines import localize_engines
-from logitproof.localization.localize import Precision
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
 from logitproof.protocol.messages import Mode
+from logitproof.protocol.precision import Precision
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
+from logitproof.weights.model import is_gguf
+from logitproof.weights.stored import is_quantized
 
 
 def localize_named(
@@ -96,22 +97,17 @@ def _cell(
 ) -> Locations:
     opened = report.opened
     cell = next(one for one in report.compared if one.id == name)
-    files = opened.contract.models[cell.model]
-    original = (opened.folder / files[ORIGINAL]).resolve()
-    weights = (opened.folder / files[cell.quantization]).resolve()
-    started = specs(opened)
-    by_file = _is_quantized(weights) and opened.contract.reference.engine == "transformers"
-    truth = weights if by_file or opened.contract.reference.weights == "candidate" else original
-    started = specs(opened)
-    # quantized weights are another model: what the engine does with them is the question here
-    dequantized = weights.suffix == ".gguf" and opened.contract.reference.engine == "transformers"
-    truth = weights if dequantized or opened.contract.reference.weights == "candidate" else original
-    reference = Side(started["reference"], truth, original, f"{opened.contract.reference.engine}:{truth.name}")
-    candidate = Side(started[use_of(cell)], weights, original, cell.candidate)
+    reference, candidate = sides(opened, cell)
+    weights = candidate.model
+    # Quantized weights are another model: what the engine does with them is asked apart from what they lost.
+    by_file = reference.spec.engine == "transformers" and is_gguf(weights) and is_quantized(weights)
+    if by_file:
+        reference = reference_side(opened, cell.model, cell.quantization)
+    reference = replace(reference, name=f"{reference.spec.engine}:{reference.model.name}")
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
     found = localize_engines(
         _without_attention_kernels(reference),
-        {cell.candidate: candidate},
+        {cell.candidate: replace(candidate, name=cell.candidate)},
         _trace(report, name, prompt).token_ids,
         mode=mode,
         layers=_layers(layers),
@@ -119,17 +115,12 @@ def _cell(
         explain=explain,
         say=say,
     )
-    if by_file and truth != original and all(one.localization.verdict == "same" for one in found.located):
+    if by_file and weights != path_of(opened, cell.model) and all(one.localization.verdict == "same" for one in found.located):
         text = (
             f"{cell.candidate} computes what {weights.name} says: what is wrong is in the file, or is what quantization takes"
         )
         return replace(found, notes=(*found.notes, text))
     return found
-
-
-def _is_quantized(weights: Path) -> bool:
-    """Quantized weights are another model: what the engine does with them is asked apart from what they lost."""
-    return weights.suffix == ".gguf" and not weights.stem.upper().endswith(("F32", "F16"))
 
 
 def _without_attention_kernels(side: Side) -> Side:
@@ -168,9 +159,8 @@ def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: 
             raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
     if text is None:
         raise ContractError("nothing to feed", where="--text", remedy="give --text or --tokens")
-    with Worker(reference.spec, name="reference") as worker:
-        worker.hello()
-        worker.load(reference.model, reference.config)
+    with Session(reference.spec, "reference") as session:
+        worker, _ = session.loaded(reference.model, reference.config)
         ids = worker.tokenize(text)
     if not ids:
         raise ContractError("has no tokens", where="--text")

@@ -1,80 +1,146 @@
-"""A localization in words and as JSON."""
+"""A localization as a document and as JSON."""
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from logitproof.localization.located import Locations
+from logitproof.documents import html
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Section, Table, Text, Tone, Verdict
+from logitproof.files.atomic import write_atomically
+from logitproof.localization import localize
+from logitproof.localization.located import Located, Locations
+from logitproof.localization.picture import picture
 from logitproof.protocol import taps
 
 SHOWN = 12
-"""Broken operations that the console lists."""
+"""Wrong operations that a terminal shows."""
+KIND = "localize"
+TONES: dict[localize.Verdict, Tone] = {
+    "located": "bad", "only accumulated": "bad", "same": "good", "nothing compared": "unsure"
+}  # fmt: skip
+WRONG = (
+    Column("operation", "code"),
+    Column("own error", "number"),
+    Column("expected", "number"),
+    Column("accumulated", "number"),
+    Column("what it looks like"),
+)
 
 
-def as_text(found: Locations) -> str:
-    """What a person reads first: the answer, then the evidence."""
-    lines = []
-    for one in found.located:
-        where = one.localization
-        if where.verdict == "located":
-            lines.append(f"{one.name}: first wrong at {where.first}")
-        elif where.verdict == "only accumulated":
-            lines.append(f"{one.name}: differs from {where.first} on, of what could only be compared accumulated")
-        elif where.verdict == "same":
-            lines.append(f"{one.name}: every operation is the reference's, as {one.precision} computes it")
-        else:
-            lines.append(f"{one.name}: nothing could be compared")
-        rows = {row.tap: row for row in where.rows}
-        for tap in where.broken[:SHOWN]:
-            row = rows[tap]
-            far = f"{row.ratio:.3g} × what {one.precision} explains"
-            shown = "another shape" if row.isolated is None and not np.isfinite(row.accumulated) else far
-            lines.append(f"  {tap}: {shown}{f'; {row.suspicion}' if row.suspicion else ''}")
-            lines += [f"    known bug: {each} (residual {each.residual:.1e})" for each in one.explained if each.tap == tap]
-            tried = [each for each in one.hypotheses if each.tap == tap]
-            if tried and not any(each.explains for each in tried):
-                near = "; ".join(f"{each} {each.residual:.2g}" for each in tried[:3])
-                lines.append(f"    none of {len(tried)} known bugs of it explains it; nearest: {near}")
-        if len(where.broken) > SHOWN:
-            lines.append(f"  … and {len(where.broken) - SHOWN} more, all of them in localization.json")
+def document(found: Locations, name: str = "") -> Document:
+    """Which operation is the first that is wrong, every one that is, and what in it was wrong; `name` is the cell's."""
+    sections = [section for candidate in found.located for section in _sections(candidate)]
+    stages = [_stages(found)] if found.stages else []
+    cell = f" in {name}" if name else ""
+    title = f"Where it starts{cell}: against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
+    return Document(title, verdict(found), (*sections, *_last(found), *stages), next_command(found))
+
+
+def answer(found: Locations, name: str = "") -> Answer:
+    """localization.json."""
+    about = name or " ".join([found.reference, *(candidate.name for candidate in found.located)])
+    return Answer(KIND, about, found.exit_code, found.as_json())
+
+
+def write(found: Locations, folder: Path, name: str = "") -> None:
+    """localization.json, and localization.html with the picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    answer(found, name).write(folder / "localization.json")
+    write_atomically(folder / "localization.html", html.whole(document(found, name)))
+
+
+def verdict(found: Locations) -> Verdict:
+    """The first candidate that is wrong decides; where none is, one of which nothing is known does."""
+    worst = min(found.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
+    if worst is None:
+        return Verdict("NOT MEASURED", "no candidate was looked into", "unsure")
+    status = {"bad": "WRONG", "unsure": "NOT MEASURED"}.get(TONES[worst.localization.verdict], "SAME")
+    return Verdict(status, sentence(worst), TONES[worst.localization.verdict])
+
+
+def sentence(candidate: Located) -> str:
+    """The answer for one candidate."""
+    where = candidate.localization
+    if where.verdict == "located":
+        return f"{candidate.name}: first wrong at {where.first}"
+    if where.verdict == "only accumulated":
+        return f"{candidate.name}: differs from {where.first} on, of what could only be compared accumulated"
+    if where.verdict == "same":
+        return f"{candidate.name}: every operation is the reference's, as {candidate.precision} computes it"
+    return f"{candidate.name}: nothing could be compared"
+
+
+def next_command(found: Locations) -> str:
+    """The record of the bug that explains it, which names the remedy."""
+    bugs = [bug.mutation for candidate in found.located for bug in candidate.explained]
+    return f"logitproof mutations show {bugs[0]}" if bugs else ""
+
+
+def _sections(candidate: Located) -> Iterator[Section]:
+    where = candidate.localization
+    rows = {row.tap: row for row in where.rows}
+    broken = [_wrong(rows[tap], candidate) for tap in where.broken]
+    yield Text((Line(sentence(candidate), TONES[where.verdict]),), candidate.name)
+    if broken:
+        yield Table(WRONG, tuple(broken[:SHOWN]), "Wrong operations")
         cleared = sorted({taps.split(row.tap)[1] for row in where.rows if row.status in ("same", "carried")})
         guilty = {taps.split(tap)[1] for tap in where.broken}
-        if where.broken:
-            lines.append(f"  cleared on its own input: {', '.join(leaf for leaf in cleared if leaf not in guilty)}")
-        lines += [f"    remedy: {text}" for text in dict.fromkeys(each.remedy for each in one.explained)]
-    lines += [f"note: {text}" for text in found.notes]
-    stage = found.first_stage
-    if stage is not None:
+        more = [Line(f"… and {len(broken) - SHOWN} more, all of them in localization.json")] if broken[SHOWN:] else []
+        clear = Line(f"cleared on its own input: {', '.join(leaf for leaf in cleared if leaf not in guilty)}", "quiet")
+        remedies = dict.fromkeys(bug.remedy for bug in candidate.explained)
+        yield Text((*more, clear, *(Line(f"remedy: {remedy}") for remedy in remedies)))
+    if broken[SHOWN:]:
+        yield Table(WRONG, tuple(broken[SHOWN:]), "Further wrong operations", detail=True)
+    if where.rows:
+        yield picture(candidate)
+    if where.growth:
+        yield _growth(where.growth)
+
+
+def _wrong(row: localize.Row, candidate: Located) -> Row:
+    """One wrong operation, and below it the bugs that make its tensor or, where none does, those that come nearest."""
+    another = row.isolated is None and not math.isfinite(row.accumulated)
+    own = "not known" if row.isolated is None else f"{row.isolated:.2g}"
+    looks = "another shape" if another else f"{row.ratio:.3g} × what {candidate.precision} explains"
+    known = [bug for bug in candidate.explained if bug.tap == row.tap]
+    notes = [Line(f"known bug: {bug} (residual {bug.residual:.1e})") for bug in known]
+    tried = [bug for bug in candidate.hypotheses if bug.tap == row.tap]
+    if tried and not any(bug.explains for bug in tried):
+        near = "; ".join(f"{bug} {bug.residual:.2g}" for bug in tried[:3])
+        notes.append(Line(f"none of {len(tried)} known bugs of it explains it; nearest: {near}"))
+    shown = "; ".join(part for part in (looks, row.suspicion) if part)
+    return Row((row.tap, own, f"{row.expected:.1g}", f"{row.accumulated:.2g}", shown), "bad", tuple(notes))
+
+
+def _growth(growth: Sequence[localize.Growth]) -> Table:
+    titles = ("std, reference", "std, candidate", "rms, reference", "rms, candidate")
+    columns = (Column("after", "code"), *(Column(title, "number") for title in titles))
+    rows = tuple(
+        Row((row.tap, *(f"{value:.4g}" for pair in zip(row.reference, row.candidate, strict=True) for value in pair)))
+        for row in growth
+    )
+    return Table(columns, rows, "The residual stream, layer by layer", detail=True)
+
+
+def _last(found: Locations) -> Iterator[Text]:
+    lines = [Line(f"note: {note}") for note in found.notes]
+    if (stage := found.first_stage) is not None:
         who = f"{stage.odd} stands apart" if stage.odd else "no two agree"
-        lines.append(f"first disagreement of all: {stage.tap}: {who} by {stage.apart:.2g}, the others by {stage.together:.1e}")
-    return "\n".join(lines)
+        apart = f"{who} by {stage.apart:.2g}, the others by {stage.together:.1e}"
+        lines.append(Line(f"first disagreement of all: {stage.tap}: {apart}"))
+    if lines:
+        yield Text(tuple(lines))
 
 
-def write(found: Locations, folder: Path) -> None:
-    """localization.json and the picture, localization.html."""
-    from logitproof.files.atomic import write_atomically
-    from logitproof.localization.page import page
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "localization.json", json.dumps(plain(found), indent=1) + "\n")
-    write_atomically(folder / "localization.html", page(found))
-
-
-def plain(found: Locations) -> Any:
-    """localization.json."""
-    return _finite(found.as_json())
-
-
-def _finite(value: Any) -> Any:
-    """Plain data without infinities, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+def _stages(found: Locations) -> Table:
+    columns = (Column("operation", "code"), Column("who stands apart"), Column("by", "number"), Column("the others", "number"))
+    rows = []
+    for stage in found.stages:
+        nobody = "nobody: no two agree" if stage.disagree else "nobody: all agree"
+        tone: Tone = "bad" if stage.disagree else "plain"
+        rows.append(Row((stage.tap, stage.odd or nobody, f"{stage.apart:.2g}", f"{stage.together:.2g}"), tone))
+    return Table(columns, tuple(rows), "All sources, stage by stage", detail=True)

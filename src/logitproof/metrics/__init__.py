@@ -58,10 +58,3 @@ class PromptMetric:
         `margins` [N] are the reference's top-1 less top-2 logits at each of its new tokens.
         """
         raise NotImplementedError
-
-
-def common_prefix(reference_ids: Sequence[int], candidate_ids: Sequence[int]) -> int:
-    """How many ids agree before the first that does not."""
-    shared = min(len(reference_ids), len(candidate_ids))
-    differ = (i for i in range(shared) if reference_ids[i] != candidate_ids[i])
-    return next(differ, shared)

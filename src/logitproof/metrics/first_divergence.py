@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from logitproof.metrics import Better, PromptMetric, common_prefix
+from logitproof.metrics import Better, PromptMetric
+from logitproof.rows.distance import first_difference
 
 
 @dataclass
@@ -23,4 +24,4 @@ class FirstDivergence(PromptMetric):
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
         if not reference_ids and not candidate_ids:
             return float("nan")
-        return float(common_prefix(reference_ids, candidate_ids))
+        return float(first_difference(reference_ids, candidate_ids))

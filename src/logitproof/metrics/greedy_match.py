@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from logitproof.errors import ContractError
-from logitproof.metrics import Better, PromptMetric, common_prefix
+from logitproof.metrics import Better, PromptMetric
+from logitproof.rows.distance import first_difference
 
 
 @dataclass
@@ -25,7 +26,7 @@ class GreedyMatch(PromptMetric):
             raise ContractError(f"n is {self.n}", remedy="give an n of at least 1")
 
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
-        prefix = common_prefix(reference_ids, candidate_ids)
+        prefix = first_difference(reference_ids, candidate_ids)
         if prefix >= self.n:
             return 1.0
         # One that stopped while the other went on has diverged; two that ended together were too short.

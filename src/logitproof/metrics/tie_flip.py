@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from logitproof.metrics import Better, PromptMetric, common_prefix
+from logitproof.metrics import Better, PromptMetric
+from logitproof.rows.distance import first_difference
 
 
 @dataclass
@@ -24,7 +25,7 @@ class TieFlip(PromptMetric):
     band: float = 0.0
 
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
-        prefix = common_prefix(reference_ids, candidate_ids)
+        prefix = first_difference(reference_ids, candidate_ids)
         same = prefix == len(reference_ids) == len(candidate_ids)
         if same or margins is None or prefix >= len(margins) or np.isnan(margins[prefix]):
             return float("nan")

@@ -19,11 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter
 
 from logitproof.contract.contract import EngineUse
 from logitproof.contract.suite import Suite
+from logitproof.documents.document import Document
+from logitproof.documents.section import Line, Text, Verdict
 from logitproof.gguf.side import Side
+from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
 from logitproof.weights.model import Model
 
@@ -56,8 +61,8 @@ class Finding:
     text: str = ""
 
     def __str__(self) -> str:
-        said = f": {self.text}" if self.text else ""
-        return f"{self.code} {self.setting}{said}: reference {self.reference}, candidate {self.candidate}"
+        words = f": {self.text}" if self.text else ""
+        return f"{self.code} {self.setting}{words}: reference {self.reference}, candidate {self.candidate}"
 
     @property
     def where(self) -> str:
@@ -110,6 +115,55 @@ class Seen:
     def is_full_precision(self) -> bool:
         """Whether the label of the weights asks for float32."""
         return promises_float32(self.quantization)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The comparison contract of one pair: every setting, what is wrong, and what may stand by leave."""
+
+    candidate: str
+    model: str
+    quantization: str
+    settings: tuple[Setting, ...]
+    findings: tuple[Finding, ...]
+    skipped: tuple[Finding, ...]
+    """findings that stand by leave of the contract"""
+    reason: str = ""
+    """why they may"""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Every pair that was examined, and the BOS token of every model."""
+
+    pairs: tuple[Examined, ...]
+    bos: Mapping[str, int]
+    """BOS token by model"""
+
+    def findings(self, cell: Cell) -> tuple[Finding, ...]:
+        wanted = (cell.candidate, cell.model, cell.quantization)
+        return next((one.findings for one in self.pairs if (one.candidate, one.model, one.quantization) == wanted), ())
+
+    def document(self) -> Document:
+        """How many settings agree, and every finding."""
+        found = [(pair, finding) for pair in self.pairs for finding in pair.findings]
+        settings = sum(row.likeness == "same" for pair in self.pairs for row in pair.settings)
+        reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"
+        lines = tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in found
+        )
+        title = "Do both sides read the same files and settings?"
+        return Document(title, Verdict("preflight", reason, "bad" if found else "good"), (Text(lines),) if lines else ())
+
+    def as_json(self) -> dict[str, Any]:
+        """The record that `read` understands."""
+        record: dict[str, Any] = TypeAdapter(Preflight).dump_python(self, mode="json")
+        return record
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Preflight:
+        """What `as_json` wrote, as a run folder keeps it; of an empty record, that nothing was examined."""
+        return TypeAdapter(Preflight).validate_python({"pairs": (), "bos": {}, **record})
 
 
 class Check:

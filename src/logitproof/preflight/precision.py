@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from logitproof.contract.contract import EngineUse
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
+from logitproof.protocol.precision import cache_types
 
 WIDE = ("f32", "float32", "fp32", "f64", "float64")
 KV = ("kv_type", "kv_type_k", "kv_type_v", "cache_type", "cache_type_k", "cache_type_v", "kv_cache_dtype")
@@ -34,7 +35,7 @@ class Precision(Check):
         ):
             asked = [_asked(use, names) for use in uses]
             shown = _shown(asked[0]), _shown(asked[1])
-            narrow = [[pair for pair in one if not _is_wide(pair[1])] for one in asked]
+            narrow = [[pair for pair in pairs if not _is_wide(pair[1])] for pairs in asked]
             # A reference must not be the coarser side; a candidate may be, unless its label promises float32.
             bad = [bool(narrow[0]) and (setup.is_full_precision or not narrow[1]), bool(narrow[1]) and setup.is_full_precision]
             yield Setting(what, *shown, "differs" if any(bad) else "listed")
@@ -49,7 +50,7 @@ class Precision(Check):
         if not seen.is_full_precision:
             return
         for side, trace in (("reference", seen.reference), ("candidate", seen.candidate)):
-            kinds = sorted({kind for pair in trace.details.get("kv_types") or [] for kind in pair if not _is_wide(str(kind))})
+            kinds = sorted(kind for kind in cache_types(trace.details) if not _is_wide(kind))
             if kinds:
                 text = f"{kinds[0]} is in effect in the {side}"
                 yield Finding("PF401", "KV cache type", "float32", kinds[0], trace.engine, "details.kv_types", REMEDY_KV, text)

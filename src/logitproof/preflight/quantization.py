@@ -63,5 +63,5 @@ def _fits(label: str, kind: str) -> bool:
 
 
 def _bits(label: str) -> int:
-    found = re.search(r"\d+", label)
-    return int(found[0]) if found else 32
+    bits = re.search(r"\d+", label)
+    return int(bits[0]) if bits else 32

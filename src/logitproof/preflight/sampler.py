@@ -48,9 +48,9 @@ class Sampler(Check):
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
         sides = {"reference": setup.reference_use, setup.candidate_name: setup.candidate_use}
-        said = {name: [(key, value) for key, value in options_of(use) if key in NEUTRAL] for name, use in sides.items()}
-        wrong = {name: [pair for pair in pairs if not _is_neutral(*pair)] for name, pairs in said.items()}
-        shown = [", ".join(f"{key} {value}" for key, value in pairs) or "greedy" for pairs in said.values()]
+        settings = {name: [(key, value) for key, value in options_of(use) if key in NEUTRAL] for name, use in sides.items()}
+        wrong = {name: [pair for pair in pairs if not _is_neutral(*pair)] for name, pairs in settings.items()}
+        shown = [", ".join(f"{key} {value}" for key, value in pairs) or "greedy" for pairs in settings.values()]
         yield Setting("sampler", shown[0], shown[1], "differs" if any(wrong.values()) else "same")
         for name, pairs in wrong.items():
             for key, value in pairs:

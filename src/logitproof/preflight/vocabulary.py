@@ -9,6 +9,7 @@ from logitproof.errors import ContractError
 from logitproof.gguf.side import Side
 from logitproof.gguf.tensors import FolderTensors
 from logitproof.preflight import Check, Finding, Setting, Setup, file_of, short
+from logitproof.rows.distance import first_difference
 
 PRE = "tokenizer.ggml.pre"
 TYPE, BYTE, UNUSED = "tokenizer.ggml.token_type", 6, 5
@@ -126,8 +127,8 @@ def _shown(ours: Any, theirs: Any) -> tuple[str, str]:
     """Both values; of lists and long texts the place where they part."""
     if not (isinstance(ours, list) and isinstance(theirs, list)) and not (isinstance(ours, str) and isinstance(theirs, str)):
         return _brief(ours), _brief(theirs)
-    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-    if at is None:
+    at = first_difference(ours, theirs)
+    if at == min(len(ours), len(theirs)):
         return _brief(ours), _brief(theirs)
     if isinstance(ours, str):
         begin = max(0, at - 10) if len(ours) > 40 else 0

@@ -107,7 +107,7 @@ def _accounted(side: Side) -> Iterator[Finding]:
 
 
 def _compared(ours: Tensors, theirs: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
-    found: list[Difference] = []
+    differences: list[Difference] = []
     worst, samples = Difference("", "", ""), []
     for name in ours.names if theirs is None else [name for name in ours.names if name in theirs.names]:
         try:
@@ -116,14 +116,14 @@ def _compared(ours: Tensors, theirs: Tensors | None, setup: Setup) -> Iterator[S
             yield Setting(f"weights: {name}", "–", "–", "not compared", error.text)
             continue
         if difference.code:
-            found.append(difference)
+            differences.append(difference)
         worst = max(worst, difference, key=lambda one: one.error)
         if sampled(*_size(ours.shape(name)), WHOLE_BELOW, SAMPLED) is not None:
             samples.append(name)
     if theirs is not None:
-        found += _unpaired(ours, theirs, setup)
-    yield _row(ours, theirs, worst, samples, found)
-    yield from _findings(found, setup)
+        differences += _unpaired(ours, theirs, setup)
+    yield _row(ours, theirs, worst, samples, differences)
+    yield from _findings(differences, setup)
 
 
 def _row(ours: Tensors, theirs: Tensors | None, worst: Difference, samples: list[str], found: list[Difference]) -> Setting:
@@ -150,16 +150,18 @@ def _unpaired(ours: Tensors, theirs: Tensors, setup: Setup) -> list[Difference]:
     missing = [name for name in ours.names if name not in theirs.names]
     extra = [name for name in theirs.names if name not in ours.names]
     tied = setup.original.format == "safetensors" and setup.original.config.get("tie_word_embeddings")
-    found = [Difference(CODES.get(name, "PF101"), "missing", name) for name in missing]
+    differences = [Difference(CODES.get(name, "PF101"), "missing", name) for name in missing]
     for name in extra:
         if name in ("output.weight", "lm_head.weight") and tied:
             source = "token_embd.weight" if name == "output.weight" else "model.embed_tokens.weight"
             if source in theirs.names and _same_rows(theirs, name, source):
                 continue
-            found.append(Difference("PF208", "has an output matrix of its own, the config ties it to the embedding", name))
+            differences.append(
+                Difference("PF208", "has an output matrix of its own, the config ties it to the embedding", name)
+            )
         else:
-            found.append(Difference(CODES.get(name, "PF102"), "has no place in the checkpoint", name))
-    return found
+            differences.append(Difference(CODES.get(name, "PF102"), "has no place in the checkpoint", name))
+    return differences
 
 
 def _same_rows(tensors: Tensors, one: str, other: str) -> bool:

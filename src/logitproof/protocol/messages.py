@@ -1,7 +1,8 @@
 """The messages between harness and engine: JSON Lines on stdin and stdout, tensors as files.
 
 One request at a time. A request is `{"id", "method", "params"}`; its answer is `{"id", "result"}` or
-`{"id", "error"}`; before the answer an engine may send `{"id", "progress"}` any number of times. These
+`{"id", "error"}`; before the answer an engine may send `{"id", "progress"}` any number of times, and `{"id", "part"}`
+once for each sequence of a request for many. These
 models are the whole truth: `schemas/protocol.schema.json` is generated from them.
 """
 
@@ -69,6 +70,20 @@ class ScoreParams(Message):
     logits: str = Field(description="the file to write the logits to, [T, V] raw little-endian")
 
 
+class SequenceParams(Message):
+    """One sequence of a request for many."""
+
+    token_ids: TokenIds
+    logits: str = Field(description="the file to write its logits to, [T, V] raw little-endian")
+
+
+class ScoreManyParams(Message):
+    """`score` of every sequence, each from an empty cache; each is answered by a `part`, in any order."""
+
+    sequences: Annotated[list[SequenceParams], Field(min_length=1)]
+    mode: Mode
+
+
 class GenerateParams(Message):
     token_ids: TokenIds
     max_new_tokens: Annotated[int, Field(ge=0)]
@@ -109,8 +124,19 @@ class CloseParams(Message):
     pass
 
 
+class Machine(Message):
+    """The machine that computes: what a library may choose its kernels by."""
+
+    architecture: str = Field("", description="as Linux calls it, x86_64 or aarch64")
+    processor: str = Field("", description="the name of the processor; or, of a server, what is known of where it is")
+    flags: list[str] = Field([], description="instruction sets that the processor offers, as /proc/cpuinfo names them")
+
+
 class HelloResult(Message):
-    """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish (docs/isa.md)."""
+    """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish (docs/isa.md).
+
+    `batch` offers `score_many`. An engine that leaves `machine` out computes where it was started.
+    """
 
     protocol: int
     engine: str
@@ -119,8 +145,10 @@ class HelloResult(Message):
     generate: bool = False
     tokenize: bool = False
     sample: bool = False
+    batch: bool = False
     taps: list[str] = []
     isa: dict[str, str] = {}
+    machine: Machine | None = None
 
 
 class LoadResult(Message):
@@ -212,6 +240,26 @@ class Fault(Message):
     remedy: str = ""
 
 
+class Part(Message):
+    """What became of one sequence of a request for many: its rows, or why there are none."""
+
+    index: Annotated[int, Field(ge=0)]
+    result: ScoreResult | None = None
+    error: Fault | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.result is None) == (self.error is None):
+            raise ValueError("a part is either `result` or `error`")
+        return self
+
+
+class ScoreManyResult(Message):
+    """The end of a request for many: as many parts as sequences were sent before it."""
+
+    answered: Annotated[int, Field(ge=0)]
+
+
 class Request(Message):
     id: int
     method: str
@@ -223,6 +271,7 @@ class Response(Message):
     result: dict[str, Any] | None = None
     error: Fault | None = None
     progress: dict[str, Any] | None = None
+    part: dict[str, Any] | None = None
 
 
 METHODS: dict[str, tuple[type[Message], type[Message]]] = {
@@ -231,6 +280,7 @@ METHODS: dict[str, tuple[type[Message], type[Message]]] = {
     "tokenize": (TokenizeParams, TokenizeResult),
     "detokenize": (DetokenizeParams, DetokenizeResult),
     "score": (ScoreParams, ScoreResult),
+    "score_many": (ScoreManyParams, ScoreManyResult),
     "generate": (GenerateParams, GenerateResult),
     "sample": (SampleParams, SampleResult),
     "taps": (TapsParams, TapsResult),
@@ -242,7 +292,8 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of every message: requests, answers and the parameters and results of each method."""
     from pydantic.json_schema import models_json_schema
 
-    models: list[type[Message]] = [Request, Response, Tensor, Fault, *(model for pair in METHODS.values() for model in pair)]
+    methods = [model for pair in METHODS.values() for model in pair]
+    models: list[type[Message]] = [Request, Response, Part, Tensor, Fault, *methods]
     modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(model, "validation") for model in models]
     _, schema = models_json_schema(modes, title="logitproof engine protocol")
     return {

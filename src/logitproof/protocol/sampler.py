@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from logitproof.errors import ContractError
+from logitproof.rows.probability import softmax as softmax
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,6 @@ def nucleus(p: np.ndarray, top_p: float) -> np.ndarray:
     inside = np.zeros(p.size, bool)
     inside[order[before < top_p]] = True
     return inside
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities in float64 over the last axis; entries of -inf have none."""
-    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
 def choose(logits: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:

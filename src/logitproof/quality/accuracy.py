@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from logitproof.comparison.chance import bootstrap_mean, mcnemar
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import parse_json, read_text
 from logitproof.quality.greedy import Rate
 
 LETTERS = "ABCDEFGHIJ"
@@ -82,15 +82,15 @@ def read_questions(path: str) -> list[Question]:
     shipped = SHIPPED / f"{path}.jsonl"
     file = shipped if shipped.is_file() else Path(path)
     try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except ContractError as error:
         names = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.jsonl")))
         raise ContractError(f"cannot be read: {error}", where=path, remedy=f"a JSON Lines file, or one of {names}") from None
     found = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(Question.model_validate(json.loads(line)))
+                found.append(Question.model_validate(parse_json(line, file, f"line {number}")))
             except (ValueError, ValidationError) as error:
                 text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
@@ -115,19 +115,11 @@ def paired(reference: Answers, candidate: Answers, *, resamples: int = 2000, see
     """Compare two engines question by question; the p-value is McNemar's, exact (binomial, two-sided)."""
     a, b = np.array(reference.right, float), np.array(candidate.right, float)
     lost, won = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
-    rng = np.random.default_rng(seed)
-    draws = (b - a)[rng.integers(0, len(a), (resamples, len(a)))].mean(axis=1)
-    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
+    interval = bootstrap_mean(b - a, resamples=resamples, seed=seed)
     flips = sum(x != y for x, y in zip(reference.chosen, candidate.chosen, strict=True))
-    return Paired(flips, lost, won, _mcnemar(lost, won), float((b - a).mean()), (low, high))
+    return Paired(flips, lost, won, mcnemar(lost, won), float((b - a).mean()), interval)
 
 
 def _complaint(error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     return f"{place}: {error['msg']}" if place else str(error["msg"]).removeprefix("Value error, ")
-
-
-def _mcnemar(lost: int, won: int) -> float:
-    total = lost + won
-    tail = sum(math.comb(total, k) for k in range(min(lost, won) + 1)) / 2**total
-    return min(1.0, 2 * tail)

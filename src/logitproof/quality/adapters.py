@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.comparison.compare import compare
-from logitproof.contract.contract import ORIGINAL
-from logitproof.jobs.plan import specs
+from logitproof.jobs.sides import config_of, path_of
+from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
 from logitproof.report.report import Report
 from logitproof.traces.trace import Trace
@@ -36,8 +36,7 @@ def adapter_distances(report: Report) -> dict[str, tuple[float, float]]:
         for cell, rows in report.compared.items():
             if cell.mode != "prefill":
                 continue
-            original = (opened.folder / opened.contract.models[cell.model][ORIGINAL]).resolve()
-            worker.load(original, original if original.is_dir() else None)
+            worker.load(path_of(opened, cell.model), config_of(opened, cell.model))
             pairs = [_traces(report, row) for row in _measured(rows)]
             distances = []
             for number, (reference, candidate) in enumerate(pairs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from logitproof.errors import ModelError
+from logitproof.files.gguf import GgufFile
+from logitproof.files.untrusted import read_object, read_text
+from logitproof.rows.distance import first_difference
 
 CONVERSATIONS: dict[str, list[dict[str, str]]] = {
     "one question": [{"role": "user", "content": "Hello!"}],
@@ -34,8 +36,7 @@ class Rendered:
     @property
     def first(self) -> int:
         """Index of the first character that differs; the common length where none does."""
-        pairs = enumerate(zip(self.reference, self.candidate, strict=False))
-        return next((n for n, (a, b) in pairs if a != b), min(len(self.reference), len(self.candidate)))
+        return first_difference(self.reference, self.candidate)
 
 
 def template_of(path: Path) -> str:
@@ -43,17 +44,11 @@ def template_of(path: Path) -> str:
     if path.is_dir():
         separate = path / "chat_template.jinja"
         if separate.is_file():
-            return separate.read_text("utf-8")
+            return read_text(separate, kind=ModelError)
         settings = path / "tokenizer_config.json"
-        try:
-            named = json.loads(settings.read_text("utf-8")).get("chat_template") if settings.is_file() else ""
-        except ValueError as error:
-            raise ModelError(f"is no JSON: {error}", where=str(settings)) from None
+        named = read_object(settings, kind=ModelError).get("chat_template") if settings.is_file() else ""
         return named if isinstance(named, str) else ""
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).get_field("tokenizer.chat_template")
-    return str(field.contents()) if field is not None else ""
+    return str(GgufFile(path).value("tokenizer.chat_template", ""))
 
 
 def compare_templates(reference: str, candidate: str) -> list[Rendered]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import OpenContract
 from logitproof.contract.suite import Prompt
-from logitproof.errors import LogitproofError
+from logitproof.errors import LogitproofError, Missing
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.plan import specs
 from logitproof.jobs.session import Side, open_side, opened, token_ids
+from logitproof.jobs.sides import sides
+from logitproof.jobs.specs import specs
 from logitproof.jobs.worker import Worker
 from logitproof.jobs.workers import Workers
 from logitproof.protocol.sampler import Sampling
@@ -61,7 +62,7 @@ def compared_sides(
     return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
 
 
-def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | str:
+def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | Missing:
     """The engine's own draws foretold from its own noise, or why they cannot be."""
     worker, loaded = opened(workers, side)
     return replayed(worker, loaded.details, token_ids(worker, prompts))
@@ -106,25 +107,19 @@ def compared_candidates(
             key = f"{cell.candidate}/{cell.model}/{cell.quantization}"
             if key in found:
                 continue
-            silent = [name for name in ("reference", cell.candidate) if not getattr(hellos[name], "sample", False)]
+            reference, candidate = sides(contract, cell)
+            silent = [side.name for side in (reference, candidate) if not getattr(hellos[side.name], "sample", False)]
             if silent:
-                found[key] = SamplerTests(*2 * [f"the engine of {silent[0]} does not sample"])
+                found[key] = SamplerTests(*2 * [Missing(f"the engine of {silent[0]} does not sample")])
                 continue
             on_progress(f"drawing completions: {key}")
-            files = contract.contract.models[cell.model]
-            original = (contract.folder / files[ORIGINAL]).resolve()
-            path = (contract.folder / files[cell.quantization]).resolve()
-            truth = path if contract.contract.reference.weights == "candidate" else original
-            config = original if original.is_dir() else None
-            reference = Side(started["reference"], truth, config, "reference")
-            candidate = Side(started[cell.candidate], path, config, cell.candidate)
             test = _or_why(lambda: twice(lambda seed: compared_sides(workers, reference, candidate, prompts, drawing, seed)))  # noqa: B023
             found[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, prompts)))  # noqa: B023
     return found
 
 
-def _or_why(measure: Callable[[], T]) -> T | str:
+def _or_why(measure: Callable[[], T]) -> T | Missing:
     try:
         return measure()
     except (LogitproofError, ValueError) as error:
-        return str(error).partition("\n")[0]
+        return Missing(str(error).partition("\n")[0])

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Z95 = 1.959963984540054
+from logitproof.comparison.chance import wilson
+from logitproof.rows.distance import first_difference
+
 EDGES = (0, 1, 5, 10, 25, 50, 100, 200)
 
 
@@ -24,8 +26,7 @@ class Continuation:
 
     @property
     def shared(self) -> int:
-        pairs = enumerate(zip(self.reference, self.candidate, strict=False))
-        return next((n for n, (a, b) in pairs if a != b), min(len(self.reference), len(self.candidate)))
+        return first_difference(self.reference, self.candidate)
 
     @property
     def parted(self) -> bool:
@@ -62,16 +63,6 @@ class Rate:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.2%} ({self.hits} of {self.trials}; 95 % {low:.2%} to {high:.2%})"
-
-
-def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of a share (Wilson 1927); (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    share = hits / trials
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def token_rate(continuations: Sequence[Continuation], n: int, tie: float = 0.0) -> Rate:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from logitproof.comparison.chance import bootstrap_mean
+
 FLOOR = 1e-16
 """KL below this, in nats, is rounding of float64 and has no logarithm worth looking at."""
 
@@ -37,9 +39,7 @@ def horizon(kl: Sequence[np.ndarray], boundaries: Sequence[int] = (), *, resampl
     if not rows:
         raise ValueError("no prompt has 16 positions, so no drift could be seen")
     slopes = np.array([_slope(row) for row in rows])
-    rng = np.random.default_rng(seed)
-    draws = slopes[rng.integers(0, len(slopes), (resamples, len(slopes)))].mean(axis=1)
-    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
+    interval = bootstrap_mean(slopes, resamples=resamples, seed=seed)
     longest = max(len(row) for row in rows)
     bins, start = [], 0
     while start < longest:
@@ -50,7 +50,7 @@ def horizon(kl: Sequence[np.ndarray], boundaries: Sequence[int] = (), *, resampl
         start = end
     steps = tuple((at, ratio) for at in boundaries if (ratio := _step(rows, at)))
     jumps = tuple((at, ratio) for at, ratio in steps if ratio > JUMP)
-    return Horizon(tuple(bins), float(slopes.mean()), (low, high), low > TREND, steps, jumps)
+    return Horizon(tuple(bins), float(slopes.mean()), interval, interval[0] > TREND, steps, jumps)
 
 
 def _slope(row: np.ndarray) -> float:

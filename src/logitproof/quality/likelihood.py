@@ -11,6 +11,7 @@ from logitproof.errors import ContractError
 from logitproof.jobs.worker import Worker
 from logitproof.protocol.messages import LoadResult
 from logitproof.quality.mismatch import label_log_probabilities
+from logitproof.rows.distance import first_difference
 
 
 class Likelihood:
@@ -39,7 +40,7 @@ class Likelihood:
         if not context:
             return self.alone(continuation)
         before, whole = self._worker.tokenize(context), self._worker.tokenize(context + continuation)
-        start = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        start = first_difference(before, whole)
         if start == 0 or start >= len(whole):
             text = f"the continuation {continuation[:40]!r} has no token of its own after {context[-40:]!r}"
             raise ContractError(text, remedy="give a context that ends a word, and a continuation that is not empty")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from logitproof.rows.probability import log_softmax
+
 OUTLIER = 2.0
 """A token whose probability differs by more than this factor is listed."""
 
@@ -82,7 +84,5 @@ def _outlier(place: tuple[str, int, int], rollout: float, trainer: float) -> Out
 
 def label_log_probabilities(logits: np.ndarray, token_ids: Sequence[int], start: int) -> np.ndarray:
     """Log-probabilities [T - start] of token_ids[start:], from the rows [T, V] that precede each; `start` at least 1."""
-    rows = np.asarray(logits[start - 1 : len(token_ids) - 1], np.float64)
-    top = rows.max(axis=1)
-    norm = top + np.log(np.exp(rows - top[:, None]).sum(axis=1))
-    return np.asarray(rows[np.arange(len(rows)), np.asarray(token_ids[start:], np.int64)] - norm)
+    rows = log_softmax(logits[start - 1 : len(token_ids) - 1])
+    return np.asarray(rows[np.arange(len(rows)), np.asarray(token_ids[start:], np.int64)])

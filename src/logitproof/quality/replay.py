@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from logitproof.errors import Missing
 from logitproof.jobs.worker import Worker
 from logitproof.protocol.sampler import LOUD, ORDER, Sampling
 from logitproof.quality.synchronized import NOTHING, Fault, Synchronized, expected_by_uniform, judged, reach
@@ -71,27 +72,28 @@ llama.cpp's, one generator a continuation, temperature last."""
 class SamplerTests:
     """What was found of an engine's own sampler, or why nothing was."""
 
-    test: TwoSample | str
-    replay: Synchronized | str
+    test: TwoSample | Missing
+    replay: Synchronized | Missing
 
 
-def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Synchronized | str:
+def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Synchronized | Missing:
     """Draw again what a loaded engine drew for a few prompts under every setting, or why that cannot be done.
 
     Its own rounding is measured, by the same tokens in one pass and one by one, and is the band.
     """
     noise = KNOWN.get(str(details.get("sampler_noise")))
     if noise is None:
-        return "the engine does not tell where its noise comes from"
+        return Missing("the engine does not tell where its noise comes from")
     if not prompts:
-        return "there is no prompt to draw for"
+        return Missing("there is no prompt to draw for")
     shortest, found = sorted(prompts, key=len)[:PROMPTS], NOTHING
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "logits.bin"
         # Rounding of quantized activations is nothing for most texts and a tenth of a logit for some.
         tie = max(_rounding(worker, prompt, file) for prompt in shortest)
         if tie > MOST_TIE:
-            return f"one by one its own logits differ by {tie / SPREADS:.3g} from those in one pass: no noise can be told"
+            apart = f"{tie / SPREADS:.3g}"
+            return Missing(f"one by one its own logits differ by {apart} from those in one pass: no noise can be told")
         for number, prompt in enumerate(shortest):
             for setting in SETTINGS:
                 sampling = replace(setting, seed=setting.seed + 100 * number)

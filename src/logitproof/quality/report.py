@@ -2,86 +2,117 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from logitproof.documents import markdown
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Section, Table, Text, Tone, Verdict
+from logitproof.documents.wording import number
 from logitproof.files.atomic import write_atomically
+from logitproof.quality import section as part
 from logitproof.quality.greedy import Continuation
-from logitproof.quality.section import Section
 from logitproof.quality.sections import Quality
 from logitproof.report.report import Report, position_record
-from logitproof.report.wording import code, encodable, number, paragraph, words
 
+KIND = "quality"
 COMMON = 160
+"""Characters of a text that are quoted."""
+TONES: dict[part.Met, Tone] = {"met": "good", "missed": "bad", "not measured": "unsure"}
+SUMMARY = (
+    Column("meets its bar"),
+    Column("candidate"),
+    Column("model"),
+    Column("bar"),
+    Column("greedy match@10", "number"),
+    Column("greedy match@50", "number"),
+    Column("mean KL (nats)", "number"),
+    Column("total variation drawn", "number"),
+)
 
 
 def write(report: Report, found: Sequence[Quality], folder: Path) -> Path:
     """Write report.md and quality.json into `folder`; returns the former."""
-    data = {"contract": report.opened.contract.contract, "cells": [one.as_json() for one in found], **report.facts}
-    write_atomically(folder / "quality.json", json.dumps(_finite(data), indent=1) + "\n")
+    answer(report, found).write(folder / "quality.json")
     path = folder / "report.md"
-    write_atomically(path, encodable("\n".join(_lines(report, found))) + "\n")
+    write_atomically(path, markdown.text(document(report, found)))
     return path
 
 
-def _lines(report: Report, found: Sequence[Quality]) -> Iterator[str]:
-    met = sum(one.meets_bar for one in found)
-    yield f"# Generation quality: {met} of {len(found)} meet their bar"
-    yield ""
-    yield paragraph(report.opened.contract.about or f"Contract {report.opened.contract.contract}.")
-    yield ""
-    yield "| candidate | model | bar | greedy match@10 | greedy match@50 | mean KL (nats) | total variation drawn | meets it |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for one in found:
-        yield "| " + " | ".join(_summary(one)) + " |"
-    yield ""
-    yield from _legend(found)
-    for one in found:
-        yield f"## {words(one.candidate)} on {words(one.model)} {words(one.quantization)}"
-        yield ""
-        yield "| section | | what was found |"
-        yield "|---|---|---|"
-        for section in one.sections:
-            yield f"| {section.name} | {_mark(section)} | {words(section.said)} |"
-        yield ""
-        yield from _histogram(one)
-        yield from _horizon(one)
-        yield from _worst(report, one)
+def answer(report: Report, found: Sequence[Quality]) -> Answer:
+    """quality.json."""
+    cells = [quality.as_json() for quality in found]
+    data = {"contract": report.opened.contract.contract, "cells": cells, **report.facts}
+    return Answer(KIND, report.opened.contract.contract, exit_code(report, found), data)
 
 
-def _legend(found: Sequence[Quality]) -> Iterator[str]:
-    for bar in {one.bar.name: one.bar for one in found}.values():
-        yield (
-            f"- {bar.name} bar: greedy match@10 at least {bar.greedy10:.0%}, mean KL at most {bar.kl:g} nats, "
-            f"total variation of what is drawn at most {bar.tv:g}, sampler not rejected at {bar.alpha:g}."
-        )
-    yield "- Greedy match@n is the share of the first n free-running tokens that agree; once a prompt parts, nothing agrees."
-    yield "  Where the reference's margin lies inside the tie margin, a prompt is compared up to there; *strict* counts it."
-    yield "- KL is KL(reference‖candidate) where both were fed the same tokens."
-    yield "- Intervals of 95 %: Wilson for shares, bootstrap over prompts for means."
-    yield ""
+def exit_code(report: Report, found: Sequence[Quality]) -> int:
+    """0 every candidate meets its bar · 1 one does not · 3 nothing was measured, or an engine failed."""
+    if report.verdict.status == "ERROR" or not found:
+        return 3
+    return 0 if all(quality.meets_bar for quality in found) else 1
 
 
-def _summary(one: Quality) -> list[str]:
-    greedy, forced, drawn = (one.section(name).figures for name in ("greedy", "teacher forcing", "distribution"))
-    return [
-        words(one.candidate),
-        f"{words(one.model)} {words(one.quantization)}",
-        one.bar.name,
+def document(report: Report, found: Sequence[Quality]) -> Document:
+    """The numbers of a release note, what each section found, and in pages where texts part."""
+    contract = report.opened.contract
+    sections: list[Section] = [Text((Line(contract.about or f"Contract {contract.contract}."),), detail=True)]
+    sections += [Table(SUMMARY, tuple(_summary(quality) for quality in found)), _legend(found)]
+    for quality in found:
+        sections += [_sections(quality), *_histogram(quality), *_horizon(quality), *_worst(report, quality)]
+    return Document(f"Generation quality of {contract.contract}", verdict(report, found), tuple(sections))
+
+
+def verdict(report: Report, found: Sequence[Quality]) -> Verdict:
+    """How many meet their bar, and what the first that does not misses."""
+    met = sum(quality.meets_bar for quality in found)
+    short = next((quality for quality in found if not quality.meets_bar), None)
+    missed = f"; {_name(short)}: {', '.join(_missing(short))}" if short else ""
+    status = ("MET", "MISSED", "", "ERROR")[exit_code(report, found)]
+    tone: Tone = {"MET": "good", "MISSED": "bad"}.get(status, "unsure")  # type: ignore[assignment]
+    return Verdict(status, f"{met} of {len(found)} meet their bar{missed}", tone)
+
+
+def _name(quality: Quality) -> str:
+    return f"{quality.candidate} {quality.model} {quality.quantization}"
+
+
+def _legend(found: Sequence[Quality]) -> Text:
+    lines = [
+        f"{bar.name} bar: greedy match@10 at least {bar.greedy10:.0%}, mean KL at most {bar.kl:g} nats, "
+        f"total variation of what is drawn at most {bar.tv:g}, sampler not rejected at {bar.alpha:g}."
+        for bar in {quality.bar.name: quality.bar for quality in found}.values()
+    ]
+    lines += [
+        "Greedy match@n is the share of the first n free-running tokens that agree; once a prompt parts, nothing agrees. "
+        "Where the reference's margin lies inside the tie margin, a prompt is compared up to there; strict counts it.",
+        "KL is KL(reference‖candidate) where both were fed the same tokens.",
+        "Intervals of 95 %: Wilson for shares, bootstrap over prompts for means.",
+    ]
+    return Text(tuple(Line(line, level=1) for line in lines), detail=True)
+
+
+def _summary(quality: Quality) -> Row:
+    greedy, forced, drawn = (quality.section(name).figures for name in ("greedy", "teacher forcing", "distribution"))
+    cells = (
+        "yes" if quality.meets_bar else f"no: {', '.join(_missing(quality))}",
+        quality.candidate,
+        f"{quality.model} {quality.quantization}",
+        quality.bar.name,
         _share(greedy.get("match10")),
         _share(greedy.get("match50")),
         _mean(forced.get("kl_divergence")),
         _mean(drawn.get("tv")),
-        "**yes**" if one.meets_bar else "**no**: " + ", ".join(_missing(one)),
-    ]
+    )
+    return Row(cells, "good" if quality.meets_bar else "bad")
 
 
-def _missing(one: Quality) -> list[str]:
-    missed = [section.name for section in one.sections if section.met == "missed"]
-    return missed or [section.name + " not measured" for section in one.sections if section.met == "not measured"]
+def _missing(quality: Quality) -> list[str]:
+    missed = [section.name for section in quality.sections if section.met == "missed"]
+    return missed or [section.name + " not measured" for section in quality.sections if section.met == "not measured"]
 
 
 def _share(rate: dict[str, Any] | None) -> str:
@@ -95,72 +126,61 @@ def _mean(figures: dict[str, Any] | None) -> str:
     return number(figures["mean"]) + (f" ({number(interval[0])} – {number(interval[1])})" if interval else "")
 
 
-def _mark(section: Section) -> str:
-    return {"met": "✔", "missed": "✘", "not measured": "?"}[section.met]
+def _sections(quality: Quality) -> Table:
+    columns = (Column(""), Column("section"), Column("what was found"))
+    rows = tuple(Row((each.met, each.name, each.said), TONES[each.met]) for each in quality.sections)
+    return Table(columns, rows, f"{quality.candidate} on {quality.model} {quality.quantization}")
 
 
-def _histogram(one: Quality) -> Iterator[str]:
-    found = one.section("greedy").figures.get("first_divergence")
-    if found:
-        yield "First token that differs, in prompts:"
-        yield ""
-        most = max(found.values())
-        yield from (
-            f"    {label:>8} {'█' * math.ceil(24 * count / most) if most else ''} {count}" for label, count in found.items()
-        )
-        yield ""
+def _histogram(quality: Quality) -> Iterator[Text]:
+    figures = quality.section("greedy").figures.get("first_divergence")
+    if figures:
+        most = max(figures.values())
+        bars = {label: "█" * math.ceil(24 * count / most) if most else "" for label, count in figures.items()}
+        lines = tuple(Line(f"{label:>8} {bars[label]} {count}") for label, count in figures.items())
+        yield Text(lines, "First token that differs, in prompts", verbatim=True, detail=True)
 
 
-def _horizon(one: Quality) -> Iterator[str]:
+def _horizon(quality: Quality) -> Iterator[Table]:
     """Drift by position, with the cache boundaries in their place."""
-    figures = one.section("long horizon").figures
+    figures = quality.section("long horizon").figures
     if not figures.get("bins"):
         return
     steps = dict(figures["steps"])
-    yield "| positions | mean KL (nats) | KL after over before a cache boundary |"
-    yield "|---|---|---|"
+    rows = []
     for low, high, mean, _ in figures["bins"]:
         marks = ", ".join(f"at {at}: ×{ratio:.3g}" for at, ratio in steps.items() if low <= at <= high)
-        yield f"| {low} – {high} | {number(mean)} | {marks or '–'} |"
-    yield ""
+        rows.append(Row((f"{low} – {high}", number(mean), marks or "–")))
+    columns = (Column("positions"), Column("mean KL (nats)", "number"), Column("KL after over before a cache boundary"))
+    yield Table(columns, tuple(rows), "Drift with the position", detail=True)
 
 
-def _worst(report: Report, one: Quality) -> Iterator[str]:
-    if not one.worst:
-        return
-    yield "### Worst prompts"
-    yield ""
-    for continuation in one.worst:
-        yield from _parting(report, one, continuation)
+def _worst(report: Report, quality: Quality) -> Iterator[Text]:
+    if quality.worst:
+        lines = tuple(line for continuation in quality.worst for line in _parting(report, quality, continuation))
+        yield Text(lines, "Worst prompts", detail=True)
 
 
-def _parting(report: Report, one: Quality, parted: Continuation) -> Iterator[str]:
+def _parting(report: Report, quality: Quality, parted: Continuation) -> Iterator[Line]:
     """Both texts of a prompt and the best five tokens of both where they part."""
-    model, at = one.model, parted.shared
+    model, at = quality.model, parted.shared
     shared = report.text(model, parted.reference[:at])
-    yield f"**{words(parted.prompt)}** ({words(parted.bucket)}): {at} tokens in common {code(shared[-COMMON:])}"
-    yield ""
+    yield Line(f"{parted.prompt} ({parted.bucket}): {at} tokens in common: {_quoted(shared[-COMMON:])}")
     for name, ids in (("reference", parted.reference), ("candidate", parted.candidate)):
-        yield f"- {name}: {code(report.text(model, ids[at:])[:COMMON]) if ids[at:] else 'ends here'}"
+        yield Line(f"{name}: {_quoted(report.text(model, ids[at:])[:COMMON]) if ids[at:] else 'ends here'}", level=1)
     for cell, rows in report.compared.items():
-        if (cell.candidate, cell.model, cell.quantization, cell.mode) == (one.candidate, model, one.quantization, "greedy"):
+        axes = (cell.candidate, cell.model, cell.quantization, cell.mode)
+        if axes == (quality.candidate, model, quality.quantization, "greedy"):
             row = next(row for row in rows if row.pair.prompt.id == parted.prompt)
             if row.comparison is not None and at < row.comparison.positions:
                 record = position_record(row.comparison, at)
                 for side in ("reference", "candidate"):
-                    top = ", ".join(
-                        f"{code(report.text(model, [token]))} {logit:.3f}" for token, logit in record[f"top5_{side}"]
-                    )
-                    yield f"- {side}'s top 5: {top}"
+                    best = (f"{_quoted(report.text(model, [token]))} {logit:.3f}" for token, logit in record[f"top5_{side}"])
+                    yield Line(f"{side}'s top 5: {', '.join(best)}", level=1)
     if parted.regret is not None:
-        yield f"- margin {number(parted.margin)} logits, regret {number(parted.regret)} nats"
-    yield ""
+        yield Line(f"margin {number(parted.margin)} logits, regret {number(parted.regret)} nats", level=1)
 
 
-def _finite(value: Any) -> Any:
-    """Plain JSON: tuples are lists, what is not finite is null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _quoted(text: str) -> str:
+    """A text whose spaces at both ends are seen; `words` of a layout would run them together."""
+    return f"“{text.replace(' ', '␣') if text != text.strip() or '  ' in text else text}”"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from logitproof.protocol.sampler import Sampling, probabilities, softmax
+from logitproof.protocol.sampler import Sampling, probabilities
+from logitproof.rows.probability import kl_divergence, log_softmax, logarithms
 
 POSITIONS = 192
 """Positions of a prompt at which distributions at a temperature are compared."""
@@ -40,8 +41,15 @@ def drawn_from(
     for position in range(skip, len(reference)):
         seen = token_ids[: position + 1]
         p, q = (probabilities(rows[position], seen, sampling) for rows in (reference, candidate))
-        a, b = (softmax(np.asarray(rows[position], np.float64) / sampling.temperature) for rows in (reference, candidate))
-        columns.append((_kl(a, b), 0.5 * float(np.abs(p - q).sum()), _js(p, q), float((p * q > 0).sum() / (p + q > 0).sum())))
+        a, b = (log_softmax(np.asarray(rows[position], np.float64) / sampling.temperature) for rows in (reference, candidate))
+        columns.append(
+            (
+                float(kl_divergence(a, b)),
+                0.5 * float(np.abs(p - q).sum()),
+                _js(p, q),
+                float((p * q > 0).sum() / (p + q > 0).sum()),
+            )
+        )
     table = np.array(columns, np.float64).reshape(-1, 4)
     return Drawn(*(table[:, n] for n in range(4)))
 
@@ -51,13 +59,7 @@ def places(length: int) -> list[int]:
     return [int(at) for at in np.unique(np.linspace(0, length - 1, POSITIONS).astype(int))]
 
 
-def _kl(p: np.ndarray, q: np.ndarray) -> float:
-    inside = p > 0
-    with np.errstate(divide="ignore"):
-        return float(max(0.0, np.sum(p[inside] * (np.log(p[inside]) - np.log(q[inside])))))
-
-
 def _js(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence in nats, at most ln 2 (Lin 1991)."""
-    middle = 0.5 * (p + q)
-    return 0.5 * _kl(p, middle) + 0.5 * _kl(q, middle)
+    middle = logarithms(0.5 * (p + q))
+    return 0.5 * float(kl_divergence(logarithms(p), middle) + kl_divergence(logarithms(q), middle))

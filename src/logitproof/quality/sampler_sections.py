@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from logitproof.errors import Missing
 from logitproof.protocol.sampler import Sampling
 from logitproof.quality.sampled import places
 from logitproof.quality.section import Bar, Section
@@ -34,18 +35,18 @@ def same_noise(pairs: Iterable[tuple[str, Trace, Trace]], sampling: Sampling, ti
     return Section("same noise", "met" if beyond <= bar.tv else "missed", said, _figures(found) | {"tie": tie})
 
 
-def equal_completions(test: TwoSample | str, bar: Bar) -> Section:
+def equal_completions(test: TwoSample | Missing, bar: Bar) -> Section:
     """Completions of both engines' own samplers come from one distribution, as far as the test can see."""
-    if isinstance(test, str):
-        return Section("sampler", "not measured", test)
+    if isinstance(test, Missing):
+        return Section("sampler", "not measured", test.reason)
     said = f"completions: MMD² {test.mmd:.3g}, p = {test.p_value:.3g} over {test.completions} of {test.prompts} prompts"
     return Section("sampler", "missed" if test.differs(bar.alpha) else "met", said, asdict(test))
 
 
-def seeded_sampler(found: Synchronized | str) -> Section:
+def seeded_sampler(found: Synchronized | Missing) -> Section:
     """The engine's own sampler, from its own logits and its own noise: not one token may be another."""
-    if isinstance(found, str):
-        return Section("seeded sampler", "not measured", found)
+    if isinstance(found, Missing):
+        return Section("seeded sampler", "not measured", found.reason)
     said = f"of {found.draws} tokens drawn from a seed {found.equal} are foretold, {found.ties} lie on a boundary"
     if found.faults:
         first = found.faults[0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.comparison.summary import summarize
+from logitproof.errors import Missing
 from logitproof.jobs.cell import Cell
 from logitproof.protocol.sampler import Sampling
 from logitproof.quality import greedy as free
@@ -71,7 +72,7 @@ class Extra:
         cls, key: tuple[str, str, str], tests: Mapping[str, SamplerTests], adapters: Mapping[str, tuple[float, float]]
     ) -> Extra:
         name = "/".join(key)
-        none = "no completions were drawn"
+        none = Missing("no completions were drawn")
         return cls(tests.get(name, SamplerTests(none, none)), adapters.get(name))
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from logitproof.comparison.chance import mmd_of_permutations, share_at_least
+
 NGRAMS = (1, 2)
 Samples = Sequence[Sequence[Sequence[int]]]
 """By prompt, then by completion, token ids."""
@@ -46,9 +48,9 @@ def two_sample(first: Samples, second: Samples, *, permutations: int = 500, seed
     total = np.zeros(permutations + 1)
     for ours, theirs in zip(first, second, strict=True):
         kernel = spectrum_kernel([*ours, *theirs])
-        total += _mmd_of_permutations(kernel, len(ours), permutations, rng)
+        total += mmd_of_permutations(kernel, len(ours), permutations, rng)
     total /= len(first)
-    p_value = (1 + int((total[1:] >= total[0] - 1e-12).sum())) / (permutations + 1)
+    p_value = share_at_least(float(total[0]), total[1:])
     count = sum(map(len, first)) + sum(map(len, second))
     return TwoSample(float(total[0]), p_value, len(first), count, permutations)
 
@@ -80,17 +82,3 @@ def spectrum_kernel(texts: Sequence[Sequence[int]]) -> np.ndarray:
 
 WIDTH = 0.08
 """Width of the Gaussian kernel on the share of tokens that a completion has had before."""
-
-
-def _mmd_of_permutations(kernel: np.ndarray, first: int, permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Unbiased MMD² [permutations + 1] of the split as it is and of random splits of the same sizes."""
-    total, second = len(kernel), len(kernel) - first
-    signs = np.tile(np.repeat([1.0, 0.0], [first, second]), (permutations + 1, 1))
-    signs[1:] = rng.permuted(signs[1:], axis=1)
-    diagonal = np.diag(kernel)
-    inside = np.einsum("pi,ij,pj->p", signs, kernel, signs, optimize=True) - signs @ diagonal
-    others = 1.0 - signs
-    outside = np.einsum("pi,ij,pj->p", others, kernel, others, optimize=True) - others @ diagonal
-    between = np.einsum("pi,ij,pj->p", signs, kernel, others, optimize=True)
-    assert total == first + second
-    return np.asarray(inside / (first * (first - 1)) + outside / (second * (second - 1)) - 2 * between / (first * second))

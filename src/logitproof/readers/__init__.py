@@ -19,7 +19,6 @@ allocated, nothing is unpickled, and `dump.checked` looks at every number afterw
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
-from logitproof.files.untrusted import refusal
+from logitproof.files.untrusted import read_json, refusal
 from logitproof.traces.dump import Dump, checked
 
 ENDINGS = {
@@ -77,8 +76,8 @@ class Peek:
         if self.head.lstrip()[:1] not in (b"{", b"[") or self.size > JSON_LIMIT:
             return None
         try:
-            return json.loads(self.path.read_text("utf-8"))
-        except (ValueError, OSError, RecursionError):
+            return read_json(self.path, limit=JSON_LIMIT)
+        except ContractError:
             return None
 
     @property
@@ -142,13 +141,13 @@ def open_dump(path: Path, source_format: str | None = None) -> Dump:
 
 def recognize(path: Path) -> str:
     """The one format that the content looks like; none or several are an error that asks for --from."""
-    found = _candidates(path)
-    if len(found) == 1:
-        return found[0]
+    candidates = _candidates(path)
+    if len(candidates) == 1:
+        return candidates[0]
     if path.is_file() and path.stat().st_size == 0:
         raise refusal(path, "", "is empty", "dump it again")
-    known = ", ".join(found or catalog.entries("readers"))
-    text = f"could be any of: {known}" if found else f"looks like no format that is known: {known}"
+    known = ", ".join(candidates or catalog.entries("readers"))
+    text = f"could be any of: {known}" if candidates else f"looks like no format that is known: {known}"
     raise refusal(path, "", text, "say which it is with --from")
 
 
@@ -161,10 +160,10 @@ def _open_folder(folder: Path) -> Dump:
     """Every file of the folder that is a dump; sidecars belong to their arrays and are passed over."""
     parts: list[tuple[Path, Dump]] = []
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and (found := _candidates(path)):
-            if len(found) > 1:
-                raise refusal(path, "", f"could be any of: {', '.join(found)}", "convert it by itself with --from")
-            parts.append((path, open_dump(path, found[0])))
+        if path.is_file() and not path.name.startswith(".") and (candidates := _candidates(path)):
+            if len(candidates) > 1:
+                raise refusal(path, "", f"could be any of: {', '.join(candidates)}", "convert it by itself with --from")
+            parts.append((path, open_dump(path, candidates[0])))
     if not parts:
         raise refusal(folder, "", "holds no file of a known format", "name a file and its format with --from")
     sizes = {dump.vocab_size for _, dump in parts if dump.vocab_size is not None}

@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
-from logitproof.files.untrusted import AGAIN, refusal
+from logitproof.files.untrusted import read_json, read_text, refusal
 from logitproof.readers import JSON_LIMIT
 from logitproof.traces.dump import Dump, DumpedPrompt
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def text_of(path: Path) -> str:
     """The text of a file of sane size."""
-    try:
-        if (size := path.stat().st_size) > JSON_LIMIT:
-            raise refusal(path, "size", f"{size} bytes of text, {JSON_LIMIT} are read at most", "use a binary format")
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise refusal(path, f"byte {error.start}", "is not UTF-8 text", AGAIN) from None
-    except OSError as error:
-        raise refusal(path, "", f"cannot be read: {error.strerror}", "correct the path") from None
+    return read_text(path, limit=JSON_LIMIT)
 
 
 def json_of(path: Path) -> Any:
     """The JSON value of a file."""
-    try:
-        return json.loads(text_of(path))
-    except json.JSONDecodeError as error:
-        raise refusal(path, f"line {error.lineno}", f"is not JSON, or is cut off: {error.msg}", AGAIN) from None
-    except (ValueError, RecursionError) as error:
-        raise refusal(path, "", f"is not JSON that can be read: {error}", AGAIN) from None
-
-
-def validated(path: Path, kind: type[M], value: Any, place: str = "") -> M:
-    """The value as the model says; raises ContractError that names the field."""
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join([place, *map(str, first["loc"])] if place else map(str, first["loc"]))
-        shown = repr(first["input"])
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise refusal(path, at, f"{first['msg']}, got {shown}", "see docs/formats.md for what stands there") from None
+    return read_json(path, limit=JSON_LIMIT)
 
 
 def ids_in(path: Path, place: str, text: str) -> list[int]:

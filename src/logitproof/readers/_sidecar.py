@@ -10,8 +10,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import AliasChoices, Field
 
-from logitproof.files.untrusted import Foreign, refusal
-from logitproof.readers._files import ids_in, json_of, text_of, validated, write_text
+from logitproof.files.untrusted import Foreign, Number, refusal, validated
+from logitproof.readers._files import ids_in, json_of, text_of, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt, Rows
 
 TEXTS = (".txt", ".meta", ".log", ".stdout")
@@ -20,11 +20,11 @@ TEXTS = (".txt", ".meta", ".log", ".stdout")
 class Sidecar(Foreign):
     """What stands in a sidecar; `token_ids` absent means that nobody knows what the rows are of."""
 
-    vocab: Annotated[int | None, Field(validation_alias=AliasChoices("vocab", "vocab_size", "n_vocab", "VOCAB"))] = None
-    positions: Annotated[int | None, Field(validation_alias=AliasChoices("n_pos", "npos", "NPOS"))] = None
-    token_ids: list[int] = Field([], validation_alias=AliasChoices("token_ids", "tokens", "ids", "TOKENS"))
-    prompt_length: int | None = None
-    first_position: int = 0
+    vocab: Annotated[Number | None, Field(validation_alias=AliasChoices("vocab", "vocab_size", "n_vocab", "VOCAB"))] = None
+    positions: Annotated[Number | None, Field(validation_alias=AliasChoices("n_pos", "npos", "NPOS"))] = None
+    token_ids: list[Number] = Field([], validation_alias=AliasChoices("token_ids", "tokens", "ids", "TOKENS"))
+    prompt_length: Number | None = None
+    first_position: Number = 0
     id: str | None = None
     text: str | None = None
     versions: dict[str, str] = Field({})

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from logitproof.errors import ContractError
 from logitproof.readers import Peek, Reader
+from logitproof.rows.top import is_top
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
@@ -22,11 +24,22 @@ class Capture(Reader):
         from logitproof.traces.capture import open_capture
 
         capture, traces = open_capture(path)
+        for prompt, trace in zip(capture.prompts, traces, strict=True):
+            if is_top(trace.logits):
+                text = f"prompt {prompt.id!a} is no trace of whole rows of logits"
+                raise ContractError(
+                    text, where=str(path), remedy="capture an engine that gives its logits, see docs/formats.md"
+                )
         prompts = tuple(
             DumpedPrompt(
-                one.id, trace.token_ids, one.prompt_length, np.arange(len(trace.logits)), trace.logits, bucket=one.bucket
+                prompt.id,
+                trace.token_ids,
+                prompt.prompt_length,
+                np.arange(len(trace.logits)),
+                trace.logits,
+                bucket=prompt.bucket,
             )
-            for one, trace in zip(capture.prompts, traces, strict=True)
+            for prompt, trace in zip(capture.prompts, traces, strict=True)
         )
         about = {name: getattr(capture, name) for name in ("engine", "model", "model_sha256", "suite", "mode", "options")}
         return Dump(prompts, int(traces[0].logits.shape[1]) if traces else None, versions=capture.versions, provenance=about)

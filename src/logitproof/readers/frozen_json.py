@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AliasChoices, Field
 
-from logitproof.files.untrusted import Foreign, refusal
+from logitproof.files.untrusted import Foreign, Number, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import json_of, plain, validated, write_text
+from logitproof.readers._files import json_of, plain, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 VERSIONS = ("versions", "packages", "package_versions")
@@ -20,17 +20,17 @@ IDS = ("token_ids", "ids", "tokens")
 
 
 class _Prompt(Foreign):
-    token_ids: Annotated[list[int], Field(validation_alias=AliasChoices(*IDS))]
-    id: str | int | None = None
-    prompt_length: int | None = None
-    window: tuple[int, int] | None = None
+    token_ids: Annotated[list[Number], Field(validation_alias=AliasChoices(*IDS))]
+    id: str | Number | None = None
+    prompt_length: Number | None = None
+    window: tuple[Number, Number] | None = None
     text: Annotated[str | None, Field(validation_alias=AliasChoices("text", "prompt"))] = None
 
 
 class _File(Foreign):
     prompts: list[_Prompt]
     versions: dict[str, str] = Field({}, validation_alias=AliasChoices(*VERSIONS))
-    vocab_size: int | None = None
+    vocab_size: Number | None = None
 
 
 @dataclass

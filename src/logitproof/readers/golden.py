@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import numpy as np
 
 from logitproof.errors import ContractError
 from logitproof.files.safetensors import Tensors, is_safetensors, read_header
-from logitproof.files.untrusted import refusal
+from logitproof.files.untrusted import parse_json, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import validated
 from logitproof.traces import rowcode as code
 from logitproof.traces.dump import CodedRows, Dump, DumpedPrompt, TopK
 from logitproof.traces.golden_header import FORMAT, VERSION, GoldenPrompt, Header
@@ -48,10 +46,7 @@ class Golden(Reader):
 
 
 def _header(file: Tensors, path: Path) -> Header:
-    try:
-        record = json.loads(file.metadata.get("header", ""))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal(path, "header", f"is damaged: {error}", "freeze it again") from None
+    record = parse_json(file.metadata.get("header", ""), path, "header", remedy="freeze it again")
     if isinstance(record, dict) and record.get("version") != VERSION:
         text = f"is {record.get('version')}, this logitproof reads {VERSION}"
         raise refusal(path, "version", text, "freeze it again, or install the version that wrote it")
@@ -73,10 +68,10 @@ def _full(file: Tensors, header: Header, number: int, path: Path) -> DumpedPromp
 
     def decode(row: int) -> np.ndarray:
         start = int(ends[row]) - code.row_bytes(vocab, int(widths[row]))
-        found = code.decode(np.asarray(rest[start : ends[row]]), vocab, int(widths[row]), *map(float, scale[row]))
-        found = found.astype(header.dtype)
-        found[ids[row]] = logits[row]
-        return found
+        decoded = code.decode(np.asarray(rest[start : ends[row]]), vocab, int(widths[row]), *map(float, scale[row]))
+        decoded = decoded.astype(header.dtype)
+        decoded[ids[row]] = logits[row]
+        return decoded
 
     return _prompt(file, about, number, path, logits=CodedRows((about.positions, vocab), decode))
 

@@ -11,23 +11,23 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from logitproof.files.untrusted import Foreign, refusal
+from logitproof.files.untrusted import Foreign, Number, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import json_of, logits_of, validated, write_text
+from logitproof.readers._files import json_of, logits_of, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt
 
 
 class _Fixture(Foreign):
-    tokens: list[int]
-    vocab_size: int
-    position: int
+    tokens: list[Number]
+    vocab_size: Number
+    position: Number
     logits: list[float]
-    argmax_token: int
+    argmax_token: Number
     id: str | None = None
     model_name: str = ""
     model_dtype: str = ""
     prompt: str | None = None
-    prompt_length: int | None = None
+    prompt_length: Number | None = None
     position_is: Literal["index", "step"] | None = None
     versions: dict[str, str] = Field({})
 
@@ -44,18 +44,16 @@ class HfFixture(Reader):
         return {"tokens", "logits", "argmax_token", "position"} <= peek.keys
 
     def read(self, path: Path) -> Dump:
-        found = json_of(path)
-        items = found if isinstance(found, list) else [found]
-        fixtures = [
-            validated(path, _Fixture, item, f"[{n}]" if isinstance(found, list) else "") for n, item in enumerate(items)
-        ]
+        data = json_of(path)
+        items = data if isinstance(data, list) else [data]
+        fixtures = [validated(path, _Fixture, item, f"[{n}]" if isinstance(data, list) else "") for n, item in enumerate(items)]
         if not fixtures:
             raise refusal(path, "", "is an empty list", "write at least one fixture")
         groups: dict[str, list[_Fixture]] = defaultdict(list)
         for number, fixture in enumerate(fixtures):
             groups[fixture.id or (path.stem if len(fixtures) == 1 else str(number))].append(fixture)
         first = fixtures[0]
-        if other := next((one for one in fixtures if one.vocab_size != first.vocab_size), None):
+        if other := next((fixture for fixture in fixtures if fixture.vocab_size != first.vocab_size), None):
             raise refusal(path, "vocab_size", f"is {first.vocab_size} and {other.vocab_size}", "one file, one model")
         return Dump(
             prompts=tuple(_prompt(name, group, path) for name, group in groups.items()),

@@ -10,32 +10,32 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from logitproof.files.untrusted import Foreign, refusal
+from logitproof.files.untrusted import Foreign, Number, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import json_of, validated, write_text
+from logitproof.readers._files import json_of, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 K = 20
 
 
 class _Step(Foreign):
-    step: int
-    top1_id: int
+    step: Number
+    top1_id: Number
     top1_logit: float
-    topk_ids: list[int]
+    topk_ids: list[Number]
     topk_logits: list[float]
 
 
 class _Prompt(Foreign):
-    id: str | int
+    id: str | Number
     text: str | None = None
-    prompt_token_ids: list[int]
+    prompt_token_ids: list[Number]
     steps: list[_Step]
 
 
 class _File(Foreign):
     prompts: list[_Prompt]
-    vocab_size: int | None = None
+    vocab_size: Number | None = None
     versions: dict[str, str] = Field({})
 
 

@@ -35,11 +35,11 @@ class MarkedText(Reader):
                 if inside:
                     last = "\n".join(text)
                 inside, text = not inside, []
-            elif found := IDS.match(line):
-                if not found["ids"].rstrip().endswith("]"):
+            elif match := IDS.match(line):
+                if not match["ids"].rstrip().endswith("]"):
                     raise refusal(path, f"line {number}", "the list of ids is cut off", "print it in one line, with its ]")
-                ids = ids_in(path, f"line {number}", found["ids"])
-                if "prompt" in found["what"].lower():
+                ids = ids_in(path, f"line {number}", match["ids"])
+                if "prompt" in match["what"].lower():
                     prompt_ids = ids
                     continue
                 prompts.append(_prompt(str(len(prompts)), prompt_ids, ids, last))

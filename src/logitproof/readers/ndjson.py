@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from logitproof.files.untrusted import AGAIN, Foreign, refusal
+from logitproof.files.untrusted import Foreign, Number, parse_json, refusal, validated
 from logitproof.readers import Peek, Reader
-from logitproof.readers._files import text_of, validated, write_text
+from logitproof.readers._files import text_of, write_text
 from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
 LINE = re.compile(r"^@@([A-Za-z_][\w.-]*)\s+(\{.*)$")
 
 
 class _Prompt(Foreign):
-    id: str | int
-    token_ids: list[int]
-    prompt_length: int | None = None
+    id: str | Number
+    token_ids: list[Number]
+    prompt_length: Number | None = None
     text: str | None = None
 
 
 class _Row(Foreign):
-    prompt: str | int
-    position: int
+    prompt: str | Number
+    position: Number
 
 
 class _Logits(_Row):
@@ -38,13 +38,13 @@ class _Logits(_Row):
 
 
 class _Top(_Row):
-    ids: list[int]
+    ids: list[Number]
     logprobs: list[float] | None = None
     logits: list[float] | None = None
 
 
 class _Meta(Foreign):
-    vocab_size: int | None = None
+    vocab_size: Number | None = None
     versions: dict[str, str] = Field({})
 
 
@@ -73,8 +73,8 @@ class Ndjson(Reader):
             raise refusal(path, "@@prompt", "an id stands twice", "give every prompt an id of its own")
         rows = _by_prompt([*events["logits"], *events["topk"]], prompts, path)
         others = {name: values for name, values in events.items() if name not in ("prompt", "logits", "topk")}
-        found = tuple(_prompt(name, prompt, rows[name], path) for name, prompt in prompts.items())
-        return Dump(found, meta.vocab_size, versions=meta.versions, provenance={**(meta.model_extra or {}), **others})
+        dumped = tuple(_prompt(name, prompt, rows[name], path) for name, prompt in prompts.items())
+        return Dump(dumped, meta.vocab_size, versions=meta.versions, provenance={**(meta.model_extra or {}), **others})
 
     def write(self, dump: Dump, path: Path) -> None:
         lines = [_line("meta", {"vocab_size": dump.vocab_size, "versions": dict(dump.versions)})]
@@ -100,22 +100,17 @@ def _line(name: str, value: dict[str, Any]) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, str, Any]]:
     # Not splitlines, which would break a line at characters that JSON may hold.
     for number, line in enumerate(text_of(path).split("\n"), start=1):
-        if found := LINE.match(line.rstrip("\r")):
-            try:
-                yield number, found.group(1), json.loads(found.group(2))
-            except (ValueError, RecursionError) as error:
-                raise refusal(
-                    path, f"line {number}, @@{found.group(1)}", f"is not JSON, or is cut off: {error}", AGAIN
-                ) from None
+        if match := LINE.match(line.rstrip("\r")):
+            yield number, match.group(1), parse_json(match.group(2), path, f"line {number}, @@{match.group(1)}")
 
 
 def _by_prompt(rows: list[_Row], prompts: dict[str, _Prompt], path: Path) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+    by_prompt: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         if str(row.prompt) not in prompts:
             raise refusal(path, "prompt", f"a row is of {row.prompt!r}, which no @@prompt line names", "write it first")
-        found[str(row.prompt)].append(row)
-    return {name: sorted(found[name], key=lambda row: row.position) for name in prompts}
+        by_prompt[str(row.prompt)].append(row)
+    return {name: sorted(by_prompt[name], key=lambda row: row.position) for name in prompts}
 
 
 def _prompt(name: str, prompt: _Prompt, rows: list[Any], path: Path) -> DumpedPrompt:

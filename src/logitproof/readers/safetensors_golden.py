@@ -54,8 +54,8 @@ class SafetensorsGolden(Reader):
             top = TopK(ids[number], np.asarray(values[number], np.float64), normalized=True, slack=ROUNDING)
             tokens = [*prompt, *decoded[number].tolist()]
             found.append(DumpedPrompt(file.metadata.get(f"id.{number}", str(number)), tokens, len(prompt), positions, top=top))
-        said = file.metadata.get("vocab_size", "")
-        return Dump(tuple(found), int(said) if said.isdigit() else None, provenance=file.metadata)
+        stated = file.metadata.get("vocab_size", "")
+        return Dump(tuple(found), int(stated) if stated.isdigit() else None, provenance=file.metadata)
 
     def write(self, dump: Dump, path: Path) -> None:
         steps = {len(prompt.token_ids) - prompt.prompt_length for prompt in dump.prompts}

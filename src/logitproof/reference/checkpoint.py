@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import Counter
@@ -19,7 +18,8 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
-from logitproof.errors import Refusal
+from logitproof.errors import ContractError, Refusal
+from logitproof.files.untrusted import read_object
 from logitproof.reference import prequantized
 from logitproof.reference.dequantize import REPLACE, GgufWeights, some
 
@@ -123,7 +123,7 @@ def _tensor_names(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     try:
         if index.is_file():
-            files = sorted({folder / name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+            files = sorted({folder / name for name in read_object(index)["weight_map"].values()})
         else:
             files = [folder / "model.safetensors"]
         names: list[str] = []
@@ -131,7 +131,7 @@ def _tensor_names(folder: Path) -> list[str]:
             with safe_open(file, "pt") as tensors:
                 names.extend(tensors.keys())
         return names
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ContractError, ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = f"{REPLACE}; weights are read from safetensors only"
         raise Refusal(f"cannot read the weights of {folder}: {error}", field=str(folder), remedy=remedy) from error
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader
 from gguf.quants import dequantize
 
-from logitproof.errors import Refusal
+from logitproof.errors import ContractError, Refusal
+from logitproof.files.gguf import GgufFile
 
 FAMILIES = {
     "llama": ("llama", "mistral"),
@@ -78,9 +78,10 @@ class GgufWeights:
 
     def __init__(self, path: Path, config: Any) -> None:
         try:
-            self._reader = GGUFReader(path)
-        except Exception as error:
-            raise Refusal(f"cannot read {path.name}: {error}", field=str(path), remedy=REPLACE) from error
+            self._reader = GgufFile(path)
+        except ContractError as error:
+            text = f"cannot read {path.name}: {error.where}: {error.text}"
+            raise Refusal(text, field=str(path), remedy=error.remedy) from error
         self._path, self._config = path, config
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = str(self._value("general.architecture"))
@@ -137,8 +138,7 @@ class GgufWeights:
         return bool(block and extra and int(block[1]) >= self._config.num_hidden_layers)
 
     def _value(self, key: str) -> Any:
-        field = self._reader.get_field(key)
-        return None if field is None else field.contents()
+        return self._reader.value(key)
 
 
 REPLACE = "fetch or convert the file again and compare its sha256"

@@ -1,45 +1,140 @@
-"""The reference in this process, with known bugs planted into it."""
+"""The reference in this process, with known bugs planted into it for one pass and taken out again.
+
+torch is imported by the first model that is opened, never before: names of bugs and their grids are light.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from logitproof.errors import ContractError, EnvironmentFailed, ModelError
+import numpy as np
+
+from logitproof import catalog
+from logitproof.errors import ContractError, EnvironmentFailed, ModelError, Refusal
 
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
+Bugs = Sequence[tuple[str, Mapping[str, Any]]]
+"""Names of mutations with their options."""
 
 
-def load_reference(folder: Path, weights: Path | None = None) -> Any:
-    """The model of an HF folder in float32, eager, offline; with the dequantized weights of a GGUF file where one is named."""
-    try:
+class Planted:
+    """A loaded model on some sequences. `passes` counts forward passes; logits come as float64 on the host."""
+
+    def __init__(self, model: Any, sequences: Sequence[Sequence[int]]) -> None:
+        self.model, self.passes = model, 0
+        self.sequences = [list(ids) for ids in sequences]
+        self._watch: Any = None
+
+    @classmethod
+    def opened(
+        cls, folder: Path, sequences: Sequence[Sequence[int]], weights: Path | None = None, *, device: str = "cpu"
+    ) -> Planted:
+        """The model of an HF folder in float32, eager; with the dequantized weights of a GGUF file where one is named.
+
+        Raises ContractError of what is no folder, ModelError of one that cannot be loaded, EnvironmentFailed without torch.
+        """
+        try:
+            from logitproof.reference.model import Loading, load
+            from logitproof.reference.threads import fit_threads
+        except ImportError as error:
+            raise EnvironmentFailed(
+                f"bugs are planted in transformers: {error}", remedy="pip install 'logitproof[transformers]'"
+            ) from None
+        if not folder.is_dir():
+            raise ContractError("is no Hugging Face folder", where=str(folder), remedy="name the original model")
+        try:
+            model = load(weights or folder, folder, Loading(device=device)).model
+        except Refusal as refusal:
+            raise ModelError(refusal.text, where=refusal.field or str(folder), remedy=refusal.remedy) from None
+        fit_threads(model)
+        return cls(model, sequences)
+
+    @property
+    def config(self) -> Any:
+        """The model's own."""
+        return self.model.config
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a row has."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    def logits(self, bugs: Bugs = (), *, cached: bool = False, beginning: int | None = None) -> list[np.ndarray]:
+        """Logits float64 [T, V] of every sequence, or of so many positions of the first, with these bugs.
+
+        In one pass, or token by token through the cache where `cached`.
+        """
+        sequences = self.sequences if beginning is None else [self.sequences[0][:beginning]]
+        with self._with(bugs):
+            return [self._passed(ids, cached=cached) for ids in sequences]
+
+    def replay(self, names: Sequence[str], given: Mapping[str, np.ndarray], bugs: Bugs = ()) -> dict[str, np.ndarray]:
+        """The named taps of the first sequence, with these bugs, where `given` taps flow on in place of the model's own."""
         import torch
-        import transformers
 
-        from logitproof.reference.threads import fit_threads
-    except ImportError as error:
-        raise EnvironmentFailed(
-            f"a diagnosis plants bugs in transformers: {error}", remedy="pip install 'logitproof[transformers]'"
-        ) from None
-    if not folder.is_dir():
-        raise ContractError("is no Hugging Face folder", where=str(folder), remedy="name the original model")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    options = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
-    try:
-        if weights is not None:
-            from logitproof.reference import checkpoint
+        from logitproof.reference.taps import Taps, Watch, tapped
 
-            settings = checkpoint.read_config(folder)
-            model = checkpoint.load_gguf(weights, settings, options.pop("dtype"), **options)[0].eval()
-        else:
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be loaded: {error}", where=str(folder)) from None
-    fit_threads(model)
-    return model
+        if self._watch is None:
+            # before any bug is planted, so that a bug of attention stands around it and is seen
+            self._watch = Watch(self.model)
+        fed, flow = self._fed(self.sequences[0]), Taps(names, given)
+        flow.length = fed.shape[1]
+        self.passes += 1
+        with self._with(bugs), torch.inference_mode(), tapped(self.model, self._watch, flow):
+            flow.at("logits", self.model(fed, use_cache=False).logits[0])
+        return flow.found()
+
+    @contextmanager
+    def rounded(self) -> Iterator[None]:
+        """While open, matrices are multiplied in bfloat16, on whatever device the model lies."""
+        import torch
+
+        with torch.autocast(torch.device(self.model.device).type, dtype=torch.bfloat16):
+            yield
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    @contextmanager
+    def _with(self, bugs: Bugs) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name, options in bugs:
+                stack.enter_context(catalog.load("mutations", name)(**options).applied_to(self.model))
+            yield
+
+    def _passed(self, ids: Sequence[int], *, cached: bool) -> np.ndarray:
+        import torch
+
+        self.passes += 1
+        fed, cache, rows = self._fed(ids), None, []
+        with torch.inference_mode():
+            if not cached:
+                return _host(self.model(fed, use_cache=False).logits[0])
+            for part in fed.split(1, dim=1):
+                out = self.model(part, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                rows.append(_host(out.logits[0]))
+        return np.concatenate(rows)
+
+    def _fed(self, ids: Sequence[int]) -> Any:
+        import torch
+
+        return torch.tensor([list(ids)], device=self.model.device)
+
+
+def showing(needs: Sequence[str], names: Sequence[str] | None = None) -> Iterator[tuple[str, Any]]:
+    """Mutations, or those of these `names`, that logits of this kind can show; none that is proven to show nothing."""
+    for name in catalog.entries("mutations") if names is None else names:
+        kind = catalog.load("mutations", name)
+        if not kind.equivalent and kind.needs in needs:
+            yield name, kind
 
 
 def grid(kind: Any) -> Iterator[dict[str, Any]]:
@@ -49,3 +144,7 @@ def grid(kind: Any) -> Iterator[dict[str, Any]]:
         for value in values:
             if value != getattr(kind, name):
                 yield {name: value}
+
+
+def _host(rows: Any) -> np.ndarray:
+    return np.asarray(rows.float().cpu().numpy(), np.float64)

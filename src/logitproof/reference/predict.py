@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFReader
 
 from logitproof.contract.arithmetic import ACTIVATIONS, Arithmetic, Format
-from logitproof.engines.transformers import Transformers
 from logitproof.errors import Refusal
+from logitproof.files.gguf import GgufFile
 from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
 from logitproof.reference.dequantize import parameter_of
+from logitproof.reference.model import EXACT, load
 from logitproof.reference.noise import FLOATS, Noise, Spec
 from logitproof.reference.threads import fit_threads
+from logitproof.weights.model import is_gguf
 
 Routes = list[torch.Tensor]
 CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
@@ -38,18 +39,17 @@ class Predictor:
     """One model in float64, asked again and again: without error, and with that of an arithmetic."""
 
     def __init__(self, model: Path, config: Path | None = None) -> None:
-        self._engine = Transformers(dtype="float64")
-        self._engine.load(model, config)
-        self._model = self._engine._model
+        self._reference = load(model, config, EXACT)
+        self._model = self._reference.model
         fit_threads(self._model)
         modules = self._model.modules()
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
-        self._formats = _formats(model) if model.suffix == ".gguf" else {}
+        self._formats = _formats(model) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids as the reference feeds them."""
-        return self._engine.tokenize(text)
+        return self._reference.tokenize(text)
 
     def exact(self, token_ids: Sequence[int]) -> np.ndarray:
         """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64."""
@@ -76,7 +76,7 @@ class Predictor:
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
         for ours, theirs in zip(routes, chosen, strict=True):
-            flipped |= (ours.sort(-1)[0] != theirs.sort(-1)[0]).any(-1).reshape(-1).numpy()
+            flipped |= (ours.sort(-1)[0] != theirs.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
         return Run(logits, flipped)
 
     @property
@@ -88,13 +88,13 @@ class Predictor:
         """The experts that float64 chooses, one array [T, k] of sorted numbers a layer."""
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
-        return [one.sort(-1)[0].reshape(len(token_ids), -1).numpy() for one in self._routes[tuple(token_ids)]]
+        return [one.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for one in self._routes[tuple(token_ids)]]
 
     def _pass(self, token_ids: Sequence[int], spec: Spec, seed: int) -> tuple[np.ndarray, Routes]:
-        ids = torch.tensor([list(token_ids)])
+        ids = torch.tensor([list(token_ids)], device=self._reference.device)
         with torch.inference_mode(), wide.float64(), Noise(spec, self._model, seed) as noise:
             logits = self._model(input_ids=ids, use_cache=False).logits[0]
-        return np.asarray(logits.numpy(), np.float64), noise.routes
+        return np.asarray(logits.cpu().numpy(), np.float64), noise.routes
 
     @contextmanager
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
@@ -114,7 +114,7 @@ class Predictor:
 def _formats(file: Path) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
     found: dict[str, Format] = {}
-    for tensor in GGUFReader(file).tensors:
+    for tensor in GgufFile(file).tensors:
         kind, name = tensor.tensor_type.name, parameter_of(tensor.name)
         if kind not in ACTIVATIONS:
             text = f"{tensor.name} of {file.name} is {kind}: it is not known how its activations are rounded"

@@ -8,23 +8,31 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from logitproof.bands.power import Power
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.protocol.messages import HelloResult
+from logitproof.report.record import (
+    EngineRecord,
+    Evidence,
+    Judged,
+    Machine,
+    Provenance,
+    UnmeasuredRecord,
+    as_plain,
+    cell_record,
+)
+from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
-from logitproof.verdict.gates import GateVerdict
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
 
-SCHEMA_VERSION = 1
 Words = dict[str, dict[str, str]]
 """Text of tokens by model name, then by token ids joined with commas: single tokens and whole stretches."""
 
@@ -56,28 +64,33 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
         verdict = self.verdict
-        return {
-            "schema": SCHEMA_VERSION,
+        judged: Judged = {
+            "schema": 1,
             "contract": self.opened.contract.contract,
             "contract_version": self.opened.contract.version,
             "status": verdict.status,
             "exit_code": verdict.exit_code,
-            "cells": [{**_cell_json(cell), "evidence": self.evidence(cell)} for cell in verdict.cells],
-            "gates": [_gate_json(gate) for gate in verdict.gates],
-            "unmeasured": [{**asdict(one), "allowed": self.is_allowed(one)} for one in verdict.unmeasured],
-            "waivers": [asdict(one) for one in verdict.waivers],
-            "falsified": [{**asdict(one), "gates": [*one.gates], "steps": [*one.steps]} for one in verdict.falsified],
-            **self.facts,
+            "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
+            "gates": verdict.gates,
+            "unmeasured": [
+                {"cell": one.cell, "reason": one.reason, "allowed": self.is_allowed(one)} for one in verdict.unmeasured
+            ],
+            "waivers": verdict.waivers,
+            "falsified": verdict.falsified,
         }
+        return {**as_plain(judged), **self.facts}
+
+    def _unmeasured(self, cell: Unmeasured) -> UnmeasuredRecord:
+        return {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)}
 
     def is_allowed(self, one: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
         leave = self.opened.contract.may_be_unmeasured
         return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
 
-    def evidence(self, verdict: CellVerdict) -> dict[str, dict[str, list[str]]]:
+    def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
-        found: dict[str, dict[str, list[str]]] = {}
+        found: Evidence = {}
         cell = verdict.cell
         names = [] if cell.isa == NATIVE else cell.isa.split(BETWEEN)
         for isa, pair in ((isa, pair) for isa in names for pair in cell.pairs):
@@ -101,7 +114,7 @@ def words_key(token_ids: Sequence[int]) -> str:
 
 def provenance(
     opened: OpenContract, planned: Plan, results: Mapping[str, Trace | Failure], hellos: Mapping[str, HelloResult]
-) -> dict[str, Any]:
+) -> Provenance:
     """Pins, versions, host and command of a run: what someone needs to run it again."""
     contract = opened.contract
     witness = {"witness": contract.witness} if contract.witness else {}
@@ -121,14 +134,7 @@ def provenance(
             "suites": {suite.suite: suite.sha256 for suite in opened.suites},
         },
         "engines": {
-            name: {
-                "engine": use.engine,
-                "options": use.options,
-                "environment": sorted(use.environment),
-                **({"versions": hellos[name].versions, "isa": hellos[name].isa} if name in hellos else {}),
-                "details": _details(planned, results, use.engine, name),
-            }
-            for name, use in uses.items()
+            name: _engine_record(use, hellos.get(name), _details(planned, results, name)) for name, use in uses.items()
         },
         "versions": {"logitproof": _version(), "python": platform.python_version()},
         "host": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
@@ -157,7 +163,7 @@ def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
 def parting(reference: Trace, candidate: Trace) -> tuple[list[int], list[int], list[int]]:
     """Two free-running continuations as what they share and how each goes on."""
     ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    shared = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    shared = first_difference(ours, theirs)
     return ours[:shared], ours[shared:], theirs[shared:]
 
 
@@ -173,7 +179,27 @@ def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[t
     return {(token,) for token in singles} | {tuple(stretch) for stretch in stretches if stretch}
 
 
-def _details(planned: Plan, results: Mapping[str, Trace | Failure], engine: str, name: str) -> dict[str, Any]:
+def _engine_record(use: EngineUse, hello: HelloResult | None, details: dict[str, Any]) -> EngineRecord:
+    environment = sorted(use.environment)
+    if hello is None:
+        return {"engine": use.engine, "options": use.options, "environment": environment, "details": details}
+    return {
+        "engine": use.engine,
+        "options": use.options,
+        "environment": environment,
+        "versions": hello.versions,
+        "isa": hello.isa,
+        "machine": _machine(hello),
+        "details": details,
+    }
+
+
+def _machine(hello: HelloResult) -> Machine | None:
+    machine = hello.machine
+    return {"architecture": machine.architecture, "processor": machine.processor, "flags": machine.flags} if machine else None
+
+
+def _details(planned: Plan, results: Mapping[str, Trace | Failure], name: str) -> dict[str, Any]:
     """What each engine said when it loaded, by weights file: types, sizes and choices in effect."""
     found: dict[str, Any] = {}
     for job in planned.jobs:
@@ -188,53 +214,6 @@ def _version() -> str:
         return importlib.metadata.version("logitproof")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _cell_json(verdict: CellVerdict) -> dict[str, Any]:
-    cell = verdict.cell
-    return {
-        "id": cell.id,
-        "reference": cell.reference_name,
-        "candidate": cell.candidate,
-        "engine": cell.candidate_name,
-        "model": cell.model,
-        "quantization": cell.quantization,
-        "mode": cell.mode,
-        "isa": cell.isa,
-        "status": verdict.status,
-        "expected": verdict.expected,
-        "as_expected": verdict.as_expected,
-        "reason": verdict.reason,
-        "witness": verdict.witness,
-        "positions": verdict.positions,
-        "counts": dict(verdict.counts),
-        "band": asdict(verdict.band) if verdict.band else None,
-        "power": _power_json(verdict.power),
-        "metrics": {name: dict(statistics) for name, statistics in verdict.metrics.items()},
-        "prompts": [_prompt_json(prompt) for prompt in verdict.prompts],
-    }
-
-
-def _prompt_json(prompt: PromptVerdict) -> dict[str, Any]:
-    return {
-        "suite": prompt.pair.suite,
-        "prompt_idx": prompt.pair.prompt_idx,
-        "prompt_id": prompt.pair.prompt.id,
-        "prompt_sha256": prompt.pair.prompt.sha256,
-        "bucket": prompt.pair.prompt.bucket,
-        "status": prompt.status,
-        "counts": prompt.counts,
-        "waiver": prompt.waiver,
-        "failure": asdict(prompt.failure) if prompt.failure else None,
-    }
-
-
-def _gate_json(gate: GateVerdict) -> dict[str, Any]:
-    return {**asdict(gate), "if_fails": list(gate.if_fails), "power": _power_json(gate.power)}
-
-
-def _power_json(power: Power | None) -> dict[str, Any] | None:
-    return None if power is None else {**asdict(power), "missed": dict(power.missed)}
 
 
 def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:

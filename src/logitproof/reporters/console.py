@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console as Terminal
@@ -12,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from logitproof.documents.wording import percent, visible
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import percent, visible
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
@@ -124,20 +123,6 @@ def _reference_errors(report: Report) -> list[RenderableType]:
         text = f"the reference could not be run under {failed['run']}: {failed['failure'].splitlines()[0]}"
         lines.append(Text(visible(text), "yellow"))
     return lines
-
-
-def summary_table(summary: dict[str, Any]) -> RenderableType:
-    """The statistics of `compare`, one row a metric."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(visible(f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions")),
-    )
-    table.add_column("metric")
-    for name in ("mean", "median", "p95", "p99", "max"):
-        table.add_column(name, justify="right")
-    for name, statistics in summary["metrics"].items():
-        table.add_row(name, *(_number(statistics[key]) for key in ("mean", "median", "p95", "p99", "max")))
-    return table
 
 
 def _cells(report: Report, width: int) -> Table:

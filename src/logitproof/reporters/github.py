@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from logitproof.documents.wording import encodable, visible
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import encodable, visible
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import contract_place, findings
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from logitproof.documents.wording import legal_xml
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import legal_xml
 from logitproof.reporters import Reporter
 from logitproof.verdict.gates import GateVerdict
 from logitproof.verdict.judge import CellVerdict, Verdict

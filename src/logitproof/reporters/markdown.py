@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from logitproof.documents.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report, parting, position_record
-from logitproof.report.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logitproof.documents.wording import encodable
 from logitproof.files.atomic import environment_errors
 from logitproof.jobs.cell import AXES
 from logitproof.report.report import Report
-from logitproof.report.wording import encodable
 from logitproof.reporters import Reporter
 from logitproof.verdict.judge import CellVerdict
 

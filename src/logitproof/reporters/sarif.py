@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from logitproof.documents.wording import json_text
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import json_text
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import Finding, contract_place, findings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from logitproof.documents.wording import code, encodable, number, words
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import code, encodable, number, words
 from logitproof.reporters import Reporter
 from logitproof.reporters._findings import Finding, findings
 from logitproof.verdict.judge import CellVerdict

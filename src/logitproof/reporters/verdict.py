@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from logitproof.documents.wording import json_text
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
-from logitproof.report.wording import json_text
 from logitproof.reporters import Reporter
 
 

@@ -1,46 +1,44 @@
-"""Distances between rows of logits."""
+"""Distances between rows of logits, and where two sequences part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 
-def rms(values: Iterable[np.ndarray]) -> float:
-    """Root mean square over all of them."""
-    return float(np.sqrt(np.mean(np.concatenate(list(values)) ** 2)))
+def rms(*values: np.ndarray) -> float:
+    """Root mean square over all numbers of all arrays."""
+    return float(np.sqrt(np.mean(np.concatenate([np.ravel(array) for array in values]) ** 2)))
 
 
-def rms_by_position(delta: np.ndarray) -> np.ndarray:
-    """RMS [T] of differences of logits [T, V] after the mean of each row is taken off: softmax does not see it."""
-    return np.asarray(np.sqrt(((delta - delta.mean(axis=1, keepdims=True)) ** 2).mean(axis=1)))
+def rms_by_position(delta: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """float64 [T]: RMS of differences of logits [T, V] after each row's mean is taken off; infinite where not finite.
 
-
-def _by_position(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """RMS logit difference [T] after the mean difference is taken off; infinite where a row is not finite.
-
-    Over the entries of `b` that are not NaN; 0 where there are fewer than two of them.
-    """
-    known = ~np.isnan(b)
-    count = np.maximum(known.sum(axis=1), 1)
-    delta = np.where(known, np.asarray(a, np.float64) - b, 0.0)
-    delta = np.where(known, delta - (delta.sum(axis=1) / count)[:, None], 0.0)
-    found = np.sqrt((delta**2).sum(axis=1) / count)
-    return np.asarray(np.where(np.isfinite(found), found, np.inf))
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2)))
-
-
-def centred_distances(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """float64 [P]: root mean square difference of two [P, V], mean difference taken off; infinite where not finite.
-
-    The mean is taken off because softmax does not see it.
+    The mean is taken off because softmax does not see it: this is the metric `rms_delta_logit`. Where `known` [T, V] is given,
+    only entries that are known count; a row with fewer than two of them is 0.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        delta = found.astype(np.float64) - expected
-        delta -= delta.mean(-1, keepdims=True)
-        rms = np.sqrt(np.mean(delta**2, -1))
-    return np.where(np.isfinite(rms), rms, np.inf)
+        wide = np.asarray(delta, np.float64)
+        if known is None:
+            centred = wide - wide.mean(axis=1, keepdims=True)
+            size = np.sqrt((centred**2).mean(axis=1))
+        else:
+            count = np.maximum(known.sum(axis=1), 1)
+            wide = np.where(known, wide, 0.0)
+            centred = np.where(known, wide - (wide.sum(axis=1) / count)[:, None], 0.0)
+            size = np.sqrt((centred**2).sum(axis=1) / count)
+    return np.asarray(np.where(np.isfinite(size), size, np.inf))
+
+
+def distances(reference: np.ndarray, candidate: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """float64 [T]: `rms_by_position` of two [T, V] of any dtype."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return rms_by_position(np.asarray(candidate, np.float64) - np.asarray(reference, np.float64), known)
+
+
+def first_difference(reference: Sequence[Any], candidate: Sequence[Any]) -> int:
+    """The first index at which two sequences differ; the length of the shorter one where none does."""
+    pairs = enumerate(zip(reference, candidate, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(reference), len(candidate)))

@@ -108,9 +108,9 @@ def _finished(stats: np.ndarray, top: np.ndarray, ids: np.ndarray) -> RowStats:
     """Put the top-k in place; a position that was not measured has no statistics at all."""
     measured = (stats["nonfinite_reference"] + stats["nonfinite_candidate"] == 0) & (stats["support"] > 0)
     for side, name in enumerate(("reference", "candidate")):
-        found = measured[:, None] & (ids[:, side] >= 0)
-        stats[f"ids_{name}"] = np.where(found, ids[:, side], -1)
-        stats[f"top_{name}"] = np.where(found, top[:, side], np.nan)
+        present = measured[:, None] & (ids[:, side] >= 0)
+        stats[f"ids_{name}"] = np.where(present, ids[:, side], -1)
+        stats[f"top_{name}"] = np.where(present, top[:, side], np.nan)
     for name in _floats():
         stats[name][~measured] = np.nan
     for name in ("rank_of_reference_top1", "rank_of_candidate_top1"):

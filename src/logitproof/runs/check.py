@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from logitproof.bands.calculated import Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import OpenContract, open_contract
-from logitproof.errors import ContractError
-from logitproof.jobs.cell import Cell, Unmeasured
-from logitproof.jobs.plan import open_models, plan, specs
+from logitproof.errors import ContractError, Missing
+from logitproof.jobs.cell import Cell
+from logitproof.jobs.plan import Plan, open_models, plan
+from logitproof.jobs.pool import Executor, LocalPool
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
+from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers, spec_key
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
+from logitproof.runs.identity import new_run_id
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
-from logitproof.runs.set_up import Preflight, examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
     OWN,
@@ -30,23 +35,27 @@ from logitproof.runs.yardsticks import (
     with_yardsticks,
     witness_words,
 )
-from logitproof.traces.store import Store
+from logitproof.traces.store import TraceStore
 from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
 from logitproof.verdict.judge import Verdict, judge
 
 
 def check(
     contract: Path | OpenContract,
-    store: Store,
+    store: TraceStore,
     *,
     only: str = "*",
     parallel: int = 1,
+    run_id: str = "",
+    executor: Executor | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_preflight: Callable[[Preflight], None] = lambda preflight: None,
 ) -> Report:
     """Run a contract and judge it; `on_preflight` is told of the comparison contract before any engine computes.
 
+    Engines run where the `executor` starts them, without one here, `parallel` at a time. A run without a `run_id` gets one.
     Raises ContractError where the contract, a file it names or an option is wrong, before anything runs.
     An engine that fails is an ENGINE ERROR in the report, never an exception.
     """
@@ -55,7 +64,8 @@ def check(
     models = open_models(opened, only)
     with Workers() as workers:
         named = {**specs(opened), **further_specs(opened)}
-        hellos = workers.hello(named)
+        executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
+        hellos = executor.hello(named)
         _refuse(opened, hellos)
         said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
@@ -67,14 +77,12 @@ def check(
         jobs = {job.key: job for job in fair_jobs(planned, preflight)}
         results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
         left = len(results)
-        kept = spec_key(named["reference"])
-        for result in run(jobs.values(), store, workers, names=names, parallel=parallel, kept=kept):
+        for result in run(jobs.values(), store, executor=executor, names=names):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
-        weights = weights_of(opened, models)
-        concluded = conclude(opened, planned.cells, planned.yardsticks, results, preflight, planned.unmeasured, weights)
+        concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
-    facts = {**provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
     return concluded.report(opened, results, words, facts)
 
 
@@ -92,41 +100,43 @@ class Concluded:
         return Report(opened, self.verdict, self.compared, results, words, {**facts, **errors}, tuple(self.yardsticks))
 
 
-def conclude(
-    opened: OpenContract,
-    cells: Iterable[Cell],
-    yardsticks: Iterable[Cell],
-    results: Results,
-    preflight: Preflight,
-    unmeasured: Sequence[Unmeasured],
-    weights: Weights,
-) -> Concluded:
-    """From traces to a verdict; no engine is needed, so `judge RUN` calls this too."""
-    cells = tuple(cells)
-    calibrated, missing = find_calibrations(opened, cells, weights)
-    compared = look(refuse(compare_cells(cells, results), preflight), results, opened, preflight.bos)
-    compared = {cell: [_calibrated(row, cell, calibrated, missing, opened) for row in rows] for cell, rows in compared.items()}
-    measured = compare_cells(yardsticks, results)
-    verdict = judge(
-        compared,
-        opened.contract,
-        unmeasured,
-        own_errors=reference_errors(opened.contract, compared, measured),
-        witness=witness_words(compared, measured),
-        calibrated=calibrated,
-        effects=find_effects(opened, cells, weights),
-    )
-    return Concluded(compared, measured, verdict)
+def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: Preflight, weights: Weights) -> Concluded:
+    """From traces to a verdict, by the plan's cells; no engine is needed, so `judge RUN` calls this too."""
+    contract, today = opened.contract, date.today()
+    calibrations = find_calibrations(opened, planned.cells, weights)
+    compared = look(refuse(compare_cells(planned.cells, results), preflight), results, opened, preflight.bos)
+    compared = {
+        cell: [_calibrated(row, cell, calibrations.get(cell.id), opened) for row in compared[cell]] for cell in compared
+    }
+    measured = compare_cells(planned.yardsticks, results)
+    own_errors, witness = reference_errors(contract, compared, measured), witness_words(compared, measured)
+    effects = find_effects(opened, planned.cells, weights)
+    cases = []
+    for cell, rows in compared.items():
+        known = calibrations.get(cell.id)
+        calibration = None if isinstance(known, Missing) else known
+        case = Case(
+            cell,
+            rows,
+            band_of(contract, cell, rows, calibration),
+            bounds_of(contract, cell, rows, calibration, today),
+            own_errors.get(cell.id, {}),
+            witness.get(cell.id, ""),
+            effects.get(cell.id),
+        )
+        cases.append(case)
+    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
 
 
-def _calibrated(
-    row: Compared, cell: Cell, found: Mapping[str, Calibration], missing: Mapping[str, str], opened: OpenContract
-) -> Compared:
+def _calibrated(row: Compared, cell: Cell, calibration: Calibration | Missing | None, opened: OpenContract) -> Compared:
     """The row; or a fault of the set-up where the contract judges it by what was not calculated for it."""
-    reason = missing.get(cell.id, "")
-    if cell.id in found and row.comparison is not None and found[cell.id].find(row.token_ids) is None:
+    if row.failure is not None or row.comparison is None or calibration is None:
+        return row
+    if isinstance(calibration, Missing):
+        reason = calibration.reason
+    elif calibration.find(row.token_ids) is None:
         reason = "its tokens were not calibrated: the suite, the reference or the tokenizer has changed since"
-    if not reason or row.failure is not None:
+    else:
         return row
     remedy = f"run `logitproof calibrate {opened.path.name}`"
     failure = Failure(row.pair.candidate, cell.candidate_name, "setup", reason, f"prompt {row.pair.prompt.id}", remedy)

@@ -20,7 +20,7 @@ from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
-from logitproof.jobs.plan import specs
+from logitproof.jobs.specs import specs
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, file_sha256, open_model
 
@@ -221,11 +221,11 @@ def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
 @functools.lru_cache(maxsize=64)
 def _gguf_fields(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
     """Tokenizer, licence and source fields of a GGUF."""
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
-    reader = GGUFReader(path)
+    reader = GgufFile(path)
     wanted = [*GGUF_TOKENIZER.values(), "general.license", "general.source.url", "general.source.huggingface.repository"]
-    return {key: field.contents() for key in wanted if (field := reader.get_field(key)) is not None}
+    return {key: reader.value(key) for key in wanted if key in reader.fields}
 
 
 def _said(model: Model) -> dict[str, str]:

@@ -6,9 +6,8 @@ A finding ends its cells in SET-UP ERROR: it is a fault of files or settings, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from logitproof import catalog
 from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
@@ -17,7 +16,8 @@ from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
-from logitproof.preflight import Check, Finding, Seen, Setting, Setup
+from logitproof.jobs.sides import path_of
+from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.weights.model import Model
@@ -27,59 +27,6 @@ Key = tuple[str, str, str]
 UNREADABLE = "PF000"
 NOT_RUN = "not tried: preflight found a fault of the set-up"
 BOS = "tokenizer.ggml.bos_token_id"
-
-
-@dataclass(frozen=True)
-class Examined:
-    """The comparison contract of one pair: every setting, what is wrong, and what may stand by leave."""
-
-    candidate: str
-    model: str
-    quantization: str
-    settings: tuple[Setting, ...]
-    findings: tuple[Finding, ...]
-    skipped: tuple[Finding, ...]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """Every pair that was examined, and the BOS token of every model."""
-
-    pairs: tuple[Examined, ...]
-    bos: Mapping[str, int]
-
-    def findings(self, cell: Cell) -> tuple[Finding, ...]:
-        wanted = (cell.candidate, cell.model, cell.quantization)
-        return next((one.findings for one in self.pairs if (one.candidate, one.model, one.quantization) == wanted), ())
-
-    def as_text(self) -> str:
-        """A line, and a line more for every finding."""
-        found = [(one, finding) for one in self.pairs for finding in one.findings]
-        settings = sum(row.likeness == "same" for one in self.pairs for row in one.settings)
-        lines = [f"preflight: {len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"]
-        lines += [f"  {one.candidate}/{one.model}/{one.quantization}: {finding}" for one, finding in found]
-        return "\n".join(line.encode("unicode_escape").decode() if not line.isprintable() else line for line in lines)
-
-    def as_json(self) -> dict[str, Any]:
-        """The record that `read` understands."""
-        return {"pairs": [asdict(one) for one in self.pairs], "bos": dict(self.bos)}
-
-    @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Preflight:
-        """What `as_json` wrote, as a run folder keeps it."""
-        pairs = tuple(
-            Examined(
-                **{
-                    **one,
-                    "settings": tuple(Setting(**row) for row in one["settings"]),
-                    "findings": tuple(Finding(**found) for found in one["findings"]),
-                    "skipped": tuple(Finding(**found) for found in one["skipped"]),
-                }
-            )
-            for one in record.get("pairs", ())
-        )
-        return cls(pairs, record.get("bos", {}))
 
 
 def examine(opened: OpenContract, planned: Plan) -> Preflight:
@@ -191,8 +138,7 @@ def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
 
 def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: dict[Path, Side]) -> Setup:
     candidate, model, quantization = key
-    files = opened.contract.models[model]
-    original, file = ((opened.folder / files[label]).resolve() for label in (ORIGINAL, quantization))
+    original, file = (path_of(opened, model, label) for label in (ORIGINAL, quantization))
     for path in (original, file):
         if path not in sides:
             sides[path] = open_side(path)

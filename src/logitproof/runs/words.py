@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from logitproof.errors import LogitproofError
-from logitproof.files.atomic import content_key, write_atomically
+from logitproof.files.atomic import content_key
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
-from logitproof.jobs.workers import Workers
+from logitproof.jobs.session import Sessions
 from logitproof.report.report import Words, shown_tokens, words_key
-from logitproof.traces.store import Store
+from logitproof.traces.store import TraceStore
 from logitproof.verdict.compared import Compared, Results
 
 
 def read_words(
-    planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: Store, workers: Workers
+    planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: TraceStore, workers: Sessions
 ) -> Words:
     """The text of every token that a report may show, from the reference's tokenizer.
 
@@ -36,16 +35,13 @@ def read_words(
     return {model: _words(sources[model], stretches, store, workers) for model, stretches in wanted.items()}
 
 
-def _words(job: Job, stretches: set[tuple[int, ...]], store: Store, workers: Workers) -> dict[str, str]:
+def _words(job: Job, stretches: set[tuple[int, ...]], store: TraceStore, workers: Sessions) -> dict[str, str]:
     """Texts by key, remembered in the store so that a finished run loads no model for them."""
-    file = store.folder / "words" / f"{content_key({'spec': job.spec.identity(), 'model': str(job.model)})}.json"
-    known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_text("utf-8"))
+    key = content_key({"spec": job.spec.identity(), "model": str(job.model)})
+    known: dict[str, str] = store.note("words", key)
     if missing := sorted(stretch for stretch in stretches if words_key(stretch) not in known):
         with contextlib.suppress(LogitproofError):
-            worker = workers.of(job.spec, "reference")
-            worker.load(job.model, job.config)
+            worker, _ = workers.session(job.spec, "reference").loaded(job.model, job.config)
             known.update({words_key(stretch): worker.detokenize(stretch) for stretch in missing})
-            write_atomically(file, json.dumps(known))
+            store.remember("words", key, known)
     return {words_key(stretch): known[words_key(stretch)] for stretch in stretches if words_key(stretch) in known}

@@ -2,6 +2,7 @@
 
 RUN/store/…          traces by content hash, reused by the next run
 RUN/run.json         what was planned and what failed, for `judge`
+RUN/begun.json       the id of a run that has not ended, for the one that continues it
 RUN/verdict.json …   one file a reporter
 """
 
@@ -20,11 +21,16 @@ from logitproof.contract.suite import Prompt
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
+from logitproof.jobs.plan import Plan
+from logitproof.jobs.pool import Executor
 from logitproof.jobs.progress import Progress
+from logitproof.preflight import Preflight
 from logitproof.report.report import Report
+from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
-from logitproof.runs.set_up import Preflight
-from logitproof.traces.store import Store
+from logitproof.runs.identity import new_run_id
+from logitproof.runs.record import read_run
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 
 FORMAT = 2
@@ -43,6 +49,7 @@ class Workspace:
         only: str = "*",
         fresh: bool = False,
         parallel: int = 1,
+        executor: Executor | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
@@ -51,8 +58,19 @@ class Workspace:
         store.sweep()
         if fresh:
             store.clear()
-        report = check(opened, store, only=only, parallel=parallel, on_progress=on_progress, on_preflight=on_preflight)
+        run_id = identity.begin(self.folder, opened, only, fresh=fresh)
+        report = check(
+            opened,
+            store,
+            only=only,
+            parallel=parallel,
+            run_id=run_id,
+            executor=executor,
+            on_progress=on_progress,
+            on_preflight=on_preflight,
+        )
         write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+        identity.end(self.folder)
         self.render(report)
         return report
 
@@ -67,11 +85,11 @@ class Workspace:
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}
-        unmeasured = [Unmeasured(**one) for one in record["unmeasured"]]
+        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
         preflight = Preflight.read(record["facts"]["preflight"])
         pinned = record["facts"]["pins"]["models"].items()
         weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
-        concluded = conclude(opened, cells, yardsticks, results, preflight, unmeasured, weights)
+        concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self.render(report)
         return report
@@ -96,19 +114,14 @@ class Workspace:
 
     def _record(self) -> dict[str, Any]:
         path = self.folder / "run.json"
-        try:
-            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ContractError(
-                "is no finished run: it has no run.json", where=str(self.folder), remedy="run `logitproof check` first"
-            ) from None
-        except ValueError as error:
-            raise ContractError(f"is damaged: {error}", where=str(path), remedy="run `logitproof check` again") from None
-        if record.get("format") != FORMAT:
-            raise ContractError(f"was written in format {record.get('format')}, this version reads {FORMAT}", where=str(path))
+        record = read_run(path, FORMAT)
+        if "run_id" not in record["facts"]:
+            # written before runs had ids: it gets one now, and keeps it
+            record["facts"]["run_id"] = new_run_id()
+            write_atomically(path, json.dumps(record, indent=1))
         return record
 
-    def _result(self, key: str, record: Mapping[str, Any], store: Store) -> Trace | Failure:
+    def _result(self, key: str, record: Mapping[str, Any], store: TraceStore) -> Trace | Failure:
         if key in record["failures"]:
             return Failure(**record["failures"][key])
         trace = store.read(key)

@@ -13,21 +13,25 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
-from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, OpenContract
+from logitproof.comparison.summary import Summary, summarize
+from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
-from logitproof.jobs.plan import Plan, spec_of
+from logitproof.jobs.plan import Plan
+from logitproof.jobs.sides import label_read, path_of
+from logitproof.jobs.specs import spec_of
 from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import HelloResult
+from logitproof.report.record import ReferenceErrors
+from logitproof.verdict.case import OwnError
 from logitproof.verdict.compared import Compared
-from logitproof.verdict.gates import OwnError, gate_values
+from logitproof.verdict.gate_rows import gate_values
 
 OWN = "reference/"
 """Begins the candidate's name of a yardstick; no candidate of a contract has a slash in its name."""
 WITNESS = "witness"
-FREE = "greedy"
+FREE: Mode = "greedy"
 PAIRED = ("prefill", "decode")
 AGREES = 0.1
 """Share of another distance below which two engines count as agreeing."""
@@ -41,7 +45,7 @@ class Variant:
     name: str
     spec: Spec
     hello: HelloResult | None
-    mode: str = "prefill"
+    mode: Mode = "prefill"
     free: bool = True
 
 
@@ -68,27 +72,31 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
 
 def reference_errors(
     contract: Contract, cells: Iterable[Cell], measured: Mapping[Cell, Sequence[Compared]]
-) -> dict[tuple[str, str], OwnError]:
-    """By gate and cell: what the gate would observe of the reference against itself, at the worst of its runs."""
-    found: dict[tuple[str, str], OwnError] = {}
-    known: dict[tuple[str, Cell], float | None] = {}
+) -> dict[str, dict[str, OwnError]]:
+    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs."""
     own = {cell: rows for cell, rows in measured.items() if cell.candidate.startswith(OWN)}
-    for gate in contract.gates:
-        for cell in cells:
-            if not gate.where.selects(cell.axes):
-                continue
-            for yardstick, rows in own.items():
-                if not _measures(yardstick, cell, contract):
-                    continue
-                key = (gate.id, yardstick)
-                if key not in known:
-                    known[key] = _statistics(gate_values(gate, rows)).get(gate.statistic)
-                if (value := known[key]) is None:
-                    continue
-                worst = found.get((gate.id, cell.id))
-                if worst is None or (value > worst.value) == (gate.at_most is not None):
-                    found[gate.id, cell.id] = OwnError(value, yardstick.candidate.removeprefix(OWN))
+    known = {(gate.id, cell): _own_value(gate, rows) for gate in contract.gates for cell, rows in own.items()}
+    found: dict[str, dict[str, OwnError]] = {}
+    for cell in cells:
+        runs = [yardstick for yardstick in own if _measures(yardstick, cell, contract)]
+        for gate in (gate for gate in contract.gates if gate.where.selects(cell.axes)):
+            values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
+            if values:
+                # Of equal runs the first is named where large is bad, the last where small is: so verdicts stay comparable.
+                is_bad_high = gate.at_most is not None
+                value, run = max(values, key=_value) if is_bad_high else min(reversed(values), key=_value)
+                found.setdefault(cell.id, {})[gate.id] = OwnError(value, run.candidate.removeprefix(OWN))
     return found
+
+
+def _value(pair: tuple[float, Cell]) -> float:
+    return pair[0]
+
+
+def _own_value(gate: Gate, rows: Sequence[Compared]) -> float | None:
+    """What a gate would observe in one run of the reference, or None where it measures nothing there."""
+    statistics = _statistics(gate_values(gate, rows))
+    return statistics[gate.statistic] if statistics else None
 
 
 def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Cell, Sequence[Compared]]) -> dict[str, str]:
@@ -107,12 +115,12 @@ def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Ce
     return found
 
 
-def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[dict[str, Any]]:
+def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[ReferenceErrors]:
     """The reference against itself and the witness against the reference, metric by metric; or why not."""
     return [_row(cell, rows) for cell, rows in measured.items() if not cell.candidate.startswith(f"{WITNESS}/")]
 
 
-def _row(cell: Cell, rows: Sequence[Compared]) -> dict[str, Any]:
+def _row(cell: Cell, rows: Sequence[Compared]) -> ReferenceErrors:
     failure = next((row.failure.text for row in rows if row.failure), "")
     names = dict.fromkeys(name for row in rows if row.comparison for name in [*row.comparison.metrics, *row.whole])
     return {
@@ -130,12 +138,12 @@ def _values(rows: Sequence[Compared], name: str) -> list[np.ndarray]:
     return [np.atleast_1d(np.asarray(one, np.float64)) for one in values]
 
 
-def _statistics(values: Sequence[np.ndarray]) -> dict[str, Any]:
+def _statistics(values: Sequence[np.ndarray]) -> Summary | None:
     """The summary, or nothing where nothing was measured."""
     try:
         return summarize(values, seed=0)
     except EngineError:
-        return {}
+        return None
 
 
 def names_of(planned: Plan) -> dict[str, Spec]:
@@ -178,12 +186,8 @@ def _by_truth(contract: Contract, cells: Iterable[Cell]) -> dict[tuple[str, str]
     """Cells by model and by the label of the weights that the reference reads for them."""
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in (one for one in cells if not one.is_between):
-        found.setdefault((cell.model, _truth(contract, cell)), []).append(cell)
+        found.setdefault((cell.model, label_read(contract, cell.quantization)), []).append(cell)
     return found
-
-
-def _truth(contract: Contract, cell: Cell) -> str:
-    return cell.quantization if contract.reference.weights == "candidate" else ORIGINAL
 
 
 def _one_of_each(cells: Sequence[Cell], variant: Variant) -> Iterator[Cell]:
@@ -229,7 +233,7 @@ def _witness(
             where=opened.where("witness", "weights"),
             remedy=f"name one of {', '.join(files)}",
         )
-    path = (opened.folder / files[use.weights]).resolve()
+    path = path_of(opened, model, use.weights)
     hello = hellos.get(WITNESS)
     spec, said, keys = spec_of(use, opened), hello if isinstance(hello, HelloResult) else None, {}
     for pair in forced[0].pairs:
@@ -239,8 +243,8 @@ def _witness(
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"
     own = tuple(replace(pair, candidate=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in forced[0].pairs)
-    found = [replace(forced[0], candidate=WITNESS, quantization=_truth(opened.contract, forced[0]), mode="prefill",
-                     candidate_name=name, pairs=own)]  # fmt: skip
+    truth = label_read(opened.contract, forced[0].quantization)
+    found = [replace(forced[0], candidate=WITNESS, quantization=truth, mode="prefill", candidate_name=name, pairs=own)]
     for cell in forced:
         pairs = tuple(replace(pair, reference=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in cell.pairs)
         found.append(replace(cell, candidate=f"{WITNESS}/{cell.candidate}", reference_name=name, pairs=pairs))
@@ -248,7 +252,7 @@ def _witness(
 
 
 def _measures(yardstick: Cell, cell: Cell, contract: Contract) -> bool:
-    same = (yardstick.model, yardstick.quantization) == (cell.model, _truth(contract, cell))
+    same = (yardstick.model, yardstick.quantization) == (cell.model, label_read(contract, cell.quantization))
     return same and not cell.is_between and (yardstick.mode == FREE) == (cell.mode == FREE)
 
 
@@ -256,8 +260,8 @@ def _mean(rows: Sequence[Compared]) -> float | None:
     """Mean KL over every position in nats; None where a prompt failed."""
     if any(row.failure for row in rows):
         return None
-    mean: float | None = _statistics(_values(rows, METRIC)).get("mean")
-    return mean
+    statistics = _statistics(_values(rows, METRIC))
+    return statistics["mean"] if statistics else None
 
 
 def _words(apart: float | None, ours: float | None, theirs: float | None) -> str:

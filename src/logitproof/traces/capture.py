@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from logitproof.errors import ContractError
+from logitproof.files.untrusted import read_object, validated
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Trace
 
@@ -40,24 +42,24 @@ class Capture:
     positions: int
 
 
+class _File(BaseModel):
+    capture: Capture
+
+
 def open_capture(folder: Path) -> tuple[Capture, list[Trace]]:
     """A capture and its traces; raises ContractError if it is none or a trace is gone."""
     path = folder / "capture.json"
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        prompts = tuple(CapturedPrompt(**prompt) for prompt in record.pop("prompts"))
-        found = Capture(**record, prompts=prompts)
-    except FileNotFoundError:
-        raise ContractError(
-            "is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one"
-        ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ContractError(f"is damaged: {error}", where=str(path), remedy="capture it again") from None
+    if not path.exists():
+        raise ContractError("is no capture: it has no capture.json", where=str(folder), remedy="`logitproof capture` makes one")
+    capture = validated(path, _File, {"capture": read_object(path)}, remedy="capture it again").capture
+    if capture.format != FORMAT:
+        text = f"is {capture.format}, this version reads {FORMAT}"
+        raise ContractError(text, where=f"{path}: format", remedy="capture it again")
     store = Store(folder / "store")
-    traces = [store.read(prompt.key) for prompt in found.prompts]
-    for prompt, trace in zip(found.prompts, traces, strict=True):
+    traces = [store.read(prompt.key) for prompt in capture.prompts]
+    for prompt, trace in zip(capture.prompts, traces, strict=True):
         if trace is None:
             raise ContractError(
                 f"the trace of prompt {prompt.id!r} is missing or cut off", where=str(folder), remedy="capture it again"
             )
-    return found, [trace for trace in traces if trace is not None]
+    return capture, [trace for trace in traces if trace is not None]

@@ -40,8 +40,8 @@ class CodedRows:
     def __getitem__(self, rows: Any) -> np.ndarray:
         """One row [V] for an integer, an array [n, V] for a slice."""
         if isinstance(rows, slice):
-            found = [self.decode(row) for row in range(*rows.indices(len(self)))]
-            return np.stack(found) if found else np.empty((0, self.shape[1]), np.float32)
+            decoded = [self.decode(row) for row in range(*rows.indices(len(self)))]
+            return np.stack(decoded) if decoded else np.empty((0, self.shape[1]), np.float32)
         return self.decode(range(len(self))[rows])
 
 
@@ -134,7 +134,7 @@ def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
 def _check_tokens(prompt: DumpedPrompt, vocab_size: int | None, path: Path) -> None:
     place = f"prompt {prompt.id}, token ids"
     for at, token in enumerate(prompt.token_ids):
-        if token < 0 or (vocab_size is not None and token >= vocab_size):
+        if not 0 <= token < 2**31 or (vocab_size is not None and token >= vocab_size):
             known = f"0 to {vocab_size - 1}" if vocab_size is not None else "0 and above"
             raise refusal(path, place, f"id {token} at index {at} is outside {known}", "correct the vocabulary or the ids")
     if not 0 <= prompt.prompt_length <= len(prompt.token_ids):

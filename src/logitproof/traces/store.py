@@ -1,6 +1,7 @@
-"""Traces in a folder by content hash, written atomically.
+"""Where traces lie: what every place of them can do (`TraceStore`), and the one that is a folder (`Store`).
 
 STORE/traces/ab/abcdef…/{trace.json, logits.bin}      complete, or not there
+STORE/words/abcdef….json                              what is remembered beside them, as `note` gives it
 STORE/partial/…                                       what a killed run left, swept at the next start
 """
 
@@ -12,15 +13,49 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Protocol
 
-from logitproof.errors import EnvironmentFailed
-from logitproof.files.atomic import environment_errors
-from logitproof.traces.trace import Trace, open_logits
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.traces.trace import Trace, read_trace
+
+
+class TraceStore(Protocol):
+    """Traces by key. Whatever reads or keeps traces asks this, so that they may lie elsewhere than in a folder here."""
+
+    def read(self, key: str) -> Trace | None:
+        """The trace with this key, its logits mapped; None for what is not there or not whole."""
+
+    def write(self, folder: Path, trace: Trace) -> Trace:
+        """Keep `trace`, whose logits are `logits.bin` in a folder of `partial`, whole or not at all; what `read` gives."""
+        ...
+
+    def partial(self) -> AbstractContextManager[Path]:
+        """A fresh folder of this machine for a trace in the making."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half-made."""
+
+    def clear(self) -> None:
+        """Forget every trace."""
+
+    def every(self) -> Iterator[Trace]:
+        """All traces, in the order of their keys."""
+        ...
+
+    def note(self, kind: str, key: str) -> dict[str, Any]:
+        """What is remembered under a key beside the traces, such as `words`; nothing where nothing is."""
+        ...
+
+    def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
+        """Keep such a record, in place of the old one."""
 
 
 class Store:
-    """A folder of traces. `read` gives None for what is not there or not whole."""
+    """A folder of traces."""
 
     def __init__(self, folder: Path) -> None:
         # Absolute, because a worker runs in the contract's folder.
@@ -35,12 +70,9 @@ class Store:
 
     def read(self, key: str) -> Trace | None:
         """The trace with this key, its logits memory-mapped."""
-        place = self._place(key)
         try:
-            record = json.loads((place / "trace.json").read_text("utf-8"))
-            shape = record.pop("logits")
-            return Trace(**record, logits=open_logits(place / "logits.bin", shape["dtype"], shape["shape"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return read_trace(self._place(key))
+        except (ContractError, OSError, ValueError):
             return None
 
     def write(self, folder: Path, trace: Trace) -> Trace:
@@ -77,6 +109,24 @@ class Store:
         """Forget every trace."""
         shutil.rmtree(self.folder / "traces", ignore_errors=True)
         (self.folder / "traces").mkdir()
+
+    def every(self) -> Iterator[Trace]:
+        """All traces that are whole, in the order of their keys."""
+        for place in sorted((self.folder / "traces").glob("*/*")):
+            if (trace := self.read(place.name)) is not None:
+                yield trace
+
+    def note(self, kind: str, key: str) -> dict[str, Any]:
+        """The record in KIND/KEY.json; nothing where there is none or it is damaged."""
+        try:
+            record = json.loads((self.folder / kind / f"{key}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
+        """Write KIND/KEY.json in one step."""
+        write_atomically(self.folder / kind / f"{key}.json", json.dumps(content))
 
     def _place(self, key: str) -> Path:
         return self.folder / "traces" / key[:2] / key

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import functools
+import math
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, create_model
 
+from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
 from logitproof.rows.top import TOP, is_top
 
 Kind = Literal["score", "generate", "tokenize"]
@@ -36,7 +40,6 @@ class Trace:
     finish: str = ""
     seconds: float = 0.0
     vocab_size: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
     isa: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -62,6 +65,36 @@ class Failure:
     remedy: str = ""
 
 
+class _Logits(BaseModel):
+    dtype: str
+    shape: tuple[Number, Number]
+
+
+@functools.cache
+def _record() -> type[BaseModel]:
+    """What `Trace.record` writes, as a model: the fields of a trace, with the shape of the logits in their place."""
+    hints = get_type_hints(Trace) | {"logits": _Logits, "token_ids": list[Number], "new_token_ids": list[Number]}
+    required = {entry.name for entry in fields(Trace) if entry.default is MISSING and entry.default_factory is MISSING}
+    made: dict[str, Any] = {name: (hint, ... if name in required else None) for name, hint in hints.items()}
+    return create_model("TraceRecord", __config__=ConfigDict(extra="forbid"), **made)
+
+
+def read_trace(folder: Path) -> Trace:
+    """The trace in `folder`: trace.json, and the logits mapped. Raises ContractError, or ValueError where the sizes differ."""
+    path = folder / "trace.json"
+    record = read_object(path)
+    record.pop("versions", None)  # empty in traces of earlier versions, which a finished run is judged by
+    shape = validated(path, _record(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
+    if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
+        text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"
+        raise refusal(path, "prompt_length", text, AGAIN)
+    logits = open_logits(folder / "logits.bin", shape.dtype, list(shape.shape))
+    return Trace(**{**record, "logits": logits})
+
+
+AGAIN = "take the folder away and measure again"
+
+
 def _without_logits(trace: Trace) -> Trace:
     empty = np.empty((0, 0), np.float32)
     return Trace(**{**{name: getattr(trace, name) for name in trace.__dataclass_fields__}, "logits": empty})
@@ -69,8 +102,10 @@ def _without_logits(trace: Trace) -> Trace:
 
 def open_logits(path: Path, dtype: str, shape: list[int]) -> np.ndarray:
     """Memory-map raw little-endian logits; raises ValueError where the file is not exactly that size."""
+    if dtype not in (_TOP_NAME, "float32", "float64") or any(not 0 <= length < 2**31 for length in shape):
+        raise ValueError(f"{path} cannot be {shape} of {dtype!a}")
     kind = TOP if dtype == _TOP_NAME else np.dtype(dtype).newbyteorder("<")
-    if path.stat().st_size != int(np.prod(shape)) * kind.itemsize:
+    if regular_size(path) != math.prod(shape) * kind.itemsize:
         raise ValueError(f"{path} is not {shape} of {dtype}")
     if 0 in shape:
         return np.empty(shape, kind)

@@ -13,6 +13,7 @@ from logitproof.comparison.compare import Comparison, compare
 from logitproof.errors import EngineError, EngineGarbage, LogitproofError
 from logitproof.jobs.cell import Cell, Pair
 from logitproof.metrics import PromptMetric
+from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 
 Results = Mapping[str, Trace | Failure]
@@ -58,7 +59,7 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
                 remedy="raise the suite's max_new_tokens or drop the greedy mode",
             ),
         )
-    same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    same = first_difference(ours, theirs)
     rows = min(same + 1, len(ours), len(theirs))
     if rows == 0:
         return Compared(pair, failure=Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"))
@@ -98,7 +99,7 @@ def _tokenized_otherwise(pair: Pair, results: Results) -> Failure | None:
     if not isinstance(source, Trace) or own.token_ids == source.token_ids:
         return None
     ours, theirs = source.token_ids, own.token_ids
-    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    at = first_difference(ours, theirs)
     return Failure(
         pair.candidate,
         own.engine,

@@ -2,170 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from logitproof.bands.calculated import Calibration, gate_bound
-from logitproof.bands.power import Effects, Power, power_of_gate
-from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import Contract, Gate
-from logitproof.contract.scope import parse_scope
-from logitproof.jobs.cell import Cell
-from logitproof.verdict.compared import Compared, values_of
+from logitproof.bands.power import Power, power_of_gate
+from logitproof.comparison.summary import Number, summarize
+from logitproof.contract.contract import Contract, Gate, Statistic
+from logitproof.errors import Missing
+from logitproof.verdict.case import Case
+from logitproof.verdict.compared import Compared
+from logitproof.verdict.gate_rows import can_measure, chosen, gate_values
 
 GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
 
 
 @dataclass(frozen=True)
-class OwnError:
-    """What a gate would observe of the reference against itself, and in which of its runs that was worst."""
-
-    value: float
-    run: str
-
-
-@dataclass(frozen=True)
 class GateVerdict:
-    """One gate on one cell. A gate on a control cell is shown and does not count.
-
-    `reference_error` is what it would observe of the reference against itself, in `reference_run`.
-    `power` are the known bugs that it would catch, where that was measured.
-    """
+    """One gate on one cell; `cell` is empty where no cell could be measured."""
 
     id: str
     cell: str
     metric: str
     scope: str
-    statistic: str
+    statistic: Statistic
     operator: Literal["at_most", "at_least"]
     status: GateStatus
     observed: float | None
-    bound: float
+    bound: Number
+    """null where it was to be calculated and nothing was measured"""
     basis: str
     positions: int = 0
     where: str = ""
     if_fails: tuple[str, ...] = ()
     control: bool = False
+    """a gate on a control is shown and does not count"""
     reason: str = ""
     reference_error: float | None = None
+    """what the gate would observe of the reference against itself"""
     reference_run: str = ""
+    """the run of the reference in which that was worst"""
     power: Power | None = None
+    """what the gate would catch; null where that was not measured"""
 
 
-def judge_gate(
-    gate: Gate,
-    compared: Mapping[Cell, Sequence[Compared]],
-    contract: Contract,
-    calibrated: Mapping[str, Calibration],
-    effects: Mapping[str, Effects],
-) -> list[GateVerdict]:
-    cells = [cell for cell in compared if gate.where.selects(cell.axes) and _can_measure(gate, compared[cell])]
-    if not cells:
-        broken = any(row.failure for cell in compared if gate.where.selects(cell.axes) for row in compared[cell])
-        reason = "the cells that it looks at failed" if broken else "no cell of this run measures it"
-        selected = [cell for cell in compared if gate.where.selects(cell.axes)]
-        status: GateStatus = "ERROR" if selected else "NOT-MEASURED"
-        return [_gate_verdict(gate, "", status, None, 0, "", False, reason)]
-    controls = {name for name, use in contract.candidates.items() if use.expect is not None}
-    found = []
-    for cell in cells:
-        rows = compared[cell]
-        bounded = _bounded(gate, rows, calibrated.get(cell.id))
-        verdict = _gate_on(bounded, cell, rows, cell.candidate in controls, contract)
-        found.append(replace(verdict, power=_power(bounded, rows, effects.get(cell.id))))
-    return found
+@dataclass(frozen=True)
+class _Observed:
+    """What a gate found over its positions, how many there were, and where it was worst."""
+
+    value: float
+    positions: int
+    where: str
 
 
-def _power(gate: Gate, rows: Sequence[Compared], effects: Effects | None) -> Power | None:
-    if effects is None or any(row.failure for row in rows):
-        return None
-    return power_of_gate(gate, effects, [(row.token_ids, row.start, _chosen(gate, row)) for row in rows])
-
-
-def _bounded(gate: Gate, rows: Sequence[Compared], calibration: Calibration | None) -> Gate:
-    """The gate with the bound that was calculated for the positions that it looks at in this cell."""
-    if not gate.is_calibrated or calibration is None or any(row.failure for row in rows):
-        return gate
-    places = [(row.token_ids, [row.start + at for at in _chosen(gate, row)]) for row in rows]
-    bound = gate_bound(calibration, gate.metric, gate.statistic, places, at_most=gate.at_most is not None)
-    return gate.bounded_by(bound, calibration.basis)
-
-
-def beside(verdict: GateVerdict, gate: Gate, own: OwnError | None) -> GateVerdict:
-    """The gate with the reference's own error beside it; refused where it demands more than the reference keeps."""
-    if own is None:
-        return verdict
-    verdict = replace(verdict, reference_error=own.value, reference_run=own.run)
-    if verdict.status == "ERROR" or (own.value <= verdict.bound if gate.at_most is not None else own.value >= verdict.bound):
-        return verdict
-    reason = (
-        f"is tighter than the reference's own error: the bound is {verdict.bound:.4g}, the reference is {own.value:.4g} "
-        f"from itself under {own.run}"
-    )
-    return replace(verdict, status="ERROR", reason=reason)
+def judge_gate(gate: Gate, cases: Sequence[Case], contract: Contract) -> list[GateVerdict]:
+    """The gate on every case that it selects and that has its metric; a single verdict where there is none."""
+    selected = [case for case in cases if gate.where.selects(case.cell.axes)]
+    measuring = [case for case in selected if can_measure(gate, case.rows)]
+    return [_on_case(gate, case, contract) for case in measuring] or [_on_nothing(gate, selected)]
 
 
 def is_refused(gate: GateVerdict) -> bool:
+    """Whether a gate measured something and proves nothing: it demands more than the reference keeps itself."""
     return gate.status == "ERROR" and gate.observed is not None
 
 
-def _can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
-    """A metric of whole prompts exists in free-running cells only, and such a gate means those."""
-    return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.metrics) for row in rows)
+def _on_nothing(gate: Gate, selected: Sequence[Case]) -> GateVerdict:
+    broken = any(case.has_failures for case in selected)
+    reason = "the cells that it looks at failed" if broken else "no cell of this run measures it"
+    return _verdict(gate, None, False, "ERROR" if selected else "NOT-MEASURED", Missing(reason))
 
 
-def gate_values(gate: Gate, rows: Sequence[Compared]) -> list[np.ndarray]:
-    """What a gate looks at, one array a prompt; nothing where a prompt failed."""
-    if any(row.failure for row in rows):
-        return []
-    return [values_of(row, gate.metric)[_chosen(gate, row)] for row in rows]
+def _on_case(gate: Gate, case: Case, contract: Contract) -> GateVerdict:
+    if (bound := case.bounds.get(gate.id)) is not None:
+        gate = gate.bounded_by(bound.value, bound.basis)
+    observed = _observe(gate, case.rows, contract.bootstrap_seed)
+    is_control = contract.candidates[case.cell.candidate].expect is not None
+    if isinstance(observed, Missing):
+        return _verdict(gate, case, is_control, "ERROR", observed)
+    own = case.own_errors.get(gate.id)
+    if own is not None and not gate.holds(own.value):
+        reason = (
+            f"is tighter than the reference's own error: the bound is {gate.bound:.4g}, the reference is {own.value:.4g} "
+            f"from itself under {own.run}"
+        )
+        return _verdict(gate, case, is_control, "ERROR", observed, reason)
+    return _verdict(gate, case, is_control, "PASS" if gate.holds(observed.value) else "FAIL", observed)
 
 
-def _chosen(gate: Gate, row: Compared) -> list[int]:
-    """Positions of a prompt in the gate's scope; a metric of whole prompts has one value."""
-    count = len(values_of(row, gate.metric))
-    return list(range(count)) if gate.metric in row.whole else list(parse_scope(gate.scope).positions(count, row.prompt_length))
-
-
-def _gate_on(gate: Gate, cell: Cell, rows: Sequence[Compared], control: bool, contract: Contract) -> GateVerdict:
-    for row in rows:
-        if row.failure is not None:
-            return _gate_verdict(
-                gate, cell.id, "ERROR", None, 0, "", control, f"prompt {row.pair.prompt.id} failed: {row.failure.text}"
-            )
+def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Missing:
+    failed = next((row for row in rows if row.failure), None)
+    if failed is not None and failed.failure is not None:
+        return Missing(f"prompt {failed.pair.prompt.id} failed: {failed.failure.text}")
     values = gate_values(gate, rows)
-    places = [(row.pair.prompt.id, None if gate.metric in row.whole else index) for row in rows for index in _chosen(gate, row)]
     flat = np.concatenate(values) if values else np.empty(0)
     if not np.isfinite(flat).any():
-        return _gate_verdict(gate, cell.id, "ERROR", None, 0, "", control, "nothing was measured in its scope")
-    observed = float(summarize(values, seed=contract.bootstrap_seed)[gate.statistic])
+        return Missing("nothing was measured in its scope")
+    places = [(row.pair.prompt.id, None if gate.metric in row.whole else index) for row in rows for index in chosen(gate, row)]
     worst = int(np.nanargmax(flat) if gate.at_most is not None else np.nanargmin(flat))
     prompt, index = places[worst]
     where = f"worst at prompt {prompt}" + ("" if index is None else f", position {index}") + f": {flat[worst]:.6g}"
-    status: GateStatus = "PASS" if gate.holds(observed) else "FAIL"
-    return _gate_verdict(gate, cell.id, status, observed, int(np.isfinite(flat).sum()), where, control, "")
+    value = float(summarize(values, seed=seed)[gate.statistic])
+    return _Observed(value, int(np.isfinite(flat).sum()), where)
 
 
-def _gate_verdict(
-    gate: Gate, cell: str, status: GateStatus, observed: float | None, positions: int, where: str, control: bool, reason: str
+def _power(gate: Gate, case: Case) -> Power | None:
+    """Of the known bugs that were planted: those that the gate would catch here."""
+    if case.effects is None or case.has_failures:
+        return None
+    return power_of_gate(gate, case.effects, [(row.token_ids, row.start, chosen(gate, row)) for row in case.rows])
+
+
+def _verdict(
+    gate: Gate, case: Case | None, is_control: bool, status: GateStatus, observed: _Observed | Missing, refusal: str = ""
 ) -> GateVerdict:
+    """The verdict, with the reference's own error and the gate's power beside what was observed."""
+    measured = None if isinstance(observed, Missing) else observed
+    own = case.own_errors.get(gate.id) if case else None
     return GateVerdict(
         id=gate.id,
-        cell=cell,
+        cell=case.cell.id if case else "",
         metric=gate.metric,
         scope=gate.scope,
         statistic=gate.statistic,
         operator="at_most" if gate.at_most is not None else "at_least",
         status=status,
-        observed=observed,
+        observed=measured.value if measured else None,
         bound=gate.bound,
         basis=gate.basis,
-        positions=positions,
-        where=where,
+        positions=measured.positions if measured else 0,
+        where=measured.where if measured else "",
         if_fails=tuple(gate.if_fails),
-        control=control,
-        reason=reason,
+        control=is_control,
+        reason=observed.reason if isinstance(observed, Missing) else refusal,
+        reference_error=own.value if own else None,
+        reference_run=own.run if own else "",
+        power=_power(gate, case) if case else None,
     )

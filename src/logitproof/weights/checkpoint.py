@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 
-from logitproof.errors import ModelError
+from logitproof.errors import ContractError, ModelError
+from logitproof.files.safetensors import Tensors, widened
+from logitproof.weights.config import read_model_json
+from logitproof.weights.model import shards
 
-STORED = {"F16": "<f2", "F32": "<f4"}
+STORED = ("BF16", "F16", "F32")
 Array = np.ndarray
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ModelError where there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot be read: {error}", where=str(path), remedy="give a complete Hugging Face model folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise ModelError("is no JSON object", where=str(path), remedy="give a complete Hugging Face model folder")
-    return found
+    return read_model_json(path)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
     """All tensors of the folder's safetensors files, as float32 (exact for bfloat16 and float16)."""
     index = folder / "model.safetensors.index.json"
-    names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    names = shards(index) if index.is_file() else ["model.safetensors"]
     tensors: dict[str, Array] = {}
     for path in (folder / name for name in names):
         tensors |= read_tensors(path)
@@ -41,24 +34,22 @@ def read_checkpoint(folder: Path) -> dict[str, Array]:
 def read_tensors(path: Path) -> dict[str, Array]:
     """All tensors of one safetensors file, as float32; ModelError where it is missing, damaged or of another type."""
     try:
-        found = gguf.utility.SafetensorsLocal(path).tensors
-        return {name: _as_float32(tensor, path, name) for name, tensor in found.items()}
-    except (OSError, ValueError) as error:
+        tensors = Tensors(path)
+        return {name: _as_float32(tensors, name) for name in tensors.names}
+    except (ContractError, OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(
             f"cannot be read: {error}", where=str(path), remedy="complete the download or save the model again"
         ) from error
 
 
-def _as_float32(tensor: gguf.utility.LocalTensor, path: Path, name: str) -> Array:
-    raw: Array = tensor.mmap_bytes()
-    if tensor.dtype == "BF16":  # the upper half of a float32
-        values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    elif tensor.dtype in STORED:
-        values = raw.view(STORED[tensor.dtype]).astype(np.float32)
-    else:
+def _as_float32(tensors: Tensors, name: str) -> Array:
+    kind = tensors.kind(name)
+    if kind not in STORED:
         raise ModelError(
-            f"tensor {name!r} has type {tensor.dtype}",
-            where=str(path),
+            f"tensor {name!r} has type {kind}",
+            where=str(tensors.path),
             remedy="save the weights as bfloat16, float16 or float32",
         )
-    return values.reshape(tensor.shape)
+    return widened(tensors.raw(name), kind).reshape(tensors.shape(name))

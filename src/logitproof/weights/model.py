@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from logitproof.errors import ModelError
+from logitproof.errors import ContractError, ModelError
+from logitproof.files.safetensors import Tensors
+from logitproof.files.untrusted import read_text
+from logitproof.weights.config import architecture_of, read_config, read_model_json
 
 IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
 """Files of a model folder that no engine reads."""
 GGUF_MAGIC = b"GGUF"
+JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+"""What is read of a folder beside config.json and the index of its shards, where it is there."""
+TEMPLATE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
         )
     if path.is_dir():
         return _open_folder(path, where)
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = _first_bytes(path)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
         return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
@@ -66,6 +70,16 @@ def open_model(path: Path, *, where: str = "") -> Model:
     return Model(path, "other", {path.name: file_sha256(path)})
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether the file says of itself that it is GGUF, whatever it is called."""
+    return path.is_file() and _first_bytes(path) == GGUF_MAGIC
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC))
+
+
 def _open_folder(folder: Path, where: str) -> Model:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in IGNORED]
     weights = [path for path in files if path.suffix == ".safetensors"]
@@ -73,9 +87,9 @@ def _open_folder(folder: Path, where: str) -> Model:
     if not config.is_file():
         raise ModelError(f"{folder} has no config.json", where=where, remedy="name an HF model folder or a GGUF file")
     if not weights:
-        found = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
+        endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
         raise ModelError(
-            f"{folder} has no .safetensors file (it holds {found})",
+            f"{folder} has no .safetensors file (it holds {endings})",
             where=where,
             remedy="convert the weights to safetensors; pickled checkpoints are never read",
         )
@@ -83,29 +97,30 @@ def _open_folder(folder: Path, where: str) -> Model:
         _check_safetensors(path, where)
     _check_shards(folder, {path.name for path in weights}, where)
     try:
-        architectures = json.loads(config.read_text("utf-8")).get("architectures") or [""]
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{config} is not a JSON object: {error}", where=where, remedy="fetch it again") from None
+        architecture = architecture_of(read_config(folder), config)
+        for name in JSON_FILES:
+            if (folder / name).is_file():
+                read_model_json(folder / name)
+        if (folder / TEMPLATE).is_file():
+            read_text(folder / TEMPLATE, kind=ModelError)
+    except ModelError as error:
+        raise ModelError(f"{error.where}: {error.text}", where=where, remedy=error.remedy) from None
     hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
-    return Model(folder, "safetensors", hashes, str(architectures[0]))
+    return Model(folder, "safetensors", hashes, architecture)
 
 
 def _check_safetensors(path: Path, where: str) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
-        if not 2 <= length <= size - 8:
-            raise ModelError(
-                f"{path} is not a safetensors file, or is cut off inside its header", where=where, remedy="fetch it again"
-            )
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"the header of {path} is damaged: {error}", where=where, remedy="fetch it again") from None
-    if size != 8 + length + end:
+    try:
+        promised = Tensors(path).promised
+    except ContractError as error:
         raise ModelError(
-            f"{path} is truncated or damaged: its header promises {8 + length + end} bytes, the file has {size}",
+            f"{error.where}: {error.text}: it is no safetensors file, or is cut off inside its header",
+            where=where,
+            remedy="fetch it again",
+        ) from None
+    if (size := path.stat().st_size) != promised:
+        raise ModelError(
+            f"{path} is truncated or damaged: its header promises {promised} bytes, the file has {size}",
             where=where,
             remedy="fetch it again",
         )
@@ -116,30 +131,35 @@ def _check_shards(folder: Path, present: set[str], where: str) -> None:
     if not index.is_file():
         return
     try:
-        named = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{index} is damaged: {error}", where=where, remedy="fetch it again") from None
+        named = set(shards(index))
+    except ModelError as error:
+        raise ModelError(f"{error.where}: {error.text}", where=where, remedy=error.remedy) from None
     if missing := sorted(named - present):
         raise ModelError(f"{folder} lacks the shard {missing[0]} that its index names", where=where, remedy="fetch it")
 
 
 def _check_gguf(path: Path, where: str) -> str:
     # Imported here because reading a contract's schema or help must not wait for it.
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
     try:
-        reader = GGUFReader(path)
-        field = reader.get_field("general.architecture")
-        if field is None:
-            raise ValueError("it names no general.architecture")
-        return str(field.contents())
-    except Exception as error:
-        # The reader has no error type of its own; whatever it raises, the file is what is wrong.
-        raise ModelError(
-            f"{path} is a truncated or damaged GGUF file ({type(error).__name__}: {error})",
-            where=where,
-            remedy="fetch or convert it again",
-        ) from None
+        architecture = GgufFile(path).value("general.architecture")
+        if not isinstance(architecture, str) or not architecture:
+            raise ModelError("names no architecture", where=f"{path}: general.architecture")
+        return architecture
+    except ModelError as error:
+        text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
+        raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
+
+
+def shards(index: Path) -> list[str]:
+    """The files that an index of shards names, sorted; each a file of the folder itself."""
+    table = read_model_json(index).get("weight_map")
+    names: list[Any] = list(table.values()) if isinstance(table, dict) else []
+    if not names or not all(isinstance(name, str) and name and Path(name).name == name for name in names):
+        text = "is damaged: weight_map does not give every tensor the name of a file beside it"
+        raise ModelError(text, where=str(index), remedy="fetch it again")
+    return sorted(set(names))
 
 
 def file_sha256(path: Path) -> str:

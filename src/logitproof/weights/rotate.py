@@ -17,6 +17,7 @@ import numpy as np
 
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.atomic import write_atomically
+from logitproof.files.safetensors import write_tensors
 from logitproof.weights.checkpoint import read_checkpoint, read_json
 
 FAMILIES = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "qwen3_5_text")
@@ -67,7 +68,7 @@ def rotate(folder: Path, out: Path, *, seed: int = 0, rotation: np.ndarray | Non
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(folder, part, ignore=shutil.ignore_patterns("*.safetensors*", "config.json"))
-    _save(turned, part / "model.safetensors")
+    write_tensors(part / "model.safetensors", turned, {"format": "pt"})
     config |= {"tie_word_embeddings": False, "dtype": "float32"}
     write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
     part.rename(out)
@@ -84,9 +85,9 @@ def _turned(tensors: dict[str, np.ndarray], config: dict[str, Any], rotation: np
         )
     out: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
-        if found := READERS.search(name):
-            part = name[found.start() :].split(".")[2]
-            out[name] = value * (tensors[f"model.layers.{found.group(1)}.{NORMS[part]}.weight"] + centre) @ rotation
+        if match := READERS.search(name):
+            part = name[match.start() :].split(".")[2]
+            out[name] = value * (tensors[f"model.layers.{match.group(1)}.{NORMS[part]}.weight"] + centre) @ rotation
         elif WRITERS.search(name):
             out[name] = rotation.T @ value
         elif name == prefix:
@@ -98,18 +99,3 @@ def _turned(tensors: dict[str, np.ndarray], config: dict[str, Any], rotation: np
     head = tensors.get("lm_head.weight", tensors[prefix])
     out["lm_head.weight"] = head * (tensors["model.norm.weight"] + centre) @ rotation
     return {name: np.ascontiguousarray(value, np.float32) for name, value in out.items()}
-
-
-def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """A safetensors file: u64 length of the header, the header as JSON, the tensors one after another."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, value in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + value.nbytes]}
-        at += value.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for value in tensors.values():
-            file.write(value.astype("<f4", copy=False).tobytes())

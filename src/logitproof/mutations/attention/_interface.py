@@ -42,6 +42,35 @@ class WrongAttention(Mutation):
         return attend
 
 
+class WrongMask(WrongAttention):
+    """A bug in which keys a query sees: subclasses say in `seen`."""
+
+    def attend(
+        self, right: Callable[..., Out], module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any, **rest: Any
+    ) -> Out:
+        """Attend to what is seen."""
+        seen = visible(mask, q, k)
+        return right(module, q, k, v, additive(self.seen(seen, ages(seen), rest.get("sliding_window")), q), **rest)
+
+    def seen(self, right: torch.Tensor, age: torch.Tensor, window: int | None) -> torch.Tensor:
+        """Which keys each query sees, bool [B, 1, T, S], for the right ones; age [T, S] as `ages` counts it."""
+        raise NotImplementedError
+
+
+class WrongScale(WrongAttention):
+    """A bug in what scores are multiplied by: subclasses say in `scaling`."""
+
+    def attend(
+        self, right: Callable[..., Out], module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any, **rest: Any
+    ) -> Out:
+        """Attend by the wrong scale."""
+        return right(module, q, k, v, mask, **{**rest, "scaling": self.scaling(rest["scaling"], module.config)})
+
+    def scaling(self, right: float, config: Any) -> float:
+        """The wrong scale for the right one."""
+        raise NotImplementedError
+
+
 def visible(mask: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Which keys each query may see, bool [B, 1, T, S]."""
     if mask is None:

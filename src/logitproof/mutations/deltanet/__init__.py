@@ -1,1 +1,1 @@
-"""Bugs of gated delta-net layers: decay, beta, convolution, state. To add one, put a file here."""
+"""Bugs of gated delta-net layers: decay, beta, convolution, state."""

@@ -17,6 +17,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class WrongCache(Mutation):
     """A bug in what attention reads from its cache: subclasses change it in `read`, or what is written in `written`."""
 
+    needs = "decode"
+
     def applies(self, config: Any) -> bool:
         """Models with attention layers that read a cache through `past_key_values`."""
         return bool(parts.attentions(parts.skeleton(config)))

@@ -1,34 +1,61 @@
-"""Replaces what a gated MLP makes of gate and up, in dense MLPs, fused ones and experts alike."""
+"""What a gated MLP makes of gate and up, in dense MLPs, fused ones and experts alike."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from logitproof.mutations import Mutation
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced
 
-Combine = Callable[[torch.Tensor, torch.Tensor, Any], torch.Tensor]
+Combine = Callable[[torch.Tensor, torch.Tensor, Any], Any]
 
 
-def combined(model: Any, combine: Combine) -> AbstractContextManager[None]:
-    """While open, every gated MLP computes down(combine(gate, up, activation))."""
-    changes = []
-    for mlp in parts.gated_mlps(model):
-        forward = _experts if mlp in parts.experts(model) else _dense
-        changes.append((mlp, "forward", functools.partial(forward, mlp, combine)))
-    return attributes_replaced(changes)
+class WrongActivation(Mutation):
+    """Another activation than the model's: subclasses say in `meant` instead of which, and in `activation` what it is."""
+
+    meant: ClassVar[tuple[str, ...]] = ()
+
+    def applies(self, config: Any) -> bool:
+        """Gated MLPs with the activation that is mistaken; with any where none is named."""
+        named = activation_of(config)
+        return named in self.meant if self.meant else bool(named)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Give every gated MLP the wrong activation."""
+        wrong = self.activation()
+        return attributes_replaced([(mlp, parts.activation_name(mlp), wrong) for mlp in parts.gated_mlps(model)])
+
+    def activation(self) -> nn.Module:
+        """The wrong activation."""
+        raise NotImplementedError
 
 
-def activations_replaced(model: Any, activation: nn.Module) -> AbstractContextManager[None]:
-    """While open, every gated MLP uses `activation`."""
-    return attributes_replaced([(mlp, parts.activation_name(mlp), activation) for mlp in parts.gated_mlps(model)])
+class WrongGate(Mutation):
+    """A bug in what is made of gate and up: subclasses say in `combined`."""
+
+    def applies(self, config: Any) -> bool:
+        """Every model with a gated MLP."""
+        return bool(activation_of(config))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Compute down(combined(gate, up, activation)) in every gated MLP."""
+        changes = []
+        for mlp in parts.gated_mlps(model):
+            forward = _experts if mlp in parts.experts(model) else _dense
+            changes.append((mlp, "forward", functools.partial(forward, mlp, self.combined)))
+        return attributes_replaced(changes)
+
+    def combined(self, gate: torch.Tensor, up: torch.Tensor, activation: Callable[..., Any]) -> Any:
+        """What goes into the down projection, for gate and up [..., F]."""
+        raise NotImplementedError
 
 
 def activation_of(config: Any) -> str:

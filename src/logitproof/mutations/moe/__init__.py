@@ -1,1 +1,1 @@
-"""Bugs of the mixture of experts. To add one, put a file here that says what it gets wrong."""
+"""Bugs of the mixture of experts."""

@@ -51,6 +51,31 @@ class WrongRole(WrongNorm):
         return [found[self.role] for found in map(roles, parts.layers(model)) if self.role in found]
 
 
+class MissingNorm(WrongNorm):
+    """Norms that are left out."""
+
+    def normed(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
+        """Its input."""
+        return x
+
+
+class WrongFormula(WrongNorm):
+    """A bug in what norms compute: subclasses say in `formula`."""
+
+    def normed(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
+        """The wrong formula in float32, in the type of `x`."""
+        return self.formula(norm, x.float()).to(x.dtype)
+
+    def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
+        """What the norm makes of `x` [..., D] instead, float32."""
+        raise NotImplementedError
+
+
+def each_layer_has(config: Any, *wanted: str) -> bool:
+    """Whether every decoder layer of `config` has norms in these roles."""
+    return all(set(wanted) <= set(roles(layer)) for layer in parts.layers(parts.skeleton(config)))
+
+
 def norms(model: Any, names: Iterable[str]) -> list[Any]:
     """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
     wanted, decoder = set(names), model.get_decoder()
@@ -78,6 +103,11 @@ def scale(norm: Any) -> torch.Tensor:
     """What the norm multiplies by, float32."""
     weight = norm.weight.float()
     return 1.0 + weight if is_one_centred(norm) else weight
+
+
+def divided(x: torch.Tensor, eps: float, over: int | tuple[int, ...] = -1) -> torch.Tensor:
+    """`x` over its root mean square, the mean taken over these axes."""
+    return x * torch.rsqrt(x.square().mean(over, keepdim=True) + eps)
 
 
 def normalized(norm: Any, x: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Bugs of rotary position embedding. To add one, put a file under the folder of what it gets wrong."""
+"""Bugs of rotary position embedding."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -59,13 +59,27 @@ class WrongParameters(Mutation):
         return changed
 
 
+class WrongScaling(WrongParameters):
+    """Parameters of one way of scaling: subclasses name it in `scaling`, and say in `scaled` what they are instead."""
+
+    scaling: ClassVar[str]
+
+    def parameters(self, right: Parameters, config: Any) -> Parameters | None:
+        """The wrong parameters where the model scales that way."""
+        return right | self.scaled(right, config) if right.get("rope_type") == self.scaling else None
+
+    def scaled(self, right: Parameters, config: Any) -> Parameters:
+        """Those parameters that are others."""
+        raise NotImplementedError
+
+
 class WrongFrequencies(Mutation):
     """A table whose inverse frequencies were computed wrongly: subclasses say what becomes of the right ones."""
 
     def applies(self, config: Any) -> bool:
         """Models whose frequencies change and that compute them once."""
         kind = rotary_class(config)
-        if kind is None or any(one.get("rope_type") in RECOMPUTED for one in by_kind(config).values()):
+        if kind is None or is_recomputed(config):
             return False
         module = kind(config=copy.deepcopy(config))
         right = [module.get_buffer(name) for name in frequency_names(module)]
@@ -114,6 +128,11 @@ def is_plain(config: Any) -> bool:
     """Whether every table is base^(-2i/R), without scaling and without latent attention's own head sizes."""
     scaled = any(one.get("rope_type", "default") != "default" for one in by_kind(config).values())
     return not scaled and not getattr(config, "kv_lora_rank", None)
+
+
+def is_recomputed(config: Any) -> bool:
+    """Whether some table depends on the length of the sequence."""
+    return any(kind.get("rope_type") in RECOMPUTED for kind in by_kind(config).values())
 
 
 def frequency_names(module: Any) -> list[str]:

@@ -4,16 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gguf import quants
 
+from logitproof.mutations import Mutation
 from logitproof.reference import parts
 from logitproof.reference.patches import tensors_replaced
 
 Spoil = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class WrongBlocks(Mutation):
+    """A bug in how blocks of a GGUF type are read: subclasses name it in `kind`, and say in `read` what comes out."""
+
+    kind: ClassVar[str]
+    projection: str = ""
+
+    def applies(self, config: Any) -> bool:
+        """Models with rows of whole blocks; whether they are quantized, the config cannot say."""
+        return bool(matrices(parts.skeleton(config), self.kind, self.projection))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Quantize the matrices and read them wrongly."""
+        return requantized(model, self.kind, self.projection, self.read)
+
+    def read(self, blocks: np.ndarray) -> np.ndarray:
+        """Blocks [n, bytes] as numbers [n, block], wrongly; those of a spoilt copy unless a subclass says otherwise."""
+        spoilt = blocks.copy()
+        self.spoil(spoilt)
+        return dequantize(self.kind, spoilt)
+
+    def spoil(self, blocks: np.ndarray) -> None:
+        """Change blocks [n, bytes] in place."""
+        raise NotImplementedError
 
 
 def requantized(model: Any, kind: str, projection: str, read: Spoil | None = None) -> AbstractContextManager[None]:

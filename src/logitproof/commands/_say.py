@@ -1,0 +1,17 @@
+"""Single lines for a terminal, with nothing in them that it would obey."""
+
+from __future__ import annotations
+
+import click
+
+from logitproof.documents.wording import visible
+
+
+def say(line: str) -> None:
+    """One line of progress on stderr, whatever an engine or a program put into it."""
+    click.echo(visible(line), err=True)
+
+
+def note(line: str) -> None:
+    """One line of what was done on stdout, whatever a file was called."""
+    click.echo(visible(line))

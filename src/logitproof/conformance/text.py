@@ -1,0 +1,41 @@
+"""What an engine did with the rules of the protocol, as a document and as JSON."""
+
+from __future__ import annotations
+
+from logitproof.conformance import conformance
+from logitproof.conformance.conformance import Conformance, Status
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Table, Tone, Verdict
+
+KIND = "conformance"
+TONES: dict[Status, Tone] = {"PASS": "good", "FAIL": "bad", "NOT-OFFERED": "quiet"}
+STATUSES: dict[int, tuple[str, Tone]] = {0: ("KEPT", "good"), 1: ("BROKEN", "bad"), 3: ("NOTHING ASKED", "unsure")}
+"""By exit code."""
+COLUMNS = (Column("", width=11), Column("rule", width=20), Column("what came back"))
+
+
+def document(report: Conformance) -> Document:
+    """Every rule, and the first that is broken as the reason."""
+    rows = tuple(row(found) for found in report.rows)
+    return Document(f"Does {report.engine} keep the protocol?", verdict(report), (Table(COLUMNS, rows),))
+
+
+def row(found: conformance.Row) -> Row:
+    """One rule, and the remedy where it is broken."""
+    notes = (Line(f"remedy: {found.remedy}"),) if found.status == "FAIL" else ()
+    return Row((found.status, found.rule, found.said), TONES[found.status], notes)
+
+
+def verdict(report: Conformance) -> Verdict:
+    """How many rules are kept."""
+    kept = sum(found.status == "PASS" for found in report.rows)
+    first = f"; first {report.failed[0].rule}: {report.failed[0].said}" if report.failed else ""
+    reason = f"{kept} of {len(report.rows)} rules kept, {len(report.failed)} broken{first}"
+    status, tone = STATUSES[report.exit_code]
+    return Verdict(status, reason, tone)
+
+
+def answer(report: Conformance) -> Answer:
+    """A record a rule."""
+    return Answer(KIND, report.engine, report.exit_code, report.as_json())

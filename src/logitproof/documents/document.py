@@ -1,0 +1,19 @@
+"""The answer to a question, which shows itself in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from logitproof.documents import html, markdown
+from logitproof.documents.section import Page
+
+
+@dataclass(frozen=True)
+class Document(Page):
+    """An answer: its title, the verdict with the decisive reason, sections, and the command to go on with."""
+
+    def _repr_html_(self) -> str:
+        return html.fragment(self)
+
+    def _repr_markdown_(self) -> str:
+        return markdown.text(self)

@@ -1,0 +1,62 @@
+"""A frozen golden as a document and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
+from logitproof.documents.wording import number
+from logitproof.golden.freeze import Frozen
+
+KIND = "freeze"
+
+
+def document(frozen: Frozen) -> Document:
+    """What was written, how exact it is, and which prompts hang on a tie."""
+    header, error = frozen.header, frozen.header.error
+    if header.form == "full":
+        exact = f"measured KL error {error['kl_max']:.3g} nats a token at most, RMS {error['rms_max']:.3g} logits"
+    else:
+        exact = (
+            f"KL is given as bounds; for an equal engine they are {error['kl_lower_max']:.3g} and "
+            f"{error['kl_upper_mean']:.3g} nats (mean; at most {error['kl_upper_max']:.3g})"
+        )
+    lines = [Line(exact), Line(f"threads: {header.determinism['said']}")]
+    if header.uncertain:
+        names = ", ".join(f"{one['prompt']} ({one['margin']:.3g} at {one['position']})" for one in header.uncertain[:8])
+        tie = f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts"
+        lines.append(Line(tie, "unsure"))
+    lines.append(Line(f"use it in a contract: reference: {{engine: golden}} with the model {frozen.path}"))
+    reason = (
+        f"{frozen.path}: {header.form} golden, {len(header.prompts)} prompts, {frozen.positions} positions, "
+        f"{frozen.bytes_per_token:.1f} bytes a token"
+    )
+    return Document(
+        f"Golden {frozen.path}", Verdict("FROZEN", reason), (Text(tuple(lines)),), f"logitproof compare {frozen.path} DUMP"
+    )
+
+
+def answer(frozen: Frozen) -> Answer:
+    """The size and all that the file says of itself."""
+    data = {"path": str(frozen.path), "size": frozen.size, "positions": frozen.positions}
+    header = frozen.header
+    facts = {"form": header.form, "error": header.error, "determinism": header.determinism, "uncertain": header.uncertain}
+    return Answer(KIND, str(frozen.path), 0, {**data, "bytes_per_token": frozen.bytes_per_token, **facts})
+
+
+def of_comparison(summary: dict[str, Any]) -> Document:
+    """The statistics of two captures or dumps, a row a metric; there is no verdict without a contract."""
+    keys = ("mean", "median", "p95", "p99", "max")
+    columns = (Column("metric"), *(Column(key, "number") for key in keys))
+    metrics = summary["metrics"]
+    rows = tuple(Row((name, *(number(statistics[key]) for key in keys))) for name, statistics in metrics.items())
+    lines = [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
+    if basis := summary.get("kl_basis"):
+        lines.append(Line(f"KL divergence: {basis}"))
+    kl = metrics.get("kl_divergence")
+    far = f"mean KL {number(kl['mean'])} nats, largest {number(kl['max'])}" if kl else "KL is not measured"
+    verdict = Verdict("MEASURED", f"{far}; a verdict needs a contract")
+    title = f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions"
+    return Document(title, verdict, (Table(columns, rows), *((Text(tuple(lines)),) if lines else ())), "logitproof new")

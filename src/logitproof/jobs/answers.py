@@ -1,0 +1,133 @@
+"""Checks of what an engine gave, before anyone computes with it: shape, size, finite, greedy, proven.
+
+`Untrusted` is raised where an answer is not what was asked for, so that nothing more of its process can be believed;
+EngineGarbage where the numbers alone are impossible, and the process may be asked for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from logitproof.errors import EngineGarbage
+from logitproof.protocol import messages as protocol
+from logitproof.rows.top import best, is_top, top_fault
+
+M = TypeVar("M", bound=protocol.Message)
+
+
+class Untrusted(Exception):
+    """An answer after which the process cannot be trusted any more: the text and the remedy for the engine's author."""
+
+    def __init__(self, text: str, remedy: str = "") -> None:
+        super().__init__(text)
+        self.text, self.remedy = text, remedy
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Checks of the answers of one engine, called `name`, whose vocabulary has `vocab_size` entries if it is known."""
+
+    name: str
+    vocab_size: int | None
+
+    def rows(self, result: protocol.Rows, asked: Path, count: int) -> None:
+        """Shape, size and finiteness of `count` rows that were to be written to `asked`."""
+        if result.whole is not None:
+            self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
+            for position, row in enumerate(_opened(result)):
+                self._possible(position, row)
+            return
+        assert result.topk_ids is not None
+        wanted = (count, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
+        self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))
+        if result.topk_logprobs is not None:
+            self._tensor(result.topk_logprobs, Path(f"{asked}.topk_logprobs"), wanted, ("float32",))
+        if fault := top_fault(_opened(result), self.vocab_size):
+            text = f"its best entries at position {fault[0]} cannot be true: {fault[1]}"
+            raise EngineGarbage(text, where=self.name, remedy="give log-probabilities over the whole vocabulary, best first")
+
+    def end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
+        """That a continuation ends where it may."""
+        ids = result.token_ids
+        if len(ids) > max_new_tokens:
+            raise Untrusted(f"{len(ids)} new tokens, {max_new_tokens} were asked for")
+        if result.finish == "stop" and not (ids and ids[-1] in stop):
+            raise Untrusted("its continuation ends by `stop`, and its last token is none of those")
+        if result.finish == "length" and len(ids) < max_new_tokens:
+            raise Untrusted(f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
+
+    def greedy(self, result: protocol.GenerateResult) -> None:
+        """That every new token is the argmax of its row."""
+        for position, (token, row) in enumerate(zip(result.token_ids, result.open(), strict=True)):
+            if token >= (self.vocab_size or token + 1):
+                raise Untrusted(f"token {token} at new position {position} is outside its vocabulary")
+            # Of equals any is a right choice; of the best entries only the first is known to be one.
+            if (token != best(row)) if is_top(row) else (row[token] != row.max()):
+                text = f"token {token} at new position {position} is not the argmax of its logits, which is {best(row)}"
+                remedy = "`generate` is greedy: no temperature, no penalty, no other sampler"
+                raise EngineGarbage(text, where=self.name, remedy=remedy)
+
+    def drawn(self, continuations: list[list[int]], count: int, max_new_tokens: int) -> None:
+        """That there are as many continuations as asked for, none longer, all of the vocabulary."""
+        if len(continuations) != count or any(len(ids) > max_new_tokens for ids in continuations):
+            raise Untrusted(f"{len(continuations)} continuations, {count} of {max_new_tokens} tokens were asked for")
+        if any(token >= (self.vocab_size or token + 1) for ids in continuations for token in ids):
+            raise Untrusted("it drew a token outside its vocabulary")
+
+    def taps(self, tensors: Mapping[str, protocol.Tensor], folder: Path) -> None:
+        """That every tap lies in `folder`, is of its size, and holds no NaN."""
+        for name, tensor in tensors.items():
+            if Path(tensor.path).parent != folder:
+                raise Untrusted(f"wrote tap {name} to another folder than it was given")
+            try:
+                values = tensor.open()
+            except (OSError, ValueError) as error:
+                raise Untrusted(f"the file of tap {name} is not what it says: {error}") from None
+            if np.isnan(values).any():
+                raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
+
+    def _tensor(self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]) -> None:
+        if tensor.shape != wanted or Path(tensor.path) != asked or tensor.dtype not in dtypes:
+            raise Untrusted(
+                f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary)",
+                "one row a token id, one column an entry of the vocabulary that `load` announced",
+            )
+
+    def _possible(self, position: int, row: np.ndarray) -> None:
+        if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():
+            bad = int(np.flatnonzero(~np.isfinite(row))[0])
+            text = f"logits hold {float(row[bad])} at position {position}, vocabulary entry {bad}"
+            raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
+
+
+def valid(method: str, result: object) -> protocol.Message:
+    """The result of a method as a message; raises Untrusted where it breaks the protocol."""
+    return _valid(protocol.METHODS[method][1], method, result)
+
+
+def valid_part(method: str, part: object) -> protocol.Part:
+    """A part of an answer as a message; raises Untrusted where it breaks the protocol."""
+    return _valid(protocol.Part, method, part)
+
+
+def _valid(kind: type[M], method: str, content: object) -> M:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        text = f"its answer to `{method}` breaks the protocol at `{place}`: {first['msg']}"
+        raise Untrusted(text, "see docs/protocol.md") from None
+
+
+def _opened(result: protocol.Rows) -> np.ndarray:
+    try:
+        return result.open()
+    except (OSError, ValueError) as error:
+        raise Untrusted(f"its logits file is not what it says: {error}") from None

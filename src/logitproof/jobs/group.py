@@ -1,0 +1,317 @@
+"""The jobs of one engine, run by whoever holds it: here in a thread, or in another process that sees the same store."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError
+from logitproof.jobs.job import Job
+from logitproof.jobs.needs import Needs, together
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Spec, spec_key
+from logitproof.jobs.worker import Worker
+from logitproof.protocol.messages import LoadResult, Rows, ScoreResult
+from logitproof.rows.top import is_top
+from logitproof.traces.store import TraceStore
+from logitproof.traces.trace import Failure, Trace, open_logits
+
+GIVE_UP = 2
+"""Times that an engine may die on one model before its remaining jobs are not tried."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs of one specification, in the order to run them: each model is loaded once, sources come first.
+
+    `name` is what the engine is called in failures and traces. A group is plain data: `as_json` and `read` carry it to
+    another process, where models and the spec's directory must lie at the same paths.
+    """
+
+    name: str
+    spec: Spec
+    jobs: tuple[Job, ...]
+
+    @property
+    def needs(self) -> Needs:
+        """What a machine must have to run it; its largest model must fit."""
+        sizes = [Needs(memory=_bytes_of(model)) for model in {job.model for job in self.jobs}]
+        return together([self.spec.needs, *sizes])
+
+    def as_json(self) -> str:
+        """The group as JSON."""
+        return TypeAdapter(Group).dump_json(self).decode()
+
+    @staticmethod
+    def read(text: str) -> Group:
+        """The group of a JSON text that `as_json` gave."""
+        return TypeAdapter(Group).validate_json(text)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job has ended: its trace lies in the store under `key`, or there is a failure in its place."""
+
+    key: str
+    failure: Failure | None = None
+
+
+def groups_of(jobs: Iterable[Job], names: Mapping[str, str]) -> list[Group]:
+    """One group a specification; `names` are the engines' names by the spec's key."""
+    found: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[spec_key(job.spec)].append(job)
+    return [
+        Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(sorted(own, key=_order))) for key, own in found.items()
+    ]
+
+
+def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Outcome, None, None]:
+    """Run every job, or find its trace in the store; one outcome a job, in the order they end.
+
+    Where the engine offers `score_many`, neighbours that are scored alike are one request. What a job continues is read from
+    the store. A worker that dies is started again; what it had answered is kept.
+    """
+    running = _Running(group, store, session)
+    for stretch in _stretches(group.jobs):
+        yield from running.run(stretch)
+
+
+def not_tried(job: Job, name: str, source: Failure) -> Failure:
+    """The failure of a job whose source failed."""
+    return Failure(
+        job.key, name, source.fault, f"not tried: the reference gave no tokens for this prompt ({source.text})", source.where
+    )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A job with the trace that it continues."""
+
+    job: Job
+    source: Trace | None
+
+
+class _Running:
+    """A group that runs: its engine, and what went wrong so far."""
+
+    def __init__(self, group: Group, store: TraceStore, session: Session) -> None:
+        self.name, self.store, self.session = group.name, store, session
+        self._failures: dict[str, Failure] = {}
+        self._deaths: dict[Path, list[str]] = defaultdict(list)
+
+    def run(self, stretch: list[Job]) -> Iterator[Outcome]:
+        """Jobs on one model that may be one request."""
+        waiting: dict[str, _Ready] = {}
+        for job in stretch:
+            if self.store.read(job.key) is not None:
+                yield Outcome(job.key)
+            elif job.after in self._failures:
+                yield self._failed(job, not_tried(job, self.name, self._failures[job.after]))
+            else:
+                waiting[job.key] = _Ready(job, self.store.read(job.after) if job.after else None)
+        while waiting:
+            first = next(iter(waiting.values())).job
+            if len(died := self._deaths[first.model]) >= GIVE_UP:
+                text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1]}"
+                yield from self._left(waiting, Failure("", self.name, "engine", text, self.name))
+                return
+            try:
+                worker, facts = self.session.loaded(first.model, first.config)
+            except LogitproofError as error:
+                yield self._faulted(waiting.pop(first.key).job, error)
+                continue
+            if len(waiting) > 1 and self.session.hello().batch:
+                yield from self._many(waiting, worker, facts)
+            else:
+                yield self._one(waiting.pop(first.key), worker, facts)
+
+    def _one(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
+        job, begin = ready.job, time.monotonic()
+        try:
+            with self.store.partial() as folder:
+                logits = folder / "logits.bin"
+                trace = _begun(job, worker, facts, _token_ids(ready, worker, facts))
+                if job.kind == "tokenize":
+                    trace = _without_rows(trace, logits)
+                elif job.kind == "generate":
+                    trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
+                else:
+                    trace = _scored(trace, worker.score(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                self.store.write(folder, replace(trace, seconds=time.monotonic() - begin))
+        except LogitproofError as error:
+            return self._faulted(job, error)
+        return Outcome(job.key)
+
+    def _many(self, waiting: dict[str, _Ready], worker: Worker, facts: LoadResult) -> Iterator[Outcome]:
+        """Score all of `waiting` by one request, and take out what has ended: all, or what came before the engine failed."""
+        with contextlib.ExitStack() as stack:
+            asked: list[tuple[Job, Trace, Path]] = []
+            for ready in list(waiting.values()):
+                try:
+                    trace = _begun(ready.job, worker, facts, _token_ids(ready, worker, facts))
+                    asked.append((ready.job, trace, stack.enter_context(self.store.partial())))
+                except LogitproofError as error:
+                    yield self._faulted(waiting.pop(ready.job.key).job, error)
+            if not asked or not worker.alive:
+                return
+            sequences = [(trace.token_ids, folder / "logits.bin") for _, trace, folder in asked]
+            begin = time.monotonic()
+            try:
+                with contextlib.closing(worker.score_many(sequences, asked[0][0].mode)) as answers:  # type: ignore[arg-type]
+                    for index, answer in answers:
+                        job, trace, folder = asked[index]
+                        del waiting[job.key]
+                        seconds, begin = time.monotonic() - begin, time.monotonic()
+                        yield self._answered(job, replace(trace, seconds=seconds), answer, folder)
+            except LogitproofError as error:
+                yield from self._request_failed(waiting, error)
+
+    def _answered(self, job: Job, trace: Trace, answer: ScoreResult | LogitproofError, folder: Path) -> Outcome:
+        if isinstance(answer, LogitproofError):
+            return self._faulted(job, answer)
+        try:
+            self.store.write(folder, _scored(trace, answer, folder / "logits.bin"))
+        except LogitproofError as error:
+            return self._faulted(job, error)
+        return Outcome(job.key)
+
+    def _request_failed(self, waiting: dict[str, _Ready], error: LogitproofError) -> Iterator[Outcome]:
+        """Of a dead engine the first that it owed bears the failure and the others are asked again; a refusal is everyone's."""
+        first = next(iter(waiting.values())).job
+        if self.session.holds(first.model, first.config):
+            yield from self._left(waiting, _failure(first, self.name, error))
+        else:
+            yield self._faulted(waiting.pop(first.key).job, error)
+
+    def _left(self, waiting: dict[str, _Ready], failure: Failure) -> Iterator[Outcome]:
+        """The same failure for all that wait."""
+        for key in list(waiting):
+            yield self._failed(waiting.pop(key).job, replace(failure, key=key))
+
+    def _faulted(self, job: Job, error: LogitproofError) -> Outcome:
+        """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
+        if not isinstance(error, ContractError) and not self.session.holds(job.model, job.config):
+            self._deaths[job.model].append(error.text)
+        return self._failed(job, _failure(job, self.name, error))
+
+    def _failed(self, job: Job, failure: Failure) -> Outcome:
+        self._failures[job.key] = failure
+        return Outcome(job.key, failure)
+
+
+def _order(job: Job) -> tuple[str, bool]:
+    return str(job.model), job.after is not None
+
+
+def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Neighbours that may be one request: scored on one model in one mode. Every other job is alone."""
+    stretch: list[Job] = []
+    for job in jobs:
+        if stretch and not (job.kind == "score" and _alike(job, stretch[-1])):
+            yield stretch
+            stretch = []
+        stretch.append(job)
+    if stretch:
+        yield stretch
+
+
+def _alike(one: Job, other: Job) -> bool:
+    return (one.kind, one.mode, one.model, one.config) == (other.kind, other.mode, other.model, other.config)
+
+
+def _token_ids(ready: _Ready, worker: Worker, facts: LoadResult) -> list[int]:
+    """What to feed: the prompt's own ids, those of its source, or what the engine makes of its text."""
+    job, source = ready.job, ready.source
+    if job.after is not None:
+        if source is None:
+            text = "not tried: the trace that it continues is not in the store"
+            raise EnvironmentFailed(text, where=f"prompt {job.prompt.id}")
+        ids = list(source.token_ids) if job.kind == "generate" else [*source.token_ids, *source.new_token_ids]
+    else:
+        ids = list(job.prompt.token_ids or []) or worker.tokenize(job.prompt.text or "")
+    if not ids and job.kind != "tokenize":
+        raise ContractError("the prompt has no tokens", where=f"prompt {job.prompt.id}")
+    if job.kind == "score" and (largest := max(ids)) >= facts.vocab_size:
+        raise ContractError(
+            f"token id {largest} is outside its vocabulary of {facts.vocab_size}",
+            where=worker.name,
+            remedy="the weights and the reference's tokenizer are not of one model",
+        )
+    return ids
+
+
+def _stops(source: Trace | None, facts: LoadResult) -> list[int]:
+    """The ids that a continuation ends at: the source's, which must end both alike."""
+    own = source.details.get("eos_token_ids", []) if source is not None else []
+    return list(own) or facts.eos_token_ids
+
+
+def _begun(job: Job, worker: Worker, facts: LoadResult, token_ids: list[int]) -> Trace:
+    """The trace of a job that has no rows yet."""
+    return Trace(
+        key=job.key,
+        kind=job.kind,
+        engine=worker.name,
+        mode=job.mode,
+        token_ids=token_ids,
+        prompt_length=len(token_ids),
+        logits=np.empty((0, 0), np.float32),
+        vocab_size=facts.vocab_size,
+        details={**facts.details, "eos_token_ids": facts.eos_token_ids},
+    )
+
+
+def _scored(trace: Trace, result: ScoreResult, logits: Path) -> Trace:
+    return replace(trace, logits=_kept(result, logits), isa=result.isa)
+
+
+def _generated(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: list[int]) -> Trace:
+    if job.max_new_tokens == 0:
+        return replace(_without_rows(trace, logits), finish="length")
+    made = worker.generate(trace.token_ids, job.max_new_tokens, stop_ids, logits)
+    if not logits.exists():
+        logits.write_bytes(b"")
+    new = made.token_ids
+    text = _text(job, worker, new)
+    return replace(trace, new_token_ids=new, finish=made.finish, logits=_kept(made, logits), text=text, isa=made.isa)
+
+
+def _without_rows(trace: Trace, logits: Path) -> Trace:
+    logits.write_bytes(b"")
+    return replace(trace, logits=open_logits(logits, "float32", [0, 0]))
+
+
+def _kept(result: Rows, logits: Path) -> np.ndarray:
+    """What the engine wrote, as the one file that a trace has."""
+    rows = result.open()
+    if is_top(rows):
+        rows.tofile(logits)
+        for written in logits.parent.glob(f"{logits.name}.topk_*"):
+            written.unlink()
+    return rows
+
+
+def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
+    """The text of a continuation; an engine without a tokenizer continues all the same."""
+    if job.prompt.text is None or not worker.hello().tokenize:
+        return ""
+    return worker.detokenize(token_ids)
+
+
+def _failure(job: Job, name: str, error: LogitproofError) -> Failure:
+    fault = "setup" if isinstance(error, ContractError) else "environment" if isinstance(error, EnvironmentFailed) else "engine"
+    return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
+
+
+def _bytes_of(model: Path) -> int:
+    """What weights take on disk; 0 of what is not there."""
+    files = [path for path in model.rglob("*") if path.is_file()] if model.is_dir() else [model] if model.is_file() else []
+    return sum(path.stat().st_size for path in files)

@@ -1,0 +1,65 @@
+"""Who is compared in a cell: engine, weights and config of both sides, worked out here and nowhere else.
+
+The reference reads the original weights, or the candidate's where the contract says `weights: candidate`. Every engine is
+given the original folder as the config of what it reads, where the original is a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from logitproof.contract.contract import ORIGINAL, Contract, OpenContract
+from logitproof.contract.isa import BETWEEN
+from logitproof.errors import ContractError
+from logitproof.jobs.cell import Cell
+from logitproof.jobs.session import Side
+from logitproof.jobs.specs import spec_of, spec_on, use_name
+
+REFERENCE = "reference"
+"""The reference's name among the engines of a contract."""
+
+
+def sides(opened: OpenContract, cell: Cell) -> tuple[Side, Side]:
+    """The contract's reference and the candidate of a cell, each with the weights that it reads."""
+    label = label_read(opened.contract, cell.quantization)
+    return reference_side(opened, cell.model, label), _candidate_on(opened, cell, cell.isa.rpartition(BETWEEN)[2])
+
+
+def first_side(opened: OpenContract, cell: Cell) -> Side:
+    """What a candidate is compared with where it is compared with itself: of two instruction sets, it on the first."""
+    return _candidate_on(opened, cell, cell.isa.partition(BETWEEN)[0])
+
+
+def reference_side(opened: OpenContract, model: str, label: str = ORIGINAL) -> Side:
+    """The contract's reference on these weights, whichever it reads in a cell."""
+    spec = spec_of(opened.contract.reference, opened)
+    return Side(spec, path_of(opened, model, label), config_of(opened, model), REFERENCE)
+
+
+def label_read(contract: Contract, quantization: str) -> str:
+    """The label of the weights that the reference reads in a cell of this quantization."""
+    return quantization if contract.reference.weights == "candidate" else ORIGINAL
+
+
+def path_of(opened: OpenContract, model: str, label: str = ORIGINAL) -> Path:
+    """Where the weights of a model lie, by their label; raises ContractError where the model has none of that label."""
+    files = opened.contract.models[model]
+    if label not in files:
+        raise ContractError(
+            f"the model {model!r} has no file for the quantization {label!r}",
+            where=opened.where("models", model),
+            remedy=f"add `{label}: PATH`, or leave it out of the matrix with `only`",
+        )
+    return (opened.folder / files[label]).resolve()
+
+
+def config_of(opened: OpenContract, model: str) -> Path | None:
+    """The folder whose config and tokenizer go with every file of a model; None where its original is no folder."""
+    original = path_of(opened, model)
+    return original if original.is_dir() else None
+
+
+def _candidate_on(opened: OpenContract, cell: Cell, isa: str) -> Side:
+    spec = spec_on(opened.contract.candidates[cell.candidate], isa, opened)
+    path = path_of(opened, cell.model, cell.quantization)
+    return Side(spec, path, config_of(opened, cell.model), use_name(cell.candidate, isa))

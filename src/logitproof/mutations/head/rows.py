@@ -1,0 +1,97 @@
+"""The rows of logits that are reported: which entries, for which position, in which type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from logitproof.mutations import Record
+from logitproof.mutations._precision import rounded
+from logitproof.mutations.head._logits import WrongLogits
+
+
+class OnePositionLate(WrongLogits, id="head.one_position_late"):
+    """Logits are reported one position late: row t holds those of position t - 1."""
+
+    record = Record(
+        shows="position 0 exact, then every row is the row before: perplexity of a random guess",
+        first_tap="logits",
+        remedy="row t predicts token t + 1",
+        seen_in=("maxtext #2103", "dynamo #12934"),
+    )
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        return torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
+
+
+class ShardSwapped(WrongLogits, id="head.shard_swapped"):
+    """The shards of a head that is split over devices are joined in the wrong order."""
+
+    record = Record(
+        shows="logits of the right size at the wrong ids: sorted they agree",
+        first_tap="logits",
+        remedy="join shards by rank",
+    )
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits.roll(logits.shape[-1] // 2, dims=-1)
+
+
+class ShardLost(WrongLogits, id="head.shard_lost"):
+    """The second shard of the head is not gathered: half of the vocabulary has no logits."""
+
+    record = Record(
+        shows="half of the logits zero",
+        first_tap="logits",
+        remedy="gather the logits of all ranks",
+    )
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        return torch.cat([logits[..., : logits.shape[-1] // 2], torch.zeros_like(logits[..., logits.shape[-1] // 2 :])], dim=-1)
+
+
+class TailRowsZero(WrongLogits, id="head.tail_rows_zero"):
+    """The last rows of the head, those of added tokens, are zero."""
+
+    record = Record(
+        shows="a few logits zero, all others exact",
+        first_tap="logits",
+        remedy="copy all rows when the vocabulary is enlarged",
+    )
+    rows: int = 5
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.clone()
+        logits[..., -self.rows :] = 0
+        return logits
+
+
+class LowPrecision(WrongLogits, id="head.low_precision"):
+    """Logits leave the head in bfloat16."""
+
+    record = Record(
+        shows="noise of up to 0.4 % of each logit, ties among the largest",
+        first_tap="logits",
+        remedy="compute the head in float32, or return what it accumulated",
+        seen_in=("TRL #4159",),
+    )
+    bits: int = 8
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        """Rounded to so many significant bits: 8 is bfloat16, 11 float16."""
+        return rounded(logits, self.bits)
+
+
+class LogProbabilities(WrongLogits, id="head.log_probabilities"):
+    """Log-probabilities are reported for logits."""
+
+    record = Record(
+        shows="each row off by a constant: no distribution changes",
+        first_tap="logits",
+        remedy="compare after log-softmax, or report logits",
+        equivalent="softmax(z - c) = softmax(z): a constant taken off a whole row changes no probability",
+    )
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(logits, dim=-1)

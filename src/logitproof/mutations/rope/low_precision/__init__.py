@@ -1,1 +1,0 @@
-"""Bugs of angles that are computed in a narrow type."""

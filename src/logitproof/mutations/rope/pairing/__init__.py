@@ -1,1 +1,0 @@
-"""Bugs of which two dimensions of a head are rotated together."""

@@ -1,1 +1,0 @@
-"""Bugs of models that rotate only a part of each head."""

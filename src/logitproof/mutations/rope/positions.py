@@ -1,0 +1,93 @@
+"""Positions that are counted wrongly; the mask keeps the right ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from logitproof.mutations import Record
+from logitproof.mutations._precision import rounded
+from logitproof.mutations.rope._tables import WrongPositions, is_recomputed
+
+
+class NotAdvancedInPrefill(WrongPositions, id="rope.not_advanced_in_prefill"):
+    """Positions do not advance within a pass of several tokens, as if they were fed one by one."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on; prefill differs from token by token, which is exact",
+        first_tap="layers.0.attn.q_rope",
+        remedy="give each token of a batched prefill its own position",
+        seen_in=("1bit-MONSTER #2052",),
+    )
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        return right[..., :1].expand_as(right)
+
+
+class RestartedInEachChunk(WrongPositions, id="rope.restarted_in_each_chunk"):
+    """Positions restart at 0 in each chunk of a chunked prefill."""
+
+    record = Record(
+        shows="the first chunk exact, every later one wrong",
+        first_tap="layers.0.attn.q_rope",
+        remedy="add the number of tokens in the cache to the positions of a chunk",
+        needs="chunked prefill",
+        seen_in=("transformers #43082",),
+    )
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        return right - right[..., :1] if right.shape[-1] > 1 else right
+
+
+class Offset(WrongPositions, id="rope.offset"):
+    """Positions begin at 1 instead of 0, in the prompt and in decode."""
+
+    record = Record(
+        shows="nothing: RoPE knows only differences of positions",
+        first_tap="layers.0.attn.q_rope",
+        remedy="count positions from 0, so that absolute positions and ALiBi stay right",
+        equivalent=(
+            "q R(m+1) and k R(n+1) have the product q R(m-n) k for every m and n, since R(a) R(b)' = R(a-b); the "
+            "mask, the window and the cache keep their own positions, so no score changes beyond rounding"
+        ),
+        seen_in=("imp M19",),
+    )
+
+    def applies(self, config: Any) -> bool:
+        """Models whose table does not depend on the last position, for which the proof holds."""
+        return super().applies(config) and not is_recomputed(config)
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        return right + 1
+
+
+class OffsetInDecode(WrongPositions, id="rope.offset_in_decode"):
+    """The position of a token that is decoded through the cache is one too large; the prompt is right."""
+
+    record = Record(
+        shows="prefill exact; in decode every token is one too far from the prompt",
+        first_tap="layers.0.attn.q_rope",
+        remedy="the position of the next token is the number of tokens in the cache, not one more",
+        needs="decode",
+        seen_in=("imp M19",),
+    )
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        return right + (right > 0).to(right.dtype) if right.shape[-1] == 1 else right
+
+
+class Positions(WrongPositions, id="rope.low_precision.positions"):
+    """Position ids are rounded to bfloat16: exact up to 256, then every second one, and so on."""
+
+    record = Record(
+        shows="exact up to position 256, then in steps that grow with position",
+        first_tap="layers.0.attn.q_rope",
+        remedy="keep position ids in an integer type",
+        needs="more than 256 positions",
+        seen_in=("NxDI guide", "Automodel pitfalls 5"),
+    )
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        """Eight significant bits."""
+        return rounded(right.float()).to(right.dtype)

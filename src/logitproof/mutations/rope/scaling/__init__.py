@@ -1,1 +1,0 @@
-"""Bugs of the stretching of RoPE's frequencies for long contexts."""

@@ -1,0 +1,92 @@
+"""Whole layers: left out, twice, in another order."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from logitproof.mutations import Mutation, Record
+from logitproof.mutations._tensors import Change, WrongTensors
+from logitproof.reference import parts
+from logitproof.reference.patches import outputs_changed
+
+
+class _WrongTwins(WrongTensors):
+    """A bug in the first two layers of the same shapes: subclasses say in `loaded` what each has."""
+
+    def changes(self, model: Any) -> list[Change]:
+        """What the two have, or nothing where no two are alike."""
+        twins = _twins(model)
+        return self.loaded(*(list(layer.parameters()) for layer in twins)) if twins else []
+
+    def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
+        """The wrong values for parameters in one order."""
+        raise NotImplementedError
+
+
+class LastLayerSkipped(Mutation, id="weights.last_layer_skipped"):
+    """The last layer is not run: the loop over the layers ends one too early."""
+
+    record = Record(
+        shows="exact before the last layer, then its input is its output",
+        first_tap="layers.1.out",
+        remedy="run num_hidden_layers layers",
+        seen_in=("continual-inference #70",),
+    )
+
+    def applies(self, config: Any) -> bool:
+        """Models with more layers than one."""
+        return len(parts.layers(parts.skeleton(config))) > 1
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Return the last layer's input."""
+        layer = parts.layers(model)[-1]
+        return outputs_changed([layer], _unchanged)
+
+
+class LayerDuplicated(_WrongTwins, id="weights.layer_duplicated"):
+    """A layer has the weights of an earlier layer, as when a shard is read twice."""
+
+    record = Record(
+        shows="exact before the layer, wrong from there on",
+        first_tap="layers.1.attn_norm",
+        remedy="read every shard once and check every tensor's name",
+        seen_in=("vllm-gguf-plugin #103",),
+    )
+
+    def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
+        return [(theirs, mine.data) for mine, theirs in zip(first, second, strict=True)]
+
+
+class LayersSwapped(_WrongTwins, id="weights.layers_swapped"):
+    """Two layers are loaded in each other's place, as when names are sorted as text."""
+
+    record = Record(
+        shows="wrong from the first of the two on",
+        first_tap="layers.0.attn_norm",
+        remedy="sort layers by number, not by text",
+    )
+
+    def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
+        pairs = list(zip(first, second, strict=True))
+        return [(mine, theirs.data) for mine, theirs in pairs] + [(theirs, mine.data) for mine, theirs in pairs]
+
+
+def _unchanged(layer: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+    return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
+
+
+def _twins(model: Any) -> tuple[Any, Any] | None:
+    """The first two layers of the same shapes."""
+    layers = parts.layers(model)
+    for index, first in enumerate(layers):
+        for second in layers[index + 1 :]:
+            if _shapes(first) == _shapes(second):
+                return first, second
+    return None
+
+
+def _shapes(layer: Any) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in layer.named_parameters()}

@@ -1,0 +1,77 @@
+"""Rows into the file that a request names, block after block: no engine needs to hold all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from logitproof.rows.top import is_top
+
+
+class RowSink:
+    """The file of one answer. Use as a context manager; `announce` closes it and says what was written.
+
+    `write` takes blocks [n, V] of float32 or float64, or `top_rows` [n, K], all of one kind and width, in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._files: dict[str, BinaryIO] = {}
+        self._kind: tuple[np.dtype[Any], int] | None = None
+        self._is_probable = False
+
+    def __enter__(self) -> RowSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def write(self, rows: np.ndarray) -> None:
+        """Add rows behind those that are there; raises ValueError where they are not of the kind of the first."""
+        if rows.ndim != 2:
+            raise ValueError(f"rows of shape {list(rows.shape)}, [positions, vocabulary] is asked for")
+        top = is_top(rows)
+        dtype = rows.dtype if top else np.dtype("<f8" if rows.dtype == np.float64 else "<f4")
+        kind = (dtype, rows.shape[1])
+        if self._kind is None:
+            self._kind = kind
+            for name in (".topk_ids", ".topk_logprobs") if top else ("",):
+                self._files[name] = open(f"{self.path}{name}", "wb")  # noqa: SIM115
+        if kind != self._kind:
+            raise ValueError(f"rows of {kind[0]} and width {kind[1]} behind rows of {self._kind[0]} and width {self._kind[1]}")
+        self.count += len(rows)
+        if not top:
+            self._add("", rows, dtype)
+            return
+        self._add(".topk_ids", rows["id"], np.dtype("<i4"))
+        self._add(".topk_logprobs", rows["log_probability"], np.dtype("<f4"))
+        self._is_probable = self._is_probable or not np.isnan(rows["log_probability"]).all()
+
+    def announce(self) -> dict[str, Any]:
+        """The files as the protocol announces them, complete."""
+        if self._kind is None:
+            self.write(np.empty((0, 0), np.float32))
+        assert self._kind is not None
+        self._close()
+        dtype, width = self._kind
+        shape = [self.count, width]
+        if "" in self._files:
+            return {"logits": {"path": str(self.path), "dtype": dtype.newbyteorder("=").name, "shape": shape}}
+        probable = f"{self.path}.topk_logprobs"
+        found = {"topk_ids": {"path": f"{self.path}.topk_ids", "dtype": "int32", "shape": shape}}
+        if self._is_probable:
+            return {**found, "topk_logprobs": {"path": probable, "dtype": "float32", "shape": shape}}
+        Path(probable).unlink()
+        return found
+
+    def _add(self, name: str, rows: np.ndarray, dtype: np.dtype[Any]) -> None:
+        # not `tofile`: what it has buffered when the disk is full is lost without a word
+        self._files[name].write(np.ascontiguousarray(rows, dtype).data)
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()

@@ -1,0 +1,97 @@
+"""The smaller questions of quality as documents: samplers, tokenizers, multiple choice, suites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from logitproof.documents.document import Document
+from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
+from logitproof.quality.accuracy import Answers, Paired
+from logitproof.quality.chat_template import Rendered
+from logitproof.quality.picker import Picked
+from logitproof.quality.synchronized import Synchronized
+from logitproof.quality.tokenizers import Found
+from logitproof.quality.two_sample import TwoSample
+
+SHOWN = 12
+"""Differences that a terminal shows."""
+WRONG = 3
+
+
+def of_samples(about: str, found: TwoSample, alpha: float, power: float, replay: Synchronized | str) -> Document:
+    """Whether completions differ, how well such a difference would be seen, and what the seeded sampler did."""
+    wrong = () if isinstance(replay, str) else replay.faults
+    differs = found.differs(alpha)
+    tested = f"{'different' if differs else 'not different'}: MMD² {found.mmd:.4g}, p = {found.p_value:.3g} (alpha {alpha:g})"
+    seeded = (
+        f"not measured, {replay}"
+        if isinstance(replay, str)
+        else f"{replay.equal} of {replay.draws} tokens foretold, {replay.ties} ties, {len(wrong)} wrong"
+    )
+    lines = [
+        Line(tested, "bad" if differs else "plain"),
+        Line(f"{found.completions} completions of {found.prompts} prompts, {found.permutations} permutations"),
+        Line(f"power: {power:.0%} of 5 trials against a repetition penalty of 1.1 are seen with this many completions"),
+        Line(f"seeded sampler: {seeded}", "bad" if wrong else "plain"),
+    ]
+    faults = [f"{fault.prompt}: token {fault.position} is {fault.drawn}, its noise gives {fault.expected}" for fault in wrong]
+    lines += [Line(fault, "bad", 1) for fault in faults[:WRONG]]
+    reason = f"seeded sampler: {seeded}" if wrong and not differs else tested
+    bad = bool(differs or wrong)
+    verdict = Verdict("DIFFERENT" if bad else "NOT DIFFERENT", reason, "bad" if bad else "good")
+    return Document(f"Do they sample from one distribution? {about}", verdict, (Text(tuple(lines)),))
+
+
+def of_tokenizers(about: str, found: Found, rendered: Sequence[Rendered]) -> Document:
+    """Texts that are cut differently, each by its smallest part, and chat templates."""
+    lines = [
+        Line(f"{each.name}: {each.smallest!r} is {list(each.reference)} for the reference, {list(each.candidate)} here", "bad")
+        for each in found.differences
+    ]
+    trips = [Line(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}") for trip in found.trips]
+    more = [Line(f"… and {len(lines) - SHOWN} more")] if lines[SHOWN:] else []
+    templates = [Line(_template(text), "bad") for text in rendered]
+    shown = (*lines[:SHOWN], *more, *trips[:SHOWN], *templates)
+    reason = (
+        f"{found.tried} texts: {len(found.differences)} are cut differently, {len(found.trips)} do not come back; "
+        f"chat template: {'differs' if rendered else 'the same'}"
+    )
+    differs = bool(found.differences or rendered)
+    verdict = Verdict("DIFFERENT" if differs else "SAME", reason, "bad" if differs else "good")
+    rest = (*lines[SHOWN:], *trips[SHOWN:])
+    sections = (Text(shown), *((Text(rest, "All others", detail=True),) if rest else ()))
+    return Document(f"Two tokenizers: {about}", verdict, sections if shown else ())
+
+
+def of_answers(names: Sequence[str], found: Sequence[Answers], both: Paired | None) -> Document:
+    """Accuracy of one engine, or of two on the same questions and whether they answer equally well."""
+    columns = (Column("engine", "code"), Column("accuracy"))
+    rows = tuple(Row((name, str(answers.accuracy))) for name, answers in zip(names, found, strict=True))
+    if both is None:
+        return Document("Multiple choice", Verdict("MEASURED", f"accuracy {found[0].accuracy}"), (Table(columns, rows),))
+    low, high = both.interval
+    paired = f"{both.flips} answers flip, {both.lost} lost, {both.won} won; McNemar p = {both.p_value:.3g}"
+    difference = Text((Line(f"difference of accuracy {both.difference:+.2%} (95 % {low:+.2%} to {high:+.2%})"),))
+    differs = both.p_value <= 0.05
+    verdict = Verdict("DIFFERENT" if differs else "NOT DIFFERENT", paired, "bad" if differs else "good")
+    return Document("Multiple choice", verdict, (Table(columns, rows), difference))
+
+
+def of_picked(picked: Picked, out: str, sha256: str) -> Document:
+    """How many prompts hung on a tie, and what became of them."""
+    reason = (
+        f"{len(picked.hanging)} of {len(picked.suite.prompts)} prompts hang on a tie: {len(picked.replaced)} replaced, "
+        f"{len(picked.left)} stay; {picked.tried} reserves tried"
+    )
+    lines = tuple(Line(str(each), "bad" if each.reserve is None else "plain") for each in picked.hanging)
+    verdict = Verdict("HANGS" if picked.left else "FREE OF TIES", reason, "bad" if picked.left else "good")
+    file = Text((Line(f"{out}: sha256 {sha256}"),))
+    return Document(f"A suite without ties: {out}", verdict, (*((Text(lines),) if lines else ()), file))
+
+
+def _template(text: Rendered) -> str:
+    at, end = text.first, text.first + 60
+    return (
+        f"chat template, {text.name}: from character {at} on {text.reference[at:end]!r} for the reference, "
+        f"{text.candidate[at:end]!r} here"
+    )

@@ -1,0 +1,146 @@
+"""The one way to load the reference: a transformers model from a safetensors folder or a dequantized GGUF file.
+
+The engine `transformers`, diagnoses, replays, calibrations and measurements of kernels all load through `load`, so that
+none of them computes with another model than the one that a verdict rests on. Nothing is fetched and no remote code is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+# Both are read once, when the libraries are first used.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import torch
+import transformers
+
+from logitproof.errors import Refusal
+from logitproof.reference import adapter as lora
+from logitproof.reference import checkpoint
+from logitproof.reference import float64 as wide
+from logitproof.weights.model import is_gguf
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+Attention = Literal["eager", "sdpa"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded: the type that it computes in, its attention, where it lies, and a PEFT LoRA adapter."""
+
+    dtype: Dtype = "float32"
+    attention: Attention = "eager"
+    device: str = "cpu"
+    adapter: Path | None = None
+    merge_adapter: bool = False
+
+
+PLAIN = Loading()
+EXACT = Loading(dtype="float64")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loaded model, and the folder that its config and its tokenizer are read from.
+
+    `details` is what loading has to say for the record: tensors that were ignored or dequantized, the adapter, and the
+    places at which the model's own code would have rounded in float64.
+    """
+
+    model: Any = field(repr=False)
+    folder: Path
+    loading: Loading
+    context_length: int | None
+    details: dict[str, Any] = field(repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return torch.device(self.model.device)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a row has."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The folder's own tokenizer, read when it is first asked for; raises Refusal where there is none."""
+        try:
+            return transformers.AutoTokenizer.from_pretrained(self.folder, **checkpoint.LOCAL)
+        except (OSError, ValueError) as error:
+            text = f"{self.folder} has no tokenizer: {error}"
+            raise Refusal(text, field=str(self.folder), remedy="add tokenizer.json or give token_ids") from error
+
+    @property
+    def generation_config(self) -> Any:
+        """What generation_config.json says, or what the config does where there is none."""
+        if (self.folder / "generation_config.json").is_file():
+            return transformers.GenerationConfig.from_pretrained(self.folder, **checkpoint.LOCAL)
+        return self.model.generation_config
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of `text` with the special tokens that the tokenizer adds."""
+        return list(self.tokenizer.encode(text, add_special_tokens=True))
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Text of `token_ids`, special tokens kept, spaces as they are."""
+        ids = [int(token) for token in token_ids]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def load(model: Path, config: Path | None = None, loading: Loading = PLAIN) -> Reference:
+    """Load a safetensors folder, or a GGUF file with the config of the folder `config`, strictly.
+
+    Raises Refusal of what is missing, foreign, half filled, or not known to be right in this type.
+    """
+    set_up_torch(loading.device)
+    folder = _config_folder(model, config)
+    settings = checkpoint.read_config(folder)
+    if loading.dtype == "float64":
+        wide.check_family(settings.model_type)
+    dtype = getattr(torch, loading.dtype)
+    options = {"attn_implementation": loading.attention, "experts_implementation": "eager"}
+    if model.is_dir():
+        loaded, details = checkpoint.load_folder(model, settings, dtype=dtype, **options)
+    else:
+        loaded, details = checkpoint.load_gguf(model, settings, dtype, **options)
+    if loading.adapter is not None:
+        adapted = lora.apply(loaded, loading.adapter, merge=loading.merge_adapter)
+        details = {**details, "adapter": {"matrices": adapted, "merged": loading.merge_adapter}}
+    loaded.to(loading.device).eval()
+    upgraded = wide.widen(loaded) if loading.dtype == "float64" else []
+    length = getattr(settings, "max_position_embeddings", None)
+    return Reference(loaded, folder, loading, length, {**details, "upgraded_to_float64": upgraded})
+
+
+def set_up_torch(device: str = "cpu") -> None:
+    """Make torch compute the same every time and in the type that it is asked for; refuse a device that is not there."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        remedy = "use device: cpu or a CUDA build of torch"
+        raise Refusal("torch sees no CUDA device", field="device", remedy=remedy)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _config_folder(model: Path, config: Path | None) -> Path:
+    if not model.exists():
+        raise Refusal(f"{model} does not exist", field="model", remedy="correct the path or fetch the model")
+    if model.is_dir():
+        return config or model
+    if not is_gguf(model):
+        raise Refusal(f"{model} is no model", field="model", remedy="give a safetensors folder or a GGUF file")
+    if config is None:
+        text = f"{model.name} does not carry all of the model's config (RoPE scaling, head size, tokenizer)"
+        raise Refusal(text, field="config", remedy="name the HF folder of the unquantized model as its config")
+    return config

@@ -1,0 +1,36 @@
+"""What is pinned against what is on the disk, as a document and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from logitproof.contract.contract import OpenContract
+from logitproof.documents.answer import Answer
+from logitproof.documents.document import Document
+from logitproof.documents.section import Line, Text, Verdict, lines
+from logitproof.runs.pins import Difference, Pins
+
+
+def document(path: Path, pins: Pins, differences: Sequence[Difference], opened: OpenContract | None) -> Document:
+    """Every difference with its remedy; `opened` where suites could be verified too."""
+    faults = [difference for difference in differences if difference.fault]
+    files = sum(len(model.files) for models in pins.models.values() for model in models.values())
+    suites = f", {len(pins.suites)} suites" if opened else "; suites are verified with the contract"
+    said = f"{len(faults)} differ, first {faults[0].place}" if faults else "all as pinned"
+    reason = f"{path}: {files} files{suites}: {said}"
+    verdict = Verdict("DIFFERENT", reason, "bad") if faults else Verdict("AS PINNED", reason, "good")
+    found = [_lines(difference) for difference in differences]
+    sections = (Text(tuple(line for part in found for line in part)),) if found else ()
+    return Document(f"Pins of {path}", verdict, sections)
+
+
+def answer(path: Path, differences: Sequence[Difference]) -> Answer:
+    """A record a difference."""
+    code = 2 if any(difference.fault for difference in differences) else 0
+    return Answer("verify", str(path), code, {"differences": list(differences)})
+
+
+def _lines(difference: Difference) -> tuple[Line, ...]:
+    first, *rest = lines(f"{'error' if difference.fault else 'note'}: {difference}", "bad" if difference.fault else "plain")
+    return (first, *(Line(line.text.strip(), level=1) for line in rest))
