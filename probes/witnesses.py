@@ -16,7 +16,7 @@ from logitproof.acid.probe import FACTOR, Probe, read_probe
 from logitproof.acid.subject import Subject, Weights
 from logitproof.errors import EngineGarbage
 from logitproof.jobs.worker import Spec
-from logitproof.rows.distance import centred_distances
+from logitproof.rows.distance import distances
 
 os.environ["OMP_NUM_THREADS"] = "1"
 RUNS: list[tuple[str, dict[str, Any], Weights]] = [
@@ -61,7 +61,7 @@ def bands(record: dict[str, Any], truth: dict[str, np.ndarray]) -> list[dict[str
     made = []
     beyond = {one["precision"] for one in record["witnesses"] if "absent" in one and "precision" in one}
     for case in record["cases"]:
-        spread = float(centred_distances(np.zeros_like(truth[case["name"]]), truth[case["name"]]).mean())
+        spread = float(distances(np.zeros_like(truth[case["name"]]), truth[case["name"]]).mean())
         band: dict[str, float] = {}
         for one in record["witnesses"]:
             if "distances" in one and one["precision"] not in beyond:
@@ -122,7 +122,7 @@ def _with_float16_gelu(probe: Probe, logits: dict[str, np.ndarray]) -> dict[str,
     with torch.inference_mode():
         for case in probe.cases:
             rows = model(torch.tensor([case.token_ids]), use_cache=False).logits[0].numpy()
-            found[case.name] = float(f"{np.median(centred_distances(rows, logits[case.name])):.3g}")
+            found[case.name] = float(f"{np.median(distances(rows, logits[case.name])):.3g}")
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.deltas import DELTAS, qwen3_5_moe
 from logitproof.gguf.dense import DENSE
 from logitproof.gguf.experts import glm4_moe, qwen2_moe, stacked
