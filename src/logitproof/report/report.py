@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from logitproof.report.record import (
 from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
+from logitproof.verdict.failing import Break, breaks_of
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
 
 Words = dict[str, dict[str, str]]
@@ -102,10 +103,12 @@ class Report:
         return found
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
-        """A record for every WRONG position and every failed prompt, in the order of the matrix."""
+        """A record for every failed prompt and every position that breaks a gate or its band, in the order of the matrix."""
+        gates = self.opened.contract.gates
         for cell in self.verdict.cells:
-            for prompt, row in zip(cell.prompts, self.compared[cell.cell], strict=True):
-                yield from _failing(cell, prompt, row)
+            rows = self.compared[cell.cell]
+            for prompt, row, broken in zip(cell.prompts, rows, breaks_of(cell, rows, gates, self.verdict.gates), strict=True):
+                yield from _failing(cell, prompt, row, broken)
 
 
 def words_key(token_ids: Sequence[int]) -> str:
@@ -216,12 +219,16 @@ def _version() -> str:
         return "not installed"
 
 
-def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:
+def _failing(
+    cell: CellVerdict, prompt: PromptVerdict, row: Compared, broken: Mapping[int, Sequence[Break]]
+) -> Iterator[dict[str, Any]]:
     place = {
         "model": cell.cell.model,
         "quantization": cell.cell.quantization,
         "candidate": cell.cell.candidate,
         "mode": cell.cell.mode,
+        "isa": cell.cell.isa,
+        "control": cell.expected is not None,
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,
         "prompt_id": prompt.pair.prompt.id,
@@ -231,6 +238,8 @@ def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterato
         return
     if row.comparison is None:
         return
-    for position, status in enumerate(prompt.statuses):
-        if status == "WRONG":
-            yield {**place, "token_idx": position, "status": status, **position_record(row.comparison, position)}
+    for position, entries in broken.items():
+        gates = [entry.gate for entry in entries if entry.what == "gate"]
+        breaks = {"gates": gates, "breaks": [asdict(entry) for entry in entries], "waiver": prompt.waiver}
+        status = prompt.statuses[position]
+        yield {**place, "token_idx": position, "status": status, **breaks, **position_record(row.comparison, position)}
