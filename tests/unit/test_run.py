@@ -337,6 +337,10 @@ def test_groups_that_wait_for_each_other_are_parted(project: Any) -> None:
     crossed = [first, replace(then, after=other_first.key), other_first, replace(other_then, after=first.key)]
     results = list(run(crossed, project.store, executor=Elsewhere()))
     assert len(results) == 4 and all(isinstance(result, Trace) for result in results)
+    with Workers() as workers:
+        here = list(run(crossed, Store(project.folder / "here"), executor=LocalPool(workers, parallel=3)))
+    assert {result.key for result in here} == {result.key for result in results}
+    assert all(isinstance(result, Trace) for result in here)
 
 
 def test_a_group_reads_back_as_it_was(project: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.documents.answer import Answer
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.protocol.messages import HelloResult
@@ -79,7 +80,8 @@ class Report:
             "waivers": verdict.waivers,
             "falsified": verdict.falsified,
         }
-        return {**as_plain(judged), **self.facts}
+        about = f"{judged['contract']} {judged['contract_version']}"
+        return Answer("verdict", about, verdict.exit_code, {**as_plain(judged), **self.facts}).as_json()
 
     def _unmeasured(self, cell: Unmeasured) -> UnmeasuredRecord:
         return {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)}
