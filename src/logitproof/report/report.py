@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.metadata
 import os
 import platform
@@ -72,6 +71,7 @@ class Report:
             "contract_version": self.opened.contract.version,
             "status": verdict.status,
             "exit_code": verdict.exit_code,
+            "reason": verdict.reason,
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
             "unmeasured": [
@@ -88,8 +88,7 @@ class Report:
 
     def is_allowed(self, one: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
-        leave = self.opened.contract.may_be_unmeasured
-        return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
+        return one.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(one.cell)
 
     def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
