@@ -38,9 +38,9 @@ class Tensor(Message):
         """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""
         kind = np.dtype(self.dtype).newbyteorder("<")
         expected = int(np.prod(self.shape)) * kind.itemsize
-        found = Path(self.path).stat().st_size
-        if found != expected:
-            raise ValueError(f"{list(self.shape)} of {self.dtype} is {expected} bytes, the file has {found}")
+        actual = Path(self.path).stat().st_size
+        if actual != expected:
+            raise ValueError(f"{list(self.shape)} of {self.dtype} is {expected} bytes, the file has {actual}")
         if expected == 0:
             return np.empty(self.shape, kind)
         return np.memmap(self.path, dtype=kind, mode="r", shape=self.shape)

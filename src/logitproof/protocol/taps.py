@@ -61,8 +61,8 @@ _NAME = re.compile(r"layers\.(\d+)\.(.+)")
 
 def split(name: str) -> tuple[int | None, str]:
     """Layer and the rest of a name: `layers.3.attn.q` is (3, "attn.q"), `norm` is (None, "norm")."""
-    found = _NAME.fullmatch(name)
-    return (int(found[1]), found[2]) if found else (None, name)
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (None, name)
 
 
 def is_known(name: str) -> bool:
