@@ -134,7 +134,7 @@ class Recorder:
             for name, pieces in self._found.items()
             if len(pieces) == 1 or vocabulary.split(name)[1] not in vocabulary.MATRICES
         }
-        for name in [one for one in whole if one.endswith("moe.index")]:
+        for name in [tap for tap in whole if tap.endswith("moe.index")]:
             order = whole[name].argsort(axis=-1)
             whole[name] = np.take_along_axis(whole[name], order, -1)
             weights = name.replace("index", "weights")
@@ -148,9 +148,9 @@ class Recorder:
             self._now["embedding"] = _values(node)
         elif name == "result_norm":
             self._now["norm"] = _values(node)
-        elif found := _NODE.fullmatch(name):
-            self._layer = int(found[2])
-            self._inside(node, operation, found[1], self._layer)
+        elif match := _NODE.fullmatch(name):
+            self._layer = int(match[2])
+            self._inside(node, operation, match[1], self._layer)
         elif name == "ffn_post_norm":
             self._inside(node, operation, name, self._layer)
         elif operation in ("MUL_MAT", "ADD", "SCALE"):
@@ -240,7 +240,7 @@ class Recorder:
 def _values(node: _Tensor) -> np.ndarray:
     """The node's values as float32, positions first: ne [a, b, c, d] is an array [d, c, b, a] without leading ones."""
     kind = np.dtype(KINDS.get(node.type, np.float32))
-    shape, strides = [int(one) for one in reversed(node.ne)], [int(one) for one in reversed(node.nb)]
+    shape, strides = [int(number) for number in reversed(node.ne)], [int(number) for number in reversed(node.nb)]
     while len(shape) > 2 and shape[0] == 1:
         shape, strides = shape[1:], strides[1:]
     extent = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + kind.itemsize

@@ -87,7 +87,7 @@ def attend(
 ) -> Array:
     """Causal attention of q [T, H, D] at positions start… to k, v [S, K, D]: [T, H·D]."""
     heads, groups = q.shape[1], q.shape[1] // k.shape[1]
-    k, v = (np.repeat(one, groups, axis=1) for one in (k, v))
+    k, v = (np.repeat(vectors, groups, axis=1) for vectors in (k, v))
     scores = np.einsum("thd,shd->hts", q, k) * scale
     if cap:
         scores = np.tanh(scores / cap) * cap
@@ -104,8 +104,8 @@ def delta_rule(q: Array, k: Array, v: Array, decay: Array, beta: Array, state: A
     out = np.empty_like(v)
     for at in range(len(q)):
         state = state * np.exp(decay[at])[:, None, None]
-        found = np.einsum("hkv,hk->hv", state, k[at])
-        state = state + np.einsum("hk,hv->hkv", k[at], (v[at] - found) * beta[at][:, None])
+        recalled = np.einsum("hkv,hk->hv", state, k[at])
+        state = state + np.einsum("hk,hv->hkv", k[at], (v[at] - recalled) * beta[at][:, None])
         out[at] = np.einsum("hkv,hk->hv", state, q[at])
     return out, state
 

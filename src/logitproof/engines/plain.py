@@ -48,7 +48,7 @@ class Plain(Engine):
         if self._config["model_type"] not in FAMILIES:
             raise Refusal(f"{self._config['model_type']!r} is not one of {', '.join(FAMILIES)}", field="model")
         kind = np.dtype(self.dtype)
-        self._tensors = {name: self._stored(name, one).astype(kind) for name, one in read_checkpoint(model).items()}
+        self._tensors = {name: self._stored(name, values).astype(kind) for name, values in read_checkpoint(model).items()}
         return Loaded(self._config["vocab_size"], self._config["max_position_embeddings"], details={"dtype": "float32"})
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
@@ -109,7 +109,7 @@ class Plain(Engine):
         turned = (config.get("no_rope_layers") or [1] * config["num_hidden_layers"])[number]
         angles, scale = layers.inverse_frequencies(rope.get(kind, rope), size, config["max_position_embeddings"])
         turns = np.arange(start, start + len(x))[:, None] * angles * turned
-        q, k = (layers.rotate(one, turns, scale).astype(x.dtype) for one in (q, k))
+        q, k = (layers.rotate(vectors, turns, scale).astype(x.dtype) for vectors in (q, k))
         kept["k"] = np.concatenate([kept["k"], k]) if "k" in kept else k
         kept["v"] = np.concatenate([kept["v"], v]) if "v" in kept else v
         out = layers.attend(
@@ -136,7 +136,7 @@ class Plain(Engine):
         kernel = tensors[f"{place}.conv1d.weight"][:, 0].T
         mixed = layers.silu(np.stack([(window[at : at + taps] * kernel).sum(0) for at in range(len(x))]))
         q, k, v = np.split(mixed, [keys * size, 2 * keys * size], axis=-1)
-        q, k = (np.repeat(layers.unit(one.reshape(len(x), keys, size)), values // keys, axis=1) for one in (q, k))
+        q, k = (np.repeat(layers.unit(vectors.reshape(len(x), keys, size)), values // keys, axis=1) for vectors in (q, k))
         v = v.reshape(len(x), values, -1)
         beta = layers.sigmoid(layers.linear(x, tensors, f"{place}.in_proj_b"))
         speed = np.logaddexp(0, layers.linear(x, tensors, f"{place}.in_proj_a") + tensors[f"{place}.dt_bias"])
