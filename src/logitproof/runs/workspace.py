@@ -29,8 +29,8 @@ from logitproof.report.report import Report
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
-from logitproof.traces.store import Store, TraceStore
 from logitproof.runs.record import read_run
+from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 
 FORMAT = 2
