@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logitproof import catalog
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
@@ -62,6 +63,11 @@ class Report:
         known = self.words.get(model, {})
         whole = known.get(words_key(token_ids))
         return whole if whole is not None else "".join(known.get(str(token), f"<{token}>") for token in token_ids)
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook, laid out by the reporter of its page."""
+        shown: str = catalog.load("reporters", "html")().shown(self)
+        return shown
 
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
