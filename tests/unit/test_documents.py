@@ -31,10 +31,8 @@ from logitproof.conformance import conformance
 from logitproof.conformance import text as conformance_text
 from logitproof.conformance.conformance import Conformance
 from logitproof.diagnosis import text as diagnosis_text
-from logitproof.diagnosis.diagnose import Diagnosis, Mutant
-from logitproof.documents import console, html, markdown, pages, step_summary, stored
 from logitproof.diagnosis.found import Diagnosis, Mutant
-from logitproof.documents import console, html, markdown, step_summary
+from logitproof.documents import console, html, markdown, pages, step_summary, stored
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Chart, Column, Explorer, Field, Grid, GridLine, Line, Row, Series, Table, Text, Verdict
