@@ -172,6 +172,8 @@ class Judged(TypedDict):
     contract_version: str
     status: Status
     exit_code: ExitCode
+    reason: str
+    """why it is no PASS, in one line; nothing where it is"""
     cells: list[CellRecord]
     gates: Sequence[GateVerdict]
     unmeasured: list[UnmeasuredRecord]
@@ -183,6 +185,13 @@ class Judged(TypedDict):
 class VerdictFile(Judged, Provenance):
     """verdict.json: the whole verdict, with everything that is needed to reach it again."""
 
+    format: Literal[1]
+    """of the envelope that every answer has"""
+    kind: Literal["verdict"]
+    version: str
+    """logitproof's"""
+    about: str
+    """what was asked about, in one line"""
     run_id: str
     """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight

@@ -9,7 +9,6 @@ RUN/verdict.json …   one file a reporter
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from logitproof.jobs.plan import Plan
 from logitproof.jobs.pool import Executor
 from logitproof.jobs.progress import Progress
 from logitproof.preflight import Preflight
+from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
@@ -102,15 +102,7 @@ class Workspace:
 
     def next_command(self, report: Report, contract: Path) -> str:
         """One command that makes sense after this verdict."""
-        if report.verdict.status == "PASS":
-            return f"logitproof judge {shlex.quote(str(self.folder))}   # after changing a bound: no engine is run"
-        unexpected = [cell for cell in report.verdict.cells if not cell.as_expected]
-        if any(cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode") for cell in unexpected):
-            run = shlex.quote(str(self.folder))
-            return f"logitproof diagnose {run}   # which known bug; `logitproof localize {run}`: which operation"
-        bad = next(iter(unexpected), None)
-        only = f" --only {shlex.quote(bad.cell.id)}" if bad else ""
-        return f"logitproof check {shlex.quote(str(contract))}{only} --out {shlex.quote(str(self.folder))}"
+        return next_command(report, self.folder, contract)
 
     def _record(self) -> dict[str, Any]:
         path = self.folder / "run.json"

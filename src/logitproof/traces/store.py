@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.files.untrusted import read_object
 from logitproof.traces.trace import Trace, read_trace
 
 
@@ -119,10 +120,9 @@ class Store:
     def note(self, kind: str, key: str) -> dict[str, Any]:
         """The record in KIND/KEY.json; nothing where there is none or it is damaged."""
         try:
-            record = json.loads((self.folder / kind / f"{key}.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            return read_object(self.folder / kind / f"{key}.json")
+        except ContractError:
             return {}
-        return record if isinstance(record, dict) else {}
 
     def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
         """Write KIND/KEY.json in one step."""
