@@ -16,7 +16,6 @@ from logitproof.calibration.decompose import Parts
 from logitproof.calibration.text import CalibratedCell
 from logitproof.conformance.conformance import Row as Kept
 from logitproof.diagnosis.found import Diagnosis
-from logitproof.diagnosis.diagnose import Diagnosis
 from logitproof.divergence.statistics import Figure
 from logitproof.documents.schema import Shape, answer_schema, record
 from logitproof.files.atomic import write_atomically
