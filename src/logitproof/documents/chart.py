@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -54,7 +55,11 @@ def _along(chart: Chart) -> Any:
 
 
 def _scattered(chart: Chart) -> Any:
+    places = sorted({x for series in chart.series for x, _ in series.points})
     drawn = pygal.XY(_options(chart), show_dots=True, dots_size=4)
+    if places:
+        drawn.xrange = (0.0, 1.05 * places[-1])
+        drawn.x_labels = [0.0, *places]
     for series in chart.series:
         drawn.add(_shown(series.name), [(x, value) for x, value in series.points if _is_drawn(chart, value)])
     return drawn
@@ -67,9 +72,14 @@ def _options(chart: Chart) -> Any:
         legend_box_size=12, spacing=14, margin=8, show_minor_x_labels=False,
         legend_at_bottom_columns=3, margin_bottom=16, no_data_text="nothing to show",
         include_x_axis=False,
-        formatter=lambda value: f"{value:.3g}", value_formatter=lambda value: f"{value:.3g}",
+        formatter=_told, value_formatter=_told, x_value_formatter=_told,
         truncate_legend=-1, truncate_label=-1,
     )  # fmt: skip
+
+
+def _told(value: float | Sequence[float]) -> str:
+    """A number, or both of a point."""
+    return f"{value:.3g}" if isinstance(value, int | float) else ", ".join(f"{part:.3g}" for part in value)
 
 
 def _style() -> Style:
