@@ -29,9 +29,6 @@ def svg(chart: Chart) -> Markup:
     drawn = _scattered(chart) if chart.kind == "points" else _along(chart)
     drawn.uuid = content_key({"chart": repr(chart)})[:12]
     drawn.config.css.append(f"inline:{_css(drawn.uuid)}")
-    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
-    if chart.logarithmic and values:
-        drawn.y_labels = _decades(min(values), max(values))
     root = drawn.render_tree()
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
@@ -51,17 +48,28 @@ def _along(chart: Chart) -> Any:
         points = dict(series.points)
         shown = [points.get(x, math.nan) for x in places]
         drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
+    if chart.logarithmic and values:
+        drawn.y_labels = _decades(min(values), max(values))
     return drawn
 
 
 def _scattered(chart: Chart) -> Any:
+    """Points joined within a series. The height is drawn as a power of ten, because pygal would stretch both axes."""
+    drawn = pygal.XY(_options(chart), logarithmic=False, show_dots=True, dots_size=4, show_minor_x_labels=True)
     places = sorted({x for series in chart.series for x, _ in series.points})
-    drawn = pygal.XY(_options(chart), show_dots=True, dots_size=4)
     if places:
         drawn.xrange = (0.0, 1.05 * places[-1])
         drawn.x_labels = [0.0, *places]
+    heights: list[float] = []
     for series in chart.series:
-        drawn.add(_shown(series.name), [(x, value) for x, value in series.points if _is_drawn(chart, value)])
+        points = [(x, value) for x, value in series.points if _is_drawn(chart, value)]
+        heights += [value for _, value in points]
+        raised = [math.log10(value) if chart.logarithmic else value for _, value in points]
+        placed = zip(points, raised, strict=True)
+        drawn.add(_shown(series.name), [{"value": (point[0], height), "label": _told(point)} for point, height in placed])
+    if chart.logarithmic and heights:
+        drawn.y_labels = [{"value": math.log10(power), "label": _told(power)} for power in _decades(min(heights), max(heights))]
     return drawn
 
 
