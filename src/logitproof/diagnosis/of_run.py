@@ -12,11 +12,14 @@ from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import Diagnosis, Mode, diagnose_logits
 from logitproof.diagnosis.text import answer
 from logitproof.errors import ContractError
-from logitproof.jobs.sides import path_of
+from logitproof.jobs.sides import planted_in, sides
 from logitproof.readers import open_dump
+from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
+from logitproof.weights.model import is_gguf
+from logitproof.weights.stored import is_quantized
 
 LONGEST = 128
 """Positions of a sequence that a diagnosis looks at."""
@@ -54,14 +57,14 @@ def diagnose_dump(path: Path, model: Path, mode: str = "prefill") -> Diagnosis:
 
 def _diagnose_cell(report: Report, name: str) -> Diagnosis:
     cell = next(one for one in report.verdict.cells if one.cell.id == name)
-    where = report.opened.where("models", cell.cell.model, ORIGINAL)
-    model = path_of(report.opened, cell.cell.model)
-    if not model.is_dir():
-        raise ContractError("is no Hugging Face folder, in which bugs could be planted", where=where)
+    reference, candidate = sides(report.opened, cell.cell)
+    folder, weights = planted_in(report.opened, cell.cell.model, reference.model)
     traces = _worst(report, name)
     sequences = [trace.token_ids[:LONGEST] for trace in traces]
     rows = [np.asarray(trace.logits[:LONGEST]) for trace in traces]
-    noise = cell.band.match if cell.band and cell.cell.quantization != ORIGINAL else None
+    rounds = is_gguf(candidate.model) and is_quantized(candidate.model)
+    noise = cell.band.match if cell.band and (cell.cell.quantization != ORIGINAL or rounds) else None
+    model = Planted.opened(folder, sequences, weights).model
     return diagnose_logits(model, sequences, rows, mode=_mode(cell.cell.mode), noise=noise)
 
 
