@@ -19,10 +19,10 @@ from typing import Any
 from logitproof.errors import ModelError
 from logitproof.files.atomic import content_key, environment_errors
 from logitproof.files.gguf import GgufFile
+from logitproof.files.hashes import file_sha256
 from logitproof.gguf.metadata import Assumed, Metadata
 from logitproof.gguf.settings import same, settings_of
 from logitproof.gguf.vocabularies import special_id, tokenizer_files
-from logitproof.weights.model import file_sha256
 
 FORMAT = 1
 """Counts up when another folder would be made of the same file."""

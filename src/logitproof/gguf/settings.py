@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.gguf.families import layout_of, llama3_rope_factors
+from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout
 from logitproof.gguf.metadata import AGAIN, Metadata
+from logitproof.gguf.rotary import llama3_rope_factors
 from logitproof.gguf.settings_common import Values, common, experts
 from logitproof.gguf.settings_windowed import gemma2, gemma3, gpt_oss, phi3
 
