@@ -63,7 +63,7 @@ def make_job(
             "adapter": adapter_identity(spec),
             "machine": hello.machine.model_dump() if hello and hello.machine else {},
             "model": models[str(model)].sha256,
-            "config": models[str(config)].sha256 if config else "",
+            "config": _config_sha256(models, config),
             "kind": kind,
             "mode": mode,
             "prompt": [prompt.text, prompt.token_ids],
@@ -72,6 +72,15 @@ def make_job(
         }
     )
     return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after)
+
+
+def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
+    """Of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
+    if config is None:
+        return ""
+    if str(config) in models:
+        return models[str(config)].sha256
+    return content_key({file.name: file_sha256(file) for file in sorted(config.iterdir()) if file.is_file()})
 
 
 def option_files(spec: Spec) -> dict[str, str]:
