@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitproof.contract.contract import ORIGINAL, Candidate, Matrix, OpenContract, pairs_of
@@ -14,7 +14,7 @@ from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
 from logitproof.jobs.session import Side
-from logitproof.jobs.sides import first_side, path_of, sides
+from logitproof.jobs.sides import REFERENCE, first_side, path_of, sides
 from logitproof.jobs.specs import not_here, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, open_model
@@ -135,6 +135,11 @@ class _Builder:
         tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 
+    def _names_its_build(self, side: Side, hello: HelloResult | None) -> bool:
+        """Whether an engine says which build it is, by the name that the contract trusts; that is then in the key."""
+        use = self.opened.contract.candidates.get(side.name.partition(" on ")[0])
+        return bool(use and use.build_id and hello and hello.versions.get(use.build_id))
+
     def _job(
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
@@ -143,7 +148,9 @@ class _Builder:
         job = make_job(
             side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
         )  # fmt: skip
-        self.jobs.setdefault(job.key, job)
+        kept = side.name == REFERENCE or self._names_its_build(side, said)
+        if job.key not in self.jobs or kept:
+            self.jobs[job.key] = replace(job, is_kept=kept)
         return job.key
 
 

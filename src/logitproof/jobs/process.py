@@ -27,12 +27,15 @@ from typing import IO
 
 from logitproof.errors import ContractError
 from logitproof.jobs import environments
+from logitproof.jobs.executed import OBSERVER
 from logitproof.jobs.spec import Spec
 
 LAST_WORDS = 20
 """Lines of stderr that are kept for error messages."""
 LINE_LIMIT = 64 * 2**20
 """Bytes an engine may put into one line before it is garbage: a million token ids fit."""
+NOTES = "LOGITPROOF_NOTES"
+"""The variable that names the file in which an engine's Python processes note what they read."""
 GRACE = 1.0
 """Seconds in which the last lines of a dead engine arrive."""
 
@@ -44,6 +47,7 @@ class EngineProcess:
         self.spec, self.name = spec, name
         self.matched: dict[str, str] = {}
         self.python = spec.python or _installed_python(spec.engine)
+        self.notes = Path(tempfile.mkdtemp(prefix="logitproof-notes-"), "notes")
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
@@ -100,13 +104,14 @@ class EngineProcess:
         self.hang_up()
         for thread in self._threads:
             thread.join(timeout=GRACE)
+        shutil.rmtree(self.notes.parent, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         python = self.python or sys.executable
         argv = [*self.spec.emulator, python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
-        environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1"}
-        if self.python:
-            environment["PYTHONPATH"] = _source_alone()
+        environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1", NOTES: str(self.notes)}
+        own = _source_alone() if self.python else environment.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OBSERVER), own)))
         try:
             return subprocess.Popen(
                 argv,

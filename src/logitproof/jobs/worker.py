@@ -28,13 +28,16 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
+from logitproof.files.hashed import State
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
+from logitproof.jobs.executed import Executed, executed
 from logitproof.jobs.process import GRACE, EngineProcess, signal_name
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
 from logitproof.protocol.sampler import Sampling
+from logitproof.weights.model import weights_state
 
 __all__ = ["Spec", "Worker"]
 P = ParamSpec("P")
@@ -48,6 +51,8 @@ class Loaded:
     model: Path
     config: Path | None
     facts: protocol.LoadResult
+    state: Mapping[str, State]
+    """of every file of the weights, before they were loaded and after"""
 
 
 class Worker:
@@ -64,6 +69,7 @@ class Worker:
         self._count = 0
         self._broken: EngineError | None = None
         self._said: dict[str, str] = {}
+        self._machine: protocol.Machine | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -84,17 +90,37 @@ class Worker:
         if result.protocol != protocol.VERSION:
             raise self._fail(EngineGarbage, f"speaks protocol {result.protocol}, this harness speaks {protocol.VERSION}")
         self._said.update({f"isa.{name}": text for name, text in result.isa.items()})
-        return result if result.machine else result.model_copy(update={"machine": this_machine()})
+        self._machine = result.machine or this_machine()
+        return result.model_copy(update={"machine": self._machine})
 
     def load(self, model: Path, config: Path | None) -> protocol.LoadResult:
         self.loaded = None
         params = {"model": str(model), "config": str(config) if config else None}
+        state = weights_state(model, config)
         result = cast(protocol.LoadResult, self._ask("load", params))
-        self.loaded = Loaded(model, config, result)
+        self.loaded = Loaded(model, config, result, state)
+        self.refuse_changed_weights()
         self._said = {name: text for name, text in self._said.items() if not name.startswith("details.")}
         for name, value in result.details.items():
             self._said[f"details.{name}"] = value if isinstance(value, str) else json.dumps(value)
         return result
+
+    def refuse_changed_weights(self) -> None:
+        """Raise ContractError where a file of the loaded weights is not as it was before: nobody knows what was read."""
+        if self.loaded is None:
+            return
+        before, now = self.loaded.state, weights_state(self.loaded.model, self.loaded.config)
+        if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+            self.loaded = None
+            text = f"the file {Path(changed[0]).name} was replaced or written to while the engine worked with it"
+            raise ContractError(text, where=changed[0], remedy="let nothing write to the weights during a run")
+
+    def executed(self) -> Executed:
+        """What the engine's processes execute; unknown of one that computes on another machine, or was not asked where."""
+        if self._machine != this_machine():
+            return Executed(unknown="it computes elsewhere, where nobody sees what is executed")
+        weights = [path for path in (self.loaded.model, self.loaded.config) if path] if self.loaded else []
+        return executed(self._process.pid, self._process.notes, weights)
 
     def tokenize(self, text: str) -> list[int]:
         return cast(protocol.TokenizeResult, self._ask("tokenize", {"text": text})).token_ids
@@ -148,7 +174,7 @@ class Worker:
         self._trusted(self._answers.end, result, max_new_tokens, stop)
         if not result.token_ids:
             return result
-        self._trusted(self._answers.rows, result, logits, len(result.token_ids))
+        result = self._trusted(self._answers.rows, result, logits, len(result.token_ids))
         self._trusted(self._answers.greedy, result)
         return result.model_copy(update={"isa": self._proven(result.isa)})
 
@@ -176,8 +202,7 @@ class Worker:
         params = {"token_ids": list(token_ids), "mode": mode, "names": list(names), "folder": str(folder)}
         asked = {**params, "given": {name: tensor.model_dump() for name, tensor in (given or {}).items()}}
         found = cast(protocol.TapsResult, self._ask("taps", asked)).taps
-        self._trusted(self._answers.taps, found, folder)
-        return found
+        return self._trusted(self._answers.taps, found, folder)
 
     def close(self) -> None:
         """End the engine: politely, then not."""
@@ -249,7 +274,7 @@ class Worker:
             return error
 
     def _scored(self, result: protocol.ScoreResult, asked: Path, count: int) -> protocol.ScoreResult:
-        self._trusted(self._answers.rows, result, asked, count)
+        result = self._trusted(self._answers.rows, result, asked, count)
         return result.model_copy(update={"isa": self._proven(result.isa)})
 
     def _trusted(self, check: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

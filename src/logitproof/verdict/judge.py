@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from logitproof.jobs.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Case, waivers_of
 from logitproof.verdict.compared import Compared, values_of
+from logitproof.verdict.coverage import Coverage, coverage_of
 from logitproof.verdict.gates import GateVerdict, is_refused, judge_gate
 
 Status = Literal["PASS", "FAIL", "ERROR"]
@@ -36,6 +37,7 @@ SEVERITY: tuple[CellStatus, ...] = (
     "DRIFT",
     "KNOWN-DIVERGENT",
     "WRONG",
+    "SUSPECT",
     "NOT-MEASURED",
     "SET-UP ERROR",
     "ENGINE ERROR",
@@ -73,6 +75,7 @@ class CellVerdict:
     reason: str = ""
     witness: str = ""
     power: Power | None = None
+    coverage: Coverage = field(default_factory=lambda: Coverage(0, 0, 0))
 
     @property
     def as_expected(self) -> bool:
@@ -101,6 +104,8 @@ class Verdict:
     unmeasured: tuple[Unmeasured, ...]
     waivers: tuple[WaiverVerdict, ...] = ()
     falsified: tuple[Falsified, ...] = ()
+    reason: str = ""
+    """why the whole is an error where no cell and no gate is"""
 
 
 def judge(
@@ -117,17 +122,20 @@ def judge(
     gates = [verdict for gate in contract.gates for verdict in judge_gate(gate, counting, contract)]
     cells = [_judge_cell(case, contract, waived[case.cell], gates) for case in cases]
     waivers = _waiver_verdicts(cells, contract, today)
-    status, code = _whole(cells, gates, _forbidden(unmeasured, contract))
+    status, code, reason = _whole(cells, gates, _forbidden(unmeasured, contract))
     if status == "PASS" and any(waiver.status == "FIXED" for waiver in waivers):
         status, code = "FAIL", 1
-    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured), waivers, _falsified(gates, contract))
+    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured), waivers, _falsified(gates, contract), reason)
 
 
 def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], gates: Sequence[GateVerdict]) -> CellVerdict:
     prompts = tuple(_prompt(row, case.band, waived.get(row.pair.prompt.id)) for row in case.rows)
     counts = Counter(status for prompt in prompts for status in prompt.statuses)
     band = case.band.summary if case.band else None
+    coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
     status, reason = _cell_status(prompts, band, [gate for gate in gates if gate.cell == case.cell.id])
+    if status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
+        status, reason = _doubted(status, reason, case, coverage, contract)
     return CellVerdict(
         cell=case.cell,
         status=status,
@@ -141,7 +149,15 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         reason=reason,
         witness=case.witness,
         power=_power(case, waived),
+        coverage=coverage,
     )
+
+
+def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, contract: Contract) -> tuple[CellStatus, str]:
+    """The status of a cell in which nothing is wrong; not of one that was measured in part, or is too good to be true."""
+    if not coverage.is_whole and not is_allowed(case.cell.id, contract):
+        return "NOT-MEASURED", str(coverage)
+    return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
 
 
 def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | None) -> PromptVerdict:
@@ -229,21 +245,30 @@ def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsif
     )
 
 
+def is_allowed(cell: str, contract: Contract) -> bool:
+    """Whether the contract gives leave for a cell to stay unmeasured, or to be measured in part."""
+    return any(fnmatch.fnmatchcase(cell, glob) for glob in contract.may_be_unmeasured)
+
+
 def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> bool:
     """Whether something was not measured that neither `--only` left out nor the contract gives leave for."""
     skipped = [one for one in unmeasured if not one.reason.startswith(NOT_SELECTED)]
-    return any(not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured) for one in skipped)
+    return any(not is_allowed(one.cell, contract) for one in skipped)
 
 
-def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool) -> tuple[Status, ExitCode]:
+def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool) -> tuple[Status, ExitCode, str]:
     unproven = any(gate.status == "ERROR" for gate in gates)
     faults = {failure.fault for cell in cells for failure in cell.failures}
     if not cells or faults & {"engine", "environment"} or any(cell.positions == 0 and not cell.failures for cell in cells):
-        return "ERROR", 3
+        return "ERROR", 3, "" if cells else "no cell was measured"
     if "setup" in faults or forbidden or unproven:
-        return "ERROR", 2 if "setup" in faults or unproven else 3
+        return "ERROR", 2 if "setup" in faults or unproven else 3, ""
     counted = [gate for gate in gates if not gate.control]
     if any(gate.status == "FAIL" for gate in counted) or not all(cell.as_expected for cell in cells):
-        return "FAIL", 1
-    measured = any(gate.status == "PASS" for gate in counted) or any(cell.expected for cell in cells)
-    return ("PASS", 0) if measured else ("ERROR", 3)
+        partial = any(cell.status == "NOT-MEASURED" for cell in cells)
+        return ("ERROR", 3, "a cell was measured in part") if partial else ("FAIL", 1, "")
+    if not any(cell.coverage.judged for cell in cells if not cell.expected):
+        return "ERROR", 3, "nothing but controls was judged, which proves nothing of any engine"
+    if not any(gate.status == "PASS" for gate in counted) and not any(cell.expected for cell in cells):
+        return "ERROR", 3, "no gate looked at anything"
+    return "PASS", 0, ""
