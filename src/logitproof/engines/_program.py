@@ -19,7 +19,7 @@ import numpy as np
 from logitproof.catalog import did_you_mean
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
-from logitproof.files.hashed import file_sha256
+from logitproof.files.hashes import file_sha256
 from logitproof.gguf.vocabulary import vocabulary_size
 from logitproof.rows.top import best
 

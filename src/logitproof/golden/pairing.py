@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError
-from logitproof.files.hashed import file_sha256
+from logitproof.files.hashes import file_sha256
 
 WORDS = {
     "rows_of_candidate": "{} rows of the reference are not in the candidate",

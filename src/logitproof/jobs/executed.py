@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from logitproof.files.atomic import content_key
-from logitproof.files.hashed import file_sha256, file_state
+from logitproof.files.hashes import file_sha256, file_state
 from logitproof.files.sources import PACKAGE
 from logitproof.traces.store import TraceStore
 from logitproof.traces.trace import Trace

@@ -62,6 +62,8 @@ class CellRecord(TypedDict):
     quantization: str
     mode: Mode
     isa: str
+    against: str
+    """which of several references it is compared with; nothing is the first"""
     status: CellStatus
     expected: str | None
     """the status that a control must have; null for a candidate"""
@@ -183,7 +185,7 @@ class Judged(TypedDict):
     status: Status
     exit_code: ExitCode
     reason: str
-    """why the whole is an error where no cell and no gate is, or nothing"""
+    """why it is no PASS, in one line; nothing where it is"""
     cells: list[CellRecord]
     gates: Sequence[GateVerdict]
     unmeasured: list[UnmeasuredRecord]
@@ -195,6 +197,13 @@ class Judged(TypedDict):
 class VerdictFile(Judged, Provenance):
     """verdict.json: the whole verdict, with everything that is needed to reach it again."""
 
+    format: Literal[1]
+    """of the envelope that every answer has"""
+    kind: Literal["verdict"]
+    version: str
+    """logitproof's"""
+    about: str
+    """what was asked about, in one line"""
     run_id: str
     """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight
@@ -233,6 +242,7 @@ def cell_record(verdict: CellVerdict, evidence: Evidence) -> CellRecord:
         "quantization": cell.quantization,
         "mode": cell.mode,
         "isa": cell.isa,
+        "against": cell.against,
         "status": verdict.status,
         "expected": verdict.expected,
         "as_expected": verdict.as_expected,

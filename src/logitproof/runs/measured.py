@@ -30,6 +30,7 @@ def measured_by(opened: OpenContract) -> dict[str, str]:
         "error_bar": contract.error_bar.model_dump(mode="json"),
     }
     uses: dict[str, EngineUse] = {"reference": contract.reference}
+    uses |= {f"reference {name}": contract.reference_of(name) for name in contract.others}
     uses |= {f"candidates.{name}": use for name, use in contract.candidates.items()}
     uses |= {"witness": contract.witness} if contract.witness else {}
     parts |= {name: use.model_dump(mode="json", exclude=JUDGED) for name, use in uses.items()}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
-from logitproof.files.hashed import file_sha256
+from logitproof.files.hashes import file_sha256
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
 from logitproof.jobs.specs import specs

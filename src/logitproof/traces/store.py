@@ -8,6 +8,7 @@ STORE/partial/…                                       what a killed run left, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.files.untrusted import read_object
 from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed
 
 
@@ -85,13 +87,24 @@ class Store:
             _alone(folder / LOGITS)
             (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder / LOGITS)), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                shutil.rmtree(place)
-            os.replace(folder, place)
+            self._settle(folder, place)
         read = self.read(trace.key)
         if read is None:
             raise EnvironmentFailed("a trace was written and cannot be read back", where=str(place))
         return read
+
+    def _settle(self, folder: Path, place: Path) -> None:
+        """Move `folder` to its place. A whole trace that another run has put there meanwhile is the same: its key says so."""
+        try:
+            os.replace(folder, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.read(place.name) is not None:
+                return
+            with self.partial() as aside:  # what lies there is not whole; in one step, since others may read it
+                os.replace(place, aside / place.name)
+                os.replace(folder, place)
 
     @contextlib.contextmanager
     def partial(self) -> Iterator[Path]:
@@ -127,10 +140,9 @@ class Store:
     def note(self, kind: str, key: str) -> dict[str, Any]:
         """The record in KIND/KEY.json; nothing where there is none or it is damaged."""
         try:
-            record = json.loads((self.folder / kind / f"{key}.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            return read_object(self.folder / kind / f"{key}.json")
+        except ContractError:
             return {}
-        return record if isinstance(record, dict) else {}
 
     def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
         """Write KIND/KEY.json in one step."""

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, create_model
 
 from logitproof.files.atomic import content_key
-from logitproof.files.hashed import file_sha256
+from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
 from logitproof.rows.top import TOP, is_top
 

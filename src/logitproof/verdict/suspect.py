@@ -52,9 +52,9 @@ def _is_equal(row: Compared) -> bool:
 
 def _of_equals(contract: Contract, cell: Cell) -> str:
     """What it means that a candidate gives the reference's logits, bit for bit."""
-    reference, use = contract.reference, contract.candidates[cell.candidate]
+    reference, use = contract.reference_of(cell.against), contract.candidates[cell.candidate]
     files = contract.models[cell.model]
-    if files[cell.quantization] != files[label_read(contract, cell.quantization)]:
+    if files[cell.quantization] != files[label_read(contract, cell.quantization, cell.against)]:
         return f"reads other weights ({cell.quantization}) and gives the reference's logits bit for bit: it read the original"
     if reference.engine in FILES and use.engine not in FILES:
         return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.files.hashed import State, file_sha256, file_state
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
