@@ -45,7 +45,11 @@ class EngineUse(_Strict):
     options: dict[str, Any] = {}
     environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
     python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
+    inherit: list[str] = Field([], description="variables of the harness's environment that the engine gets too, by name")
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="seconds for one answer in all, whatever progress it reports; else twenty times `timeout`"
+    )
     arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
 
 

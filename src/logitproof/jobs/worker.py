@@ -40,6 +40,10 @@ from logitproof.protocol.sampler import Sampling
 from logitproof.weights.model import weights_state
 
 __all__ = ["Spec", "Worker"]
+PATIENCE = 20
+"""Times its time limit that an engine may take for one answer, if it reports progress."""
+DETAILS_LIMIT = 1 << 16
+"""Bytes of JSON that an engine may say of what it has loaded: it is recorded with every trace."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -69,6 +73,7 @@ class Worker:
         self._count = 0
         self._broken: EngineError | None = None
         self._said: dict[str, str] = {}
+        self._end = 0.0
         self._machine: protocol.Machine | None = None
 
     def __enter__(self) -> Worker:
@@ -98,6 +103,9 @@ class Worker:
         params = {"model": str(model), "config": str(config) if config else None}
         state = weights_state(model, config)
         result = cast(protocol.LoadResult, self._ask("load", params))
+        if (size := len(json.dumps(result.details))) > DETAILS_LIMIT:
+            text = f"its answer to `load` has {size} bytes of details, {DETAILS_LIMIT} are kept at most"
+            raise self._fail(EngineGarbage, text, remedy="say there what changes logits, no more")
         self.loaded = Loaded(model, config, result, state)
         self.refuse_changed_weights()
         self._said = {name: text for name, text in self._said.items() if not name.startswith("details.")}
@@ -221,6 +229,11 @@ class Worker:
         """The last lines that the engine wrote to stderr."""
         return "\n".join(self._process.words)
 
+    @property
+    def _deadline(self) -> float:
+        """Seconds that one answer may take in all."""
+        return self.spec.deadline or PATIENCE * self.spec.timeout
+
     # -- one request --------------------------------------------------------------------------------------
 
     @property
@@ -238,6 +251,7 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         self._count += 1
+        self._end = time.monotonic() + self._deadline
         self._process.say(json.dumps({"id": self._count, "method": method, "params": params}).encode())
 
     def _next(self, method: str, timeout: float | None = None) -> protocol.Response:
@@ -247,14 +261,22 @@ class Worker:
             if response.error is not None:
                 raise self._error(response.error)
             if response.result is not None or response.part is not None:
+                self._end = time.monotonic() + self._deadline
                 return response
             if response.progress is None:
                 raise self._fail(EngineGarbage, f"answered `{method}` with neither result nor error")
 
     def _receive(self, method: str, timeout: float) -> protocol.Response:
+        left = self._end - time.monotonic()
         try:
-            line = self._process.next_line(timeout)
+            line = self._process.next_line(max(min(timeout, left), 0.0))
         except queue.Empty:
+            if left < timeout:
+                text = (
+                    f"no answer to `{method}` within its deadline of {self._deadline:g} s, whatever progress, so it was killed"
+                )
+                remedy = "raise the engine's `deadline` if it is only slow"
+                raise self._fail(EngineTimeout, text, remedy=remedy) from None
             text = f"no answer to `{method}` within {timeout:g} s, so it was killed"
             raise self._fail(EngineTimeout, text, remedy="raise the engine's `timeout` if it is only slow") from None
         if line is None:
