@@ -80,7 +80,7 @@ ANSWERS: dict[str, Shape] = {
     ),
     "calibrate": Shape({"cells": list[CalibratedCell]}),
     "compare": Shape(
-        {"reference": str, "candidate": str, "positions": int, "metrics": dict[str, dict[str, Any]]},
+        {"reference": str, "candidate": str, "positions": int, "missing": dict[str, int], "metrics": dict[str, dict[str, Any]]},
         {"kl_basis": str, "not_measured": list[str]},
     ),
     "conformance": Shape({"engine": str, "rows": list[Kept]}),

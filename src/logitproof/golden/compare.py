@@ -45,9 +45,10 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     if candidate.vocab_size not in (None, vocab_size):
         text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
         raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
-    tables = []
+    tables, met = [], []
     for prompt in reference.prompts:
-        tables.append(compare_prompts(prompt, _match(prompt, candidate), vocab_size, floor))
+        met.append((prompt, _match(prompt, candidate)))
+        tables.append(compare_prompts(*met[-1], vocab_size, floor))
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -58,9 +59,21 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
         "reference": reference.format,
         "candidate": candidate.format,
         "positions": sum(table.positions for table in tables),
+        "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
         "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
         "not_measured": silent,
+    }
+
+
+def _missing(met: list[tuple[DumpedPrompt, DumpedPrompt]], candidate: Dump) -> dict[str, int]:
+    """What only one of the two dumps holds: rows of the shared prompts by the side that lacks them, and whole prompts."""
+    ours = [set(prompt.positions.tolist()) for prompt, _ in met]
+    theirs = [set(match.positions.tolist()) for _, match in met]
+    return {
+        "rows_of_candidate": sum(len(a - b) for a, b in zip(ours, theirs, strict=True)),
+        "rows_of_reference": sum(len(b - a) for a, b in zip(ours, theirs, strict=True)),
+        "prompts_of_reference": len({prompt.id for prompt in candidate.prompts} - {match.id for _, match in met}),
     }
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from logitproof import catalog
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
-from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
@@ -31,6 +30,7 @@ from logitproof.report.report import Report
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
+from logitproof.runs.measured import Ran, measured_by, refuse_another
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
@@ -83,17 +83,15 @@ class Workspace:
         opened = open_contract(contract or Path(record["contract"]))
         store = Store(self.folder / "store")
         cells = tuple(_cell(cell) for cell in record["cells"])
-        if unknown := sorted({cell.candidate for cell in cells} - set(opened.contract.candidates)):
-            raise ContractError(f"the run measured {unknown[0]!r}, which this contract does not name", where=str(opened.path))
-        if gone := sorted({cell.against for cell in cells} - {"", *opened.contract.others}):
-            raise ContractError(f"the run compared with {gone[0]!r}, no reference of this contract", where=str(opened.path))
+        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
+        pinned = record["facts"]["pins"]["models"].items()
+        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
+        planned = frozenset({cell.id for cell in cells} | {cell.cell for cell in unmeasured})
+        refuse_another(opened, Ran(planned, record.get("measured_by", {}), record["facts"]["pins"]["suites"], weights))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}
-        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
         preflight = Preflight.read(record["facts"]["preflight"])
-        pinned = record["facts"]["pins"]["models"].items()
-        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self.render(report)
@@ -123,9 +121,8 @@ class Workspace:
             return Failure(**record["failures"][key])
         trace = store.read(key)
         if trace is None:
-            return Failure(
-                key, "", "environment", f"the trace {key[:12]} is gone from the store", remedy="run `logitproof check` again"
-            )
+            text = f"the trace {key[:12]} is gone from the store, or damaged"
+            return Failure(key, "", "environment", text, remedy="run `logitproof check` again")
         return trace
 
 
@@ -133,6 +130,7 @@ def _recorded(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "contract": str(report.opened.path),
+        "measured_by": measured_by(report.opened),
         "cells": [_cell_json(cell) for cell in report.compared],
         "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
         "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
