@@ -88,7 +88,7 @@ def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
         return ""
     if str(config) in models:
         return models[str(config)].sha256
-    return content_key({file.name: file_sha256(file) for file in sorted(config.iterdir()) if file.is_file()})
+    return weights_sha256(config)
 
 
 def option_files(spec: Spec) -> dict[str, str]:
