@@ -25,12 +25,14 @@ from logitproof import catalog
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
+from logitproof.documents.console import text as console_text
+from logitproof.golden.text import of_comparison
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.preflight import Examined, Finding, Preflight, Setting
 from logitproof.report import schema
 from logitproof.report.report import Report, provenance
-from logitproof.reporters.console import renderable, summary_table
+from logitproof.reporters.console import renderable
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.compared import Compared
@@ -138,7 +140,7 @@ class Built:
             "metrics": {},
             "failure": said.error,
         }
-        return {"preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
+        return {"run_id": "run-1", "preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
 
 
 def everything(words: Words | None = None) -> Built:
@@ -178,7 +180,9 @@ def structure(markdown: str) -> list[str]:
     """What a Markdown reader makes of a file, block by block; an inline HTML element would show."""
     tokens = MarkdownIt("commonmark").enable("table").enable("strikethrough").parse(markdown)
     inline = {child.type for token in tokens for child in token.children or ()}
-    assert not {"html_inline", "link_open", "image", "em_open", "s_open"} & inline
+    assert not {"html_inline", "link_open", "em_open", "s_open"} & inline
+    images = [child.attrs["src"] for token in tokens for child in token.children or () if child.type == "image"]
+    assert images == [f"report-{number}.svg" for number in range(1, len(images) + 1)], "every picture is one of ours"
     return [token.type for token in tokens]
 
 
@@ -363,12 +367,11 @@ def test_two_captures_are_a_table_too() -> None:
     from logitproof.comparison.summary import summarize
 
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
-    page = io.StringIO()
     summary = {"reference": "a[red]", "candidate": "b\x1b[2J", "positions": 4, "metrics": metrics}
-    Terminal(file=page, width=80).print(summary_table(summary))
-    assert "kl_divergence" in page.getvalue()
-    assert "[red]" in page.getvalue()
-    assert "\x1b" not in page.getvalue()
+    shown = console_text(of_comparison(summary))
+    assert "kl_divergence" in shown
+    assert "[red]" in shown
+    assert "\x1b" not in shown
 
 
 FOREIGN = st.one_of(

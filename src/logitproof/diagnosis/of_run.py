@@ -10,7 +10,7 @@ import numpy as np
 
 from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import Diagnosis, Mode, diagnose_logits
-from logitproof.diagnosis.text import answer
+from logitproof.diagnosis.text import KIND, answer, document
 from logitproof.errors import ContractError
 from logitproof.jobs.sides import path_of
 from logitproof.readers import open_dump
@@ -28,13 +28,16 @@ def diagnose_run(folder: Path, on_progress: Callable[[str], None] = lambda text:
 
     Raises ContractError where the folder is no run, or the model of a cell has no HF folder to plant bugs in.
     """
-    report = Workspace(folder).judge_again()
+    space = Workspace(folder)
+    report = space.judge_again()
     found: dict[str, Diagnosis] = {}
     for cell in report.verdict.cells:
         if cell.status == "WRONG" and cell.cell.mode in ("prefill", "decode"):
             on_progress(f"diagnosing {cell.cell.id}")
             found[cell.cell.id] = _diagnose_cell(report, cell.cell.id)
     answer(found, str(folder)).write(folder / "diagnosis.json")
+    if found:
+        space.keep(report, KIND, document(found, folder))
     return found
 
 
