@@ -67,7 +67,8 @@ def axe_violations(page: Any) -> list[str]:
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("(rules) => axe.run(document, rules)", RULES)
-    """Clicks from opening a failing report until what failed, where it starts, why and its tokens are seen."""
+    nodes = [(each["id"], node) for each in found["violations"] for node in each["nodes"]]
+    return [f"{rule}: {node['target']} {node['failureSummary']}" for rule, node in nodes]
 
 
 def xss_executed(page: Any) -> bool:

@@ -25,7 +25,7 @@ from logitproof import catalog
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
-from logitproof.documents.console import text as console_text
+from logitproof.documents.console import show
 from logitproof.golden.text import of_comparison
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
@@ -123,7 +123,7 @@ class Built:
         verdict = judge(cases, contract, self.unmeasured)
         texts = {"m": {str(token): self.words.token for token in range(V)}}
         plan = Plan((), tuple(self.compared), tuple(self.unmeasured))
-        facts = {**provenance(opened, plan, self.results, {}), **self.facts()}
+        facts = {"run_id": "0", **provenance(opened, plan, self.results, {}), **self.facts()}
         return Report(opened, verdict, self.compared, self.results, texts, facts)
 
     def facts(self) -> dict[str, Any]:
@@ -211,7 +211,8 @@ def test_every_file_tells_the_same_status(
     assert files["report.md"].startswith(f"# {whole}: one")
     assert f"**{status}**" in files["report.md"]
     assert status in files["console.txt"]
-    assert whole in files["console.txt"].splitlines()[-2]
+    assert [line for line in files["console.txt"].splitlines() if line[2:].startswith(f"{whole}  ")], "the last line of the table"
+    assert f"<strong>{whole}</strong>" in files["report.html"] and status in files["report.html"]
     bad = {outcome(case) for case in cases(files["junit.xml"])} - {"pass", "skipped"}
     assert bool(bad) == (whole != "PASS"), "CI must see what the exit code says"
     assert "error" in bad or whole != "ERROR"
@@ -368,10 +369,11 @@ def test_two_captures_are_a_table_too() -> None:
 
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
     summary = {"reference": "a[red]", "candidate": "b\x1b[2J", "positions": 4, "metrics": metrics}
-    shown = console_text(of_comparison(summary))
-    assert "kl_divergence" in shown
-    assert "[red]" in shown
-    assert "\x1b" not in shown
+    page = io.StringIO()
+    show(of_comparison(summary), Terminal(file=page, width=80))
+    assert "kl_divergence" in page.getvalue()
+    assert "[red]" in page.getvalue()
+    assert "\x1b" not in page.getvalue()
 
 
 FOREIGN = st.one_of(

@@ -84,7 +84,7 @@ def test_another_build_of_the_reference_is_part_of_its_error(project: Any) -> No
 def test_a_build_that_dies_is_named_and_stops_nothing(project: Any) -> None:
     report = project.check(error_bar={"builds": {"dead": project.toy(fault="crash")}})
     rows = {row["run"]: row for row in report.facts["reference_error"]}
-    assert "ended during `score`" in rows["build dead"]["failure"] and rows["build dead"]["metrics"] == {}
+    assert "ended during `score" in rows["build dead"]["failure"] and rows["build dead"]["metrics"] == {}
     assert rows["decode"]["failure"] == ""
     assert report.verdict.status == "PASS"
 

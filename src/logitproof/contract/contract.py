@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,6 +237,10 @@ class Contract(_Strict):
             if not name or "/" in name or name == "reference":
                 raise ValueError(f"{name!r} cannot be a name: it is part of a cell's id")
         return self
+
+    def may_stay_unmeasured(self, cell: str) -> bool:
+        """Whether the contract gives a cell, by its id, leave to stay unmeasured."""
+        return any(fnmatch.fnmatchcase(cell, glob) for glob in self.may_be_unmeasured)
 
 
 @dataclass(frozen=True)

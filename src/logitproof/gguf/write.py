@@ -31,7 +31,10 @@ OWN_TYPES = {
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
 # llama.cpp's kernels take these in float32 only, whatever the type of the file
-ALWAYS_F32 = ("_norm.weight", ".ffn_gate_inp.weight", ".ssm_conv1d.weight")
+ALWAYS_F32 = (
+    "_norm.weight", ".ffn_gate_inp.weight", ".ssm_conv1d.weight", ".shortconv.conv.weight",
+    ".ssm_conv1d_q.weight", ".ssm_conv1d_k.weight", ".ssm_conv1d_v.weight",
+)  # fmt: skip
 
 
 def to_gguf(folder: Path, out: Path, quantization: str) -> Path:
@@ -70,6 +73,7 @@ def _write(folder: Path, out: Path, quantization: str) -> None:
         "general.file_type": int(file_type),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **{f"{layout.name}.{key}": value for key, value in layout.keys.items()},
+        **{key: [float(checkpoint[name].item()) for name in names] for key, names in layout.measured.items()},
         **tokenizer_keys(folder, int(config["vocab_size"])),
     }
     for key, value in keys.items():
@@ -111,7 +115,7 @@ def _add_tensor(writer: gguf.GGUFWriter, name: str, data: Array, wanted: gguf.GG
 
 def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: dict[str, Any], folder: Path) -> None:
     """ModelError unless every planned source is in the checkpoint and nothing in the checkpoint is left over."""
-    wanted = _sources(layout.tensors)
+    wanted = _sources(layout.tensors) | {name for names in layout.measured.values() for name in names}
     missing = sorted(wanted - checkpoint.keys())
     left = {name for name in checkpoint.keys() - wanted if not name.startswith(layout.left_out)}
     tied = config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} <= checkpoint.keys()

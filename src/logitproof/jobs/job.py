@@ -9,10 +9,11 @@ from typing import Literal
 
 from logitproof.contract.suite import Prompt
 from logitproof.files.atomic import content_key
+from logitproof.files.hashes import file_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model, file_sha256
+from logitproof.weights.model import Model
 
 TRACE_FORMAT = 1
 JobKind = Literal["tokenize", "generate", "score"]

@@ -102,10 +102,15 @@ class Worker:
     def detokenize(self, token_ids: Sequence[int]) -> str:
         return cast(protocol.DetokenizeResult, self._ask("detokenize", {"token_ids": list(token_ids)})).text
 
-    def score(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path) -> protocol.ScoreResult:
-        """Rows at every position of `token_ids`, written to the file `logits`, checked: shape, finite, possible."""
-        params = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
-        return self._scored(cast(protocol.ScoreResult, self._ask("score", params)), logits, len(token_ids))
+    def score(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path, first: int = 0) -> protocol.ScoreResult:
+        """Rows at every position of `token_ids`, written to the file `logits`, checked: shape, finite, possible.
+
+        Of an engine whose `hello` offers `tail`, those from position `first` on may be asked for alone.
+        """
+        params: dict[str, Any] = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
+        # an engine that does not know `first` must never meet it, not even as 0
+        asked = params | ({"first": first} if first else {})
+        return self._scored(cast(protocol.ScoreResult, self._ask("score", asked)), logits, len(token_ids) - first)
 
     def score_many(
         self, sequences: Sequence[tuple[Sequence[int], Path]], mode: protocol.Mode

@@ -67,7 +67,8 @@ class DetokenizeParams(Message):
 class ScoreParams(Message):
     token_ids: TokenIds
     mode: Mode
-    logits: str = Field(description="the file to write the logits to, [T, V] raw little-endian")
+    logits: str = Field(description="the file to write the logits to, [T - first, V] raw little-endian")
+    first: Annotated[int, Field(ge=0, description="rows before this position are not wanted")] = 0
 
 
 class SequenceParams(Message):
@@ -135,7 +136,8 @@ class Machine(Message):
 class HelloResult(Message):
     """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish (docs/isa.md).
 
-    `batch` offers `score_many`. An engine that leaves `machine` out computes where it was started.
+    `batch` offers `score_many`, `tail` the `first` of `score`. An engine that leaves `machine` out computes where it was
+    started.
     """
 
     protocol: int
@@ -146,6 +148,7 @@ class HelloResult(Message):
     tokenize: bool = False
     sample: bool = False
     batch: bool = False
+    tail: bool = False
     taps: list[str] = []
     isa: dict[str, str] = {}
     machine: Machine | None = None
@@ -200,7 +203,7 @@ class Rows(Message):
 
 
 class ScoreResult(Rows):
-    """Row t predicts token t+1; as many rows as token ids."""
+    """Row t predicts token t+1; as many rows as token ids, less those before the `first` that was asked for."""
 
     isa: dict[str, str] = {}
 

@@ -172,6 +172,8 @@ class Judged(TypedDict):
     contract_version: str
     status: Status
     exit_code: ExitCode
+    reason: str
+    """why it is no PASS, in one line; nothing where it is"""
     cells: list[CellRecord]
     gates: Sequence[GateVerdict]
     unmeasured: list[UnmeasuredRecord]

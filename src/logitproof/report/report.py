@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.metadata
 import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +32,7 @@ from logitproof.report.record import (
 from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
+from logitproof.verdict.failing import Break, breaks_of
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
 
 Words = dict[str, dict[str, str]]
@@ -77,6 +77,7 @@ class Report:
             "contract_version": self.opened.contract.version,
             "status": verdict.status,
             "exit_code": verdict.exit_code,
+            "reason": verdict.reason,
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
             "unmeasured": [
@@ -93,8 +94,7 @@ class Report:
 
     def is_allowed(self, one: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
-        leave = self.opened.contract.may_be_unmeasured
-        return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
+        return one.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(one.cell)
 
     def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
@@ -110,10 +110,12 @@ class Report:
         return found
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
-        """A record for every WRONG position and every failed prompt, in the order of the matrix."""
+        """A record for every failed prompt and every position that breaks a gate or its band, in the order of the matrix."""
+        gates = self.opened.contract.gates
         for cell in self.verdict.cells:
-            for prompt, row in zip(cell.prompts, self.compared[cell.cell], strict=True):
-                yield from _failing(cell, prompt, row)
+            rows = self.compared[cell.cell]
+            for prompt, row, broken in zip(cell.prompts, rows, breaks_of(cell, rows, gates, self.verdict.gates), strict=True):
+                yield from _failing(cell, prompt, row, broken)
 
 
 def words_key(token_ids: Sequence[int]) -> str:
@@ -224,12 +226,16 @@ def _version() -> str:
         return "not installed"
 
 
-def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:
+def _failing(
+    cell: CellVerdict, prompt: PromptVerdict, row: Compared, broken: Mapping[int, Sequence[Break]]
+) -> Iterator[dict[str, Any]]:
     place = {
         "model": cell.cell.model,
         "quantization": cell.cell.quantization,
         "candidate": cell.cell.candidate,
         "mode": cell.cell.mode,
+        "isa": cell.cell.isa,
+        "control": cell.expected is not None,
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,
         "prompt_id": prompt.pair.prompt.id,
@@ -239,6 +245,8 @@ def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterato
         return
     if row.comparison is None:
         return
-    for position, status in enumerate(prompt.statuses):
-        if status == "WRONG":
-            yield {**place, "token_idx": position, "status": status, **position_record(row.comparison, position)}
+    for position, entries in broken.items():
+        gates = [entry.gate for entry in entries if entry.what == "gate"]
+        breaks = {"gates": gates, "breaks": [asdict(entry) for entry in entries], "waiver": prompt.waiver}
+        status = prompt.statuses[position]
+        yield {**place, "token_idx": position, "status": status, **breaks, **position_record(row.comparison, position)}

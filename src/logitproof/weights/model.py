@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.hashes import file_sha256
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
@@ -160,15 +160,3 @@ def shards(index: Path) -> list[str]:
         text = "is damaged: weight_map does not give every tensor the name of a file beside it"
         raise ModelError(text, where=str(index), remedy="fetch it again")
     return sorted(set(names))
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, read once for every state of the file in a process."""
-    state = path.stat()
-    return _sha256(path, state.st_mtime_ns, state.st_size)
-
-
-@functools.lru_cache(maxsize=1024)
-def _sha256(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
