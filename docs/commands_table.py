@@ -42,6 +42,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "gguf make": WRITTEN,
     "judge": VERDICT,
     "kernels": ("every kind was measured", "", "an engine failed"),
+    "kl": ("every candidate was measured, however far it is", "", "an engine failed"),
     "lint": ("nothing was found", "", ""),
     "list": SHOWN,
     "localize": ("every operation is right", "one is wrong", "an engine failed, or nothing was compared"),

@@ -25,19 +25,12 @@ DASHES = ("none", "7 3", "2 3", "10 3 2 3")
 
 def svg(chart: Chart) -> Markup:
     """The picture; pygal escapes every text, and its name is the hash of what it shows."""
-    places = sorted({x for series in chart.series for x, _ in series.points})
-    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
-    drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
+    drawn = _scattered(chart) if chart.kind == "points" else _along(chart)
     drawn.uuid = content_key({"chart": repr(chart)})[:12]
     drawn.config.css.append(f"inline:{_css(drawn.uuid)}")
-    drawn.x_labels = [f"{x:g}" for x in places]
-    drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
+    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
     if chart.logarithmic and values:
         drawn.y_labels = _decades(min(values), max(values))
-    for series in chart.series:
-        points = dict(series.points)
-        shown = [points.get(x, math.nan) for x in places]
-        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
     root = drawn.render_tree()
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
@@ -45,6 +38,26 @@ def svg(chart: Chart) -> Markup:
     root.set("role", "img")
     root.set("aria-label", _shown(chart.alt))
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
+
+
+def _along(chart: Chart) -> Any:
+    """Lines or bars over the places that any series has."""
+    places = sorted({x for series in chart.series for x, _ in series.points})
+    drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
+    drawn.x_labels = [f"{x:g}" for x in places]
+    drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
+    for series in chart.series:
+        points = dict(series.points)
+        shown = [points.get(x, math.nan) for x in places]
+        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+    return drawn
+
+
+def _scattered(chart: Chart) -> Any:
+    drawn = pygal.XY(_options(chart), show_dots=True, dots_size=4)
+    for series in chart.series:
+        drawn.add(_shown(series.name), [(x, value) for x, value in series.points if _is_drawn(chart, value)])
+    return drawn
 
 
 def _options(chart: Chart) -> Any:
