@@ -13,7 +13,7 @@ from logitproof.files.hashes import file_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model
+from logitproof.weights.model import Model, weights_sha256
 
 TRACE_FORMAT = 2
 JobKind = Literal["tokenize", "generate", "score"]

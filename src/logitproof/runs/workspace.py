@@ -20,7 +20,6 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.documents.document import Document
 from logitproof.documents.stored import Kept, keep
-from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
