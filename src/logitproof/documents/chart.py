@@ -15,6 +15,8 @@ from logitproof.documents.wording import encodable, legal_xml, visible
 from logitproof.files.atomic import content_key
 
 WIDTH, HEIGHT = 860, 320
+ROOM = 1.3
+"""Times the largest place of a point that an axis is long."""
 LABELS, DECADES = 20, 6
 """Labels along an axis, about."""
 LIGHT = ("#b3261e", "#1f5fa8", "#17652f", "#7a3ea8")
@@ -25,19 +27,13 @@ DASHES = ("none", "7 3", "2 3", "10 3 2 3")
 
 def svg(chart: Chart) -> Markup:
     """The picture; pygal escapes every text, and its name is the hash of what it shows."""
-    places = sorted({x for series in chart.series for x, _ in series.points})
     values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
-    drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
+    drawn = {"lines": pygal.Line, "bars": pygal.Bar, "points": pygal.XY}[chart.kind](_options(chart))
     drawn.uuid = content_key({"chart": repr(chart)})[:12]
     drawn.config.css.append(f"inline:{_css(drawn.uuid)}")
-    drawn.x_labels = [f"{x:g}" for x in places]
-    drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
     if chart.logarithmic and values:
         drawn.y_labels = _decades(min(values), max(values))
-    for series in chart.series:
-        points = dict(series.points)
-        shown = [points.get(x, math.nan) for x in places]
-        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+    (_add_points if chart.kind == "points" else _add_series)(drawn, chart)
     root = drawn.render_tree()
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
@@ -45,6 +41,32 @@ def svg(chart: Chart) -> Markup:
     root.set("role", "img")
     root.set("aria-label", _shown(chart.alt))
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
+
+
+def _add_series(drawn: Any, chart: Chart) -> None:
+    """Every series over all places that any of them has."""
+    places = sorted({x for series in chart.series for x, _ in series.points})
+    drawn.x_labels = [f"{x:g}" for x in places]
+    drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
+    for series in chart.series:
+        points = dict(series.points)
+        shown = [points.get(x, math.nan) for x in places]
+        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+
+
+def _add_points(drawn: Any, chart: Chart) -> None:
+    drawn.config.stroke, drawn.config.show_dots, drawn.config.dots_size = False, True, 4
+    drawn.config.formatter = lambda point: ", ".join(f"{number:.3g}" for number in point)
+    drawn.config.x_value_formatter = drawn.config.value_formatter
+    drawn.config.print_labels, drawn.config.show_legend = True, False
+    places = [x for series in chart.series for x, _ in series.points if _is_drawn(chart, x)]
+    if places:
+        # room at the right end for the name of the last point
+        drawn.config.xrange = (min(places) / ROOM, max(places) * ROOM)
+        drawn.config.show_minor_x_labels = True
+    for series in chart.series:
+        points = [(x, y) for x, y in series.points if _is_drawn(chart, x) and _is_drawn(chart, y)]
+        drawn.add(_shown(series.name), [{"value": point, "label": _shown(series.name)} for point in points])
 
 
 def _options(chart: Chart) -> Any:

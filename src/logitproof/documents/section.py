@@ -121,9 +121,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or bars; of `lines` on a logarithmic axis a value of nothing is left out. `alt` says the same in words."""
+    """Lines, bars, or points with the name of their series beside them; `alt` says the same in words.
 
-    kind: Literal["lines", "bars"]
+    On a logarithmic axis a value of nothing is left out; of points both axes are.
+    """
+
+    kind: Literal["lines", "bars", "points"]
     series: tuple[Series, ...]
     across: str
     upwards: str
