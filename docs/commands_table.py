@@ -39,6 +39,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "engines list": SHOWN,
     "evaluate": ("both answer equally well, or there is one", "McNemar's test says that they do not", "an engine failed"),
     "freeze": WRITTEN,
+    "gguf make": WRITTEN,
     "judge": VERDICT,
     "kernels": ("every kind was measured", "", "an engine failed"),
     "kl": ("every candidate was measured, however far it is", "", "an engine failed"),

@@ -31,7 +31,7 @@ from logitproof.conformance import conformance
 from logitproof.conformance import text as conformance_text
 from logitproof.conformance.conformance import Conformance
 from logitproof.diagnosis import text as diagnosis_text
-from logitproof.diagnosis.diagnose import Diagnosis, Mutant
+from logitproof.diagnosis.found import Diagnosis, Mutant
 from logitproof.documents import console, html, markdown, pages, step_summary, stored
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
@@ -298,7 +298,7 @@ def long_ones() -> list[Answer]:
     measured = (Measured("c", "prefill", math.inf, 0, 1.0), Measured("c", "decode", 0.0, 0, None))
     acid = AcidReport("e", {"a": 1}, {"e": "1"}, "F32", (acid_row.Row("p", "probe", "FAIL", measured=measured),), 1.0)
     mutant = Mutant("rope.base", {"base": 1.0}, 0.5)
-    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, pair=(mutant, mutant), positions=((0, 1),))
+    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, together=(mutant, mutant), positions=((0, 1),))
     row = localization.Row("layers.0.attn.q", math.inf, None, 1e-7, "differs")
     found = localization.Localization("located", (row,), (localization.Growth("layers.0.out", (1.0, 2.0), (1.0, 2.0)),))
     bug = Hypothesis("layers.0.attn.q", "rope.base", {}, 0.1, True, "look")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.comparison.chance import student
 from logitproof.comparison.summary import STATISTICS
@@ -178,7 +179,8 @@ def gate_bound(
     """The bound that one more healthy run keeps, on a statistic over chosen positions of (tokens, positions).
 
     Errors are measured from 0 for `at_most` and from 1 for `at_least`. They may be larger by `METHOD` where the metric grows
-    with the noise, else by its square. Raises ContractError of a metric that no repetition has.
+    with the noise, else by its square. The bound lies where the metric can lie: a share is never less than 0.
+    Raises ContractError of a metric that no repetition has.
     """
     found: list[float] = []
     chosen = [(calibration.find(tokens), list(positions)) for tokens, positions in sequences]
@@ -194,7 +196,9 @@ def gate_bound(
         flat = np.concatenate(values)
         found.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
     factor = method_factor(metric)
-    return factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+    bound = factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+    kind = catalog.load("metrics", metric)
+    return float(min(max(bound, kind.least), kind.greatest))
 
 
 def method_factor(metric: str) -> float:

@@ -75,9 +75,10 @@ def sides_of(opened: OpenContract, cell: Cell) -> Sides | Missing:
     if is_own(cell):
         first = candidate.in_mode("prefill" if cell.mode == "self" else cell.mode)
         return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
-    if (reference := _arithmetic(contract.reference)) is None:
-        return Missing(f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`")
-    truth = label_read(contract, cell.quantization)
+    compared = contract.reference_of(cell.against)
+    if (reference := _arithmetic(compared)) is None:
+        return Missing(f"it is not known how the reference ({compared.engine}) computes: say `arithmetic:`")
+    truth = label_read(contract, cell.quantization, cell.against)
     return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
 
 
@@ -90,7 +91,7 @@ def wants_calibration(opened: OpenContract, cell: Cell) -> bool:
     """Whether the contract judges a cell by something calculated."""
     contract = opened.contract
     bands = [band for band in contract.bands if band.where.selects(cell.axes)]
-    gates = [gate for gate in contract.gates if gate.is_calibrated and gate.where.selects(cell.axes)]
+    gates = [gate for gate in contract.gates if gate.is_calibrated and gate.selects(cell.axes)]
     return bool(gates) or (bool(bands) and bands[-1].bound is not None)
 
 

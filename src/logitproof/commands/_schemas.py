@@ -15,7 +15,7 @@ from logitproof.acid.row import Row as AcidRow
 from logitproof.calibration.decompose import Parts
 from logitproof.calibration.text import CalibratedCell
 from logitproof.conformance.conformance import Row as Kept
-from logitproof.diagnosis.diagnose import Diagnosis
+from logitproof.diagnosis.found import Diagnosis
 from logitproof.divergence.statistics import Figure
 from logitproof.documents.schema import Shape, answer_schema, record
 from logitproof.files.atomic import write_atomically
@@ -85,7 +85,7 @@ ANSWERS: dict[str, Shape] = {
     ),
     "conformance": Shape({"engine": str, "rows": list[Kept]}),
     "decompose": Shape({"cells": list[PARTS]}),  # type: ignore[valid-type]
-    "diagnose": Shape(others=record("Diagnosis", Diagnosis, names=list[str])),
+    "diagnose": Shape(others=record("Diagnosis", Diagnosis, names=list[str], remainder=float)),
     "doctor": Shape({"host": dict[str, Any], "engines": list[EngineState], "amx_trap": Trap}),
     "engines": Shape({"engines": list[ENGINE]}),  # type: ignore[valid-type]
     "evaluate": Shape(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,8 +16,6 @@ from logitproof.documents.wording import encodable, legal_xml, visible
 from logitproof.files.atomic import content_key
 
 WIDTH, HEIGHT = 860, 320
-ROOM = 1.3
-"""Times the largest place of a point that an axis is long."""
 LABELS, DECADES = 20, 6
 """Labels along an axis, about."""
 LIGHT = ("#b3261e", "#1f5fa8", "#17652f", "#7a3ea8")
@@ -27,13 +26,12 @@ DASHES = ("none", "7 3", "2 3", "10 3 2 3")
 
 def svg(chart: Chart) -> Markup:
     """The picture; pygal escapes every text, and its name is the hash of what it shows."""
-    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
-    drawn = {"lines": pygal.Line, "bars": pygal.Bar, "points": pygal.XY}[chart.kind](_options(chart))
+    drawn = _scattered(chart) if chart.kind == "points" else _along(chart)
     drawn.uuid = content_key({"chart": repr(chart)})[:12]
     drawn.config.css.append(f"inline:{_css(drawn.uuid)}")
+    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
     if chart.logarithmic and values:
         drawn.y_labels = _decades(min(values), max(values))
-    (_add_points if chart.kind == "points" else _add_series)(drawn, chart)
     root = drawn.render_tree()
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
@@ -43,30 +41,28 @@ def svg(chart: Chart) -> Markup:
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
 
 
-def _add_series(drawn: Any, chart: Chart) -> None:
-    """Every series over all places that any of them has."""
+def _along(chart: Chart) -> Any:
+    """Lines or bars over the places that any series has."""
     places = sorted({x for series in chart.series for x, _ in series.points})
+    drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
     drawn.x_labels = [f"{x:g}" for x in places]
     drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
     for series in chart.series:
         points = dict(series.points)
         shown = [points.get(x, math.nan) for x in places]
         drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+    return drawn
 
 
-def _add_points(drawn: Any, chart: Chart) -> None:
-    drawn.config.stroke, drawn.config.show_dots, drawn.config.dots_size = False, True, 4
-    drawn.config.formatter = lambda point: ", ".join(f"{number:.3g}" for number in point)
-    drawn.config.x_value_formatter = drawn.config.value_formatter
-    drawn.config.print_labels, drawn.config.show_legend = True, False
-    places = [x for series in chart.series for x, _ in series.points if _is_drawn(chart, x)]
+def _scattered(chart: Chart) -> Any:
+    places = sorted({x for series in chart.series for x, _ in series.points})
+    drawn = pygal.XY(_options(chart), show_dots=True, dots_size=4)
     if places:
-        # room at the right end for the name of the last point
-        drawn.config.xrange = (min(places) / ROOM, max(places) * ROOM)
-        drawn.config.show_minor_x_labels = True
+        drawn.xrange = (0.0, 1.05 * places[-1])
+        drawn.x_labels = [0.0, *places]
     for series in chart.series:
-        points = [(x, y) for x, y in series.points if _is_drawn(chart, x) and _is_drawn(chart, y)]
-        drawn.add(_shown(series.name), [{"value": point, "label": _shown(series.name)} for point in points])
+        drawn.add(_shown(series.name), [(x, value) for x, value in series.points if _is_drawn(chart, value)])
+    return drawn
 
 
 def _options(chart: Chart) -> Any:
@@ -76,9 +72,14 @@ def _options(chart: Chart) -> Any:
         legend_box_size=12, spacing=14, margin=8, show_minor_x_labels=False,
         legend_at_bottom_columns=3, margin_bottom=16, no_data_text="nothing to show",
         include_x_axis=False,
-        formatter=lambda value: f"{value:.3g}", value_formatter=lambda value: f"{value:.3g}",
+        formatter=_told, value_formatter=_told, x_value_formatter=_told,
         truncate_legend=-1, truncate_label=-1,
     )  # fmt: skip
+
+
+def _told(value: float | Sequence[float]) -> str:
+    """A number, or both of a point."""
+    return f"{value:.3g}" if isinstance(value, int | float) else ", ".join(f"{part:.3g}" for part in value)
 
 
 def _style() -> Style:

@@ -121,9 +121,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines, bars, or points with the name of their series beside them; `alt` says the same in words.
+    """Lines, bars, or points anywhere, those of one series joined; on a logarithmic axis a value of nothing is left out.
 
-    On a logarithmic axis a value of nothing is left out; of points both axes are.
+    `alt` says the same in words.
     """
 
     kind: Literal["lines", "bars", "points"]

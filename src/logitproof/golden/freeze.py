@@ -126,8 +126,8 @@ def _from_capture(folder: Path) -> _Source:
             prompt.bucket,
             prompt.prompt_length,
             trace,
-            texts.get(prompt.id),
-            continuations.get(tuple(trace.token_ids), ""),
+            prompt.text if prompt.text is not None else texts.get(prompt.id),
+            prompt.continuation_text or continuations.get(tuple(trace.token_ids), ""),
         )
         for prompt, trace in zip(capture.prompts, traces, strict=True)
     ]

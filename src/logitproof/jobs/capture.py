@@ -159,7 +159,8 @@ def _keep(
     for job in jobs:
         if job.kind == "score":
             source = results[job.after] if job.after else results[job.key]
-            prompts.append(CapturedPrompt(job.prompt.id, job.prompt.bucket, source.prompt_length, job.key))
+            texts = (job.prompt.text, source.text)
+            prompts.append(CapturedPrompt(job.prompt.id, job.prompt.bucket, source.prompt_length, job.key, *texts))
     made = Capture(
         format=FORMAT,
         engine=spec.engine,
@@ -171,6 +172,7 @@ def _keep(
         versions=hello.versions,
         prompts=tuple(prompts),
         positions=sum(len(results[prompt.key].logits) for prompt in prompts),
+        dtype=str(results[prompts[0].key].details.get("dtype", spec.options.get("dtype", ""))) if prompts else "",
     )
     write_atomically(out / "capture.json", json.dumps(asdict(made), indent=1))
     return made

@@ -13,16 +13,13 @@ from logitproof.contract.isa import BETWEEN
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.session import Side
-from logitproof.jobs.specs import spec_of, spec_on, use_name
-
-REFERENCE = "reference"
-"""The reference's name among the engines of a contract."""
+from logitproof.jobs.specs import reference_name, spec_of, spec_on, use_name
 
 
 def sides(opened: OpenContract, cell: Cell) -> tuple[Side, Side]:
     """The contract's reference and the candidate of a cell, each with the weights that it reads."""
-    label = label_read(opened.contract, cell.quantization)
-    return reference_side(opened, cell.model, label), _candidate_on(opened, cell, cell.isa.rpartition(BETWEEN)[2])
+    label = label_read(opened.contract, cell.quantization, cell.against)
+    return reference_side(opened, cell.model, label, cell.against), _candidate_on(opened, cell, cell.isa.rpartition(BETWEEN)[2])
 
 
 def first_side(opened: OpenContract, cell: Cell) -> Side:
@@ -30,15 +27,20 @@ def first_side(opened: OpenContract, cell: Cell) -> Side:
     return _candidate_on(opened, cell, cell.isa.partition(BETWEEN)[0])
 
 
-def reference_side(opened: OpenContract, model: str, label: str = ORIGINAL) -> Side:
-    """The contract's reference on these weights, whichever it reads in a cell."""
-    spec = spec_of(opened.contract.reference, opened)
-    return Side(spec, path_of(opened, model, label), config_of(opened, model), REFERENCE)
+def source_side(opened: OpenContract, cell: Cell) -> Side:
+    """The first reference as it reads the weights of a cell: the one that continues the prompts, whoever is compared."""
+    return reference_side(opened, cell.model, label_read(opened.contract, cell.quantization))
 
 
-def label_read(contract: Contract, quantization: str) -> str:
-    """The label of the weights that the reference reads in a cell of this quantization."""
-    return quantization if contract.reference.weights == "candidate" else ORIGINAL
+def reference_side(opened: OpenContract, model: str, label: str = ORIGINAL, against: str = "") -> Side:
+    """A reference of the contract on these weights, whichever it reads in a cell; the first, unless another is named."""
+    spec = spec_of(opened.contract.reference_of(against), opened)
+    return Side(spec, path_of(opened, model, label), config_of(opened, model), reference_name(against))
+
+
+def label_read(contract: Contract, quantization: str, against: str = "") -> str:
+    """The label of the weights that a reference reads in a cell of this quantization."""
+    return quantization if contract.reference_of(against).weights == "candidate" else ORIGINAL
 
 
 def path_of(opened: OpenContract, model: str, label: str = ORIGINAL) -> Path:

@@ -61,6 +61,8 @@ class CellRecord(TypedDict):
     quantization: str
     mode: Mode
     isa: str
+    against: str
+    """which of several references it is compared with; nothing is the first"""
     status: CellStatus
     expected: str | None
     """the status that a control must have; null for a candidate"""
@@ -228,6 +230,7 @@ def cell_record(verdict: CellVerdict, evidence: Evidence) -> CellRecord:
         "quantization": cell.quantization,
         "mode": cell.mode,
         "isa": cell.isa,
+        "against": cell.against,
         "status": verdict.status,
         "expected": verdict.expected,
         "as_expected": verdict.as_expected,

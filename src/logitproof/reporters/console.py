@@ -74,9 +74,9 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
-    parts.append(_last_line(report))
     if report.verdict.reason:
         parts.append(Text.assemble("why:    ", visible(report.verdict.reason.splitlines()[0])))
+    parts.append(_last_line(report))
     parts.append(Text.assemble("report: ", (visible(str(page)), "bold")))
     if next_command:
         parts.append(Text.assemble("next:   ", (visible(next_command), "bold")))

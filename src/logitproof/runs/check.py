@@ -17,7 +17,7 @@ from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import Executor, LocalPool
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
-from logitproof.jobs.specs import specs
+from logitproof.jobs.specs import REFERENCE, specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
@@ -168,5 +168,7 @@ def _keys(name: str) -> tuple[str, ...]:
         return (name,)
     if name.startswith(OWN):
         return ("error_bar", "builds", name.rpartition(" ")[2])
+    if name.startswith(f"{REFERENCE} "):
+        return ("references", name.removeprefix(f"{REFERENCE} "))
     candidate, on, isa = name.partition(" on ")
     return ("candidates", candidate, "isa", isa) if on else ("candidates", name)

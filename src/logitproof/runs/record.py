@@ -40,6 +40,7 @@ class _Examined(BaseModel):
     findings: list[Finding]
     skipped: list[Finding]
     reason: str = ""
+    against: str = ""
 
 
 class _Preflight(_Open):

@@ -3,6 +3,7 @@
 RUN/store/…          traces by content hash, reused by the next run
 RUN/run.json         what was planned and what failed, for `judge`
 RUN/begun.json       the id of a run that has not ended, for the one that continues it
+RUN/in-use.json      which process works in the folder, and since when
 RUN/verdict.json …   one file a reporter
 """
 
@@ -19,6 +20,7 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
+from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.pool import Executor
@@ -54,25 +56,26 @@ class Workspace:
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
         """Run the contract, keep what it needs to be judged again, and render every reporter's files."""
-        store = Store(self.folder / "store")
-        store.sweep()
-        if fresh:
-            store.clear()
-        run_id = identity.begin(self.folder, opened, only, fresh=fresh)
-        report = check(
-            opened,
-            store,
-            only=only,
-            parallel=parallel,
-            run_id=run_id,
-            executor=executor,
-            on_progress=on_progress,
-            on_preflight=on_preflight,
-        )
-        write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
-        identity.end(self.folder)
-        self.render(report)
-        return report
+        with in_use(self.folder, f"check of {opened.contract.contract}"):
+            store = Store(self.folder / "store")
+            store.sweep()
+            if fresh:
+                store.clear()
+            run_id = identity.begin(self.folder, opened, only, fresh=fresh)
+            report = check(
+                opened,
+                store,
+                only=only,
+                parallel=parallel,
+                run_id=run_id,
+                executor=executor,
+                on_progress=on_progress,
+                on_preflight=on_preflight,
+            )
+            write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+            identity.end(self.folder)
+            self.render(report)
+            return report
 
     def judge_again(self, contract: Path | None = None) -> Report:
         """Judge the recorded traces by the run's contract as it stands now, or by another."""
@@ -82,6 +85,8 @@ class Workspace:
         cells = tuple(_cell(cell) for cell in record["cells"])
         if unknown := sorted({cell.candidate for cell in cells} - set(opened.contract.candidates)):
             raise ContractError(f"the run measured {unknown[0]!r}, which this contract does not name", where=str(opened.path))
+        if gone := sorted({cell.against for cell in cells} - {"", *opened.contract.others}):
+            raise ContractError(f"the run compared with {gone[0]!r}, no reference of this contract", where=str(opened.path))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}

@@ -8,6 +8,7 @@ STORE/partial/…                                       what a killed run left, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -82,13 +83,24 @@ class Store:
         with environment_errors(place):
             (folder / "trace.json").write_text(json.dumps(trace.record()), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                shutil.rmtree(place)
-            os.replace(folder, place)
+            self._settle(folder, place)
         read = self.read(trace.key)
         if read is None:
             raise EnvironmentFailed("a trace was written and cannot be read back", where=str(place))
         return read
+
+    def _settle(self, folder: Path, place: Path) -> None:
+        """Move `folder` to its place. A whole trace that another run has put there meanwhile is the same: its key says so."""
+        try:
+            os.replace(folder, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.read(place.name) is not None:
+                return
+            with self.partial() as aside:  # what lies there is not whole; in one step, since others may read it
+                os.replace(place, aside / place.name)
+                os.replace(folder, place)
 
     @contextlib.contextmanager
     def partial(self) -> Iterator[Path]:

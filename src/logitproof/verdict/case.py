@@ -90,7 +90,7 @@ def bounds_of(
     counting = _without(rows, waivers_of(contract, cell, rows, today))
     found: dict[str, Bound] = {}
     for gate in contract.gates:
-        if gate.is_calibrated and gate.where.selects(cell.axes) and can_measure(gate, counting):
+        if gate.is_calibrated and gate.selects(cell.axes) and can_measure(gate, counting):
             places = [(row.token_ids, [row.start + at for at in chosen(gate, row)]) for row in counting]
             value = gate_bound(calibration, gate.metric, gate.statistic, places, at_most=gate.at_most is not None)
             found[gate.id] = Bound(value, calibration.basis)

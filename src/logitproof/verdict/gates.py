@@ -63,7 +63,7 @@ class _Observed:
 
 def judge_gate(gate: Gate, cases: Sequence[Case], contract: Contract) -> list[GateVerdict]:
     """The gate on every case that it selects and that has its metric; a single verdict where there is none."""
-    selected = [case for case in cases if gate.where.selects(case.cell.axes)]
+    selected = [case for case in cases if gate.selects(case.cell.axes)]
     measuring = [case for case in selected if can_measure(gate, case.rows)]
     return [_on_case(gate, case, contract) for case in measuring] or [_on_nothing(gate, selected)]
 
