@@ -31,7 +31,7 @@ from logitproof.conformance import conformance
 from logitproof.conformance import text as conformance_text
 from logitproof.conformance.conformance import Conformance
 from logitproof.diagnosis import text as diagnosis_text
-from logitproof.diagnosis.diagnose import Diagnosis, Mutant
+from logitproof.diagnosis.found import Diagnosis, Mutant
 from logitproof.documents import console, html, markdown, pages, step_summary, stored
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
@@ -70,7 +70,8 @@ def document(text: str) -> Document:
     table = Table((Column(text), Column("n", "number"), Column("c", "code")), rows, text)
     grid = Grid((text,), (GridLine(text, (Field(text, text, "wrong"),)),), (("wrong", text),), text, text)
     chart = Chart("lines", (Series(text, ((0.0, 1.0), (1.0, 2.0))),), text, text, text, text)
-    sections = (Text(line, text), Text(line, verbatim=True), table, grid, chart)
+    dots = Chart("points", (Series(text, ((1.0, 2.0),)),), text, text, text, text, logarithmic=True)
+    sections = (Text(line, text), Text(line, verbatim=True), table, grid, chart, dots)
     return Document(text, Verdict(text, text, "bad"), sections, text)
 
 
@@ -168,7 +169,7 @@ def test_a_page_runs_its_own_script_and_no_other() -> None:
 def test_pages_lie_beside_one_another_with_their_pictures(tmp_path: Path) -> None:
     path = pages.write_pages(document("a | b"), tmp_path)
     assert path.name == "report.html" and {file.name for file in tmp_path.iterdir()} == {
-        "report.html", "report.md", "report-4.svg", "report-5.svg"
+        "report.html", "report.md", "report-4.svg", "report-5.svg", "report-6.svg"
     }  # fmt: skip
     assert "](report-4.svg)" in (tmp_path / "report.md").read_text("utf-8")
 
@@ -297,7 +298,7 @@ def long_ones() -> list[Answer]:
     measured = (Measured("c", "prefill", math.inf, 0, 1.0), Measured("c", "decode", 0.0, 0, None))
     acid = AcidReport("e", {"a": 1}, {"e": "1"}, "F32", (acid_row.Row("p", "probe", "FAIL", measured=measured),), 1.0)
     mutant = Mutant("rope.base", {"base": 1.0}, 0.5)
-    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, pair=(mutant, mutant), positions=((0, 1),))
+    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, together=(mutant, mutant), positions=((0, 1),))
     row = localization.Row("layers.0.attn.q", math.inf, None, 1e-7, "differs")
     found = localization.Localization("located", (row,), (localization.Growth("layers.0.out", (1.0, 2.0), (1.0, 2.0)),))
     bug = Hypothesis("layers.0.attn.q", "rope.base", {}, 0.1, True, "look")

@@ -79,7 +79,7 @@ def _yaml(opened: OpenContract, calibrated: Sequence[Calibrated]) -> Iterator[st
     yield "gates:"
     for gate in opened.contract.gates:
         for cell in calibrated:
-            if gate.where.selects(cell.cell.axes):
+            if gate.selects(cell.cell.axes):
                 yield from _gate_lines(gate, cell)
 
 
@@ -89,7 +89,7 @@ def _band_lines(cell: Calibrated) -> Iterator[str]:
         return
     band = calculated_band(cell.calibration, cell.sequences)
     flat = np.concatenate(list(band.match.values()))
-    where = ", ".join(f"{axis}: {name}" for axis, name in cell.cell.axes.items() if (axis, name) != ("isa", NATIVE))
+    where = ", ".join(f"{axis}: {name}" for axis, name in cell.cell.axes.items() if name and (axis, name) != ("isa", NATIVE))
     yield f"  - where: {{{where}}}"
     yield "    bound: calibrated"
     yield f"    basis: {_quoted(cell.calibration.basis)}"

@@ -33,7 +33,7 @@ class Npy(Reader):
         if rows.dtype.itemsize == 2:
             rows = rows.astype(np.float32)
         side = read_sidecar(path)
-        return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions)
+        return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions, provenance=side.provenance)
 
     def write(self, dump: Dump, path: Path) -> None:
         prompt = only_prompt(dump, path)
