@@ -10,9 +10,10 @@ import pyarrow as pa
 from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
 from logitproof.errors import ContractError
+from logitproof.golden.aligned import aligned
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
 from logitproof.rows.distance import first_difference
-from logitproof.traces.dump import Dump, DumpedPrompt
+from logitproof.traces.dump import READ_AS, Dump, DumpedPrompt
 
 
 def compare_prompts(
@@ -41,18 +42,8 @@ def compare_prompts(
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
     """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    by_id = {prompt.id: prompt for prompt in candidate.prompts}
-    by_tokens = {tuple(prompt.token_ids): prompt for prompt in candidate.prompts}
-    vocab_size = reference.vocab_size or candidate.vocab_size
-    if candidate.vocab_size not in (None, vocab_size):
-        text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
-        raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
-    tables = []
-    for prompt in reference.prompts:
-        match = by_tokens.get(tuple(prompt.token_ids)) or by_id.get(prompt.id)
-        if match is None:
-            raise ContractError(f"the candidate has no prompt {prompt.id!r}", remedy="dump the same prompts")
-        tables.append(compare_prompts(prompt, match, vocab_size, floor))
+    both = aligned(reference, candidate)
+    tables = [compare_prompts(ours, theirs, both.vocab_size, floor) for ours, theirs in both.pairs]
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -62,11 +53,17 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
+        "notes": [*_told(reference, "reference"), *_told(candidate, "candidate"), *both.notes],
         "positions": sum(table.positions for table in tables),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
         "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
         "not_measured": silent,
     }
+
+
+def _told(dump: Dump, side: str) -> list[str]:
+    """What the reader made of the file, where that is not plain."""
+    return [f"{side}: {text}" for text in dump.provenance.get(READ_AS, ())]
 
 
 def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
