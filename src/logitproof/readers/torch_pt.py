@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.errors import EnvironmentFailed
+from logitproof.files.arrays import archive_members, read_torch
 from logitproof.files.untrusted import AGAIN, refusal
 from logitproof.readers import Peek, Reader
 from logitproof.readers._arrays import REMEDY, dump_of
-from logitproof.readers.npz import members
 from logitproof.traces.dump import Dump
 
 
@@ -21,21 +20,12 @@ class TorchPt(Reader):
     """A `.pt` file: a tensor of logits [T, V], or a mapping with `logits` and, if it has them, `token_ids`. Needs torch."""
 
     def recognizes(self, peek: Peek) -> bool:
-        return any(name.endswith("/data.pkl") or name == "data.pkl" for name in members(peek))
+        return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive_members(peek.path, peek.head))
 
     def read(self, path: Path) -> Dump:
-        try:
-            import torch
-        except ImportError as error:
-            raise EnvironmentFailed(
-                f"a .pt file is read with torch: {error}", remedy="save it as .npz or .safetensors"
-            ) from None
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            remedy = "save tensors alone: torch.save({'logits': logits, 'token_ids': ids}, path)"
-            raise refusal(path, "", f"is no file of plain tensors: {first}", remedy) from None
+        found = read_torch(path)
+        import torch
+
         given = {"logits": found} if isinstance(found, torch.Tensor) else found
         if not isinstance(given, dict):
             raise refusal(path, "", f"holds a {type(found).__name__}", REMEDY)
