@@ -23,6 +23,7 @@ from logitproof.diagnosis.found import Diagnosis, Mode
 from logitproof.diagnosis.noise import NOISE
 from logitproof.gguf.write import to_gguf
 from logitproof.jobs.worker import Spec, Worker
+from logitproof.reference.cache import through_cache
 from logitproof.reference.planted import DECODE_NEEDS, PREFILL_NEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -289,8 +290,7 @@ def _run(model: Any, ids: Sequence[int], mode: Mode) -> np.ndarray:
         return np.asarray(model(fed, use_cache=False).logits[0].float().numpy())
     cache, rows = None, []
     for part in fed.split(1, dim=1):
-        out = model(part, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out, cache = through_cache(model, part, cache)
         rows.append(out.logits[0].float().numpy())
     return np.concatenate(rows)
 

@@ -17,6 +17,7 @@ from logitproof import catalog
 from logitproof.acid.probe import KILLED_AT, Case, Probe, open_probes, probe_names
 from logitproof.acid.sampling import PROBES, allowed, apart, place
 from logitproof.protocol.sampler import LOUD, ORDER, probabilities
+from logitproof.reference.cache import through_cache
 
 OPTIONS: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
 GREEDY = 24
@@ -81,8 +82,7 @@ class Bench:
             for case in self.probe.cases[:3]:
                 ids, cache, new = torch.tensor([case.token_ids[:16]]), None, []
                 for _ in range(GREEDY):
-                    out = self.model(ids, past_key_values=cache, use_cache=True)
-                    cache = out.past_key_values
+                    out, cache = through_cache(self.model, ids, cache)
                     row = out.logits[0, -1]
                     new.append(int(row.argmax()) if bool(torch.isfinite(row).all()) else -1)
                     ids = torch.tensor([[max(new[-1], 0)]])
@@ -180,8 +180,7 @@ def _prefill(model: Any, case: Case) -> np.ndarray:
 def _in_pieces(model: Any, case: Case, size: int) -> np.ndarray:
     cache, rows = None, []
     for part in torch.tensor([case.token_ids]).split(size, dim=1):
-        out = model(part, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out, cache = through_cache(model, part, cache)
         rows.append(_numpy(out.logits))
     return np.concatenate(rows)
 

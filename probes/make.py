@@ -19,9 +19,10 @@ import torch
 import transformers
 from safetensors.numpy import save_file
 from sequences import sequences
-from shapes import SHAPES, SIZES, Shape
+from shape import SIZES, Shape
+from shapes import SHAPES
 from weights import weights
-from witnesses import bands, witnesses
+from witnesses import Disagreement, bands, witnesses
 from words import VOCABULARIES, texts, tokenizer_of
 
 from logitproof.reference import float64 as wide
@@ -36,24 +37,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     torch.set_num_threads(1)
-    for name in parser.parse_args().names or SHAPES:
-        with tempfile.TemporaryDirectory(dir=OUT.parent) as folder:
-            make(name, Path(folder) / name)
-            shutil.rmtree(OUT / name, ignore_errors=True)
-            OUT.mkdir(exist_ok=True)
-            shutil.move(Path(folder) / name, OUT / name)
-    return 0
+    with tempfile.TemporaryDirectory(dir=OUT.parent) as scratch:
+        made = {name: make(name, Path(scratch) / name) for name in parser.parse_args().names or SHAPES}
+        found = witnesses([Path(scratch) / name for name in made])
+        refused = [name for name in made if not finish(Path(scratch) / name, *made[name], found[name])]
+    return 1 if refused else 0
 
 
-def make(name: str, folder: Path) -> None:
-    """One probe, in `folder`."""
+def make(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One probe in `folder`, without its witnesses: its record, and float64 [T, V] of each sequence."""
     shape = SHAPES[name]
     model = build(shape, folder)
     cases = sequences(model, len(VOCABULARIES[shape.tokenizer].special) + 1, shape)
     truth = true_logits(folder, {case["name"]: case["token_ids"] for case in cases})
-    save_file(
-        {one["name"]: truth[one["name"]][one["positions"]].astype(np.float32) for one in cases}, folder / "expected.safetensors"
-    )
+    kept = {case["name"]: truth[case["name"]][case["positions"]].astype(np.float32) for case in cases}
+    save_file(kept, folder / "expected.safetensors")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     special = VOCABULARIES[shape.tokenizer].special[-1]
     record: dict[str, Any] = {
@@ -66,20 +64,37 @@ def make(name: str, folder: Path) -> None:
         "begins_with": len(tokenizer.encode("")),
         "expected": "float64, kept as float32",
         "texts": [{"text": text, "token_ids": tokenizer.encode(text)} for text in texts(shape.tokenizer)],
-        "cases": [one | {"band": {}} for one in cases],
+        "cases": [case | {"band": {}} for case in cases],
         "witnesses": [],
     }
     write(record, folder)
-    record["witnesses"] = witnesses(folder)
-    for case, band in zip(record["cases"], bands(record, truth), strict=True):
-        case["band"] = band
+    return record, truth
+
+
+def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], found: list[dict[str, Any]]) -> bool:
+    """Gives the probe its bands and its place; says why where its witnesses do not agree or it is too large."""
+    record["witnesses"] = found
+    try:
+        for case, band in zip(record["cases"], bands(record, truth), strict=True):
+            case["band"] = band
+    except Disagreement as error:
+        print(f"{folder.name}: {error}", flush=True)
+        return False
+    size = sum(path.stat().st_size for path in folder.glob("model*"))
+    if size > LIMIT:
+        print(f"{folder.name}: {size} bytes of weights, at most {LIMIT} are allowed", flush=True)
+        return False
     write(record, folder)
     for path in folder.iterdir():
         path.chmod(0o644)
-    size = sum(path.stat().st_size for path in folder.glob("model*"))
-    if size > LIMIT:
-        raise SystemExit(f"{name}: {size} bytes of weights, at most {LIMIT} are allowed")
-    print(f"{name}: {size:,} bytes of weights, bands { ({one['name']: one['band'] for one in record['cases']}) }", flush=True)
+    shutil.rmtree(OUT / folder.name, ignore_errors=True)
+    OUT.mkdir(exist_ok=True)
+    shutil.move(folder, OUT / folder.name)
+    print(
+        f"{folder.name}: {size:,} bytes of weights, bands { ({case['name']: case['band'] for case in record['cases']}) }",
+        flush=True,
+    )
+    return True
 
 
 def write(record: dict[str, Any], folder: Path) -> None:
@@ -126,7 +141,7 @@ def build(shape: Shape, folder: Path) -> Any:
 def true_logits(folder: Path, token_ids: dict[str, list[int]]) -> dict[str, np.ndarray]:
     """float64 [T, V] of each sequence, every operation in float64."""
     options = {"attn_implementation": "eager", "experts_implementation": "eager"}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **options).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **options).double().eval()
     rotary = [(name, one) for name, one in model.named_modules() if type(one).__name__.endswith("RotaryEmbedding")]
     with torch.inference_mode(), wide.float64():
         for name, module in rotary:

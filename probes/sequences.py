@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from shapes import Shape
+from shape import Shape
 
 LENGTHS = {"short": 6, "text": 52, "second": 26, "long": 300}
 KEPT_OF_LONG = 30
 MARGIN = 0.08
 """Least gap between the last expert chosen and the first that is not, in logits: rounding must not choose another."""
 ATTEMPTS = 4000
+ROUTERS = ("topkrouter", "llama4router")
+"""How the classes of routers end, in small letters."""
 
 
 def sequences(model: Any, reserved: int, shape: Shape) -> list[dict[str, Any]]:
@@ -41,29 +43,42 @@ def steady(model: Any, ids: list[int], last: int, random: np.random.Generator) -
 
 def unsteady(model: Any, ids: list[int]) -> int | None:
     """The first position at which a router nearly chooses another expert."""
-    logits: list[torch.Tensor] = []
-    routers = [one for one in model.modules() if type(one).__name__.lower().endswith("topkrouter")]
-    handles = [one.register_forward_hook(lambda module, _, out: logits.append(out[0])) for one in routers]
+    seen: list[tuple[Any, tuple[Any, ...], Any]] = []
+    routers = [module for module in model.modules() if type(module).__name__.lower().endswith(ROUTERS)]
+    handles = [router.register_forward_hook(lambda *call: seen.append(call)) for router in routers]
     with torch.inference_mode():
         model(torch.tensor([ids]), use_cache=False)
     for handle in handles:
         handle.remove()
     near = torch.zeros(len(ids), dtype=torch.bool)
-    for router, rows in zip(routers, logits, strict=True):
-        near |= gaps(router, rows) < MARGIN
+    for router, given, out in seen:
+        near |= gaps(router, given, out) < MARGIN
     return int(near.nonzero()[0]) if near.any() else None
 
 
-def gaps(router: Any, logits: torch.Tensor) -> torch.Tensor:
+def gaps(router: Any, given: tuple[Any, ...], out: Any) -> torch.Tensor:
     """[T]: what is between the last chosen and the next, of experts or of groups, on the scale that they are chosen by."""
-    if not hasattr(router, "e_score_correction_bias"):
-        return _gap(logits, router.top_k)
-    scores = logits.sigmoid() + router.e_score_correction_bias
+    if type(router).__name__ == "Llama4Router":
+        return _gap(out[1], router.top_k)
+    if hasattr(router, "moe_statics"):
+        return _relative_gap(router.moe_statics(out[0].softmax(-1)), router.top_k)
+    correction = given[1] if len(given) > 1 else getattr(router, "e_score_correction_bias", None)
+    if correction is None:
+        return _gap(out[0], router.top_k)
+    scores = out[0].sigmoid() + correction
+    if getattr(router, "num_group", 1) == 1:
+        return 2 * _gap(scores, router.top_k)
     groups = scores.unflatten(-1, (router.num_group, -1))
     totals = groups.topk(2, -1).values.sum(-1)
     chosen = torch.zeros_like(totals).scatter(1, totals.topk(router.topk_group, -1).indices, 1).bool()
     inside = groups.masked_fill(~chosen[..., None], -torch.inf).flatten(-2)
     return 2 * torch.minimum(_gap(totals, router.topk_group), _gap(inside, router.top_k))
+
+
+def _relative_gap(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """A probability grows with its logit by less than itself, so this is less than the gap in logits."""
+    ordered = scores.sort(-1, descending=True).values
+    return (ordered[:, count - 1] - ordered[:, count]) / ordered[:, count - 1].abs()
 
 
 def _gap(scores: torch.Tensor, count: int) -> torch.Tensor:

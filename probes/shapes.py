@@ -1,38 +1,14 @@
 """The families of the probes: small configs in which no two sizes, and no two tensors, can be mistaken for each other.
 
-To add a probe, write its `Shape` into `SHAPES`, then `python probes/make.py NAME`.
+To add a probe, write its `Shape` into the file of its mechanism, then `python probes/make.py NAME`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-SIZES: dict[str, Any] = {
-    "hidden_size": 60, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 6, "head_dim": 16,
-    "num_key_value_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": False, "attention_dropout": 0.0,
-}  # fmt: skip
-LOCAL = ["sliding_attention", "full_attention", "sliding_attention"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One probe: transformers config class and arguments, tokenizer rules, and what it shows.
-
-    `tokenizer` is one of `words.VOCABULARIES`. Weights have `bits` significant bits: 8 fit bfloat16 and float16, 11 only
-    float16, in which they are then kept.
-    """
-
-    config_class: str
-    config: dict[str, Any]
-    tokenizer: str
-    exposes: str
-    seed: int
-    window: int = 0
-    padded_rows: int = 0
-    outliers: bool = False
-    bits: int = 8
-
+from shape import LOCAL, Shape
+from shapes_dense import DENSE
+from shapes_experts import EXPERTS
+from shapes_recurrent import RECURRENT
 
 SHAPES: dict[str, Shape] = {
     "llama3": Shape(
@@ -238,3 +214,4 @@ SHAPES: dict[str, Shape] = {
         outliers=True,
     ),
 }  # fmt: skip
+SHAPES |= DENSE | EXPERTS | RECURRENT

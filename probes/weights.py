@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from shapes import Shape
+from shape import Shape
 
 QUIET = 0.02
 """Root mean square of the residual stream: small enough for an eps of 1e-6 to be seen, far from float16's limits."""
@@ -18,8 +18,18 @@ LOUD, LIFT = 2.0**14, 2.0**8
 DEEP = 8
 """Units of an expert of GPT-OSS whose gates lie far below the clamp."""
 SPREAD = {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}
-LESS_ONE = ("gemma2", "gemma3_text", "qwen3_5_text")
+LESS_ONE = ("gemma2", "gemma3_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
 """Families whose norms multiply by one more than what is stored."""
+
+NORMED_HEADS = (
+    "qwen3", "qwen3_moe", "qwen3_5_text", "gemma3_text", "olmo2", "olmo3", "exaone4", "hunyuan_v1_dense", "apertus",
+    "minimax_m2", "lfm2", "qwen3_next", "qwen3_5_moe_text",
+)  # fmt: skip
+"""Families that normalize q and k, whose projections are then as quiet as the residual stream."""
+SLOPES = {"alpha_n": 0.7, "alpha_p": 0.5, "beta": 0.5, "eps": -0.03}
+"""Parameters of xIELU: an eps so far below zero that where it begins is heard."""
+POST_NORMED = ("olmo2", "olmo3", "exaone4")
+"""Families that normalize what a block adds and have no norm before it."""
 
 
 def weights(shape: Shape, tensors: dict[str, tuple[int, ...]], config: Any) -> dict[str, np.ndarray]:
@@ -65,6 +75,8 @@ def _values(name: str, size: tuple[int, ...], config: Any, random: np.random.Gen
         return 0.15 * noise
     if name.endswith("bias") or leaf == "sinks":
         return noise * (QUIET if leaf.startswith(("o_proj", "down_proj")) or ".o_proj" in name else 0.4)
+    if ".act_fn." in name:
+        return SLOPES[leaf] + 0.15 * noise * SLOPES[leaf]
     if leaf == "A_log":
         return np.log(random.uniform(0.05, 2.0, size))
     if leaf == "conv1d":
@@ -78,9 +90,10 @@ def _norm(name: str, leaf: str, noise: np.ndarray, config: Any) -> np.ndarray:
     """Weights around one, or around the quiet level where the norm's output is added to the residual stream."""
     plus_one = config.model_type in LESS_ONE and ".linear_attn." not in name
     level = 1.0
-    if config.model_type.startswith("gemma") and leaf in ("post_attention_layernorm", "post_feedforward_layernorm"):
+    added = config.model_type.startswith("gemma") or config.model_type in POST_NORMED
+    if added and leaf in ("post_attention_layernorm", "post_feedforward_layernorm"):
         level = QUIET
-    if name == "model.norm.weight" and config.tie_word_embeddings:
+    if name in ("model.norm.weight", "model.embedding_norm.weight") and config.tie_word_embeddings:
         level = 1.0 / _embedding_level(config) * 0.4
     values = level * np.clip(1 + 0.35 * noise, 0.3, 2.0)
     return values - 1 if plus_one else values
@@ -99,12 +112,15 @@ def _embedding_level(config: Any) -> float:
 def _spread(leaf: str, config: Any) -> float:
     """Standard deviation of a matrix's outputs for inputs of one."""
     gemma = config.model_type.startswith("gemma")
-    normed_heads = config.model_type in ("qwen3", "qwen3_moe", "qwen3_5_text", "gemma3_text")
+    normed_heads = config.model_type in NORMED_HEADS
+    post_normed = config.model_type in POST_NORMED
     if leaf in ("q_proj", "k_proj"):
-        return 0.02 if normed_heads else 1.3
+        return 1.0 if post_normed else 0.02 if normed_heads else 1.3
     if leaf in ("o_proj", "out_proj"):
-        return 1.0 if gemma else 2 * QUIET
-    if leaf == "down_proj":
+        return 1.0 if gemma or post_normed else 2 * QUIET
+    if leaf in ("gate_proj", "up_proj") and post_normed:
+        return 1.2 / QUIET
+    if leaf in ("down_proj", "output_linear", "w2"):
         return 1.0 if gemma else 2.5 * QUIET
     return {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}.get(
         leaf, 1.2

@@ -16,7 +16,7 @@ from logitproof.acid.probe import FACTOR, Probe, read_probe
 from logitproof.acid.subject import Subject, Weights
 from logitproof.errors import EngineGarbage
 from logitproof.jobs.worker import Spec
-from logitproof.rows.distance import centred_distances
+from logitproof.rows.distance import distances
 
 os.environ["OMP_NUM_THREADS"] = "1"
 RUNS: list[tuple[str, dict[str, Any], Weights]] = [
@@ -36,12 +36,20 @@ AGREE = 2e-4
 """Two engines agree in float32 where no row differs by more than this part of the logits' own spread."""
 
 
-def witnesses(folder: Path) -> list[dict[str, Any]]:
-    """Each run of each engine: versions, precision and the largest distance of each case; or why it did not run."""
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for engine, options, weights in RUNS:
-            found.append(_run(read_probe(folder), engine, options, weights, Path(scratch)))
+class Disagreement(Exception):
+    """Engines that take a probe do not give the same logits."""
+
+
+def witnesses(folders: list[Path]) -> dict[str, list[dict[str, Any]]]:
+    """By probe, each run of each engine: versions, precision and the largest distance of each case; or why it did not run.
+
+    An engine is started once for each of its runs and goes through all probes.
+    """
+    found: dict[str, list[dict[str, Any]]] = {folder.name: [] for folder in folders}
+    for engine, options, weights in RUNS:
+        with tempfile.TemporaryDirectory() as scratch, Subject(Spec(engine, options), Path(scratch), weights) as subject:
+            for folder in folders:
+                found[folder.name].append(_run(subject, read_probe(folder), weights))
     return found
 
 
@@ -53,7 +61,7 @@ def bands(record: dict[str, Any], truth: dict[str, np.ndarray]) -> list[dict[str
     made = []
     beyond = {one["precision"] for one in record["witnesses"] if "absent" in one and "precision" in one}
     for case in record["cases"]:
-        spread = float(centred_distances(np.zeros_like(truth[case["name"]]), truth[case["name"]]).mean())
+        spread = float(distances(np.zeros_like(truth[case["name"]]), truth[case["name"]]).mean())
         band: dict[str, float] = {}
         for one in record["witnesses"]:
             if "distances" in one and one["precision"] not in beyond:
@@ -65,7 +73,7 @@ def bands(record: dict[str, Any], truth: dict[str, np.ndarray]) -> list[dict[str
             worst = {
                 f"{one['engine']} {one['options']}": one.get("distances", one.get("absent")) for one in record["witnesses"]
             }
-            raise SystemExit(f"{case['name']}: spread {spread}: only {agreeing} agree: {worst}")
+            raise Disagreement(f"{case['name']}: spread {spread}: only {agreeing} agree: {worst}")
         made.append({name: float(f"{value:.3g}") for name, value in band.items() if np.isfinite(value)})
     return made
 
@@ -77,23 +85,22 @@ def _agreement(witness: dict[str, Any], case: str) -> float:
     return float(witness.get("with_the_same_gelu", {}).get(case, np.inf))
 
 
-def _run(probe: Probe, engine: str, options: dict[str, Any], weights: Weights, scratch: Path) -> dict[str, Any]:
-    about: dict[str, Any] = {"engine": engine, "options": options, "weights": weights}
-    with Subject(Spec(engine, options), scratch, weights) as subject:
-        try:
-            loaded = subject.load(probe)
-        except Exception as error:
-            return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
-        hello = subject.hello()
-        about["precision"] = subject.precision(loaded)
-        about["versions"] = {
-            name: hello.versions[name] for name in ("transformers", "torch", "llama.cpp", "llama_cpp") if name in hello.versions
-        }
-        try:
-            logits = {(case.name, mode): subject.score(case.token_ids, mode) for mode in hello.modes for case in probe.cases}
-        except EngineGarbage as error:
-            return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
-    if "gelu" in loaded.details.get("arithmetic", {}) and weights == "F32" and "kv_type" not in options:
+def _run(subject: Subject, probe: Probe, weights: Weights) -> dict[str, Any]:
+    about: dict[str, Any] = {"engine": subject.spec.engine, "options": subject.spec.options, "weights": weights}
+    try:
+        loaded = subject.load(probe)
+    except Exception as error:
+        return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
+    hello = subject.hello()
+    about["precision"] = subject.precision(loaded)
+    about["versions"] = {
+        name: hello.versions[name] for name in ("transformers", "torch", "llama.cpp", "llama_cpp") if name in hello.versions
+    }
+    try:
+        logits = {(case.name, mode): subject.score(case.token_ids, mode) for mode in hello.modes for case in probe.cases}
+    except EngineGarbage as error:
+        return about | {"absent": str(error).replace(f"{probe.folder.parent}/", "")}
+    if "gelu" in loaded.details.get("arithmetic", {}) and weights == "F32" and "kv_type" not in about["options"]:
         about["with_the_same_gelu"] = _with_float16_gelu(probe, {name: rows for (name, mode), rows in logits.items()})
     measured = [measure(probe.case(name), rows, mode, None) for (name, mode), rows in logits.items()]
     worst = {case.name: max(one.distance for one in measured if one.case == case.name) for case in probe.cases}
@@ -115,7 +122,7 @@ def _with_float16_gelu(probe: Probe, logits: dict[str, np.ndarray]) -> dict[str,
     with torch.inference_mode():
         for case in probe.cases:
             rows = model(torch.tensor([case.token_ids]), use_cache=False).logits[0].numpy()
-            found[case.name] = float(f"{np.median(centred_distances(rows, logits[case.name])):.3g}")
+            found[case.name] = float(f"{np.median(distances(rows, logits[case.name])):.3g}")
     return found
 
 

@@ -25,12 +25,14 @@ from logitproof import catalog
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
+from logitproof.documents.console import show
+from logitproof.golden.text import of_comparison
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.preflight import Examined, Finding, Preflight, Setting
 from logitproof.report import schema
 from logitproof.report.report import Report, provenance
-from logitproof.reporters.console import renderable, summary_table
+from logitproof.reporters.console import renderable
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.compared import Compared
@@ -121,7 +123,7 @@ class Built:
         verdict = judge(cases, contract, self.unmeasured)
         texts = {"m": {str(token): self.words.token for token in range(V)}}
         plan = Plan((), tuple(self.compared), tuple(self.unmeasured))
-        facts = {**provenance(opened, plan, self.results, {}), **self.facts()}
+        facts = {"run_id": "0", **provenance(opened, plan, self.results, {}), **self.facts()}
         return Report(opened, verdict, self.compared, self.results, texts, facts)
 
     def facts(self) -> dict[str, Any]:
@@ -365,7 +367,7 @@ def test_two_captures_are_a_table_too() -> None:
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
     page = io.StringIO()
     summary = {"reference": "a[red]", "candidate": "b\x1b[2J", "positions": 4, "metrics": metrics}
-    Terminal(file=page, width=80).print(summary_table(summary))
+    show(of_comparison(summary), Terminal(file=page, width=80))
     assert "kl_divergence" in page.getvalue()
     assert "[red]" in page.getvalue()
     assert "\x1b" not in page.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import re
 from collections import deque
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 
 KEPT_LINES = 1000
 DEBUG, ERROR = 1, 4
@@ -70,7 +70,7 @@ class Library:
 
     def versions(self) -> dict[str, str]:
         """Version, commit and sha256 of every library file of llama.cpp that is in this process."""
-        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files()}
+        hashes = {path.name: file_sha256(path) for path in self.files()}
         return {
             "llama-cpp-python": self.llama.__version__,
             "llama.cpp": _text(self.llama.llama_version()),

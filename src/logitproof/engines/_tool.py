@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import shutil
 import signal
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 
 WORDS = 12
 """Last lines of a tool that are quoted in an error."""
@@ -55,7 +55,7 @@ class Tool:
         text = (said.stdout + said.stderr).decode("utf-8", "replace")
         line = next((line.strip() for line in text.splitlines() if "version" in line), "unknown")
         files = [self.path, *sorted(self.path.parent.glob("lib*.so*"))]
-        hashes = {file.name: _sha256(file) for file in files if not file.is_symlink()}
+        hashes = {file.name: file_sha256(file) for file in files if not file.is_symlink()}
         return {"llama.cpp": line, **{f"sha256 of {name}": value for name, value in hashes.items()}}
 
     def needs(self, flags: Sequence[str], remedy: str) -> None:
@@ -92,8 +92,3 @@ def prompt_ids(err: str) -> list[int]:
 
 def _last(text: str) -> str:
     return " | ".join(line.strip() for line in text.splitlines()[-WORDS:] if line.strip()) or "it said nothing"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,7 @@ from logitproof.errors import ContractError, Refusal
 from logitproof.protocol.sampler import Sampling, draw, probabilities
 from logitproof.protocol.sink import RowSink
 from logitproof.reference import float64 as wide
+from logitproof.reference.cache import through_cache
 from logitproof.reference.kernels_seen import Kernels
 from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.taps import TAPS, Taps, Watch, tapped
@@ -173,8 +174,8 @@ class Transformers(Engine):
         step = ids[None].expand(count, -1)
         with self._computing():
             for _ in range(max_new_tokens):
-                out = self._model(input_ids=step, past_key_values=cache, use_cache=True)
-                cache, rows = out.past_key_values, self._rows(out.logits[None, :, -1])
+                out, cache = through_cache(self._model, step, cache)
+                rows = self._rows(out.logits[None, :, -1])
                 tokens = [self._choose(row, [*token_ids, *one], sampling, rng) for row, one in zip(rows, drawn, strict=True)]
                 for one, token in zip(drawn, tokens, strict=True):
                     if not (one and one[-1] in stop):
@@ -194,8 +195,10 @@ class Transformers(Engine):
         with self._computing(), tapped(self._model, self._watch, taps):
             for part in ids.split(len(ids) if taps.whole else 1):
                 taps.length = len(part)
-                out = self._model(input_ids=part[None], past_key_values=cache, use_cache=not taps.whole)
-                cache = out.past_key_values
+                if taps.whole:
+                    out = self._model(input_ids=part[None], use_cache=False)
+                else:
+                    out, cache = through_cache(self._model, part[None], cache)
                 taps.at("logits", out.logits[0])
                 taps.start += taps.length
         return taps.found()
@@ -317,8 +320,8 @@ class Transformers(Engine):
 
     def _step(self, ids: torch.Tensor, cache: Any) -> tuple[np.ndarray, Any]:
         """Logits [n, V] of the next `ids` [n], and the cache after them. The model counts positions itself."""
-        out = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True)
-        return self._rows(out.logits), out.past_key_values
+        out, after = through_cache(self._model, ids[None], cache)
+        return self._rows(out.logits), after
 
     def _choose(self, row: np.ndarray, token_ids: Sequence[int], sampling: Sampling, rng: np.random.Generator) -> int:
         drawn_from = probabilities if self._sampler is None else self._sampler.drawn_from

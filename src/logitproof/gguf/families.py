@@ -7,7 +7,6 @@ what is left over. Facts are llama.cpp's (its converter and `src/models/`); shap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.gguf.deltas import DELTAS, qwen3_5_moe
+from logitproof.gguf.dense import DENSE
 from logitproof.gguf.experts import glm4_moe, qwen2_moe, stacked
+from logitproof.gguf.latent import LATENT
 from logitproof.gguf.layout import (
     ATTENTION,
     FEED_FORWARD,
@@ -30,11 +32,12 @@ from logitproof.gguf.layout import (
     frame,
     layer,
 )
+from logitproof.gguf.rotary import llama3_tensors, neighbours
+from logitproof.gguf.routed import ROUTED
+from logitproof.gguf.scans import SCANS
 from logitproof.gguf.windowed import gemma2, gemma3, gpt_oss, mistral, phi3
 from logitproof.weights.checkpoint import Array
 from logitproof.weights.config import architecture_of
-
-LLAMA3_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
 
 def llama(config: Config) -> Layout:
@@ -43,21 +46,12 @@ def llama(config: Config) -> Layout:
     names = NORMS | ATTENTION | FEED_FORWARD
     if config.values.get("attention_bias"):
         names = names | QKV_BIASES | {"attn_output.bias": "self_attn.o_proj.bias"}
-    pairs = {f"attn_q.{kind}": _neighbours(heads) for kind in ("weight", "bias")}
-    pairs |= {f"attn_k.{kind}": _neighbours(kv_heads) for kind in ("weight", "bias")}
+    pairs = {f"attn_q.{kind}": neighbours(heads) for kind in ("weight", "bias")}
+    pairs |= {f"attn_k.{kind}": neighbours(kv_heads) for kind in ("weight", "bias")}
     tensors = frame(config)
     for number in range(config.need("num_hidden_layers")):
         tensors += layer(number, names, pairs)
-    if config.rope.get("rope_type", config.rope.get("type")) == "llama3":
-        lost = LLAMA3_SCALING - config.rope.keys()
-        if lost:
-            raise ModelError(
-                f"llama3 rope scaling lacks {', '.join(sorted(lost))}",
-                where=config.where,
-                remedy="take config.json from the model's publisher",
-            )
-        factors = llama3_rope_factors(config.rope, size)
-        tensors.insert(0, Planned("rope_freqs.weight", (), lambda arrays: factors))
+    tensors = llama3_tensors(config) + tensors
     keys = {"vocab_size": config.need("vocab_size"), "rope.dimension_count": size}
     # transformers fills head_dim in for Llama, so the converter writes the lengths always
     keys |= {"attention.key_length": size, "attention.value_length": size}
@@ -85,36 +79,6 @@ def granite(config: Config) -> Layout:
         "logit_scale": float(config.need("logits_scaling")),
     }
     return Layout("granite", plain.keys | keys, plain.tensors)
-
-
-def _neighbours(heads: int) -> Change:
-    """Row 2i of a head takes the old row i, row 2i + 1 the old row D/2 + i."""
-
-    def change(arrays: list[Array]) -> Array:
-        whole = arrays[0]
-        halves = whole.reshape(heads, 2, whole.shape[0] // heads // 2, *whole.shape[1:])
-        return halves.swapaxes(1, 2).reshape(whole.shape)
-
-    return change
-
-
-def llama3_rope_factors(rope: dict[str, Any], size: int) -> Array:
-    """Divisors of the D/2 rotary frequencies, shape (D/2,).
-
-    In float32 and in PyTorch's order of operations (a number over a tensor is its reciprocal times the
-    number), so that the divisors are equal to the bit to those of llama.cpp's converter.
-    """
-    one, low, high = np.float32(1), rope["low_freq_factor"], rope["high_freq_factor"]
-    factor, context = rope["factor"], rope["original_max_position_embeddings"]
-    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    # PyTorch's power is rounded correctly, NumPy's in float32 is not
-    powers = np.power(float(rope["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
-    wavelengths = (one / (one / powers)) * np.float32(2 * math.pi)
-    smooth = ((one / wavelengths) * np.float32(context) - np.float32(low)) / np.float32(high - low)
-    between = one / ((one - smooth) / np.float32(factor) + smooth)
-    longest, shortest = np.float32(context / low), np.float32(context / high)
-    stretched = np.where(wavelengths > longest, np.float32(factor), between)
-    return np.where(wavelengths < shortest, one, stretched)
 
 
 def qwen2(config: Config) -> Layout:
@@ -261,6 +225,12 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "Gemma3ForCausalLM": gemma3,
     "Phi3ForCausalLM": phi3,
     "GptOssForCausalLM": gpt_oss,
+    "Qwen3_5MoeForCausalLM": lambda config: qwen3_5_moe(config, DELTA_NET, _delta_net_changes(config)),
+    **DELTAS,
+    **DENSE,
+    **LATENT,
+    **ROUTED,
+    **SCANS,
 }
 
 

@@ -52,12 +52,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Layout:
-    """All of a model: architecture name in GGUF, keys below `{name}.`, tensors, and prefixes left out on purpose."""
+    """All of a model: architecture name in GGUF, keys below `{name}.`, tensors, and prefixes left out on purpose.
+
+    `measured` are whole keys whose values are checkpoint tensors of one number each, such as a learned slope of every layer.
+    """
 
     name: str
     keys: dict[str, Any]
     tensors: list[Planned]
     left_out: tuple[str, ...] = ()
+    measured: dict[str, list[str]] = field(default_factory=dict)
 
 
 YARN = {

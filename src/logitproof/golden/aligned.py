@@ -34,7 +34,7 @@ def aligned(reference: Dump, candidate: Dump) -> Aligned:
     vocab_size = min(known, default=None)
     pairs = []
     for prompt in reference.prompts:
-        ours, theirs = _same_tokens(prompt, _partner(prompt, reference, candidate), notes)
+        ours, theirs = _same_tokens(prompt, _partner(prompt, candidate), notes)
         if vocab_size is not None:
             ours, theirs = (_cut(side, vocab_size, name, notes) for side, name in ((ours, "reference"), (theirs, "candidate")))
         pairs.append((ours, theirs))
@@ -47,18 +47,30 @@ def _size(dump: Dump) -> int | None:
     return next((prompt.logits.shape[1] for prompt in dump.prompts if prompt.logits is not None), None)
 
 
-def _partner(prompt: DumpedPrompt, reference: Dump, candidate: Dump) -> DumpedPrompt:
-    """By tokens, else by name, else the only one of both: a name that comes from a file's is no identity."""
-    by_tokens = {tuple(other.token_ids): other for other in candidate.prompts}
-    by_id = {other.id: other for other in candidate.prompts}
-    found = by_tokens.get(tuple(prompt.token_ids)) or by_id.get(prompt.id)
-    if found is None:
-        inside = [other for other in candidate.prompts if _place(prompt.token_ids, other.token_ids) is not None]
-        only = list(candidate.prompts) if len(candidate.prompts) == len(reference.prompts) == 1 else []
-        found = next(iter([*inside, *only]), None)
-    if found is None:
-        raise ContractError(f"the candidate has no prompt {prompt.id!r}", remedy="dump the same prompts")
-    return found
+def _partner(prompt: DumpedPrompt, candidate: Dump) -> DumpedPrompt:
+    """The candidate's rows of the same tokens, whatever they are called; else those of the same name, which are then refused.
+
+    A row depends on the tokens up to its own, so one of two dumps may go on where the other ends, and padding may precede it.
+    """
+    for other in candidate.prompts:
+        if other.token_ids == prompt.token_ids:
+            return other
+    for other in candidate.prompts:
+        common = min(len(other.token_ids), len(prompt.token_ids))
+        shared = np.intersect1d(other.positions, prompt.positions)
+        if common and other.token_ids[:common] == prompt.token_ids[:common] and len(shared) and shared[-1] < common:
+            return other
+    for other in candidate.prompts:
+        if _place(prompt.token_ids, other.token_ids) or _place(other.token_ids, prompt.token_ids):
+            return other
+    named = next((other for other in candidate.prompts if other.id == prompt.id), None)
+    if named is None and len(candidate.prompts) == 1:
+        named = candidate.prompts[0]
+    if named is None:
+        known = ", ".join(other.id for other in candidate.prompts)
+        text = f"the candidate holds no prompt of the tokens of {prompt.id!r}, and none of that name"
+        raise ContractError(text, remedy=f"dump the same prompts; it holds {known}")
+    return named
 
 
 def _same_tokens(ours: DumpedPrompt, theirs: DumpedPrompt, notes: list[str]) -> tuple[DumpedPrompt, DumpedPrompt]:
@@ -88,14 +100,16 @@ def _place(short: Sequence[int], long: Sequence[int]) -> int | None:
 
 
 def _part(prompt: DumpedPrompt, start: int, count: int, side: str, notes: list[str]) -> DumpedPrompt:
-    """The rows of `count` tokens from `start`, as a prompt of its own."""
+    """The rows of `count` tokens from `start`, as a prompt of its own; as it is where nothing stands before them."""
     kept = (prompt.positions >= start) & (prompt.positions < start + count)
     first, last = (int(np.argmax(kept)), int(len(kept) - np.argmax(kept[::-1]))) if kept.any() else (0, 0)
-    padding = start + len(prompt.token_ids) - start - count
+    padding = len(prompt.token_ids) - count
     notes.append(
         f"{side}, prompt {prompt.id}: {padding} of {len(prompt.token_ids)} tokens are not the other's "
         f"({start} before, {padding - start} behind); compared on the {count} that both have"
     )
+    if not start:
+        return prompt
     top = prompt.top
     if top is not None:
         tail = None if top.log_tail is None else top.log_tail[first:last]

@@ -68,7 +68,8 @@ class LocalPool:
     def _work(self, group: Group, store: TraceStore, tell: Tell) -> None:
         with self._card if group.needs.gpus else contextlib.nullcontext():
             session = self.workers.session(group.spec, group.name)
-            with contextlib.closing(run_group(group, store, session)) as outcomes:
+            # two groups of one specification are parts of one that others had to wait for
+            with session.lock, contextlib.closing(run_group(group, store, session)) as outcomes:
                 for outcome in outcomes:
                     tell(outcome)
                     if self._stopped.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,14 @@ class Side:
 
 
 class Session:
-    """One engine of one specification. Use as a context manager; every request goes to a living process."""
+    """One engine of one specification. Use as a context manager; every request goes to a living process.
+
+    An engine is asked one thing at a time: whoever shares a session between threads holds its `lock` while asking.
+    """
 
     def __init__(self, spec: Spec, name: str) -> None:
         self.spec, self.name = spec, name
+        self.lock = threading.Lock()
         self._worker: Worker | None = None
         self._hello: tuple[Worker, HelloResult] | None = None
 

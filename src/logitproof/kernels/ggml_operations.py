@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from logitproof.contract.arithmetic import AT_ONCE, GGML_LANES, Arithmetic, Format
-from logitproof.gguf.families import llama3_rope_factors
+from logitproof.gguf.rotary import llama3_rope_factors
 from logitproof.kernels.ggml_case import Case, array, narrowed
 from logitproof.kernels.ggml_graph import Ggml
 from logitproof.reference import float64 as wide

@@ -126,7 +126,7 @@ class Bounds(Rule):
             return
         side, bounds = USUAL[gate.metric]
         classes = {
-            _class(opened, cell.candidate, cell.quantization) for cell in matrix_cells(opened) if gate.where.selects(cell.axes)
+            _class(opened, cell.candidate, cell.quantization) for cell in matrix_cells(opened) if gate.selects(cell.axes)
         }
         loosest = max(classes, key=CLASSES.index, default=None)
         if loosest is None or getattr(gate, side) is None:
@@ -140,7 +140,7 @@ class Bounds(Rule):
     def _unmeasured(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
         """A metric of whole prompts exists in greedy cells only."""
         whole = gate.metric.startswith("greedy_match") or gate.metric == "first_divergence"
-        modes = {cell.mode for cell in matrix_cells(opened) if gate.where.selects(cell.axes)}
+        modes = {cell.mode for cell in matrix_cells(opened) if gate.selects(cell.axes)}
         if whole and "greedy" not in modes:
             text = f"{gate.id!r} looks at {gate.metric}, which only the mode greedy measures, in {', '.join(sorted(modes))}"
             yield self.finding(opened, "LP013", "gates", index, text=text, remedy="add the mode greedy, or drop the gate")

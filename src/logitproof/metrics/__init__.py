@@ -21,6 +21,7 @@ token. NaN means not measured: it is counted apart and never averaged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,6 +40,9 @@ class Metric:
     unit: ClassVar[str]
     better: ClassVar[Better]
     formula: ClassVar[str]
+    least: ClassVar[float] = -math.inf
+    greatest: ClassVar[float] = math.inf
+    """Between which values it lies whatever the rows are; what is calculated for it lies there too."""
 
     def compute(self, stats: RowStats) -> np.ndarray:
         """float64 [T] from the statistics of T positions; NaN where it cannot be measured."""
@@ -51,6 +55,8 @@ class PromptMetric:
     unit: ClassVar[str]
     better: ClassVar[Better]
     formula: ClassVar[str]
+    least: ClassVar[float] = -math.inf
+    greatest: ClassVar[float] = math.inf
 
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
         """One number from the new ids of both; NaN where it cannot be measured.

@@ -27,7 +27,7 @@ from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
 from logitproof.files.untrusted import read_json, refusal
-from logitproof.traces.dump import Dump, checked
+from logitproof.traces.dump import Dump, at_position, checked
 
 ENDINGS = {
     ".jsonl": "ndjson",
@@ -103,14 +103,24 @@ class Reader:
         raise refusal(path, "", f"{type(self).__name__} files are read, not written", "choose another format with --to")
 
 
-def convert(source: Path, target: Path, *, source_format: str | None = None, target_format: str | None = None) -> Dump:
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    position: int | None = None,
+) -> Dump:
     """Read `source`, write `target`; the formats are recognized by content, or for the target by its name's ending.
 
+    With a `position` only the row behind that token of each prompt is written; a negative one counts from the prompt's end.
     Raises ContractError for a file that is damaged, ambiguous, or that the target's format cannot hold.
     """
     name = target_format or _format_of_name(target)
     writer: Reader = catalog.load("readers", catalog.find("readers", name, where="--to").name)()
     dump = open_dump(source, source_format)
+    if position is not None:
+        dump = at_position(dump, position, source)
     if target.exists() and target.is_dir():
         raise refusal(target, "", "is a folder", "name a file to write")
     with environment_errors(target):

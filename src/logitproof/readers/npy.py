@@ -29,7 +29,7 @@ class Npy(Reader):
     def read(self, path: Path) -> Dump:
         rows, told = rows_of(read_array(path), path, "header")
         side = read_sidecar(path)
-        about = {READ_AS: told} if told else {}
+        about = {**side.provenance, READ_AS: told} if told else side.provenance
         return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions, provenance=about)
 
     def write(self, dump: Dump, path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from logitproof.errors import Refusal
+from logitproof.reference.cache import through_cache
 
 FAMILIES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text")
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
@@ -86,9 +87,8 @@ def widen(model: torch.nn.Module) -> list[str]:
     if narrow:
         raise Refusal(f"still not float64: {', '.join(narrow[:8])}", field="dtype", remedy="use dtype: float32")
     with torch.inference_mode(), float64() as mode:
-        first = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=_device(model)), use_cache=True)
-        one = torch.zeros((1, 1), dtype=torch.long, device=_device(model))
-        model(input_ids=one, past_key_values=first.past_key_values, use_cache=True)
+        _, cache = through_cache(model, torch.zeros((1, 2), dtype=torch.long, device=_device(model)))
+        through_cache(model, torch.zeros((1, 1), dtype=torch.long, device=_device(model)), cache)
     return sorted(mode.upgraded)
 
 

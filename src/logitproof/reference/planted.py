@@ -14,6 +14,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError, Refusal
+from logitproof.reference.cache import through_cache
 
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
@@ -134,8 +135,7 @@ class Planted:
             if not cached:
                 return _host(self.model(fed, use_cache=False).logits[0])
             for part in fed.split(1, dim=1):
-                out = self.model(part, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
+                out, cache = through_cache(self.model, part, cache)
                 rows.append(_host(out.logits[0]))
         return np.concatenate(rows)
 

@@ -1,0 +1,107 @@
+"""Families whose layers are dense attention and a feed-forward block, each with a habit of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shape import LOCAL, Shape
+
+SQUARE: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 208}
+"""Heads that are together as wide as the hidden size: llama.cpp takes that for granted in these families."""
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+
+DENSE: dict[str, Shape] = {
+    "cohere2": Shape(
+        "Cohere2Config",
+        SQUARE | {
+            "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
+            "sliding_window": 20,
+            "num_hidden_layers": 4, "intermediate_size": 144, "logit_scale": 0.3125, "layer_norm_eps": 1e-5,
+            "tie_word_embeddings": True, "rope_parameters": PLAIN,
+        },
+        "llama",
+        "attention and feed-forward side by side, LayerNorm without bias, a scale of the logits, no positions in global layers",
+        seed=117,
+        window=20,
+    ),
+    "olmo2": Shape(
+        "Olmo2Config",
+        SQUARE | {"rms_norm_eps": 1e-6, "rope_parameters": PLAIN | {"rope_theta": 500000.0}},
+        "llama",
+        "norms after the blocks alone, norms over all of q and of k",
+        seed=118,
+    ),
+    "olmo3": Shape(
+        "Olmo3Config",
+        SQUARE | {
+            "layer_types": LOCAL, "sliding_window": 20, "rms_norm_eps": 1e-6,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "yarn", "rope_theta": 500000.0, "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                    "original_max_position_embeddings": 64,
+                },
+                "sliding_attention": PLAIN | {"rope_theta": 500000.0},
+            },
+        },
+        "llama",
+        "YaRN in the global layers alone, windows, norms over all of q and of k",
+        seed=119,
+        window=20,
+    ),
+    "exaone4": Shape(
+        "Exaone4Config",
+        SQUARE | {
+            "sliding_window": None, "layer_types": ["full_attention"] * 3, "rms_norm_eps": 1e-5, "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+            },
+        },
+        "llama",
+        "norms after the blocks alone, norms on the heads of q and k, rotary scaling by wavelength with halves as pairs",
+        seed=120,
+    ),
+    "seed-oss": Shape(
+        "SeedOssConfig",
+        {
+            "attention_bias": True, "attention_out_bias": False, "residual_dropout": 0.0, "rms_norm_eps": 1e-6,
+            "rope_parameters": PLAIN | {"rope_theta": 10000000.0},
+        },
+        "llama",
+        "biases of q, k and v beside heads that are together wider than the hidden size",
+        seed=121,
+    ),
+    "hunyuan": Shape(
+        "HunYuanDenseV1Config",
+        {"rms_norm_eps": 1e-5, "tie_word_embeddings": True, "rope_parameters": PLAIN},
+        "llama",
+        "norms on the heads of q and k after the rotation",
+        seed=122,
+    ),
+    "apertus": Shape(
+        "ApertusConfig",
+        SQUARE | {
+            "hidden_act": "xielu", "rms_norm_eps": 1e-5,
+            "rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 12000000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+            },
+        },
+        "llama",
+        "xIELU with learned slopes, no gate, norms on the heads of q and k",
+        seed=123,
+    ),
+    "arcee": Shape(
+        "ArceeConfig",
+        {
+            "rms_norm_eps": 1e-5, "intermediate_size": 272,
+            "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        "llama",
+        "squared ReLU, no gate, YaRN",
+        seed=124,
+    ),
+}  # fmt: skip
