@@ -74,12 +74,12 @@ def _partner(prompt: DumpedPrompt, candidate: Dump) -> DumpedPrompt:
 
 
 def _same_tokens(ours: DumpedPrompt, theirs: DumpedPrompt, notes: list[str]) -> tuple[DumpedPrompt, DumpedPrompt]:
-    """Both on the tokens of the shorter one, where the longer one has them with padding before or anything behind."""
+    """Both on the tokens of the shorter one, where the longer one has them with padding before or behind."""
     if ours.token_ids == theirs.token_ids or not ours.token_ids or not theirs.token_ids:
         return ours, theirs
-    if (at := _place(ours.token_ids, theirs.token_ids)) is not None:
+    if (at := _place(ours.token_ids, theirs.token_ids)) is not None and _is_padded(theirs, at, len(ours.token_ids)):
         return ours, _part(theirs, at, len(ours.token_ids), "candidate", notes)
-    if (at := _place(theirs.token_ids, ours.token_ids)) is not None:
+    if (at := _place(theirs.token_ids, ours.token_ids)) is not None and _is_padded(ours, at, len(theirs.token_ids)):
         return _part(ours, at, len(theirs.token_ids), "reference", notes), theirs
     return ours, theirs
 
@@ -99,8 +99,19 @@ def _place(short: Sequence[int], long: Sequence[int]) -> int | None:
     return None
 
 
+def _is_padded(prompt: DumpedPrompt, start: int, count: int) -> bool:
+    """Whether what stands behind is padding, and no prompt that goes on: one token several times, or rows without any shape."""
+    behind = prompt.token_ids[start + count :]
+    if len(set(behind)) > 1:
+        return False
+    rows = (
+        [] if prompt.logits is None else [prompt.logits[int(row)] for row in np.flatnonzero(prompt.positions >= start + count)]
+    )
+    return len(behind) != 1 or (bool(rows) and all(float(row.max()) == float(row.min()) for row in rows))
+
+
 def _part(prompt: DumpedPrompt, start: int, count: int, side: str, notes: list[str]) -> DumpedPrompt:
-    """The rows of `count` tokens from `start`, as a prompt of its own; as it is where nothing stands before them."""
+    """The rows of `count` tokens from `start`, as a prompt of its own."""
     kept = (prompt.positions >= start) & (prompt.positions < start + count)
     first, last = (int(np.argmax(kept)), int(len(kept) - np.argmax(kept[::-1]))) if kept.any() else (0, 0)
     padding = len(prompt.token_ids) - count
@@ -108,8 +119,6 @@ def _part(prompt: DumpedPrompt, start: int, count: int, side: str, notes: list[s
         f"{side}, prompt {prompt.id}: {padding} of {len(prompt.token_ids)} tokens are not the other's "
         f"({start} before, {padding - start} behind); compared on the {count} that both have"
     )
-    if not start:
-        return prompt
     top = prompt.top
     if top is not None:
         tail = None if top.log_tail is None else top.log_tail[first:last]
