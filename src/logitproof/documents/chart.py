@@ -33,6 +33,8 @@ def svg(chart: Chart) -> Markup:
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
             parent.remove(script)
+    for element in list(root.iter())[1:]:
+        element.attrib.pop("id", None)
     root.set("role", "img")
     root.set("aria-label", _shown(chart.alt))
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
@@ -110,7 +112,8 @@ def _css(uuid: str) -> str:
     )
     text = f"{here} text, {here} .axis text, {here} .legends .legend text, {here} .title {{ fill: #e4e8ec }}"
     guides = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #4a535d }}"
-    thin = f"{here} .line {{ fill: none; stroke-width: 1.6 }}"
+    light = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #c4cad1 }}"
+    thin = f"{light}{here} .line {{ fill: none; stroke-width: 1.6 }}"
     return f"{dashes}{thin}@media (prefers-color-scheme: dark) {{ {dark}{text}{guides} }}"
 
 

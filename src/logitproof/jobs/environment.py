@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping
 from logitproof.jobs.spec import Spec
 
 ALLOWED = tuple(
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "TERM", "XDG_*", "SYSTEMROOT", "PYTHON*", "VIRTUAL_ENV", "CONDA_*", "LD_*", "DYLD_*", "QEMU_*", "SDE_*", "*SAN_OPTIONS", "MALLOC_*", "GLIBC_TUNABLES", "COVERAGE_*", "OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "GOTO_*", "BLIS_*", "BLAS_*", "VECLIB_*", "NUMEXPR_*", "NPY_*", "NUMBA_*", "DNNL_*", "ONEDNN_*", "XNNPACK_*", "ATEN_*", "TORCH*", "PYTORCH_*", "FBGEMM_*", "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CUDA_*", "CUBLAS_*", "CUDNN_*", "NCCL_*", "NVIDIA_*", "HIP_*", "ROCR_*", "ROCM_*", "HSA_*", "GPU_*", "ZE_*", "SYCL_*", "MTL_*", "METAL_*", "GGML_*", "LLAMA_*", "HF_HOME", "HF_HUB_*", "HF_DATASETS_*", "TRANSFORMERS_*", "TOKENIZERS_*", "VLLM_*", "CT2_*", "OV_*", "OPENVINO_*", "ORT_*", "ONNX*", "MLX_*", "DEV", "LOGITPROOF_*"]
+    """
+    PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TMPDIR TEMP TMP TERM XDG_* SYSTEMROOT
+    PYTHON* VIRTUAL_ENV CONDA_* LD_* DYLD_* QEMU_* SDE_* *SAN_OPTIONS MALLOC_* GLIBC_TUNABLES COVERAGE_*
+    OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* GOTO_* BLIS_* BLAS_* VECLIB_* NUMEXPR_* NPY_* NUMBA_* DNNL_* ONEDNN_* XNNPACK_*
+    ATEN_* TORCH* PYTORCH_* FBGEMM_* TRITON_* XLA_* JAX_* TF_*
+    CUDA_* CUBLAS_* CUDNN_* NCCL_* NVIDIA_* HIP_* ROCR_* ROCM_* HSA_* GPU_* ZE_* SYCL_* MTL_* METAL_*
+    GGML_* LLAMA_* HF_HOME HF_HUB_* HF_DATASETS_* TRANSFORMERS_* TOKENIZERS_* VLLM_* CT2_* OV_* OPENVINO_* ORT_* ONNX* MLX_*
+    DEV LOGITPROOF_*
+    """.split()  # noqa: SIM905 -- a list of as many literals says less
 )
 """Names and patterns of variables that every engine gets."""
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|_KEY$|_PAT$|AUTH", re.IGNORECASE)

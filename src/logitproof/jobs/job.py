@@ -13,7 +13,7 @@ from logitproof.files.hashes import file_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model
+from logitproof.weights.model import Model, weights_sha256
 
 TRACE_FORMAT = 2
 JobKind = Literal["tokenize", "generate", "score"]
@@ -88,7 +88,7 @@ def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
         return ""
     if str(config) in models:
         return models[str(config)].sha256
-    return content_key({file.name: file_sha256(file) for file in sorted(config.iterdir()) if file.is_file()})
+    return weights_sha256(config)
 
 
 def option_files(spec: Spec) -> dict[str, str]:

@@ -18,6 +18,8 @@ from typing import Any
 from logitproof import catalog
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
+from logitproof.documents.document import Document
+from logitproof.documents.stored import Kept, keep
 from logitproof.files.atomic import write_atomically
 from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
@@ -102,6 +104,11 @@ class Workspace:
         for name, entry in catalog.entries("reporters").items():
             if entry.base == "Reporter":
                 catalog.load("reporters", name)().render(report, self.folder)
+
+    def keep(self, report: Report, kind: str, document: Document) -> None:
+        """Keep what was answered about this run, and lay the run out again with it."""
+        keep(Kept(kind, report.facts["run_id"], document), self.folder)
+        self.render(report)
 
     def next_command(self, report: Report, contract: Path) -> str:
         """One command that makes sense after this verdict."""
