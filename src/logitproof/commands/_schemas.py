@@ -81,7 +81,7 @@ ANSWERS: dict[str, Shape] = {
     "calibrate": Shape({"cells": list[CalibratedCell]}),
     "compare": Shape(
         {"reference": str, "candidate": str, "positions": int, "missing": dict[str, int], "metrics": dict[str, dict[str, Any]]},
-        {"kl_basis": str, "not_measured": list[str]},
+        {"kl_basis": str, "not_measured": list[str], "notes": list[str]},
     ),
     "conformance": Shape({"engine": str, "rows": list[Kept]}),
     "decompose": Shape({"cells": list[PARTS]}),  # type: ignore[valid-type]
