@@ -175,7 +175,7 @@ def _share_outside(calibration: Calibration, match: Mapping[str, np.ndarray], na
 
 
 def _by_chance(total: int, share: float) -> int:
-    """How many of `total` positions leave the band at most, where each does with this probability."""
+    """How many of `total` positions leave the band at most, if each does with this probability."""
     return math.ceil(total * share + SIGMAS * math.sqrt(CLUSTERED * total * share)) + 1
 
 

@@ -94,7 +94,7 @@ def power_of_band(band: Band | CalculatedBand, effects: Effects, stretches: Sequ
 
 
 def _is_caught(prompts: Sequence[Statuses], band: Band) -> bool:
-    """By the rule of a cell; and what is no number is an error of the engine, which no band and no waiver excuses."""
+    """Judge by the rule of a cell; what is no number is an error of the engine, which no band and no waiver excuses."""
     return too_many(prompts, band) is not None or any("NOT-MEASURED" in prompt.positions for prompt in prompts)
 
 

@@ -153,7 +153,7 @@ def _with_effects(
     subjects: Sequence[Subject],
     say: Callable[[str], None],
 ) -> list[Calibrated]:
-    """With what known bugs would do, written too; nothing where the original is no folder of transformers."""
+    """The cells with what known bugs would do, which is written too; unchanged where no bug can be planted."""
     from logitproof.calibration.effects import measure_effects
 
     effects: dict[str, Effects] = {}
@@ -196,7 +196,7 @@ class _Predictors:
         return self._known[path]
 
     def both(self, sides: Sides) -> tuple[Predictor, Predictor]:
-        """Those of the reference's weights and the candidate's."""
+        """The predictors of the reference's weights and of the candidate's."""
         return self.of(sides.model, sides.truth), self.of(sides.model, sides.label)
 
     def original(self, model: str) -> Path:

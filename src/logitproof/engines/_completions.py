@@ -140,7 +140,7 @@ class Completion:
         return pairs
 
     def _check_echo(self, ids: Sequence[int]) -> None:
-        """The server's own words for the prompt's tokens, against those that were asked for."""
+        """Compare the server's own words for the prompt's tokens with those that were asked for."""
         assert self.texts is not None
         words = at(self.choice, "logprobs", "tokens", where=PATH)
         for n, token in enumerate(ids):

@@ -400,7 +400,7 @@ class LlamaCpp(Engine):
         return params
 
     def _check_context(self, positions: int) -> None:
-        """What the library says it made, against what it was asked for: nothing is taken on trust."""
+        """Compare what the library says it made with what it was asked for: nothing is taken on trust."""
         settings, wish = self._settings(), self._context_params(positions)
         asked = {
             "n_batch": wish.n_batch, "n_ubatch": wish.n_ubatch, "threads": self.threads,

@@ -54,7 +54,7 @@ class Case:
 
 
 def narrowed(value: torch.Tensor) -> torch.Tensor:
-    """The float64 of what float32 has of it, so that both sides are given the same."""
+    """`value` rounded to float32, as float64, so that both sides are given the same numbers."""
     return torch.from_numpy(array(value).astype(np.float64))
 
 

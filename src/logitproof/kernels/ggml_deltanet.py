@@ -90,6 +90,6 @@ def delta_rule(call: Call) -> Case:
 
 
 def _normalized(graph: Graph, x: np.ndarray) -> int:
-    """By the length of each head, as llama.cpp makes it of its RMS norm."""
+    """Each head divided by its length, as llama.cpp makes it from its RMS norm."""
     size = x.shape[-1]
     return graph.apply("scale", graph.apply("rms_norm", graph.put(x), EPSILON / size), 1 / math.sqrt(size))

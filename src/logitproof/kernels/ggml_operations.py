@@ -131,7 +131,7 @@ def rotated(
 
 
 def softmax(call: Call) -> Case:
-    """Of the scores of the first layer's attention, scaled and masked."""
+    """Softmax of the scores of the first layer's attention, scaled and masked."""
     mask = call.args[4]
     scaling = float(call.kwargs["scaling"])
     scores = narrowed(scores_of(call))
@@ -191,7 +191,7 @@ def attended_at_once(ggml: Ggml, *, query: np.ndarray, key: np.ndarray, value: n
 
 
 def _mask(keys: int, queries: int) -> np.ndarray:
-    """Of the last queries, what each may not see."""
+    """What each of the last queries may not see."""
     return np.triu(np.full((queries, keys), -np.inf, np.float32), keys - queries + 1)
 
 

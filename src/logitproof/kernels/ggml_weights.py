@@ -167,7 +167,7 @@ class Experts:
 
 
 def _sum(graph: Graph, outputs: int, weights: int, shape: Sequence[int]) -> int:
-    """Over the k of outputs [T, k, E] times weights [T, k, 1], one added after the other."""
+    """Sum over the k of outputs [T, k, E] times weights [T, k, 1], added one after the other."""
     length, count, size = shape
     scaled, row = graph.apply("mul", outputs, weights), size * FLOAT
     parts = [graph.apply("view_2d", scaled, size, length, count * row, number * row) for number in range(count)]

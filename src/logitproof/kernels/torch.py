@@ -88,7 +88,7 @@ def _measured(call: Call, dtype: str, narrow: Any, exact: Any) -> Kernel:
 
 
 def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    """As models have it: in float32, whatever the scores are."""
+    """Softmax as models have it: in float32, whatever the scores are."""
     return torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
@@ -122,7 +122,7 @@ def _cast(value: Any, kind: torch.dtype) -> Any:
 
 
 def _tag(value: Any, kind: torch.dtype) -> None:
-    """Say of every tensor that it would be of this type, as `Noise` reads it."""
+    """Mark every tensor as one that would be of this type, as `Noise` reads it."""
     if isinstance(value, torch.Tensor):
         value._kind = kind  # type: ignore[attr-defined]
     elif isinstance(value, dict | tuple | list):

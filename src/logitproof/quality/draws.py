@@ -71,7 +71,7 @@ def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Sy
 def power(
     workers: Workers, side: Side, prompts: Sequence[Prompt], right: Drawing, wrong: Drawing, alpha: float, trials: int
 ) -> float:
-    """Share of trials in which the engine as it should sample and as `wrong` says are told apart."""
+    """Share of trials that tell the engine as it should sample from the engine as `wrong` has it."""
     worker, loaded = opened(workers, side)
     ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
     seen = 0
@@ -83,7 +83,7 @@ def power(
 
 
 def twice(test: Callable[[int], TwoSample], alpha: float = 0.05) -> TwoSample:
-    """The test, and where it rejects at `alpha` the weaker of it and a second one on fresh draws.
+    """The test; where it rejects at `alpha`, the weaker of it and a second test on fresh draws.
 
     So equal engines are called different in alpha squared of all runs, not in alpha.
     """

@@ -17,7 +17,7 @@ from logitproof.rows.distance import first_difference
 class Likelihood:
     """Scores continuations with a loaded worker; rows of a context that was just scored are used again.
 
-    What has no context stands after the model's begin token, or after its end token where it has none, as in
+    A text without a context follows the model's begin token, or its end token where it has no begin token, as in
     lm-evaluation-harness.
     """
 

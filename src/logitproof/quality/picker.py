@@ -67,7 +67,7 @@ Measure = Callable[[Prompt, int], Least]
 
 
 def least_margin(logits: np.ndarray) -> Least:
-    """Of the rows [N, V] that new tokens were chosen from. Raises ContractError where there is none."""
+    """The least margin of the rows [N, V] that new tokens were chosen from. Raises ContractError where there is none."""
     if not len(logits):
         raise ContractError("the reference continues it by no token, so no margin can be measured", remedy="ask for tokens")
     best = np.partition(np.asarray(logits, np.float64), -2, axis=1)

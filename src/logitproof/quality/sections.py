@@ -228,7 +228,7 @@ def _adapter(distances: tuple[float, float] | None, rows: Sequence[Compared], ba
 
 
 def _rollout(report: Report, rows: Sequence[Compared]) -> Section:
-    """The candidate as trainer of what the reference generated; told, not judged: no bar is agreed on for it."""
+    """The candidate as trainer of what the reference generated; reported and not judged, since no bar is agreed on."""
     pairs = [_traces(report, row) for row in rows]
     tokens = [trace.token_ids[max(row.prompt_length, 1) :] for (trace, _), row in zip(pairs, rows, strict=True)]
     if not any(tokens):
