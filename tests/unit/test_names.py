@@ -31,7 +31,7 @@ LEFT = {
     "reference": 53,
     "report": 6,
     "reporters": 46,
-    "runs": 49,
+    "runs": 65,
     "serve": 2,
     "traces": 1,
     "verdict": 13,
