@@ -18,7 +18,9 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from logitproof import catalog
-from logitproof.diagnosis.diagnose import NOISE, Diagnosis, Mode, diagnose_logits
+from logitproof.diagnosis.diagnose import diagnose_logits
+from logitproof.diagnosis.found import Diagnosis, Mode
+from logitproof.diagnosis.noise import NOISE
 from logitproof.gguf.write import to_gguf
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.reference.cache import through_cache
@@ -95,7 +97,8 @@ def _held_out(spent: list[float]) -> list[dict[str, Any]]:
             if whole.verdict != "named":
                 continue
             found = _diagnosed(family, candidate, "prefill", spent, leave_out=left_out)
-            misnamed = found.verdict in ("named", "two bugs") and not _same_function(family, name, found, left_out)
+            alone = found.verdict in ("named", "two bugs", "several bugs")
+            misnamed = alone and not _same_function(family, name, found, left_out)
             row = {"mutation": name, "family": family, "verdict": found.verdict, "names": found.names}
             rows.append({**row, "misnamed": misnamed})
             print(f"{'!!' if misnamed else '  '} without {name} on {family}: {found.verdict} {found.names}", flush=True)
@@ -112,7 +115,7 @@ def _same_function(family: str, name: str, found: Diagnosis, left_out: list[str]
     allowed = 1e-3 * _apart(ours, _candidate(family, {}, "prefill", narrow=False))
 
     def same(one: Diagnosis) -> bool:
-        bugs = {bug.name: bug.options for bug in one.pair or one.mutants[:1]}
+        bugs = {bug.name: bug.options for bug in one.together or one.mutants[:1]}
         return _apart(ours, _candidate(family, bugs, "prefill", narrow=False)) <= allowed
 
     if same(found):

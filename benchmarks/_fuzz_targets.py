@@ -144,14 +144,18 @@ def _writer(name: str) -> Any:
 
 
 def _opened(path: Path, name: str) -> None:
+    """Read by the format's name, and by content; the last refusal is raised when both were tried."""
+    refusal: Exception | None = None
     for form in (name, None):
         try:
             dump = open_dump(path, form)
             for prompt in dump.prompts:
                 if prompt.logits is not None:
                     np.asarray(prompt.logits[: min(4, len(prompt.logits))])
-        except REFUSALS:
-            continue
+        except REFUSALS as error:
+            refusal = error
+    if refusal is not None:
+        raise refusal
 
 
 def _run(folder: Path) -> Iterator[Target]:

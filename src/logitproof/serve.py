@@ -129,10 +129,10 @@ def _streamed(messages: Iterator[dict[str, Any]], number: int, answers: BinaryIO
 
 
 def _hello(engine: Engine, name: str, params: Message) -> dict[str, Any]:
-    """What the engine says, and what is true of every engine that is served here: `score_many`, and the machine."""
+    """What the engine says, and what is true of every engine that is served here: `score_many`, `first`, and the machine."""
     hello = engine.hello()
     machine = (hello.machine or this_machine()).model_dump()
-    return {"protocol": VERSION, "engine": name, **dataclasses.asdict(hello), "batch": True, "machine": machine}
+    return {"protocol": VERSION, "engine": name, **dataclasses.asdict(hello), "batch": True, "tail": True, "machine": machine}
 
 
 def _load(engine: Engine, name: str, params: LoadParams) -> dict[str, Any]:
@@ -152,7 +152,10 @@ def _detokenize(engine: Engine, name: str, params: DetokenizeParams) -> dict[str
 
 def _score(engine: Engine, name: str, params: ScoreParams) -> dict[str, Any]:
     _refuse_no_tokens(params.token_ids)
-    with RowSink(Path(params.logits)) as rows:
+    if params.first >= len(params.token_ids):
+        text = f"row {params.first} is the first that is asked for, of {len(params.token_ids)} tokens"
+        raise Refusal(text, field="first", remedy="ask for one row at least")
+    with RowSink(Path(params.logits), params.first) as rows:
         isa = engine.score_rows(params.token_ids, params.mode, rows)
         return {**rows.announce(), "isa": dict(isa)}
 

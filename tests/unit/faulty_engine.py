@@ -15,7 +15,7 @@ V = 300
 METHODS = {
     "hello": {"protocol", "options"},
     "load": {"model", "config"},
-    "score": {"token_ids", "mode", "logits"},
+    "score": {"token_ids", "mode", "logits", "first"},
     "score_many": {"sequences", "mode"},
     "generate": {"token_ids", "max_new_tokens", "stop", "logits"},
     "tokenize": {"text"},
@@ -66,6 +66,7 @@ def hello(p: dict[str, Any]) -> dict[str, Any]:
         "generate": FAULT != "offers-nothing",
         "tokenize": FAULT != "offers-nothing",
         "sample": FAULT != "offers-nothing",
+        "tail": FAULT != "offers-nothing",
         "batch": FAULT != "offers-nothing",
         "modes": ["prefill"] if FAULT == "offers-nothing" else ["prefill", "decode"],
         **extras,
@@ -118,7 +119,10 @@ def score(p: dict[str, Any]) -> dict[str, Any]:
         rows = [[value + 1e-4 * (State.scored % 5) for value in one] for one in rows]
     if FAULT == "nan" and len(rows) > 2:
         rows[2][5] = math.nan
-    return {"logits": write(p["logits"], rows)}
+    first = p.get("first", 0)
+    if FAULT == "tail-alone" and first:
+        rows = [row(ids[first : n + 1]) for n in range(len(ids))]
+    return {"logits": write(p["logits"], rows[first:])}
 
 
 def score_many(p: dict[str, Any], number: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import math
@@ -10,11 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from markupsafe import Markup
 from rich.console import Console
 
 from logitproof.acid import row as acid_row
@@ -29,11 +31,11 @@ from logitproof.conformance import conformance
 from logitproof.conformance import text as conformance_text
 from logitproof.conformance.conformance import Conformance
 from logitproof.diagnosis import text as diagnosis_text
-from logitproof.diagnosis.diagnose import Diagnosis, Mutant
-from logitproof.documents import console, html, markdown, step_summary
+from logitproof.diagnosis.found import Diagnosis, Mutant
+from logitproof.documents import console, html, markdown, pages, step_summary, stored
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
-from logitproof.documents.section import Column, Line, Picture, Row, Table, Text, Verdict
+from logitproof.documents.section import Chart, Column, Explorer, Field, Grid, GridLine, Line, Row, Series, Table, Text, Verdict
 from logitproof.documents.wording import visible
 from logitproof.jobs.amx_trap import Trap
 from logitproof.jobs.doctor import EngineState, Examination
@@ -66,7 +68,10 @@ def document(text: str) -> Document:
     line = (Line(text, "bad"), Line(text, level=1))
     rows = (Row((text, text, text), "bad", (Line(text),)), Row(("short", "1", "")))
     table = Table((Column(text), Column("n", "number"), Column("c", "code")), rows, text)
-    sections = (Text(line, text), Text(line, verbatim=True), table, Picture(Markup("<svg></svg>"), text, text))
+    grid = Grid((text,), (GridLine(text, (Field(text, text, "wrong"),)),), (("wrong", text),), text, text)
+    chart = Chart("lines", (Series(text, ((0.0, 1.0), (1.0, 2.0))),), text, text, text, text)
+    dots = Chart("points", (Series(text, ((1.0, 2.0),)),), text, text, text, text, logarithmic=True)
+    sections = (Text(line, text), Text(line, verbatim=True), table, grid, chart, dots)
     return Document(text, Verdict(text, text, "bad"), sections, text)
 
 
@@ -91,7 +96,9 @@ def test_every_fact_is_in_every_layout(name: str) -> None:
     table = Table(
         (Column("what"), Column("how far", "number")), (Row(("row one", "1.25"), notes=(Line("a remark"),)),), "a table"
     )
-    sections = (Text(lines, "a title"), table, Picture(Markup("<svg></svg>"), "in words", "a picture"))
+    grid = Grid(("up",), (GridLine("layer 0", (Field("-3", "own error"),)),), (), "in words", "a picture")
+    bars = Chart("bars", (Series("cell", ((0, 2.0), (1, 3.0))),), "across", "upwards", "bars in words", "a chart")
+    sections = (Text(lines, "a title"), table, grid, bars, Explorer({"cells": []}, "explored in words", "an explorer"))
     shown = RENDERERS[name](Document("the question", Verdict("WRONG", "the reason", "bad"), sections, "logitproof next"))
     facts = [
         "the question",
@@ -105,6 +112,7 @@ def test_every_fact_is_in_every_layout(name: str) -> None:
         "what",
         "how far",
     ]
+    facts += ["bars in words", "a chart", "explored in words", "an explorer"]
     facts += ["row one", "1.25", "a remark", "a picture", "in words", "logitproof next"]
     assert [fact for fact in facts if fact not in shown] == []
 
@@ -135,9 +143,43 @@ def test_the_html_is_well_formed_and_fetches_nothing() -> None:
     assert "default-src 'none'" in page and "prefers-color-scheme: dark" in page
 
 
-def test_a_picture_that_was_not_escaped_is_shown_as_text() -> None:
-    page = Document("q", Verdict("v", ""), (Picture("<svg onload=x>", "alt"),))  # type: ignore[arg-type]
-    assert "<svg onload" not in html.whole(page) and "&lt;svg onload=x&gt;" in html.whole(page)
+@pytest.mark.parametrize("text", ["<svg onload=x>", "]]></style><script>x</script>", '" onload="x'])
+def test_what_stands_in_a_picture_is_text(text: str) -> None:
+    parser = Tags()
+    parser.feed(html.whole(document(text)))
+    assert parser.open == [] and "script" not in parser.seen and "onload" not in parser.attributes
+    for section in document(text).sections:
+        if isinstance(section, Grid | Chart):
+            root = ElementTree.fromstring(pages.svg(section))
+            assert not [element for element in root.iter() if "script" in element.tag or "onload" in element.attrib]
+            assert text in "".join(root.itertext())
+
+
+def test_a_page_runs_its_own_script_and_no_other() -> None:
+    data = {"cells": [], "text": "</script><script>alert(1)</script><!--"}
+    parser = Tags()
+    page = html.whole(Document("q", Verdict("v", ""), (Explorer(data, "alt"),)))
+    parser.feed(page)
+    digest = base64.b64encode(hashlib.sha256(html.asset("page.js").encode()).digest()).decode()
+    assert parser.open == [] and page.count("<script") == 2
+    assert f"script-src 'sha256-{digest}'" in page and "unsafe-inline'; script-src" in page and "default-src 'none'" in page
+    assert "<script" not in html.fragment(Document("q", Verdict("v", ""), (Explorer(data, "alt"),)))
+
+
+def test_pages_lie_beside_one_another_with_their_pictures(tmp_path: Path) -> None:
+    path = pages.write_pages(document("a | b"), tmp_path)
+    assert path.name == "report.html" and {file.name for file in tmp_path.iterdir()} == {
+        "report.html", "report.md", "report-4.svg", "report-5.svg", "report-6.svg"
+    }  # fmt: skip
+    assert "](report-4.svg)" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_an_answer_about_a_run_is_kept_for_that_run_only(tmp_path: Path) -> None:
+    kept = stored.Kept("localize", "run-1", document("<b>"))
+    stored.keep(kept, tmp_path)
+    (tmp_path / "answers" / "damaged.json").write_text('{"kind": 1}', "utf-8")
+    assert stored.kept_answers(tmp_path, "run-1") == [kept]
+    assert stored.kept_answers(tmp_path, "run-2") == []
 
 
 def test_a_step_summary_is_written_where_github_listens_and_small_enough(tmp_path: Path) -> None:
@@ -202,9 +244,11 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.seen: set[str] = set()
+        self.attributes: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.seen.add(tag)
+        self.attributes |= {name for name, _ in attrs}
         if tag != "meta":
             self.open.append(tag)
 
@@ -254,7 +298,7 @@ def long_ones() -> list[Answer]:
     measured = (Measured("c", "prefill", math.inf, 0, 1.0), Measured("c", "decode", 0.0, 0, None))
     acid = AcidReport("e", {"a": 1}, {"e": "1"}, "F32", (acid_row.Row("p", "probe", "FAIL", measured=measured),), 1.0)
     mutant = Mutant("rope.base", {"base": 1.0}, 0.5)
-    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, pair=(mutant, mutant), positions=((0, 1),))
+    diagnosis = Diagnosis("named", 1.0, 0.1, (mutant,), 1, together=(mutant, mutant), positions=((0, 1),))
     row = localization.Row("layers.0.attn.q", math.inf, None, 1e-7, "differs")
     found = localization.Localization("located", (row,), (localization.Growth("layers.0.out", (1.0, 2.0), (1.0, 2.0)),))
     bug = Hypothesis("layers.0.attn.q", "rope.base", {}, 0.1, True, "look")

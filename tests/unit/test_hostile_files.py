@@ -534,6 +534,21 @@ def test_a_damaged_file_is_read_or_refused(
         target.restore(folder, damaged)
 
 
+def test_the_fuzzer_counts_what_is_no_refusal(
+    foreign: dict[str, Any], module_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    fuzz = module_of(ROOT / "benchmarks/fuzz.py")
+
+    def read(folder: Path) -> None:
+        if len((folder / "q.jsonl").read_bytes()) % 2:
+            raise OverflowError("planted")
+
+    target = fuzz.fuzz.Target("planted", foreign["questions"].sample, ("q.jsonl",), read)
+    found = fuzz._slice(target, tmp_path, 1.0, 1)
+    assert found["inputs"] > len(found["uncaught"]) > 0
+    assert "OverflowError" in found["uncaught"][0]
+
+
 # The door
 
 PARSERS = {
@@ -564,11 +579,8 @@ ELSEWHERE = {
     "reference/parts.py": "settings of a model that is in memory, as text and back",
     "reference/checkpoint.py": "weights that open_model has checked, by the safetensors library",
     "mutations/tokenizer/_text.py": "a tokenizer that is in memory, as text and back",
-    "mutations/tokenizer/other_normalization.py": "a tokenizer that is in memory, as text and back",
+    "mutations/tokenizer/text.py": "a tokenizer that is in memory, as text and back",
     "readers/_files.py": "a record that was just made, as JSON and back",
-    "weights/checkpoint.py": "weights that open_model has checked",
-    "gguf/tensors.py": "weights that open_model has checked",
-    "acid/probe.py": "a probe that is part of this package",
 }
 """Modules that take apart what is no file from outside, and why."""
 

@@ -25,12 +25,14 @@ from logitproof import catalog
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
+from logitproof.documents.console import show
+from logitproof.golden.text import of_comparison
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.preflight import Examined, Finding, Preflight, Setting
 from logitproof.report import schema
 from logitproof.report.report import Report, provenance
-from logitproof.reporters.console import renderable, summary_table
+from logitproof.reporters.console import renderable
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of
 from logitproof.verdict.compared import Compared
@@ -121,7 +123,7 @@ class Built:
         verdict = judge(cases, contract, self.unmeasured)
         texts = {"m": {str(token): self.words.token for token in range(V)}}
         plan = Plan((), tuple(self.compared), tuple(self.unmeasured))
-        facts = {**provenance(opened, plan, self.results, {}), **self.facts()}
+        facts = {"run_id": "0", **provenance(opened, plan, self.results, {}), **self.facts()}
         return Report(opened, verdict, self.compared, self.results, texts, facts)
 
     def facts(self) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class Built:
             "metrics": {},
             "failure": said.error,
         }
-        return {"preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
+        return {"run_id": "run-1", "preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
 
 
 def everything(words: Words | None = None) -> Built:
@@ -178,7 +180,9 @@ def structure(markdown: str) -> list[str]:
     """What a Markdown reader makes of a file, block by block; an inline HTML element would show."""
     tokens = MarkdownIt("commonmark").enable("table").enable("strikethrough").parse(markdown)
     inline = {child.type for token in tokens for child in token.children or ()}
-    assert not {"html_inline", "link_open", "image", "em_open", "s_open"} & inline
+    assert not {"html_inline", "link_open", "em_open", "s_open"} & inline
+    images = [child.attrs["src"] for token in tokens for child in token.children or () if child.type == "image"]
+    assert images == [f"report-{number}.svg" for number in range(1, len(images) + 1)], "every picture is one of ours"
     return [token.type for token in tokens]
 
 
@@ -207,7 +211,8 @@ def test_every_file_tells_the_same_status(
     assert files["report.md"].startswith(f"# {whole}: one")
     assert f"**{status}**" in files["report.md"]
     assert status in files["console.txt"]
-    assert whole in files["console.txt"].splitlines()[-2]
+    assert [line for line in files["console.txt"].splitlines() if line[2:].startswith(f"{whole}  ")]
+    assert f"<strong>{whole}</strong>" in files["report.html"] and status in files["report.html"]
     bad = {outcome(case) for case in cases(files["junit.xml"])} - {"pass", "skipped"}
     assert bool(bad) == (whole != "PASS"), "CI must see what the exit code says"
     assert "error" in bad or whole != "ERROR"
@@ -363,9 +368,9 @@ def test_two_captures_are_a_table_too() -> None:
     from logitproof.comparison.summary import summarize
 
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
-    page = io.StringIO()
     summary = {"reference": "a[red]", "candidate": "b\x1b[2J", "positions": 4, "metrics": metrics}
-    Terminal(file=page, width=80).print(summary_table(summary))
+    page = io.StringIO()
+    show(of_comparison(summary), Terminal(file=page, width=80))
     assert "kl_divergence" in page.getvalue()
     assert "[red]" in page.getvalue()
     assert "\x1b" not in page.getvalue()

@@ -14,7 +14,7 @@ from logitproof import serve
 from logitproof.engines import Answered, Asked, Engine, Hello, Mode, Scored, Working
 from logitproof.engines.toy import Toy
 from logitproof.errors import Refusal
-from logitproof.protocol.messages import Part, ScoreManyParams, SequenceParams
+from logitproof.protocol.messages import Part, ScoreManyParams, ScoreParams, SequenceParams
 from logitproof.protocol.sink import RowSink
 from logitproof.rows.top import top_rows
 
@@ -108,3 +108,37 @@ def test_an_engine_that_knows_only_score_takes_many_too(tmp_path: Path) -> None:
     assert [part.index for part in parts] == [0, 1, 2]
     assert parts[1].error is not None and (parts[1].error.kind, parts[1].error.message) == ("failed", "RuntimeError: nine")
     assert parts[2].result is not None and parts[2].result.open().shape == (2, 4)
+
+
+@pytest.mark.parametrize("blocks", [[7], [1] * 7, [3, 4], [5, 1, 1]])
+def test_rows_before_the_first_that_is_wanted_are_dropped(tmp_path: Path, blocks: list[int]) -> None:
+    whole, begin = np.arange(21, dtype=np.float32).reshape(7, 3), 0
+    with RowSink(tmp_path / "rows", first=5) as rows:
+        for count in blocks:
+            rows.write(whole[begin : begin + count])
+            begin += count
+        assert rows.announce()["logits"]["shape"] == [2, 3]
+    assert (tmp_path / "rows").read_bytes() == whole[5:].tobytes()
+
+
+def test_a_row_that_is_wanted_cannot_be_left_out(tmp_path: Path) -> None:
+    with RowSink(tmp_path / "rows", first=5) as rows:
+        rows.skip(4)
+        rows.write(np.ones((1, 3), np.float32))
+        assert rows.count == 0
+        rows.write(np.ones((2, 3), np.float32))
+        assert rows.count == 2
+        with pytest.raises(ValueError, match="row 5 is wanted"):
+            rows.skip(1)
+
+
+def test_every_engine_that_is_served_here_gives_a_tail(tmp_path: Path) -> None:
+    model = tmp_path / "toy.json"
+    model.write_text('{"vocab_size": 300, "seed": 1}')
+    toy = Toy()
+    toy.load(model)
+    asked = ScoreParams(token_ids=[5, 6, 7, 8], mode="prefill", logits=str(tmp_path / "rows"), first=3)
+    assert serve._score(toy, "toy", asked)["logits"]["shape"] == [1, 300]
+    assert (tmp_path / "rows").read_bytes() == toy.score([5, 6, 7, 8], "prefill").logits[3:].tobytes()
+    with pytest.raises(Refusal, match="row 4 is the first that is asked for, of 4 tokens"):
+        serve._score(toy, "toy", asked.model_copy(update={"first": 4}))

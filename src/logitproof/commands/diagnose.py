@@ -13,8 +13,9 @@ from logitproof.commands._options import AS_JSON
 @click.argument("what", type=click.Path(path_type=Path, exists=True), metavar="RUN|CONTRACT|DUMP")
 @click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), help="HF folder, for a dump.")
 @click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True, help="For a dump.")
+@click.option("--cell", default="*", show_default=True, help="Only cells whose id fits this pattern, of a run.")
 @AS_JSON
-def command(what: Path, model: Path | None, mode: str, as_json: bool) -> None:
+def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool) -> None:
     """Name the known bug that explains a divergence.
 
     RUN is a folder of `check`, CONTRACT one that was checked, DUMP any format of `logitproof list readers`. Exit code 0 where
@@ -24,12 +25,12 @@ def command(what: Path, model: Path | None, mode: str, as_json: bool) -> None:
     from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.diagnosis.of_run import diagnose_dump, diagnose_run
-    from logitproof.diagnosis.text import answer, document
+    from logitproof.diagnosis.text import answer, document, sentence
 
     folder = what
     if model is not None:
         found = {str(what): diagnose_dump(what, model, mode)}
     else:
         folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
-        found = diagnose_run(folder, say)
+        found = diagnose_run(folder, say, lambda name, one: say(f"{name}: {sentence(one)}"), cell)
     tell(document(found, folder), answer(found, str(what)), as_json=as_json)

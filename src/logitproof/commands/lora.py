@@ -18,7 +18,9 @@ def command(adapter: Path, model: Path, out: Path) -> None:
     """
     from logitproof.commands._say import note
     from logitproof.gguf.adapter import adapter_to_gguf
-    from logitproof.weights.adapter import read_adapter
+    from logitproof.weights.adapter import read_adapter, scales_of
 
     adapter_to_gguf(adapter, model, out)
-    note(f"{out}: {len(read_adapter(adapter))} matrices, {out.stat().st_size:,} bytes")
+    pairs = read_adapter(adapter)
+    scales = ", ".join(f"{scale:.6g} in {len(names)} ({names[0]}, ...)" for scale, names in scales_of(pairs).items())
+    note(f"{out}: {len(pairs)} matrices, scale {scales}, {out.stat().st_size:,} bytes")

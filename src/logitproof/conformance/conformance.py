@@ -126,6 +126,12 @@ RULES: tuple[Rule, ...] = (
         "empty the KV cache at the start of every request",
     ),
     Rule(
+        "tail",
+        "`score` with `first` gives the rows from that position on, and they are those of `score` without it",
+        rules.tail,
+        "leave rows out of the file, never tokens out of the pass; or do not offer `tail`",
+    ),
+    Rule(
         "many",
         "`score_many` answers every sequence with one part, and with the rows of `score`",
         rules.many,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,12 @@ def read_rows(said: protocol.Rows, asked: Path) -> Rows:
         token_ids=tuple(getattr(said, "token_ids", ())),
         finish=str(getattr(said, "finish", "")),
     )
+
+
+def last_of(rows: Rows, count: int) -> Rows:
+    """The last `count` rows alone."""
+    ids = rows.ids[-count:] if rows.ids is not None else None
+    return replace(rows, values=rows.values[-count:], shape=(count, *rows.shape[1:]), ids=ids)
 
 
 def apart(one: Rows, other: Rows, count: int) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from logitproof.conformance.rows import apart, largest_difference
+from logitproof.conformance.rows import apart, largest_difference, last_of
 from logitproof.conformance.session import TOKENS, Broken, NotOffered, Session, truncated
 from logitproof.conformance.wire import Answer
 from logitproof.protocol import messages as protocol
@@ -170,6 +170,19 @@ def decode(session: Session) -> str:
     if not distance <= SAME_MODEL:
         raise Broken(f"prefill and decode of {TOKENS} tokens → KL {distance:.3g} nats, {SAME_MODEL} at most")
     return f"prefill and decode of {TOKENS} tokens → KL {distance:.2g} nats"
+
+
+def tail(session: Session) -> str:
+    if not session.offers("tail"):
+        raise NotOffered("hello does not offer `tail`")
+    whole, first = session.score(session.ids(TOKENS)), TOKENS - 2
+    rows = session.score(session.ids(TOKENS), first=first)
+    if rows.shape[:1] != (TOKENS - first,):
+        raise Broken(f"score of {TOKENS} tokens from position {first} → rows {list(rows.shape)}")
+    distance = apart(last_of(whole, TOKENS - first), rows, TOKENS - first)
+    if not distance <= SAME_MODEL:
+        raise Broken(f"rows from position {first} are KL {distance:.3g} nats from those of the whole, {SAME_MODEL} at most")
+    return f"score of {TOKENS} tokens from position {first} → KL {distance:.2g} nats from those rows of the whole"
 
 
 def many(session: Session) -> str:

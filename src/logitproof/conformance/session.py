@@ -129,12 +129,13 @@ class Session:
         self._files += 1
         return self.scratch / f"{name}-{self._files}.bin"
 
-    def score(self, token_ids: Sequence[int], mode: str | None = None, target: Path | None = None) -> Rows:
-        """Rows for token ids; raises Broken where none were given."""
+    def score(self, token_ids: Sequence[int], mode: str | None = None, target: Path | None = None, first: int = 0) -> Rows:
+        """Rows for token ids, from position `first` on; raises Broken where none were given."""
         self.load()
         asked = target or self.target()
         mode = mode or (self.modes or ["prefill"])[0]
-        answer = self.ask("score", {"token_ids": list(token_ids), "mode": mode, "logits": str(asked)})
+        tail = {"first": first} if first else {}
+        answer = self.ask("score", {"token_ids": list(token_ids), "mode": mode, "logits": str(asked), **tail})
         return self._rows(f"score of {len(token_ids)} tokens in {mode}", answer, asked, protocol.ScoreResult)
 
     def score_many(self, sequences: Sequence[Sequence[int]]) -> tuple[dict[int, Rows], dict[int, str]]:

@@ -29,6 +29,10 @@ AT_ONCE = 64
 """Queries of a batch from which ggml's flash attention computes in float32."""
 _NAMES = {"f32": "float32", "fp32": "float32", "bf16": "bfloat16", "f16": "float16", "fp16": "float16"}
 """Other words of engines for a type."""
+BITS: Mapping[str, int] = {
+    "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "f16": 11, "bf16": 8, "q8_0": 8, "q8_k": 8,
+}  # fmt: skip
+"""Significant bits of a type; of a block of eight-bit codes, those of its largest values."""
 _CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -54,6 +58,12 @@ class Arithmetic(BaseModel):
     flash: bool = False
     delta: Literal["chunks", "steps"] = "chunks"
     batch: Literal["whole", "single"] = Field("whole", description="whether all tokens are computed at once or one by one")
+
+    @property
+    def bits(self) -> int:
+        """Significant bits of the narrowest type that values pass through."""
+        kinds = [self.base, *(("q8_0",) if self.blocks else ()), *((self.cache,) if self.cache else ())]
+        return min(BITS[kind] for kind in kinds)
 
     def in_mode(self, mode: str) -> Arithmetic:
         """As it is where tokens are scored at once, or one by one through the cache."""

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text as Styled
 
-from logitproof.documents.section import Column, Line, Page, Picture, Row, Section, Table, Text, Tone
+from logitproof.documents.section import Chart, Column, Explorer, Grid, Line, Page, Row, Section, Table, Text, Tone
 from logitproof.documents.wording import visible
 
 STYLES: dict[Tone, str] = {"plain": "", "good": "green", "bad": "bold red", "unsure": "magenta", "quiet": "dim"}
@@ -92,7 +92,7 @@ def _verbatim(line: Line) -> Styled:
     return Styled(visible(line.text))
 
 
-def _picture(picture: Picture) -> Iterator[Styled]:
+def _picture(picture: Grid | Chart | Explorer) -> Iterator[Styled]:
     yield Styled(f"{GAP}{visible(picture.alt)}")
 
 

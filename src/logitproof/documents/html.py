@@ -1,92 +1,92 @@
-"""A document as one HTML page without scripts and without anything to fetch, light or dark as its reader likes."""
+"""A document as one HTML page without anything to fetch, light or dark as its reader likes.
+
+A page has a script where there is something to move about in or to choose from, and no other script may run in it: the
+policy of the page names ours by its hash. The inside of a notebook has none.
+"""
 
 from __future__ import annotations
 
-from jinja2 import Environment
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from logitproof.documents.section import Page, Picture, Table, Text
-from logitproof.documents.wording import encodable, visible
+from logitproof.documents import chart, grid
+from logitproof.documents.section import Chart, Explorer, Grid, Page, Table, Text
+from logitproof.documents.wording import encodable, plain, visible
 
-STYLE = """
-.logitproof { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d8dce1; --soft: #f3f5f7; --quiet: #5b6570;
-  --good: #17652f; --bad: #b3261e; --unsure: #7a3ea8; --carried: #fbe9a7; --right: #d9ecdf;
-  font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper) }
-@media (prefers-color-scheme: dark) { .logitproof { --ink: #e4e8ec; --paper: #14171a; --line: #353b42; --soft: #1f2429;
-  --quiet: #9aa5b1; --good: #6fcf8c; --bad: #ff8a80; --unsure: #cf9ff5; --carried: #6b5a12; --right: #1f4a2d } }
-body.logitproof { margin: 0 auto; max-width: 76rem; padding: 2rem 1rem }
-html:has(> body.logitproof) { color-scheme: light dark }
-@media (prefers-color-scheme: dark) { html:has(> body.logitproof) { background: #14171a } }
-.logitproof h1 { font-size: 1.5rem; margin: 0 0 .5rem } .logitproof h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
-.logitproof p { margin: .3rem 0; overflow-wrap: anywhere }
-.logitproof .verdict { font-size: 1.1rem; padding: .6rem .9rem; border-left: .3rem solid currentColor; background: var(--soft) }
-.logitproof .good { color: var(--good) } .logitproof .bad { color: var(--bad) } .logitproof .unsure { color: var(--unsure) }
-.logitproof .quiet { color: var(--quiet) } .logitproof .reason { color: var(--ink) }
-.logitproof .scroll { overflow-x: auto } .logitproof table { border-collapse: collapse }
-.logitproof th, .logitproof td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top }
-.logitproof th { color: var(--quiet); font-weight: 500 } .logitproof .notes td { border-bottom: 0; padding-left: 1.5rem }
-.logitproof .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.logitproof pre, .logitproof code { font: 13px/1.5 ui-monospace, monospace }
-.logitproof pre { background: var(--soft); padding: .8rem; overflow-x: auto }
-.logitproof figure { margin: 0 } .logitproof figcaption { color: var(--quiet) }
-.logitproof svg { display: block; font-size: 11px }
-"""
-BODY = """
-<h1>{{ page.title|shown }}</h1>
-<p class="verdict {{ page.verdict.tone }}"><strong>{{ page.verdict.status|shown }}</strong>
-{%- if page.verdict.reason %}<span class="reason">: {{ page.verdict.reason|shown }}</span>{% endif %}</p>
-{% for section in page.sections %}<section>
-{% if section.title %}<h2>{{ section.title|shown }}</h2>{% endif %}
-{% if section is text %}{% if section.verbatim %}<pre>{% for line in section.lines %}{{ line.text|shown }}
-{% endfor %}</pre>{% else %}{% for line in section.lines -%}
-<p class="{{ line.tone }}" style="margin-left: {{ 1.5 * line.level }}rem">{{ line.text|shown }}</p>
-{% endfor %}{% endif %}
-{% elif section is table %}<div class="scroll"><table>
-<thead><tr>{% for column in section.columns %}<th scope="col" class="{{ column.kind }}">{{ column.title|shown }}</th>
-{%- endfor %}</tr></thead><tbody>
-{% for row in section.rows %}<tr>{% for cell in row.cells %}{% set kind = section.columns[loop.index0].kind -%}
-<td class="{{ kind }}{% if loop.first %} {{ row.tone }}{% endif %}">
-{%- if kind == 'code' and cell %}<code>{{ cell|shown }}</code>{% else %}{{ cell|shown }}{% endif %}</td>{% endfor %}</tr>
-{% if row.notes %}<tr class="notes"><td colspan="{{ section.columns|length }}">{% for note in row.notes -%}
-<p class="{{ note.tone }}" style="margin-left: {{ 1.5 * note.level }}rem">{{ note.text|shown }}</p>{% endfor %}</td></tr>
-{% endif %}{% endfor %}</tbody></table></div>
-{% else %}<figure class="scroll">{{ section.svg }}<figcaption>{{ section.alt|shown }}</figcaption></figure>
-{% endif %}</section>
-{% endfor %}
-{% if page.next_command %}<p>Next: <code>{{ page.next_command|shown }}</code></p>{% endif %}
-"""
-WHOLE = (
-    """<!doctype html>
+WHOLE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{{ page.verdict.status|shown }}: {{ page.title|shown }}</title><style>"""
-    + STYLE
-    + """</style></head>
-<body class="logitproof">{{ body }}</body></html>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'{{ allowed }}">
+<title>{{ page.verdict.status|shown }}: {{ page.title|shown }}</title><style>{{ style }}</style></head>
+<body class="logitproof"><main>{{ body }}</main>{% if script %}<script>{{ script }}</script>{% endif %}</body></html>
 """
-)
+FRAGMENT = '<style>{{ style }}</style><div class="logitproof">{{ body }}</div>'
 
 
 def whole(page: Page) -> str:
     """One page that stands alone; every text in it is escaped."""
-    made = _environment().from_string(WHOLE)
-    return made.render(page=page, body=_body(page))
+    script = asset("page.js") if _is_interactive(page) else Markup("")
+    allowed = Markup(f"; script-src 'sha256-{_sha256(script)}'") if script else ""  # noqa: S704 made of a hash
+    template = _environment().from_string(WHOLE)
+    return template.render(page=page, body=_body(page, bool(script)), style=asset("page.css"), script=script, allowed=allowed)
 
 
 def fragment(page: Page) -> str:
-    """The same inside of another page, such as a notebook's."""
-    made = _environment().from_string(f'<style>{STYLE}</style><div class="logitproof">{{{{ body }}}}</div>')
-    return made.render(body=_body(page))
+    """The same inside of another page, such as a notebook's, without a script."""
+    return _environment().from_string(FRAGMENT).render(body=_body(page, False), style=asset("page.css"))
 
 
-def _body(page: Page) -> Markup:
-    return Markup(_environment().from_string(BODY).render(page=page))  # noqa: S704 rendered with escapes
+@functools.cache
+def asset(name: str) -> Markup:
+    """A file of ours that becomes part of a page as it is."""
+    return Markup(resources.files(__package__).joinpath("assets", name).read_text("utf-8"))  # noqa: S704 our own
 
 
+def embedded(data: Mapping[str, Any]) -> Markup:
+    """Data for a script of the page: nothing in it can end the element that holds it."""
+    return htmlsafe_json_dumps(_readable(plain(data)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _body(page: Page, interactive: bool) -> Markup:
+    return Markup(_environment().get_template("page.html").render(page=page, interactive=interactive))  # noqa: S704 escaped
+
+
+def _is_interactive(page: Page) -> bool:
+    return any(isinstance(section, Explorer) or (isinstance(section, Table) and section.filters) for section in page.sections)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _readable(value: Any) -> Any:
+    """The same data with every text made visible, since a script only sets texts and escapes none."""
+    if isinstance(value, str):
+        return _shown(value)
+    if isinstance(value, dict):
+        return {_shown(key): _readable(inner) for key, inner in value.items()}
+    return [_readable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _shown(text: str) -> str:
+    return visible(encodable(text))
+
+
+def _drawn(picture: Grid | Chart) -> Markup:
+    return grid.svg(picture) if isinstance(picture, Grid) else chart.svg(picture)
+
+
+@functools.cache
 def _environment() -> Environment:
-    environment = Environment(autoescape=True)
-    environment.filters["shown"] = lambda text: visible(encodable(text))
-    kinds = {"text": Text, "table": Table, "picture": Picture}
+    environment = Environment(autoescape=True, loader=PackageLoader(__package__, "assets"))
+    environment.filters.update({"shown": _shown, "embedded": embedded, "drawn": _drawn})
+    kinds = {"text": Text, "table": Table, "grid": Grid, "chart": Chart, "explorer": Explorer}
     environment.tests.update({name: lambda section, kind=kind: isinstance(section, kind) for name, kind in kinds.items()})
     return environment

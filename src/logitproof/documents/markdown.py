@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from logitproof.documents.section import Column, Line, Page, Picture, Row, Section, Table, Text, Tone
+from logitproof.documents.section import (
+    Chart,
+    Column,
+    Explorer,
+    Grid,
+    Line,
+    Page,
+    Row,
+    Section,
+    Table,
+    Text,
+    Tone,
+)
 from logitproof.documents.wording import code, encodable, paragraph, visible, words
 
 MARKS: dict[Tone, str] = {"plain": "", "good": "✔ ", "bad": "✘ ", "unsure": "? ", "quiet": ""}
 
 
-def text(page: Page, level: int = 1) -> str:
-    """The whole document; its title is a heading of `level`, those of its sections one below it."""
-    return encodable("\n".join(_lines(page, level))) + "\n"
+def text(page: Page, level: int = 1, files: Mapping[int, str] | None = None) -> str:
+    """The whole document; its title is a heading of `level`, those of its sections one below it.
+
+    `files` are the pictures that lie beside it, by the number of their section.
+    """
+    return encodable("\n".join(_lines(page, level, files or {}))) + "\n"
 
 
-def _lines(page: Page, level: int) -> Iterator[str]:
+def _lines(page: Page, level: int, files: Mapping[int, str]) -> Iterator[str]:
     yield f"{'#' * level} {words(page.title)}"
     yield ""
     reason = f": {words(page.verdict.reason)}" if page.verdict.reason else ""
     yield f"{MARKS[page.verdict.tone]}**{words(page.verdict.status)}**{reason}"
-    for section in page.sections:
-        yield ""
-        yield from _section(section, level + 1)
     if page.next_command:
         yield ""
         yield f"Next: {code(page.next_command)}"
+    for count, section in enumerate(page.sections):
+        yield ""
+        yield from _section(section, level + 1, files.get(count, ""))
 
 
-def _section(section: Section, level: int) -> Iterator[str]:
+def _section(section: Section, level: int, file: str) -> Iterator[str]:
     if section.title:
         yield f"{'#' * level} {words(section.title)}"
         yield ""
@@ -37,7 +52,7 @@ def _section(section: Section, level: int) -> Iterator[str]:
     elif isinstance(section, Table):
         yield from _table(section)
     else:
-        yield from _picture(section)
+        yield from picture(section, file)
 
 
 def _text(section: Text) -> Iterator[str]:
@@ -56,8 +71,12 @@ def _verbatim(section: Text) -> Iterator[str]:
     yield from (f"    {visible(line.text)}" for line in section.lines)
 
 
-def _picture(picture: Picture) -> Iterator[str]:
-    yield paragraph(picture.alt)
+def picture(shown: Grid | Chart | Explorer, file: str = "") -> Iterator[str]:
+    """A picture where it lies in a file, and in any case what it shows."""
+    if file:
+        yield f"![{words(shown.title)}]({file})"
+        yield ""
+    yield paragraph(shown.alt)
 
 
 def _table(table: Table) -> Iterator[str]:

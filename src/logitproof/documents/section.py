@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from markupsafe import Markup
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Tone = Literal["plain", "good", "bad", "unsure", "quiet"]
 """How a word is meant: right, wrong, not known; `quiet` is beside the point."""
 Kind = Literal["text", "code", "number"]
 """Words, something that is copied as it is, or digits that stand under one another."""
+Shade = Literal["none", "right", "carried", "tie", "wrong", "unknown"]
+"""How a square is filled: nothing to say, right, not quite, a tie, wrong, not measured."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Row:
     cells: tuple[str, ...]
     tone: Tone = "plain"
     notes: tuple[Line, ...] = ()
+    target: str = ""
+    """the place on the same page that its first cell leads to, on a page that has an `Explorer`"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Table:
     rows: tuple[Row, ...]
     title: str = ""
     detail: bool = False
+    filters: bool = False
+    """whether a page lets its reader choose rows by what stands in a column"""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -78,16 +83,74 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An SVG, of type Markup since whoever drew it escaped what is in it, and the same facts in words."""
+class Field:
+    """One square of a grid: a sign of one or two characters, what it means in words, and how dark it is."""
 
-    svg: Markup
+    text: str
+    title: str
+    shade: Shade = "none"
+
+
+@dataclass(frozen=True)
+class GridLine:
+    """One line of squares; where there is none, the square is left out."""
+
+    name: str
+    fields: tuple[Field | None, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Squares below `columns`, of which as many are shown as have a name; `alt` says the same facts in words."""
+
+    columns: tuple[str, ...]
+    rows: tuple[GridLine, ...]
+    legend: tuple[tuple[Shade, str], ...]
     alt: str
     title: str = ""
     detail: bool = False
 
 
-Section = Text | Table | Picture
+@dataclass(frozen=True)
+class Series:
+    """Points of one line or one set of bars, by x."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines, bars, or points anywhere, those of one series joined; on a logarithmic axis a value of nothing is left out.
+
+    `alt` says the same in words.
+    """
+
+    kind: Literal["lines", "bars", "points"]
+    series: tuple[Series, ...]
+    across: str
+    upwards: str
+    alt: str
+    title: str = ""
+    logarithmic: bool = False
+    detail: bool = False
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Every position of every prompt, to be moved about in where scripts run; elsewhere there is `alt`.
+
+    `data` is what `assets/page.js` reads: `reporters/_explorer.py` makes it.
+    """
+
+    data: Mapping[str, Any] = field(repr=False)
+    alt: str = ""
+    title: str = ""
+    detail: bool = False
+
+
+Picture = Grid | Chart
+Section = Text | Table | Grid | Chart | Explorer
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class Engine:
         """What `score` gives, written as it comes; returns the evidence of the instruction set.
 
         The default writes the array of `score`. An engine that computes in pieces writes each when it has it, so that no more
-        than a piece is in memory.
+        than a piece is in memory. Rows before `rows.first` are dropped; one that need not compute them says `rows.skip`.
         """
         scored = self.score(token_ids, mode)
         rows.write(scored.logits)

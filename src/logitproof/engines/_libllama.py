@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import re
 from collections import deque
@@ -11,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 
 KEPT_LINES = 1000
 DEBUG, ERROR = 1, 4
@@ -70,11 +71,12 @@ class Library:
 
     def versions(self) -> dict[str, str]:
         """Version, commit and sha256 of every library file of llama.cpp that is in this process."""
-        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files()}
+        hashes = {path.name: file_sha256(path) for path in self.files()}
         return {
             "llama-cpp-python": self.llama.__version__,
             "llama.cpp": _text(self.llama.llama_version()),
             "ggml": f"{_text(self._call('ggml_version'))} ({_text(self._call('ggml_commit'))})",
+            **build_facts(self.path, _text(self._call("ggml_commit"))),
             **{f"sha256 of {name}": value for name, value in hashes.items()},
         }
 

@@ -19,9 +19,9 @@ import numpy as np
 from logitproof.catalog import did_you_mean
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 from logitproof.gguf.vocabulary import vocabulary_size
 from logitproof.rows.top import best
-from logitproof.weights.model import file_sha256
 
 TokenFile = Literal["text", "json", "int32"]
 WhichRows = Literal["all", "last"]

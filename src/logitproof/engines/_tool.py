@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import shutil
 import signal
@@ -12,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 
 WORDS = 12
 """Last lines of a tool that are quoted in an error."""
@@ -55,8 +56,9 @@ class Tool:
         text = (said.stdout + said.stderr).decode("utf-8", "replace")
         line = next((line.strip() for line in text.splitlines() if "version" in line), "unknown")
         files = [self.path, *sorted(self.path.parent.glob("lib*.so*"))]
-        hashes = {file.name: _sha256(file) for file in files if not file.is_symlink()}
-        return {"llama.cpp": line, **{f"sha256 of {name}": value for name, value in hashes.items()}}
+        hashes = {file.name: file_sha256(file) for file in files if not file.is_symlink()}
+        facts = build_facts(self.path, line)
+        return {"llama.cpp": line, **facts, **{f"sha256 of {name}": value for name, value in hashes.items()}}
 
     def needs(self, flags: Sequence[str], remedy: str) -> None:
         """Refuse a build whose `--help` lacks one of these: flags have changed between versions."""
@@ -92,8 +94,3 @@ def prompt_ids(err: str) -> list[int]:
 
 def _last(text: str) -> str:
     return " | ".join(line.strip() for line in text.splitlines()[-WORDS:] if line.strip()) or "it said nothing"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

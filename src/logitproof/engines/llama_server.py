@@ -13,8 +13,8 @@ from logitproof.engines import Finish, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._http import RETRY_ON, Answer, HttpEngine, Server, ServerError, at
 from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, chosen_first, entry
 from logitproof.errors import Refusal
+from logitproof.files.hashes import file_sha256
 from logitproof.gguf.vocabulary import vocabulary_size
-from logitproof.weights.model import file_sha256
 
 PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
 """Token ids whose row tells a server that was restarted with other weights under the same name."""

@@ -17,6 +17,7 @@ from logitproof.engines._libllama import Library, open_library, said_of_context
 from logitproof.engines._llamacpp_taps import TAPS, Recorder
 from logitproof.errors import Refusal
 from logitproof.protocol.sampler import Sampling
+from logitproof.protocol.sink import RowSink
 from logitproof.protocol.taps import wanted
 from logitproof.rows.distance import first_difference
 
@@ -155,12 +156,26 @@ class LlamaCpp(Engine):
         )
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
+        logits = np.empty((len(token_ids), self._vocab_size), np.float32)
+        for start, block in self._passes(token_ids, mode):
+            logits[start : start + len(block)] = block
+        return Scored(logits, self._dispatched)
+
+    def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
+        """The same logits, written out of llama.cpp's own buffer; of tokens before `rows.first` none are computed."""
+        rows.skip(min(rows.first, len(token_ids)))
+        for _, block in self._passes(token_ids, mode, rows.first):
+            rows.write(block)
+        return self._dispatched
+
+    def _passes(self, token_ids: Sequence[int], mode: Mode, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Batch after batch: the position of its first row from `first` on, and the rows [n, V], valid until the next."""
         self._begin(len(token_ids), token_ids)
         step = self.batch_size if mode == "prefill" else 1
-        logits = np.empty((len(token_ids), self._vocab_size), np.float32)
         for start in range(0, len(token_ids), step):
-            logits[start : start + step] = self._decode(token_ids[start : start + step], start, every=True)
-        return Scored(logits, self._dispatched)
+            batch = token_ids[start : start + step]
+            wanted = min(max(first - start, 0), len(batch))
+            yield start + wanted, self._decode(batch, start, first=wanted)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         if not token_ids:
@@ -168,7 +183,7 @@ class LlamaCpp(Engine):
         # The last new token is never fed.
         kept = self._begin(len(token_ids) + max(max_new_tokens - 1, 0), token_ids, reuse=self.reuse)
         for start in range(kept, len(token_ids), self.batch_size):
-            row = self._decode(token_ids[start : start + self.batch_size], start, every=False)[-1]
+            row = self._last(token_ids[start : start + self.batch_size], start)
         new: list[int] = []
         rows: list[np.ndarray] = []
         while len(new) < max_new_tokens:
@@ -177,7 +192,7 @@ class LlamaCpp(Engine):
             if new[-1] in stop:
                 return Generated(new, np.stack(rows), "stop", self._dispatched)
             if len(new) < max_new_tokens:
-                row = self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)[-1]
+                row = self._last(new[-1:], len(token_ids) + len(new) - 1)
         found = np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32)
         return Generated(new, found, "length", self._dispatched)
 
@@ -192,14 +207,14 @@ class LlamaCpp(Engine):
             self._begin(len(token_ids) + max_new_tokens, token_ids)
             with self._sampler(sampling, (sampling.seed * 1_000_003 + number) % 2**32, token_ids) as chain:
                 for start in range(0, len(token_ids), self.batch_size):
-                    self._decode(token_ids[start : start + self.batch_size], start, every=False)
+                    self._last(token_ids[start : start + self.batch_size], start)
                 new: list[int] = []
                 while len(new) < max_new_tokens:
                     new.append(int(self._library().llama.llama_sampler_sample(chain, self._context, -1)))
                     if new[-1] in stop:
                         break
                     if len(new) < max_new_tokens:
-                        self._decode(new[-1:], len(token_ids) + len(new) - 1, every=False)
+                        self._last(new[-1:], len(token_ids) + len(new) - 1)
             drawn.append(new)
         return drawn
 
@@ -218,7 +233,7 @@ class LlamaCpp(Engine):
             step = self.batch_size if mode == "prefill" else 1
             logits = []
             for start in range(0, len(token_ids), step):
-                logits.append(self._decode(token_ids[start : start + step], start, every=True))
+                logits.append(self._decode(token_ids[start : start + step], start).copy())
                 recorder.end_of_batch()
         finally:
             self._free_context()
@@ -397,8 +412,12 @@ class LlamaCpp(Engine):
         if wrong or self._context_size < positions:
             raise RuntimeError(f"llama.cpp made another context: {'; '.join(wrong) or f'n_ctx is {self._context_size}'}")
 
-    def _decode(self, token_ids: Sequence[int], start: int, *, every: bool) -> np.ndarray:
-        """Feed tokens at positions start…; the logits of all of them, or of the last: [n, V], copied."""
+    def _last(self, token_ids: Sequence[int], start: int) -> np.ndarray:
+        """Feed tokens at positions start…; the logits [V] of the last, copied."""
+        return np.array(self._decode(token_ids, start, first=len(token_ids) - 1)[-1])
+
+    def _decode(self, token_ids: Sequence[int], start: int, *, first: int = 0) -> np.ndarray:
+        """Feed tokens at positions start…; the logits [n, V] of those from `first` on, valid until the next call."""
         library = self._library()
         llama = library.llama
         count = len(token_ids)
@@ -412,17 +431,19 @@ class LlamaCpp(Engine):
                 batch.pos[place] = start + index
                 batch.n_seq_id[place] = 1
                 batch.seq_id[place][0] = other
-                batch.logits[place] = other == 0 and (every or index == count - 1)
+                batch.logits[place] = other == 0 and index >= first
             library.log.clear()
             if (code := llama.llama_decode(self._context, batch)) != 0:
                 raise RuntimeError(f"llama_decode returned {code}: {library.log.errors()}")
         finally:
             llama.llama_batch_free(batch)
         self._cached[start:] = token_ids
-        return self._rows(range(count) if every else [count - 1])
+        return self._rows(range(first, count))
 
     def _rows(self, indexes: Sequence[int]) -> np.ndarray:
-        """Logits of these tokens of the batch, copied: [n, V]. Rows of another width would lie elsewhere."""
+        """Logits of these tokens of the batch, in llama.cpp's own memory: [n, V]. Rows of another width would lie elsewhere."""
+        if not indexes:
+            return np.empty((0, self._vocab_size), np.float32)
         llama = self._library().llama
         pointers = [llama.llama_get_logits_ith(self._context, index) for index in indexes]
         if not all(pointers):
@@ -431,7 +452,7 @@ class LlamaCpp(Engine):
         width = 4 * self._vocab_size
         if any(after - before != width for before, after in pairwise(places)):
             raise RuntimeError(f"rows of llama.cpp's logits are not {self._vocab_size} floats apart")
-        return np.stack([np.ctypeslib.as_array(pointer, (self._vocab_size,)) for pointer in pointers])
+        return np.ctypeslib.as_array(pointers[0], (len(pointers), self._vocab_size))
 
     def _settings(self) -> dict[str, Any]:
         """What is in effect, as the library says it: K and V type of each cache come from its log alone."""

@@ -27,7 +27,7 @@ group `logitproof.mutations`; a module with a single class without an `id` is ca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, TypeVar, dataclass_transform
@@ -114,6 +114,10 @@ class Mutation:
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Plant the bug in `model` while the context is open; bit-equal to before once it is closed."""
         raise NotImplementedError
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Options of every place (a layer, a head, one of these tokens) that the bug could be in, in a model of `config`."""
+        yield from ()
 
     def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:
         """The ids that the bug makes of a text whose right ids are `token_ids`."""

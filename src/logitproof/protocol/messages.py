@@ -8,6 +8,7 @@ models are the whole truth: `schemas/protocol.schema.json` is generated from the
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,14 +35,21 @@ class Tensor(Message):
     dtype: Literal["float32", "float64", "int32"]
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def other_size(self, found: int) -> str:
+        """What is wrong with a file of `found` bytes."""
+        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {found}"
+
     def open(self) -> np.ndarray:
         """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""
         kind = np.dtype(self.dtype).newbyteorder("<")
-        expected = int(np.prod(self.shape)) * kind.itemsize
-        found = Path(self.path).stat().st_size
-        if found != expected:
-            raise ValueError(f"{list(self.shape)} of {self.dtype} is {expected} bytes, the file has {found}")
-        if expected == 0:
+        if (found := Path(self.path).stat().st_size) != self.size:
+            raise ValueError(self.other_size(found))
+        if self.size == 0:
             return np.empty(self.shape, kind)
         return np.memmap(self.path, dtype=kind, mode="r", shape=self.shape)
 
@@ -67,7 +75,8 @@ class DetokenizeParams(Message):
 class ScoreParams(Message):
     token_ids: TokenIds
     mode: Mode
-    logits: str = Field(description="the file to write the logits to, [T, V] raw little-endian")
+    logits: str = Field(description="the file to write the logits to, [T - first, V] raw little-endian")
+    first: Annotated[int, Field(ge=0, description="rows before this position are not wanted")] = 0
 
 
 class SequenceParams(Message):
@@ -135,7 +144,8 @@ class Machine(Message):
 class HelloResult(Message):
     """Capabilities. `versions` names everything that can change a logit, `isa` is evidence, not a wish (docs/isa.md).
 
-    `batch` offers `score_many`. An engine that leaves `machine` out computes where it was started.
+    `batch` offers `score_many`, `tail` the `first` of `score`. An engine that leaves `machine` out computes where it was
+    started.
     """
 
     protocol: int
@@ -146,6 +156,7 @@ class HelloResult(Message):
     tokenize: bool = False
     sample: bool = False
     batch: bool = False
+    tail: bool = False
     taps: list[str] = []
     isa: dict[str, str] = {}
     machine: Machine | None = None
@@ -200,7 +211,7 @@ class Rows(Message):
 
 
 class ScoreResult(Rows):
-    """Row t predicts token t+1; as many rows as token ids."""
+    """Row t predicts token t+1; as many rows as token ids, less those before the `first` that was asked for."""
 
     isa: dict[str, str] = {}
 

@@ -14,12 +14,14 @@ from logitproof.rows.top import is_top
 class RowSink:
     """The file of one answer. Use as a context manager; `announce` closes it and says what was written.
 
-    `write` takes blocks [n, V] of float32 or float64, or `top_rows` [n, K], all of one kind and width, in order.
+    `write` takes blocks [n, V] of float32 or float64, or `top_rows` [n, K], all of one kind and width, in order. Rows before
+    `first` are not wanted: whoever writes them may, and they are dropped; who need not compute them says `skip`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, first: int = 0) -> None:
+        self.path, self.first = path, first
         self.count = 0
+        self._passed = 0
         self._files: dict[str, BinaryIO] = {}
         self._kind: tuple[np.dtype[Any], int] | None = None
         self._is_probable = False
@@ -32,6 +34,17 @@ class RowSink:
 
     def write(self, rows: np.ndarray) -> None:
         """Add rows behind those that are there; raises ValueError where they are not of the kind of the first."""
+        unwanted = min(max(self.first - self._passed, 0), len(rows))
+        self._passed += len(rows)
+        self._write(rows[unwanted:])
+
+    def skip(self, count: int) -> None:
+        """So many rows before `first` were not computed; raises ValueError where one of them is wanted."""
+        if self._passed + count > self.first:
+            raise ValueError(f"row {self.first} is wanted, and {self._passed + count} rows were left out")
+        self._passed += count
+
+    def _write(self, rows: np.ndarray) -> None:
         if rows.ndim != 2:
             raise ValueError(f"rows of shape {list(rows.shape)}, [positions, vocabulary] is asked for")
         top = is_top(rows)
@@ -54,7 +67,7 @@ class RowSink:
     def announce(self) -> dict[str, Any]:
         """The files as the protocol announces them, complete."""
         if self._kind is None:
-            self.write(np.empty((0, 0), np.float32))
+            self._write(np.empty((0, 0), np.float32))
         assert self._kind is not None
         self._close()
         dtype, width = self._kind

@@ -91,8 +91,8 @@ def read_questions(path: str) -> list[Question]:
         if line.strip():
             try:
                 found.append(Question.model_validate(parse_json(line, file, f"line {number}")))
-            except (ValueError, ValidationError) as error:
-                text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
+            except (ContractError, ValidationError) as error:
+                text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else error.text
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
     if not found:
         raise ContractError("holds no question", where=str(file))

@@ -18,6 +18,8 @@ from logitproof.reference.cache import through_cache
 
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
+ONLY_LAYER = "only_layer"
+"""An option that every bug takes here: the bug is in this decoder layer alone, all others are right."""
 Bugs = Sequence[tuple[str, Mapping[str, Any]]]
 """Names of mutations with their options."""
 
@@ -60,9 +62,21 @@ class Planted:
         return self.model.config
 
     @property
+    def layers(self) -> int:
+        """How many decoder layers there are."""
+        return len(self.model.get_decoder().layers)
+
+    @property
     def vocabulary(self) -> int:
         """How many logits a row has."""
         return int(self.model.get_output_embeddings().weight.shape[0])
+
+    def head(self) -> np.ndarray | None:
+        """The head's matrix float64 [V, E], where logits are its product with a hidden state and nothing more."""
+        weight = self.model.get_output_embeddings()
+        if getattr(weight, "bias", None) is not None or getattr(self.config, "final_logit_softcapping", None):
+            return None
+        return _host(weight.weight.detach())
 
     def logits(self, bugs: Bugs = (), *, cached: bool = False, beginning: int | None = None) -> list[np.ndarray]:
         """Logits float64 [T, V] of every sequence, or of so many positions of the first, with these bugs.
@@ -107,7 +121,9 @@ class Planted:
     def _with(self, bugs: Bugs) -> Iterator[None]:
         with ExitStack() as stack:
             for name, options in bugs:
-                stack.enter_context(catalog.load("mutations", name)(**options).applied_to(self.model))
+                bug = catalog.load("mutations", name)(**{key: options[key] for key in options if key != ONLY_LAYER})
+                place = options.get(ONLY_LAYER)
+                stack.enter_context(bug.applied_to(self.model) if place is None else _in_layer(bug, self.model, place))
             yield
 
     def _passed(self, ids: Sequence[int], *, cached: bool) -> np.ndarray:
@@ -127,6 +143,26 @@ class Planted:
         import torch
 
         return torch.tensor([list(ids)], device=self.model.device)
+
+
+@contextmanager
+def _in_layer(bug: Any, model: Any, place: int) -> Iterator[None]:
+    """Plant the bug when the decoder layer begins, and take it out when it ends: all other layers run without it."""
+    layer, planted = model.get_decoder().layers[place], ExitStack()
+
+    def begin(*_: Any) -> None:
+        planted.enter_context(bug.applied_to(model))
+
+    def end(*_: Any) -> None:
+        planted.close()
+
+    hooks = [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, always_call=True)]
+    try:
+        yield
+    finally:
+        planted.close()
+        for hook in hooks:
+            hook.remove()
 
 
 def showing(needs: Sequence[str], names: Sequence[str] | None = None) -> Iterator[tuple[str, Any]]:

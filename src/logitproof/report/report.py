@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.metadata
 import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logitproof import catalog
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.documents.answer import Answer
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
+from logitproof.jobs.specs import reference_name
 from logitproof.protocol.messages import HelloResult
 from logitproof.report.record import (
     EngineRecord,
@@ -31,6 +33,7 @@ from logitproof.report.record import (
 from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
+from logitproof.verdict.failing import Break, breaks_of
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
 
 Words = dict[str, dict[str, str]]
@@ -61,6 +64,11 @@ class Report:
         whole = known.get(words_key(token_ids))
         return whole if whole is not None else "".join(known.get(str(token), f"<{token}>") for token in token_ids)
 
+    def _repr_html_(self) -> str:
+        """The report in a notebook, laid out by the reporter of its page."""
+        shown: str = catalog.load("reporters", "html")().shown(self)
+        return shown
+
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
         verdict = self.verdict
@@ -70,6 +78,7 @@ class Report:
             "contract_version": self.opened.contract.version,
             "status": verdict.status,
             "exit_code": verdict.exit_code,
+            "reason": verdict.reason,
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
             "unmeasured": [
@@ -78,15 +87,15 @@ class Report:
             "waivers": verdict.waivers,
             "falsified": verdict.falsified,
         }
-        return {**as_plain(judged), **self.facts}
+        about = f"{judged['contract']} {judged['contract_version']}"
+        return Answer("verdict", about, verdict.exit_code, {**as_plain(judged), **self.facts}).as_json()
 
     def _unmeasured(self, cell: Unmeasured) -> UnmeasuredRecord:
         return {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)}
 
     def is_allowed(self, one: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
-        leave = self.opened.contract.may_be_unmeasured
-        return one.reason.startswith(NOT_SELECTED) or any(fnmatch.fnmatchcase(one.cell, glob) for glob in leave)
+        return one.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(one.cell)
 
     def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
@@ -102,10 +111,12 @@ class Report:
         return found
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
-        """A record for every WRONG position and every failed prompt, in the order of the matrix."""
+        """A record for every failed prompt and every position that breaks a gate or its band, in the order of the matrix."""
+        gates = self.opened.contract.gates
         for cell in self.verdict.cells:
-            for prompt, row in zip(cell.prompts, self.compared[cell.cell], strict=True):
-                yield from _failing(cell, prompt, row)
+            rows = self.compared[cell.cell]
+            for prompt, row, broken in zip(cell.prompts, rows, breaks_of(cell, rows, gates, self.verdict.gates), strict=True):
+                yield from _failing(cell, prompt, row, broken)
 
 
 def words_key(token_ids: Sequence[int]) -> str:
@@ -119,7 +130,8 @@ def provenance(
     contract = opened.contract
     witness = {"witness": contract.witness} if contract.witness else {}
     builds = {f"reference/build {name}": use for name, use in contract.error_bar.builds.items()}
-    uses: dict[str, EngineUse] = {"reference": contract.reference, **contract.candidates, **witness, **builds}
+    others = {reference_name(name): use for name, use in contract.others.items()}
+    uses: dict[str, EngineUse] = {"reference": contract.reference, **others, **contract.candidates, **witness, **builds}
     return {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "pins": {
@@ -216,12 +228,16 @@ def _version() -> str:
         return "not installed"
 
 
-def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterator[dict[str, Any]]:
+def _failing(
+    cell: CellVerdict, prompt: PromptVerdict, row: Compared, broken: Mapping[int, Sequence[Break]]
+) -> Iterator[dict[str, Any]]:
     place = {
         "model": cell.cell.model,
         "quantization": cell.cell.quantization,
         "candidate": cell.cell.candidate,
         "mode": cell.cell.mode,
+        "isa": cell.cell.isa,
+        "control": cell.expected is not None,
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,
         "prompt_id": prompt.pair.prompt.id,
@@ -231,6 +247,8 @@ def _failing(cell: CellVerdict, prompt: PromptVerdict, row: Compared) -> Iterato
         return
     if row.comparison is None:
         return
-    for position, status in enumerate(prompt.statuses):
-        if status == "WRONG":
-            yield {**place, "token_idx": position, "status": status, **position_record(row.comparison, position)}
+    for position, entries in broken.items():
+        gates = [entry.gate for entry in entries if entry.what == "gate"]
+        breaks = {"gates": gates, "breaks": [asdict(entry) for entry in entries], "waiver": prompt.waiver}
+        status = prompt.statuses[position]
+        yield {**place, "token_idx": position, "status": status, **breaks, **position_record(row.comparison, position)}

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from logitproof.contract.contract import OpenContract
+from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key, write_atomically
+from logitproof.files.untrusted import read_object
 
 
 def new_run_id() -> str:
@@ -24,10 +26,10 @@ def begin(folder: Path, opened: OpenContract, only: str, *, fresh: bool) -> str:
     path = folder / "begun.json"
     what = content_key({"contract": opened.path.read_text("utf-8"), "suites": [s.sha256 for s in opened.suites], "only": only})
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = read_object(path)
         if not fresh and record["what"] == what:
             return str(record["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ContractError, KeyError):
         pass
     run_id = new_run_id()
     write_atomically(path, json.dumps({"run_id": run_id, "what": what}))

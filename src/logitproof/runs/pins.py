@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
+from logitproof.files.hashes import file_sha256
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
 from logitproof.jobs.specs import specs
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model, file_sha256, open_model
+from logitproof.weights.model import Model, open_model
 
 FORMAT = 1
 TOKENIZER_FILES = (

@@ -6,10 +6,9 @@ gate, and where there is nothing to look at the answer is ERROR.
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
@@ -26,7 +25,8 @@ from logitproof.jobs.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Case, waivers_of
 from logitproof.verdict.compared import Compared, values_of
-from logitproof.verdict.gates import GateVerdict, is_refused, judge_gate
+from logitproof.verdict.coverage import Coverage, coverage_of
+from logitproof.verdict.gates import GateVerdict, is_refused, is_whole, judge_gate
 
 Status = Literal["PASS", "FAIL", "ERROR"]
 ExitCode = Literal[0, 1, 2, 3]
@@ -36,6 +36,7 @@ SEVERITY: tuple[CellStatus, ...] = (
     "DRIFT",
     "KNOWN-DIVERGENT",
     "WRONG",
+    "SUSPECT",
     "NOT-MEASURED",
     "SET-UP ERROR",
     "ENGINE ERROR",
@@ -73,10 +74,20 @@ class CellVerdict:
     reason: str = ""
     witness: str = ""
     power: Power | None = None
+    coverage: Coverage = field(default_factory=lambda: Coverage(0, 0, 0))
+    may_be_unmeasured: bool = False
+    """whether the contract gives it leave to stay unmeasured"""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it was not measured, by the contract's leave; an engine that failed has none."""
+        return self.may_be_unmeasured and self.status == "NOT-MEASURED" and not self.failures
 
     @property
     def as_expected(self) -> bool:
         """A control is fine only when it is exactly as bad as was planted."""
+        if self.is_left_out:
+            return True
         return self.status == self.expected if self.expected else SEVERITY.index(self.status) < SEVERITY.index("WRONG")
 
 
@@ -101,6 +112,8 @@ class Verdict:
     unmeasured: tuple[Unmeasured, ...]
     waivers: tuple[WaiverVerdict, ...] = ()
     falsified: tuple[Falsified, ...] = ()
+    reason: str = ""
+    """why it is no PASS, in one line; nothing where it is"""
 
 
 def judge(
@@ -117,23 +130,34 @@ def judge(
     gates = [verdict for gate in contract.gates for verdict in judge_gate(gate, counting, contract)]
     cells = [_judge_cell(case, contract, waived[case.cell], gates) for case in cases]
     waivers = _waiver_verdicts(cells, contract, today)
-    status, code = _whole(cells, gates, _forbidden(unmeasured, contract))
-    if status == "PASS" and any(waiver.status == "FIXED" for waiver in waivers):
-        status, code = "FAIL", 1
-    return Verdict(status, code, tuple(cells), tuple(gates), tuple(unmeasured), waivers, _falsified(gates, contract))
+    status, code, reason = _whole(cells, gates, _forbidden(unmeasured, contract))
+    if status == "PASS" and (fixed := next((waiver for waiver in waivers if waiver.status == "FIXED"), None)):
+        status, code, reason = "FAIL", 1, f"the waiver {fixed.id} is done: {fixed.text}"
+    left_out = (Unmeasured(cell.cell.id, cell.reason) for cell in cells if cell.is_left_out)
+    falsified = _falsified(gates, contract)
+    return Verdict(status, code, tuple(cells), tuple(gates), (*unmeasured, *left_out), waivers, falsified, reason)
 
 
 def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], gates: Sequence[GateVerdict]) -> CellVerdict:
     prompts = tuple(_prompt(row, case.band, waived.get(row.pair.prompt.id)) for row in case.rows)
     counts = Counter(status for prompt in prompts for status in prompt.statuses)
     band = case.band.summary if case.band else None
-    status, reason = _cell_status(prompts, band, [gate for gate in gates if gate.cell == case.cell.id])
+    own = [gate for gate in gates if gate.cell == case.cell.id]
+    status, reason = _cell_status(prompts, band, own)
+    measured = sum(counts.values()) - counts["NOT-MEASURED"]
+    coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
+    if not measured and status != "NOT-MEASURED":
+        judged = max((gate.positions for gate in own), default=0)
+        coverage = Coverage(case.planned, judged, judged)
+    elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
+        status, reason = _doubted(status, reason, case, coverage, contract)
     return CellVerdict(
         cell=case.cell,
         status=status,
         expected=contract.candidates[case.cell.candidate].expect,
         band=band,
-        positions=sum(counts.values()) - counts["NOT-MEASURED"],
+        # of an engine that gives too little for the band, what its gates were judged on
+        positions=measured or max((gate.positions for gate in own if status != "NOT-MEASURED"), default=0),
         counts=dict(counts),
         metrics=_metrics(case.rows, contract.bootstrap_seed),
         prompts=prompts,
@@ -141,7 +165,16 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         reason=reason,
         witness=case.witness,
         power=_power(case, waived),
+        coverage=coverage,
+        may_be_unmeasured=contract.may_stay_unmeasured(case.cell.id),
     )
+
+
+def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, contract: Contract) -> tuple[CellStatus, str]:
+    """The status of a cell in which nothing is wrong; not of one that was measured in part, or is too good to be true."""
+    if not coverage.is_whole and not contract.may_stay_unmeasured(case.cell.id):
+        return "NOT-MEASURED", str(coverage)
+    return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
 
 
 def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | None) -> PromptVerdict:
@@ -170,7 +203,7 @@ def _cell_status(prompts: Sequence[PromptVerdict], band: Band | None, gates: Seq
     if band is None and any(prompt.statuses for prompt in prompts):
         return "NOT-MEASURED", "no band of the contract selects this cell"
     if band is None or not any(status != "NOT-MEASURED" for prompt in statuses for status in prompt.positions):
-        return "NOT-MEASURED", "no position was compared"
+        return _by_gates(gates)
     if (excess := too_many(statuses, band)) is not None:
         return "WRONG", str(excess)
     if any(gate.status == "FAIL" for gate in gates):
@@ -180,6 +213,19 @@ def _cell_status(prompts: Sequence[PromptVerdict], band: Band | None, gates: Seq
     counts = counted(statuses)
     rest: list[CellStatus] = [status for status in ("MATCH", "TIE-FLIP", "DRIFT") if counts[status]]
     return max(rest, key=SEVERITY.index, default="MATCH"), ""
+
+
+def _by_gates(gates: Sequence[GateVerdict]) -> tuple[CellStatus, str]:
+    """The status of a cell that gives its band nothing to judge: what its gates say, where each saw all its positions."""
+    judged = [gate for gate in gates if gate.status in ("PASS", "FAIL")]
+    if not judged:
+        return "NOT-MEASURED", gates[0].reason if gates else "no position was compared"
+    if any(gate.status == "FAIL" for gate in judged):
+        return "WRONG", "a gate fails"
+    if (open_ := next((gate for gate in gates if not is_whole(gate)), None)) is not None:
+        text = open_.reason or f"{open_.not_measured} of its positions have no {open_.metric}"
+        return "NOT-MEASURED", f"the gate {open_.id} was not judged on all its positions: {text}"
+    return "MATCH", "judged by its gates alone: the engines give too little for the band"
 
 
 def _power(case: Case, waived: Mapping[str, Waiver]) -> Power | None:
@@ -229,21 +275,38 @@ def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsif
     )
 
 
-def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> bool:
-    """Whether something was not measured that neither `--only` left out nor the contract gives leave for."""
-    skipped = [one for one in unmeasured if not one.reason.startswith(NOT_SELECTED)]
-    return any(not any(fnmatch.fnmatchcase(one.cell, glob) for glob in contract.may_be_unmeasured) for one in skipped)
+def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> Unmeasured | None:
+    """The first that was not measured, which neither `--only` left out nor the contract gives leave for."""
+    skipped = (cell for cell in unmeasured if not cell.reason.startswith(NOT_SELECTED))
+    return next((cell for cell in skipped if not contract.may_stay_unmeasured(cell.cell)), None)
 
 
-def _whole(cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: bool) -> tuple[Status, ExitCode]:
-    unproven = any(gate.status == "ERROR" for gate in gates)
-    faults = {failure.fault for cell in cells for failure in cell.failures}
-    if not cells or faults & {"engine", "environment"} or any(cell.positions == 0 and not cell.failures for cell in cells):
-        return "ERROR", 3
-    if "setup" in faults or forbidden or unproven:
-        return "ERROR", 2 if "setup" in faults or unproven else 3
+def _whole(
+    cells: Sequence[CellVerdict], gates: Sequence[GateVerdict], forbidden: Unmeasured | None
+) -> tuple[Status, ExitCode, str]:
+    """Status and exit code of the whole, and why it is no PASS."""
+    if not cells:
+        return "ERROR", 3, "nothing was compared" + (f": {forbidden.cell}: {forbidden.reason}" if forbidden else "")
+    faults = [(failure.fault, f"{cell.cell.id}: {failure.text}") for cell in cells for failure in cell.failures]
+    if broken := [text for fault, text in faults if fault != "setup"]:
+        return "ERROR", 3, broken[0]
+    for cell in cells:
+        if (cell.positions == 0 or cell.status == "NOT-MEASURED") and not cell.failures and not cell.is_left_out:
+            return "ERROR", 3, f"{cell.cell.id} was not measured: {cell.reason}"
+    if faults:
+        return "ERROR", 2, faults[0][1]
+    if unproven := [gate for gate in gates if gate.status == "ERROR"]:
+        return "ERROR", 2, f"the gate {unproven[0].id} on {unproven[0].cell or 'no cell'}: {unproven[0].reason}"
+    if forbidden is not None:
+        return "ERROR", 3, f"{forbidden.cell} was not measured: {forbidden.reason}"
     counted = [gate for gate in gates if not gate.control]
-    if any(gate.status == "FAIL" for gate in counted) or not all(cell.as_expected for cell in cells):
-        return "FAIL", 1
-    measured = any(gate.status == "PASS" for gate in counted) or any(cell.expected for cell in cells)
-    return ("PASS", 0) if measured else ("ERROR", 3)
+    if failing := [gate for gate in counted if gate.status == "FAIL"]:
+        return "FAIL", 1, f"the gate {failing[0].id} on {failing[0].cell}: {failing[0].where}"
+    if unexpected := [cell for cell in cells if not cell.as_expected]:
+        cell = unexpected[0]
+        return "FAIL", 1, f"{cell.cell.id} is {cell.status}" + (f": {cell.reason}" if cell.reason else "")
+    if not any(cell.coverage.judged for cell in cells if not cell.expected):
+        return "ERROR", 3, "nothing but controls was judged, which proves nothing of any engine"
+    if any(gate.status == "PASS" for gate in counted) or any(cell.expected for cell in cells):
+        return "PASS", 0, ""
+    return "ERROR", 3, "no gate was measured"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logitproof.errors import ModelError
 from logitproof.files.safetensors import read_header
 from logitproof.protocol.precision import Precision, coarsest, precision_of
 from logitproof.weights.model import is_gguf
@@ -37,10 +36,6 @@ def _entries(file: Path) -> list[dict[str, str]]:
 
 def _gguf_types(path: Path) -> set[str]:
     # Imported here because reading a contract's schema or help must not wait for it.
-    from gguf import GGUFReader
+    from logitproof.files.gguf import GgufFile
 
-    try:
-        return {str(tensor.tensor_type.name) for tensor in GGUFReader(path).tensors}
-    except Exception as error:
-        # The reader has no error type of its own; whatever it raises, the file is what is wrong.
-        raise ModelError(f"is a truncated or damaged GGUF file ({error})", where=str(path), remedy="convert it again") from None
+    return {tensor.tensor_type.name for tensor in GgufFile(path).tensors}

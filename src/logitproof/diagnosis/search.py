@@ -1,0 +1,171 @@
+"""The search for one bug: every bug of the library with every value that occurs, then values between, then single places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from logitproof.diagnosis.found import Mutant
+from logitproof.diagnosis.noise import Floor
+from logitproof.diagnosis.trial import Trial
+from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
+from logitproof.reference.search import refine, scan
+
+CONFIRMED = 12
+SEARCHED = 6
+"""Nearest parameters whose values are searched between those of the grid."""
+DIGITS = (2, 3, 4, 6)
+"""A fitted value is told in as few digits as leave no more than `ROUNDED` times what the best leaves."""
+ROUNDED = 1.1
+FITTED = 34
+"""Golden-section steps of a value that may be the whole answer."""
+NEAR = 40
+"""Bugs of a single place that are tried beside others."""
+PASSES, WEIGHTS, LEAST = 3000, 2e7, 200
+"""Forward passes that one stage of a search may take on a model of so many weights; fewer on a larger one, `LEAST` on any."""
+
+
+@dataclass
+class Searcher:
+    """Bugs that logits of this mode can show, tried on one candidate. `skipped` are those that cannot be planted here."""
+
+    trial: Trial
+    leave_out: Sequence[str] = ()
+    screened: list[tuple[Mutant, np.ndarray]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def budget(self) -> int:
+        """Passes of one stage: a large model is given fewer."""
+        size = sum(parameter.numel() for parameter in self.trial.planted.model.parameters())
+        return max(LEAST, int(PASSES * min(1.0, WEIGHTS / size)))
+
+    def singles(self) -> list[Mutant]:
+        """Every applicable bug with every value of its grid is screened; the nearest values of the nearest, confirmed."""
+        for name, kind in self.applicable():
+            for options in grid(kind):
+                if not self._screen(name, kind, options):
+                    break
+        return self.confirmed([mutant for mutant, _ in self.screened])
+
+    def confirmed(self, mutants: Sequence[Mutant]) -> list[Mutant]:
+        """The nearest value of each of the nearest bugs, measured on all sequences; nearest first."""
+        near = one_of_each(sorted(mutants, key=lambda mutant: mutant.distance))[:CONFIRMED]
+        found = [Mutant(bug.name, bug.options, self.trial.distance([(bug.name, bug.options)])) for bug in near]
+        return sorted(found, key=lambda mutant: mutant.distance)
+
+    def fitted(self, floor: Floor) -> list[Mutant]:
+        """The nearest values of parameters between the ends that their mutations name, where the grid has missed.
+
+        Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
+        """
+        scans = []
+        for name, kind in self.applicable():
+            for key, (low, high) in kind.ranges.items():
+                if kind().applies(self.trial.planted.config):
+                    far = Far(self.trial, (), name, key)
+                    scans.append((scan(far, low, high, kind.grid.get(key, ())), far))
+        near = sorted(scans, key=lambda found: min(distance for _, distance in found[0]))[:SEARCHED]
+        return [self.fit(far, scanned, floor) for scanned, far in near]
+
+    def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
+        """The value of least distance, in as few digits as it is known to, with its uncertainty."""
+        value = refine(far, scanned, FITTED)
+        best = far(value)
+        short = (float(f"{value:.{digits}g}") for digits in DIGITS)
+        limit = max(ROUNDED * best, floor.quiet / 2)
+        told = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
+        options = dict.fromkeys((far.key,), told)
+        distance = self.trial.distance([*far.others, (far.name, options)])
+        return Mutant(far.name, options, distance, {far.key: uncertainty(far, told, floor.limit)})
+
+    def places(self, ranked: Sequence[Mutant]) -> list[Mutant]:
+        """Bugs of one instance (a layer, a head, a token, a slot), at every place that the model has, as the budget allows."""
+        tried: list[tuple[Mutant, np.ndarray]] = []
+        for count, (name, options) in enumerate(self._instances(ranked)):
+            if count >= self.budget:
+                self.skipped.append(f"single places: {self.budget} were tried, the model has more")
+                break
+            mutant, sketch = self._measured(name, options)
+            if mutant is not None:
+                tried.append((mutant, sketch))
+        tried.sort(key=lambda found: found[0].distance)
+        self.screened += tried[:NEAR]
+        return self.confirmed([mutant for mutant, _ in tried])
+
+    def applicable(self) -> Iterator[tuple[str, Any]]:
+        """Mutations that logits of this mode can show, of which none is proven to show nothing."""
+        needs = DECODE_NEEDS if self.trial.mode == "decode" else PREFILL_NEEDS
+        return ((name, kind) for name, kind in showing(needs) if name not in self.leave_out)
+
+    def _screen(self, name: str, kind: Any, options: Mapping[str, Any]) -> bool:
+        """Whether the bug could be planted; a value that does not apply to this model is passed over."""
+        try:
+            if not kind(**options).applies(self.trial.planted.config):
+                return True
+            far, sketch = self.trial.screened([(name, options)])
+        except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
+            self.skipped.append(f"{name}: {type(error).__name__}: {error}")
+            return False
+        self.screened.append((Mutant(name, options, far), sketch))
+        return True
+
+    def _measured(self, name: str, options: Mapping[str, Any]) -> tuple[Mutant | None, np.ndarray]:
+        try:
+            far, sketch = self.trial.screened([(name, options)])
+        except Exception:
+            return None, np.empty(0)
+        return Mutant(name, options, far), sketch
+
+    def _instances(self, ranked: Sequence[Mutant]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Places that mutations name themselves, then every bug of a layer in one layer alone, the nearest bugs first."""
+        config, tokens = self.trial.planted.config, sorted({token for ids in self.trial.planted.sequences for token in ids})
+        kinds = list(self.applicable())
+        for name, kind in kinds:
+            if kind().applies(config):
+                yield from ((name, options) for options in kind().instances(config, tokens))
+        if self.trial.planted.layers < 2:
+            return
+        order = {mutant.name: place for place, mutant in enumerate(ranked)}
+        inside = [(name, kind) for name, kind in kinds if kind.first_tap.startswith("layers.") and "layer" not in kind.grid]
+        for name, kind in sorted(inside, key=lambda found: order.get(found[0], len(order))):
+            for options in grid(kind):
+                if kind(**options).applies(config):
+                    for layer in range(self.trial.planted.layers):
+                        yield name, {**options, ONLY_LAYER: layer}
+
+
+@dataclass(frozen=True)
+class Far:
+    """How far bugs are from the candidate on the screened positions, as a function of one parameter of one of them."""
+
+    trial: Trial
+    others: Bugs
+    name: str
+    key: str
+
+    def __call__(self, value: float) -> float:
+        try:
+            return self.trial.distance([*self.others, (self.name, {self.key: value})], short=True)
+        except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
+            return math.inf
+
+
+def uncertainty(far: Far, value: float, noise: float) -> float:
+    """How far the value may be off until the logits move by `noise`, by the curvature of the squared distance at it."""
+    step = 1e-3 * abs(value)
+    here, above, below = far(value), far(value + step), far(value - step)
+    bend = (above**2 + below**2 - 2 * here**2) / (2 * step**2)
+    return noise / math.sqrt(bend) if bend > 0 and math.isfinite(bend) else abs(value)
+
+
+def one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """The nearest value of each mutation."""
+    nearest: dict[str, Mutant] = {}
+    for mutant in mutants:
+        nearest.setdefault(mutant.name, mutant)
+    return list(nearest.values())

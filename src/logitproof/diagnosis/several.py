@@ -1,0 +1,168 @@
+"""The search for several bugs at once: the best are planted, and every bug of the library is ranked on top of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from logitproof import catalog
+from logitproof.diagnosis.found import Mutant
+from logitproof.diagnosis.noise import Floor
+from logitproof.diagnosis.search import Far, Searcher, one_of_each
+from logitproof.reference.search import scan
+
+MOST = 4
+"""Bugs that are sought together."""
+BEAM = {2: 5, 3: 3, 4: 2}
+"""How many of the best sets are gone on with, by the size of the set that is sought."""
+KEPT = 8
+"""Sets of each size that are measured on all sequences."""
+ADDED = 40
+"""Pairs whose single differences, added, come nearest to the candidate's: planted, whichever rank their halves have."""
+GAIN = 1.3
+"""Factor by which a further bug must bring the set nearer for the search to go on."""
+ROUNDS = 3
+
+Found = tuple[Mutant, ...]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Bugs that are planted together, and their distance."""
+
+    bugs: tuple[tuple[str, dict[str, object]], ...]
+    distance: float
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.bugs)
+
+
+def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Found | None:
+    """Two to four bugs that leave no more than noise when all are planted, the fewest that do; None where none do.
+
+    Values of the grid come first; only where they leave more are values fitted, those of all bugs of a set together.
+    """
+    beam = [_Set(((mutant.name, dict(mutant.options)),), mutant.distance) for mutant in _firsts(searcher, ranked)]
+    for size in range(2, MOST + 1):
+        before = min((kept.distance for kept in beam), default=float("inf"))
+        sets = _confirmed(searcher, [*_grown(searcher, beam[: BEAM[size]]), *(_added(searcher) if size == 2 else ())])
+        for kept in sets:
+            if floor.explains(kept.distance, mutants := _mutants(kept)):
+                return _needed(searcher, kept, floor, mutants)
+        fitted = [_fitted(searcher, kept, floor) for kept in sets[:3] if any(catalog_ranges(name) for name in kept.names)]
+        for found in fitted:
+            if floor.explains(found[0].distance, found):
+                return found
+        if not sets or not sets[0].distance * GAIN <= before:
+            return None
+        beam = sets
+    return None
+
+
+def catalog_ranges(name: str) -> dict[str, tuple[float, float]]:
+    """The ranges in which a bug's options are searched."""
+    return dict(catalog.load("mutations", name).ranges)
+
+
+def _firsts(searcher: Searcher, ranked: Sequence[Mutant]) -> list[Mutant]:
+    """The nearest, and those whose difference points most in the direction of the candidate's, whatever their size."""
+    wanted = searcher.trial.wanted()
+    size = float(np.linalg.norm(wanted)) or 1.0
+
+    def along(sketch: np.ndarray) -> float:
+        length = float(np.linalg.norm(sketch))
+        return float((sketch * wanted).sum()) / (length * size) if length else 0.0
+
+    pointing = sorted(searcher.screened, key=lambda found: -along(found[1]))
+    return one_of_each([*ranked[:3], *(mutant for mutant, _ in pointing[:6])])[: BEAM[2]]
+
+
+def _grown(searcher: Searcher, beam: Sequence[_Set]) -> Iterator[_Set]:
+    """Every bug with every value, on top of each set; those that should fit best first, as many as the budget allows."""
+    wanted = searcher.trial.wanted()
+    for kept in beam:
+        have = searcher.trial.screened(kept.bugs)[1]
+        left = wanted - have
+        order = sorted(searcher.screened, key=lambda found: float(np.linalg.norm(left - found[1])))
+        for mutant, _ in order[: max(searcher.budget // len(beam), 1)]:
+            if mutant.name not in kept.names:
+                yield from _measured(searcher, (*kept.bugs, (mutant.name, dict(mutant.options))))
+
+
+def _added(searcher: Searcher) -> Iterator[_Set]:
+    """The pairs whose differences, added as if neither knew of the other, come nearest to the candidate's."""
+    wanted = searcher.trial.wanted().ravel()
+    mutants = [mutant for mutant, _ in searcher.screened]
+    if not mutants:
+        return
+    sketches = np.stack([sketch.ravel() for _, sketch in searcher.screened])
+    with np.errstate(over="ignore", invalid="ignore"):
+        inner, towards = sketches @ sketches.T, sketches @ wanted
+        own = np.diag(inner)
+        far = own[:, None] + own[None] + 2 * inner - 2 * (towards[:, None] + towards[None])
+    far = np.where(np.isfinite(far), far, np.inf)
+    rows, columns = np.triu_indices(len(mutants), 1)
+    tried = 0
+    for place in np.argsort(far[rows, columns], kind="stable"):
+        first, second = mutants[rows[place]], mutants[columns[place]]
+        if first.name != second.name:
+            yield from _measured(searcher, ((first.name, dict(first.options)), (second.name, dict(second.options))))
+            tried += 1
+        if tried >= ADDED:
+            return
+
+
+def _measured(searcher: Searcher, bugs: tuple[tuple[str, dict[str, object]], ...]) -> Iterator[_Set]:
+    try:
+        yield _Set(bugs, searcher.trial.distance(bugs, short=True))
+    except Exception:  # bugs may not be plantable together
+        return
+
+
+def _confirmed(searcher: Searcher, sets: Iterator[_Set] | Sequence[_Set]) -> list[_Set]:
+    """The nearest sets, one for each choice of names, measured on all sequences."""
+    nearest: dict[frozenset[str], _Set] = {}
+    for kept in sorted(sets, key=lambda found: found.distance):
+        nearest.setdefault(kept.names, kept)
+    measured = [_Set(kept.bugs, searcher.trial.distance(kept.bugs)) for kept in list(nearest.values())[:KEPT]]
+    return sorted(measured, key=lambda found: found.distance)
+
+
+def _needed(searcher: Searcher, kept: _Set, floor: Floor, mutants: Found) -> Found:
+    """The set without those of its bugs that it explains as well without."""
+    for name, _ in kept.bugs:
+        fewer = tuple(bug for bug in kept.bugs if bug[0] != name)
+        distance = searcher.trial.distance(fewer)
+        if len(fewer) > 1 and floor.explains(distance, smaller := _mutants(_Set(fewer, distance))):
+            return _needed(searcher, _Set(fewer, distance), floor, smaller)
+    return mutants
+
+
+def _fitted(searcher: Searcher, kept: _Set, floor: Floor) -> Found:
+    """The values of all parameters of a set, fitted one after the other, in rounds, while the others stand."""
+    bugs, give = list(kept.bugs), dict[str, dict[str, float]]()
+    for _ in range(ROUNDS):
+        for place, (name, options) in enumerate(bugs):
+            for key, (low, high) in catalog_ranges(name).items():
+                others = tuple(bug for index, bug in enumerate(bugs) if index != place)
+                far = Far(searcher.trial, others, name, key)
+                value = options.get(key, getattr(catalog.load("mutations", name), key))
+                near = [value] if isinstance(value, int | float) else []
+                scanned = scan(far, low, high, near) if name not in give else _around(far, float(near[0]))
+                fitted = searcher.fit(far, scanned, floor)
+                bugs[place], give[name] = (name, dict(fitted.options)), dict(fitted.uncertainty)
+    distance = searcher.trial.distance(bugs)
+    return tuple(Mutant(name, options, distance, give.get(name, {})) for name, options in bugs)
+
+
+def _around(far: Far, value: float) -> list[tuple[float, float]]:
+    """A narrow scan about a value that was fitted before."""
+    points = np.linspace(np.log(value * 0.8), np.log(value * 1.25), 7)
+    return [(float(point), far(float(np.exp(point)))) for point in points]
+
+
+def _mutants(kept: _Set) -> Found:
+    return tuple(Mutant(name, options, kept.distance) for name, options in kept.bugs)

@@ -1,0 +1,165 @@
+"""What becomes of a row of logits, whatever position it stands at: a scale, a cap, an order, a few entries, a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from logitproof.diagnosis.difference import Difference
+from logitproof.diagnosis.found import Finding
+from logitproof.rows.distance import rms
+
+NEARLY = 0.99
+"""Share of the squared difference that one direction must hold to be told."""
+PAIRS = 200_000
+"""Pairs of logits from which a function of one logit is read."""
+SHOWN = 8
+"""Ids that a sentence names."""
+ROWS_READ = 256
+
+
+def probabilities(difference: Difference) -> Finding | None:
+    """Rows are in [0, 1] and sum to one."""
+    rows = np.concatenate(difference.candidate)
+    off = float(np.abs(rows.sum(axis=1) - 1.0).max())
+    if rows.min() < 0.0 or off > 1e-2:
+        return None
+    text = f"every row is in [0, 1] and sums to 1 within {off:.2g}: these are probabilities, not logits"
+    return Finding("probabilities", text, {"largest": float(rows.max()), "off": off})
+
+
+def scaled(difference: Difference) -> Finding | None:
+    """All logits times one number."""
+    ours, theirs = difference.stacked()
+    factor = float((ours * theirs).sum() / (ours**2).sum())
+    left = difference.left(factor * ours, theirs)
+    if left > difference.limit or abs(factor - 1.0) < 1e-6:
+        return None
+    text = f"all logits are the reference's times {factor:.6g} ({left:.2g} logits left): a temperature or a scale of the head"
+    return Finding("scale", text, {"factor": factor, "left": left})
+
+
+def scaled_by_row(difference: Difference) -> Finding | None:
+    """The logits of each row times a number of its own."""
+    ours, theirs = difference.stacked()
+    factors = (ours * theirs).sum(axis=1) / (ours**2).sum(axis=1)
+    left = difference.left(factors[:, None] * ours, theirs)
+    spread = float(factors.std())
+    if left > difference.limit or spread < 1e-5:
+        return None
+    text = (
+        f"each row is the reference's times a number of its own, {factors.min():.4g} to {factors.max():.4g} "
+        f"({left:.2g} logits left): the last norm, or a scale that depends on the position"
+    )
+    return Finding("scale by row", text, {"factors": [float(factor) for factor in factors[:64]], "left": left})
+
+
+def function_of_a_logit(difference: Difference) -> Finding | None:
+    """Each logit is one smooth function of the right one: a soft-cap, a clamp, a rounding of the last step."""
+    ours, theirs = (np.concatenate(rows).ravel() for rows in (difference.right, difference.candidate))
+    step = max(1, len(ours) // PAIRS)
+    order = np.argsort(ours[::step])
+    x, y = ours[::step][order], theirs[::step][order]
+    # by its neighbours on both sides, and not in the tails, where these stand too far away
+    between = np.interp(x[1:-1:2], x[::2], y[::2]) - y[1:-1:2]
+    jump = rms(between[len(between) // 20 : -len(between) // 20])
+    slopes = np.polyfit(x, y, 1)
+    straight = rms(y - np.polyval(slopes, x))
+    if jump > difference.limit or straight <= difference.limit:
+        return None
+    cap = min(np.geomspace(1.0, 200.0, 400), key=lambda value: rms(y - value * np.tanh(x / value)))
+    left = rms(y - cap * np.tanh(x / cap))
+    told = f", {cap:.3g} tanh(z / {cap:.3g}) but for {left:.2g}" if left < straight / 2 else ""
+    text = f"every logit is one function of the right one{told}: a soft-cap, a clamp or another curve on the logits"
+    return Finding("function of a logit", text, {"cap": float(cap), "left": left, "straight": straight})
+
+
+def permuted(difference: Difference) -> Finding | None:
+    """The right logits stand at other ids."""
+    ours, theirs = (np.concatenate(rows)[:ROWS_READ] for rows in (difference.right, difference.candidate))
+    mix = np.random.default_rng(1).normal(size=len(ours)) / len(ours) ** 0.5
+    source, target = np.argsort(mix @ ours, kind="stable"), np.argsort(mix @ theirs, kind="stable")
+    place = np.empty(len(source), int)
+    place[target] = source
+    moved = np.flatnonzero(place != np.arange(len(place)))
+    left = rms(theirs - ours[:, place])
+    if left > difference.limit or not len(moved) or rms(theirs - ours) <= difference.limit:
+        return None
+    size = len(place)
+    shift = int((np.arange(size) - place)[0]) % size
+    if np.array_equal(place, (np.arange(size) - shift) % size):
+        told = f"shifted by {shift} ids"
+    else:
+        some = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
+        told = f"{len(moved)} of {size} stand elsewhere: the logit of {some}{', …' if len(moved) > SHOWN else ''}"
+    text = f"the right logits at the wrong ids, {told} ({left:.2g} logits left): the order of the vocabulary"
+    return Finding("permutation", text, {"moved": len(moved), "left": left})
+
+
+def few_ids(difference: Difference) -> Finding | None:
+    """Only some entries of the rows differ."""
+    delta = np.concatenate(difference.candidate) - np.concatenate(difference.right)
+    delta -= np.median(delta, axis=1, keepdims=True)
+    size = np.sqrt((delta**2).mean(axis=0))
+    wrong = np.flatnonzero(size > difference.limit)
+    if not len(wrong) or len(wrong) * 2 > len(size):
+        return None
+    block = int(wrong[-1] - wrong[0]) + 1 == len(wrong)
+    some = f"{wrong[0]} to {wrong[-1]}" if block and len(wrong) > 2 else ", ".join(str(token) for token in wrong[:SHOWN])
+    text = f"only the logits of {len(wrong)} of {len(size)} ids differ ({some}): rows of the head, a shard, a list of tokens"
+    return Finding("certain ids", text, {"ids": [int(token) for token in wrong[:64]], "count": len(wrong)})
+
+
+def same_vector(difference: Difference) -> Finding | None:
+    """One vector is added to every row."""
+    ours, theirs = difference.stacked()
+    delta = theirs - ours
+    mean = delta.mean(axis=0)
+    left = rms(delta - mean)
+    if len(delta) < 3 or left > difference.limit or rms(mean) <= difference.limit:
+        return None
+    text = f"the same vector is added to every row ({left:.2g} logits left): a bias of the head, or of logits"
+    return Finding("same vector", text, {"size": rms(mean), "left": left})
+
+
+def one_direction(difference: Difference) -> Finding | None:
+    """The difference of all rows lies along one direction of the vocabulary."""
+    ours, theirs = difference.stacked()
+    delta = (theirs - ours)[:ROWS_READ]
+    values = np.linalg.eigvalsh(delta @ delta.T)
+    share = float(values[-1] / max(values.sum(), 1e-300))
+    if len(delta) < 4 or share < NEARLY:
+        return None
+    text = f"rank one: {100 * share:.4g} % of the difference is one direction of the vocabulary, larger or smaller by position"
+    return Finding("rank one", text, {"share": share})
+
+
+def span_of_the_head(difference: Difference) -> Finding | None:
+    """Whether the right head could give these logits at all, from whatever hidden state."""
+    if difference.head is None or difference.head.shape[0] <= difference.head.shape[1] + 1:
+        return None
+    basis, _ = np.linalg.qr(np.column_stack([difference.head, np.ones(len(difference.head))]))
+    rows = np.concatenate(difference.candidate)[:ROWS_READ]
+    left = rms(rows - (rows @ basis) @ basis.T)
+    if left > difference.limit:
+        text = (
+            f"no hidden state gives these logits through the right head ({left:.3g} of them lie outside its span): "
+            "the fault is in the head or after it, or content that the model cannot make"
+        )
+        return Finding("outside the head's span", text, {"left": left})
+    text = f"the right head gives these logits from another hidden state ({left:.2g} left): the fault lies before the head"
+    return Finding("before the head", text, {"left": left})
+
+
+ROWS: tuple[Callable[[Difference], Finding | None], ...] = (
+    probabilities,
+    scaled,
+    scaled_by_row,
+    function_of_a_logit,
+    permuted,
+    few_ids,
+    same_vector,
+    one_direction,
+    span_of_the_head,
+)

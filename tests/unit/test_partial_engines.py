@@ -1,0 +1,102 @@
+"""An engine is judged by what it can answer: by its gates, where each was judged on all positions of its scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+BASIS = "a reason of more than ten letters"
+TOP1 = {"id": "top1", "metric": "top1", "statistic": "min", "at_least": 1.0, "basis": BASIS}
+KL = {"id": "kl", "metric": "kl_divergence", "at_most": 1e-6, "basis": BASIS}
+ARGMAX = """\
+    def hello(p):
+        return {"protocol": 1, "engine": "fake", "modes": ["prefill"]}
+    def chosen(p, rows):
+        with open(p["logits"] + ".topk_ids", "wb") as file:
+            for row in rows:
+                file.write(struct.pack("<i", row.index(max(row)) SHIFT))
+        return {"path": p["logits"] + ".topk_ids", "dtype": "int32", "shape": [len(rows), 1]}
+    def score(p):
+        return {"topk_ids": chosen(p, [row(t) for t in p["token_ids"]])}
+    """
+"""One that gives the token that it chooses, and nothing else."""
+
+
+def argmax_only(project: Any, shift: str = "") -> dict[str, Any]:
+    return {"engine": project.engine(ARGMAX.replace("SHIFT", shift), "argmax.py"), "whole": project.engine()}
+
+
+def run(project: Any, *gates: dict[str, Any], shift: str = "", **changes: Any) -> Any:
+    engines = argmax_only(project, shift)
+    return project.check(
+        reference=engines["whole"], candidates={"cli": engines["engine"]}, gates=list(gates), **changes
+    ).verdict
+
+
+def test_an_engine_that_gives_one_token_passes_the_gate_that_it_can_answer(project: Any) -> None:
+    verdict = run(project, TOP1)
+    assert (verdict.status, verdict.exit_code, verdict.reason) == ("PASS", 0, "")
+    (cell,) = verdict.cells
+    assert cell.status == "MATCH" and cell.positions == verdict.gates[0].positions > 0 and "gates alone" in cell.reason
+
+
+def test_an_engine_that_gives_one_token_fails_the_gate_that_it_can_answer(project: Any) -> None:
+    verdict = run(project, TOP1, shift="+ 1")
+    assert (verdict.status, verdict.exit_code) == ("FAIL", 1)
+    assert verdict.cells[0].status == "WRONG" and "top1" in verdict.reason
+
+
+def test_it_serves_as_the_reference_of_such_a_gate(project: Any) -> None:
+    engines = argmax_only(project)
+    project.write("suite.yaml", {"suite": "ids", "max_new_tokens": 0, "prompts": [{"id": "a", "token_ids": [5, 9, 11]}]})
+    verdict = project.check(reference=engines["engine"], candidates={"whole": engines["whole"]}, gates=[TOP1]).verdict
+    assert (verdict.status, verdict.exit_code) == ("PASS", 0), verdict.reason
+
+
+def test_a_gate_that_it_cannot_answer_is_no_pass_and_says_which(project: Any) -> None:
+    verdict = run(project, TOP1, KL)
+    assert verdict.status == "ERROR" and verdict.exit_code != 0
+    assert "kl" in verdict.reason and "cli/m/original/prefill" in verdict.reason
+
+
+def test_leave_to_stay_unmeasured_reaches_what_an_engine_cannot_answer(project: Any) -> None:
+    engines = argmax_only(project)
+    candidates = {
+        "cli": engines["engine"],
+        "whole": {**project.engine(name="other.py"), "options": engines["whole"]["options"]},
+    }
+    candidates["whole"]["environment"] = {"OTHER": "1"}
+    verdict = project.check(
+        reference=engines["whole"], candidates=candidates, gates=[TOP1, KL], may_be_unmeasured=["cli/*"]
+    ).verdict
+    assert (verdict.status, verdict.exit_code) == ("PASS", 0), verdict.reason
+    assert [cell.cell for cell in verdict.unmeasured] == ["cli/m/original/prefill"]
+    assert {gate.cell: gate.status for gate in verdict.gates if gate.id == "kl"} == {
+        "cli/m/original/prefill": "NOT-MEASURED",
+        "whole/m/original/prefill": "PASS",
+    }
+
+
+def test_leave_to_stay_unmeasured_excuses_no_wrong_answer_and_no_crash(project: Any) -> None:
+    verdict = run(project, TOP1, KL, shift="+ 1", may_be_unmeasured=["cli/*"])
+    assert (verdict.status, verdict.exit_code) == ("FAIL", 1)
+    dead = project.check(candidates={"cli": project.toy(fault="crash")}, gates=[TOP1], may_be_unmeasured=["*"]).verdict
+    assert (dead.status, dead.exit_code) == ("ERROR", 3) and dead.reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidates": {"bad": {"engine": "toy", "options": {"noise": 1.0}}}},
+        {"candidates": {"bad": {"engine": "toy", "options": {"fault": "nan"}}}},
+        {"candidates": {"good": {"engine": "toy", "options": {"noise": 1e-7}, "expect": "WRONG"}}},
+        {"gates": [{**KL, "scope": "position 999"}]},
+        {"bands": [{"match": 1.0, "wrong": 1.0, "basis": BASIS, "where": {"mode": "decode"}}]},
+        {"reference": {"engine": "toy", "options": {"fault": "crash-at-load"}}},
+    ],
+)
+def test_every_exit_that_is_not_zero_has_its_reason(project: Any, changes: dict[str, Any]) -> None:
+    report = project.check(**changes)
+    assert report.verdict.exit_code != 0 and report.verdict.reason.strip()
+    assert report.as_json()["reason"] == report.verdict.reason
