@@ -65,7 +65,10 @@ class ScaleOfAbsorbedHead(_WrongScale, id="attention.latent_scale_of_absorbed_he
     """Scores are divided by the root of the absorbed size, latent and rotary part, and not by that of the head."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use qk_nope_head_dim + qk_rope_head_dim"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap=SCORES,
+        remedy="use qk_nope_head_dim + qk_rope_head_dim",
+        seen_in=("ollama #13893",),
     )
 
     def scaling(self, layer: Any, config: Any) -> float:
@@ -93,7 +96,7 @@ class FactorMissing(_WrongFactor, id="attention.latent_mscale_missing"):
     """YaRN's factor (mscale) is missing from the scale of the scores."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="multiply the scale by mscale squared",
+        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="multiply the scale by mscale squared", seen_in=("mobius #548", "optimum-intel #1877", "transformers #47435"),
     )  # fmt: skip
 
     def factor(self, mscale: float) -> float:
@@ -128,7 +131,10 @@ class FactorOfOne(_WrongScale, id="attention.latent_mscale_of_one"):
     """YaRN's factor is computed with a weight of one and not with mscale_all_dim of the config."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use mscale_all_dim of the config"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap=SCORES,
+        remedy="use mscale_all_dim of the config",
+        seen_in=("Megatron-LM #1429",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -144,7 +150,7 @@ class FactorInRotation(_WrongLatent, id="attention.latent_mscale_in_rotation"):
 
     record = Record(
         shows="wrong from position 0 on where q and k are rotated", first_tap="layers.0.attn.q_rope",
-        remedy="multiply cosine and sine by the quotient of the two factors",
+        remedy="multiply cosine and sine by the quotient of the two factors", seen_in=("kekzl/imp #880",),
     )  # fmt: skip
 
     def applies(self, config: Any) -> bool:

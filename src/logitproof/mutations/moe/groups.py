@@ -56,6 +56,7 @@ class GroupsByBest(_WrongGroups, id="moe.groups_by_their_best"):
         shows="discrete: other experts at some positions",
         first_tap=INDEX,
         remedy="add the two highest corrected scores of each group",
+        seen_in=("vLLM #13474", "Megatron-LM #1378"),
     )
 
     def worth(self, groups: torch.Tensor, uncorrected: torch.Tensor) -> torch.Tensor:

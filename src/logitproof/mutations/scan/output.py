@@ -38,7 +38,10 @@ class NormBeforeGate(WrongScanNorm, id="scan.norm_before_gate"):
     """The output is normed first and gated afterwards."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=FIRST, remedy="gate first, then norm (norm_before_gate = false)"
+        shows="wrong from position 0 on",
+        first_tap=FIRST,
+        remedy="gate first, then norm (norm_before_gate = false)",
+        seen_in=("flash-linear-attention #63",),
     )
 
     def gated(self, norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
@@ -57,7 +60,12 @@ class NormMissing(WrongScanNorm, id="scan.norm_missing"):
 class NormOverAllGroups(WrongScanNorm, id="scan.norm_over_all_groups"):
     """The norm's mean is taken over all channels and not over those of each group."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="norm the channels of each group by themselves")
+    record = Record(
+        shows="wrong from position 0 on",
+        first_tap=FIRST,
+        remedy="norm the channels of each group by themselves",
+        seen_in=("mamba #910", "vmlx-swift #188", "transformers #35943"),
+    )
 
     def applies(self, config: Any) -> bool:
         """Models with more than one group."""

@@ -22,7 +22,12 @@ class DtBiasMissing(WrongScanInput, id="scan.dt_bias_missing"):
 class DtBiasTwice(WrongScanInput, id="scan.dt_bias_twice"):
     """The bias of the step sizes (dt_bias) is added twice: before the kernel and in it."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="give the kernel the raw steps, or no bias")
+    record = Record(
+        shows="wrong from position 0 on",
+        first_tap=FIRST,
+        remedy="give the kernel the raw steps, or no bias",
+        seen_in=("flash-linear-attention #63",),
+    )
 
     def given(self, right: Given) -> Given:
         return {"dt_bias": 2 * right["dt_bias"]}
