@@ -51,7 +51,7 @@ from logitproof.acid.acid import Request, acid  # noqa: E402
 from logitproof.acid.probe import KILLED_AT, open_probes, probe_names  # noqa: E402
 from logitproof.commands.acid import diagnosis_of  # noqa: E402
 from logitproof.engines.llamacpp import LlamaCpp  # noqa: E402
-from logitproof.errors import LogitproofError  # noqa: E402
+from logitproof.errors import Refusal  # noqa: E402
 from logitproof.rows.distance import distances  # noqa: E402
 
 NAMES = [name for name in probe_names() if name in {*DENSE, *EXPERTS, *RECURRENT}]
@@ -154,8 +154,8 @@ def _apart(folder: Path, converter: Path) -> float | str:
     engine = LlamaCpp()
     try:
         engine.load(file)
-    except LogitproofError as error:
-        return error.text.replace(f"{folder}/", "")
+    except Refusal as error:
+        return str(error).replace(f"{folder}/", "")
     spread = float(distances(np.zeros_like(right), right).mean())
     return float(f"{distances(right, engine.score(ids, 'prefill').logits).max() / spread:.3g}")
 
