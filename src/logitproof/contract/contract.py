@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from logitproof import catalog
-from logitproof.contract.arithmetic import Arithmetic
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage
 from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
 from logitproof.contract.scope import parse_scope
@@ -27,7 +27,9 @@ ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
-CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
+CellStatus = Literal[
+    "MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "SUSPECT", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"
+]
 Axis = Literal["candidate", "model", "quantization", "mode", "isa", "against"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -43,7 +45,11 @@ class EngineUse(_Strict):
     options: dict[str, Any] = {}
     environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
     python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
+    inherit: list[str] = Field([], description="variables of the harness's environment that the engine gets too, by name")
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="seconds for one answer in all, whatever progress it reports; else twenty times `timeout`"
+    )
     arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
 
 
@@ -90,6 +96,12 @@ class Candidate(EngineUse):
     only: Filter = Filter()
     isa: dict[str, Pin] = Field({}, description="how it is pinned to an instruction set, beside what the engine says itself")
     expect: Literal["WRONG"] | None = None
+    build_id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the name in the `versions` of its hello that says which build it is; traces are used again by it"
+    )
+    may_be_exact: Annotated[str, Field(min_length=10)] | None = Field(
+        None, description="why it may be nearer to the reference than its weights and arithmetic explain, or equal to it"
+    )
 
 
 class Matrix(_Strict):
@@ -374,6 +386,22 @@ def _check_engines(opened: OpenContract) -> None:
     for keys, use in uses:
         entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
         _check_options(opened, entry.name, use.options, (*keys, "options"))
+        _check_arithmetic(opened, use, keys)
+
+
+def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> None:
+    """A contract says how an engine computes where nobody knows it; where its class does, it cannot say otherwise."""
+    known = arithmetic_of(use.engine, use.options) if use.arithmetic else None
+    if use.arithmetic is None or known is None:
+        return
+    for name in ("base", "blocks", "cache"):
+        told, true = getattr(use.arithmetic, name), getattr(known, name)
+        if name in use.arithmetic.model_fields_set and told != true:
+            raise ContractError(
+                f"says {name}: {told}, and the engine {use.engine} computes with {name}: {true} by these options",
+                where=opened.where(*keys, "arithmetic", name),
+                remedy="take `arithmetic` out, or set the engine's options to what it says",
+            )
 
 
 def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from logitproof.contract.arithmetic import arithmetic_of
 from logitproof.contract.contract import ORIGINAL
 from logitproof.diagnosis.diagnose import diagnose_logits
 from logitproof.diagnosis.found import Diagnosis, Known, Mode
-from logitproof.diagnosis.text import answer
+from logitproof.diagnosis.text import KIND, answer, document
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.sides import label_read, path_of, planted_in
@@ -43,7 +43,8 @@ def diagnose_run(
     Raises ContractError where the folder is no run, where nothing that could be explained was measured, or where the model
     of a cell has no HF folder to plant bugs in.
     """
-    report = Workspace(folder).judge_again()
+    space = Workspace(folder)
+    report = space.judge_again()
     chosen = [cell for cell in report.verdict.cells if fnmatch.fnmatchcase(cell.cell.id, only)]
     wrong = [cell for cell in chosen if cell.status == "WRONG" and cell.cell.mode in MODES]
     if not wrong:
@@ -56,6 +57,8 @@ def diagnose_run(
         answer(found, str(folder)).write(folder / "diagnosis.json")
     if not wrong:
         answer(found, str(folder)).write(folder / "diagnosis.json")
+    else:
+        space.keep(report, KIND, document(found, folder))
     return found
 
 
