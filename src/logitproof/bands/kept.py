@@ -44,7 +44,7 @@ class Sides:
             {
                 "truth": weights[self.model, self.truth],
                 "own": weights[self.model, self.label],
-                "config": weights[self.model, ORIGINAL],
+                "config": weights.get((self.model, ORIGINAL), ""),
                 "reference": self.reference.model_dump_json(),
                 "candidate": self.candidate.model_dump_json(),
             }

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from logitproof import catalog
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
@@ -227,6 +227,15 @@ class ErrorBar(_Strict):
     prompts: Annotated[int, Field(ge=1)] | None = Field(None, description="only so many prompts of each suite")
 
 
+def _files(value: Any) -> Any:
+    """One path is the whole model: a GGUF file, or a Hugging Face folder."""
+    return {ORIGINAL: value} if isinstance(value, str) else value
+
+
+Files = Annotated[dict[str, str], Field(min_length=1), BeforeValidator(_files, json_schema_input_type=str | dict[str, str])]
+"""The weights of a model by the labels of their quantizations; a single path is its `original`."""
+
+
 def _without_name(gate: Any, first: str) -> Any:
     """The gate as it was written, but that it names no reference where it names the first."""
     return {**gate, "against": None} if isinstance(gate, dict) and gate.get("against") == first else gate
@@ -249,7 +258,7 @@ class Contract(_Strict):
     about: str = ""
     reference: Reference
     candidates: dict[str, Candidate] = Field(min_length=1)
-    models: dict[str, dict[str, str]] = Field(min_length=1)
+    models: dict[str, Files] = Field(min_length=1)
     suites: list[str] = Field(min_length=1)
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
@@ -342,6 +351,7 @@ class OpenContract:
 def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
     contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    contract = _every_label(contract)
     path = path.resolve()
     suites = tuple(
         open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
@@ -351,6 +361,15 @@ def open_contract(path: Path) -> OpenContract:
     _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def _every_label(contract: Contract) -> Contract:
+    """Where no model has an original and no quantization is named, all are meant: published files may be all that there is."""
+    labels = list(dict.fromkeys(label for files in contract.models.values() for label in files))
+    if "quantization" in contract.matrix.model_fields_set or ORIGINAL in labels:
+        return contract
+    matrix = contract.matrix.model_copy(update={"quantization": labels})
+    return contract.model_copy(update={"matrix": matrix})
 
 
 def pairs_of(matrix: Matrix) -> dict[str, tuple[str, str]]:

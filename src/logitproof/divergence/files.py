@@ -6,17 +6,17 @@ from pathlib import Path
 
 from logitproof.documents import html
 from logitproof.documents.answer import Answer
-from logitproof.documents.document import Document
-from logitproof.documents.section import Picture
+from logitproof.documents.pages import svg
+from logitproof.documents.section import Chart, Page
 from logitproof.files.atomic import write_atomically
 
 
-def write(folder: Path, answer: Answer, page: Document) -> list[Path]:
+def write(folder: Path, answer: Answer, page: Page) -> list[Path]:
     """Write all of them; the paths that were written."""
     written = [answer.write(folder / "kl.json"), folder / "kl.html"]
     write_atomically(folder / "kl.html", html.whole(page))
     for section in page.sections:
-        if isinstance(section, Picture):
-            write_atomically(folder / "kl.svg", str(section.svg))
+        if isinstance(section, Chart):
+            write_atomically(folder / "kl.svg", svg(section))
             written.append(folder / "kl.svg")
     return written

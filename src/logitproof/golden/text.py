@@ -56,7 +56,8 @@ def of_comparison(summary: dict[str, Any], leave: str = "") -> Document:
     columns = (Column("metric"), *(Column(key, "number") for key in keys))
     metrics = summary["metrics"]
     rows = tuple(Row((name, *(number(statistics[key]) for key in keys))) for name, statistics in metrics.items())
-    lines = [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
+    lines = [Line(text, "unsure") for text in summary.get("notes", [])]
+    lines += [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
     if basis := summary.get("kl_basis"):
         lines.append(Line(f"KL divergence: {basis}"))
     if lacks := lacking(summary):

@@ -13,7 +13,7 @@ from logitproof.files.hashes import file_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model
+from logitproof.weights.model import Model, weights_sha256
 
 TRACE_FORMAT = 2
 JobKind = Literal["tokenize", "generate", "score"]
@@ -60,7 +60,7 @@ def make_job(
     `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
     the failure stands where the trace would.
     """
-    weights = models[str(model)].sha256, models[str(config)].sha256 if config else ""
+    weights = models[str(model)].sha256, _config_sha256(models, config)
     key = content_key(
         {
             "format": TRACE_FORMAT,
@@ -80,6 +80,15 @@ def make_job(
         }
     )
     return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after, *weights)
+
+
+def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
+    """Of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
+    if config is None:
+        return ""
+    if str(config) in models:
+        return models[str(config)].sha256
+    return weights_sha256(config)
 
 
 def option_files(spec: Spec) -> dict[str, str]:

@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from logitproof.bands.calculated import Calibration
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
@@ -43,6 +44,7 @@ from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
 from logitproof.verdict.judge import Verdict, judge
 from logitproof.verdict.suspect import suspicion_of
+from logitproof.verdict.ties import outside_ties
 
 
 def check(
@@ -117,14 +119,16 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
     compared = {
         cell: [_calibrated(row, cell, calibrations.get(cell.id), opened) for row in compared[cell]] for cell in compared
     }
+    bands = {cell: _band(opened, cell, rows, calibrations) for cell, rows in compared.items()}
+    compared = {cell: [outside_ties(row, bands[cell]) for row in rows] for cell, rows in compared.items()}
     measured = compare_cells(planned.yardsticks, results)
-    own_errors, witness = reference_errors(contract, compared, measured), witness_words(compared, measured)
+    own_errors, witness = reference_errors(contract, bands, measured), witness_words(compared, measured)
     effects = find_effects(opened, planned.cells, weights)
     cases = []
     for cell, rows in compared.items():
         known = calibrations.get(cell.id)
         calibration = None if isinstance(known, Missing) else known
-        band = band_of(contract, cell, rows, calibration)
+        band = bands[cell]
         case = Case(
             cell,
             rows,
@@ -137,6 +141,13 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
         )
         cases.append(case)
     return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
+
+
+def _band(
+    opened: OpenContract, cell: Cell, rows: Sequence[Compared], calibrations: Mapping[str, Calibration | Missing]
+) -> Band | CalculatedBand | None:
+    known = calibrations.get(cell.id)
+    return band_of(opened.contract, cell, rows, None if isinstance(known, Missing) else known)
 
 
 def _calibrated(row: Compared, cell: Cell, calibration: Calibration | Missing | None, opened: OpenContract) -> Compared:

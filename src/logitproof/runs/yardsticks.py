@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import CalculatedBand
 from logitproof.comparison.summary import Summary, summarize
 from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
 from logitproof.errors import ContractError, EngineError
@@ -27,6 +29,7 @@ from logitproof.report.record import ReferenceErrors
 from logitproof.verdict.case import OwnError
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.gate_rows import gate_values
+from logitproof.verdict.ties import outside_ties, tied_metrics
 
 OWN = "reference/"
 """Begins the candidate's name of a yardstick; no candidate of a contract has a slash in its name."""
@@ -75,16 +78,25 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
 
 
 def reference_errors(
-    contract: Contract, cells: Iterable[Cell], measured: Mapping[Cell, Sequence[Compared]]
+    contract: Contract,
+    cells: Mapping[Cell, Band | CalculatedBand | None],
+    measured: Mapping[Cell, Sequence[Compared]],
 ) -> dict[str, dict[str, OwnError]]:
-    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs."""
+    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs.
+
+    `cells` have their bands, which say what a tie is.
+    """
     own = {cell: rows for cell, rows in measured.items() if cell.candidate.startswith(OWN)}
     known = {(gate.id, cell): _own_value(gate, rows) for gate in contract.gates for cell, rows in own.items()}
     found: dict[str, dict[str, OwnError]] = {}
-    for cell in cells:
+    for cell, band in cells.items():
         runs = [yardstick for yardstick in own if _measures(yardstick, cell, contract)]
         for gate in (gate for gate in contract.gates if gate.selects(cell.axes)):
-            values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
+            if gate.metric in tied_metrics():
+                tied = ((_own_value(gate, [outside_ties(row, band) for row in own[run]]), run) for run in runs)
+                values = [(value, run) for value, run in tied if value is not None]
+            else:
+                values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
             if values:
                 # Of equal runs the first is named where large is bad, the last where small is: so verdicts stay comparable.
                 is_bad_high = gate.at_most is not None
