@@ -37,7 +37,8 @@ def report(cells: int, prompts: int, tokens: int, *, evil: str = EVIL, seed: int
     for number in range(cells):
         mode: Any = ("prefill", "decode")[number // 2 % 2]
         cell = Cell(("mine", "other")[number % 2], "qwen", f"Q{number}", mode, "native", "transformers", "mine (llamacpp)")
-        pairs = [Pair("s", n, prompt, f"{cell.id} s{n}", f"{cell.id} r{n}", f"{cell.id} c{n}", None) for n, prompt in enumerate(suite.prompts)]
+        keys = [tuple(f"{cell.id} {side}{n}" for side in "src") for n in range(prompts)]
+        pairs = [Pair("s", n, prompt, *keys[n], None) for n, prompt in enumerate(suite.prompts)]
         cell = replace(cell, pairs=tuple(pairs))
         compared[cell] = [_row(pair, tokens, number % 2 == 0, random, results, used) for pair in pairs]
     words = {str(token): SYLLABLES[token % len(SYLLABLES)] for token in used}
@@ -47,7 +48,9 @@ def report(cells: int, prompts: int, tokens: int, *, evil: str = EVIL, seed: int
     return Report(opened, judge(cases, contract, missing), compared, results, {"qwen": words}, _facts())
 
 
-def _row(pair: Pair, tokens: int, wrong: bool, random: np.random.Generator, results: dict[str, Trace], used: set[int]) -> Compared:
+def _row(
+    pair: Pair, tokens: int, wrong: bool, random: np.random.Generator, results: dict[str, Trace], used: set[int]
+) -> Compared:
     ids = random.integers(0, VOCABULARY, tokens).tolist()
     size = 10.0 ** random.uniform(-7, -5, tokens)
     if wrong:
@@ -76,7 +79,8 @@ def _contract() -> Contract:
     return Contract.model_validate(
         {
             "contract": "release", "about": "Every file that is published, against its reference.",
-            "reference": {"engine": "transformers"}, "candidates": engines, "models": {"qwen": {"original": "m"}}, "suites": ["s"],
+            "reference": {"engine": "transformers"}, "candidates": engines,
+            "models": {"qwen": {"original": "m"}}, "suites": ["s"],
             "bands": [{"match": 1e-4, "wrong": 1e-2, "basis": "two float32 engines of one model"}],
             "gates": [{**gate, "if_fails": ["look at the rotation of queries"]}],
         }
@@ -84,11 +88,12 @@ def _contract() -> Contract:
 
 
 def _facts() -> dict[str, Any]:
-    engine = {"engine": "llamacpp", "options": {"threads": 2}, "environment": [], "versions": {"llama.cpp": "b1"}, "details": {}}
+    engine = {"engine": "llamacpp", "options": {"threads": 2}, "environment": [], "versions": {"b": "1"}, "details": {}}
     return {
         "run_id": "20260131T120000.000000Z-0123abcd", "made_at": "2026-01-31T12:00:00+00:00",
         "pins": {"models": {"qwen": {"original": {"path": "m", "files": {}, "sha256": "0" * 64}}}, "suites": {"s": "1" * 64}},
         "engines": {"reference": {**engine, "engine": "transformers"}, "mine": engine, "other": engine},
         "versions": {"logitproof": "0", "python": "3"}, "host": {"machine": "x86_64", "system": "Linux", "cores": 2},
-        "commands": ["logitproof check parity.yaml"], "jobs": 1, "seconds": 1.0, "preflight": {"pairs": []}, "reference_error": [],
+        "commands": ["logitproof check parity.yaml"], "jobs": 1, "seconds": 1.0, "preflight": {"pairs": []},
+        "reference_error": [],
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +19,9 @@ from logitproof.divergence.scores import Scores, of_kept, of_logits
 from logitproof.divergence.statistics import figures
 from logitproof.divergence.text import answer, document, label, shown
 from logitproof.divergence.windows import cut
+from logitproof.documents.chart import svg
 from logitproof.documents.html import whole
+from logitproof.documents.section import Chart, Series
 from logitproof.engines.toy import Toy
 from logitproof.errors import ContractError, EngineGarbage
 from logitproof.readers import open_dump
@@ -219,3 +222,11 @@ def test_figures_have_the_names_and_digits_of_the_tool(model: Path) -> None:
         "0.012346", "90.079%", "99.66%",
     )  # fmt: skip
     assert answer(found, "").data["windows"] == 1
+
+
+def test_the_picture_has_a_place_for_every_size_and_power_of_ten() -> None:
+    sizes = (Series("Q8_0", ((144.8, 5e-4), (144.8, 7e-4))), Series("Q4_1", ((98.3, 0.05), (98.3, 0.07))))
+    drawn = svg(Chart("points", sizes, "MB", "nats", "two files", logarithmic=True))
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert {"0", "98.3", "145", "0.0001", "0.1", "Q8_0", "Q4_1"} <= set(labels)
+    assert drawn.count("<circle") == 4

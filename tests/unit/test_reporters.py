@@ -140,7 +140,7 @@ class Built:
             "metrics": {},
             "failure": said.error,
         }
-        return {"preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
+        return {"run_id": "run-1", "preflight": Preflight(pairs, {"m": 1}).as_json(), "reference_error": [failed]}
 
 
 def everything(words: Words | None = None) -> Built:
@@ -180,7 +180,9 @@ def structure(markdown: str) -> list[str]:
     """What a Markdown reader makes of a file, block by block; an inline HTML element would show."""
     tokens = MarkdownIt("commonmark").enable("table").enable("strikethrough").parse(markdown)
     inline = {child.type for token in tokens for child in token.children or ()}
-    assert not {"html_inline", "link_open", "image", "em_open", "s_open"} & inline
+    assert not {"html_inline", "link_open", "em_open", "s_open"} & inline
+    images = [child.attrs["src"] for token in tokens for child in token.children or () if child.type == "image"]
+    assert images == [f"report-{number}.svg" for number in range(1, len(images) + 1)], "every picture is one of ours"
     return [token.type for token in tokens]
 
 
@@ -209,7 +211,8 @@ def test_every_file_tells_the_same_status(
     assert files["report.md"].startswith(f"# {whole}: one")
     assert f"**{status}**" in files["report.md"]
     assert status in files["console.txt"]
-    assert whole in files["console.txt"].splitlines()[-2]
+    assert [line for line in files["console.txt"].splitlines() if line[2:].startswith(f"{whole}  ")]
+    assert f"<strong>{whole}</strong>" in files["report.html"] and status in files["report.html"]
     bad = {outcome(case) for case in cases(files["junit.xml"])} - {"pass", "skipped"}
     assert bool(bad) == (whole != "PASS"), "CI must see what the exit code says"
     assert "error" in bad or whole != "ERROR"
@@ -365,8 +368,8 @@ def test_two_captures_are_a_table_too() -> None:
     from logitproof.comparison.summary import summarize
 
     metrics = {"kl_divergence": summarize([comparison.metrics["kl_divergence"]], seed=0)}
-    page = io.StringIO()
     summary = {"reference": "a[red]", "candidate": "b\x1b[2J", "positions": 4, "metrics": metrics}
+    page = io.StringIO()
     show(of_comparison(summary), Terminal(file=page, width=80))
     assert "kl_divergence" in page.getvalue()
     assert "[red]" in page.getvalue()

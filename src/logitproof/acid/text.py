@@ -10,6 +10,7 @@ from logitproof.acid.probe import FACTOR
 from logitproof.acid.row import AcidReport, Measured, Status
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
+from logitproof.documents.pages import write_pages
 from logitproof.documents.section import Column, Row, Table, Tone, Verdict, lines
 from logitproof.documents.wording import number
 
@@ -74,7 +75,8 @@ def as_json(report: AcidReport) -> dict[str, Any]:
 
 
 def write_report(report: AcidReport, folder: Path) -> Path:
-    """acid.json in `folder`, whole or not at all."""
+    """acid.json, report.md and report.html in `folder`; returns the first."""
+    write_pages(document(report), folder)
     return answer(report).write(folder / "acid.json")
 
 

@@ -66,12 +66,18 @@ class Calibration:
         """One sentence that says what the band was calculated from."""
         about = self.about
         quantization = f"; quantization error {about['quantization']:.3g} RMS" if about.get("quantization") else ""
+        word = f"; {about['word']}" if about.get("word") else ""
         flips = f"; experts flip at {about['flips']:.2%} of positions" if about.get("flips") else ""
         return (
             f"calculated: {QUANTILE:.1%} of {about['runs']} runs with the rounding of {about['candidate']} "
             f"({about['predicted']:.3g} logits RMS), the reference in {about['reference']}, whose own spread is "
-            f"{about['spread']:.2f} of its rounding{quantization}{flips}"
+            f"{about['spread']:.2f} of its rounding{quantization}{flips}{word}"
         )
+
+    @property
+    def is_of_one_arithmetic(self) -> bool:
+        """Whether both sides round alike, so that they may agree bit for bit."""
+        return bool(self.about["candidate"] == self.about["reference"])
 
 
 def tokens_sha256(token_ids: Sequence[int]) -> str:
@@ -128,6 +134,8 @@ class CalculatedBand:
     allow: float
     beyond: float
     basis: str
+    expected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """[T] logits: the RMS error that the noise makes at each position, of which `match` is a quantile"""
 
     def along(self, token_ids: Sequence[int], start: int, count: int) -> list[Band]:
         """The band of `count` positions of a sequence, from `start`; nothing of one that was not calibrated."""
@@ -144,7 +152,8 @@ class CalculatedBand:
 def calculated_band(calibration: Calibration, sequences: Iterable[Sequence[int]] | None = None) -> CalculatedBand:
     """The band of every position, from all repetitions; the shares are those of the `sequences` that a run has."""
     factor = METHOD * studentized_quantile([one.fixed[METRIC] for one in calibration.sequences.values()])
-    match = {name: factor * scale(one.fixed[METRIC]) for name, one in calibration.sequences.items()}
+    expected = {name: scale(one.fixed[METRIC]) for name, one in calibration.sequences.items()}
+    match = {name: factor * values for name, values in expected.items()}
     names = list(match) if sequences is None else [tokens_sha256(one) for one in sequences]
     chosen = [name for name in names if name in match] or list(match)
     total = sum(len(match[name]) for name in chosen)
@@ -152,7 +161,7 @@ def calculated_band(calibration: Calibration, sequences: Iterable[Sequence[int]]
     if any(one.flipped.any() for one in calibration.sequences.values()):
         beyond += _share_outside(calibration, match, chosen, 1.0)
         allow = _share_outside(calibration, match, chosen, WRONG) + 1 / total
-    return CalculatedBand(match, min(allow, 0.99), min(beyond, 1.0), calibration.basis)
+    return CalculatedBand(match, min(allow, 0.99), min(beyond, 1.0), calibration.basis, expected)
 
 
 def _share_outside(calibration: Calibration, match: Mapping[str, np.ndarray], names: Sequence[str], limit: float) -> float:

@@ -36,12 +36,15 @@ def command(
     from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.documents.console import show_sections, show_verdict
+    from logitproof.documents.pages import write_pages
     from logitproof.traces.store import Store
 
     opened = open_contract(contract)
-    store = Store((out or Path("runs") / opened.contract.contract) / "store")
+    folder = out or Path("runs") / opened.contract.contract
+    store = Store(folder / "store")
     found = calibrate_contract(opened, store, only=only, runs=runs, seed=seed, power=power, parallel=parallel, say=say)
     page = document(opened, found)
+    write_pages(page, folder / "calibration")
     if not as_json:
         show_sections(page)
         show_verdict(page, Console(stderr=True))

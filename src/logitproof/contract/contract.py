@@ -10,10 +10,10 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from logitproof import catalog
-from logitproof.contract.arithmetic import Arithmetic
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage
 from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
 from logitproof.contract.scope import parse_scope
@@ -27,7 +27,9 @@ ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
-CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
+CellStatus = Literal[
+    "MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "SUSPECT", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"
+]
 Axis = Literal["candidate", "model", "quantization", "mode", "isa", "against"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -43,7 +45,11 @@ class EngineUse(_Strict):
     options: dict[str, Any] = {}
     environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
     python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
+    inherit: list[str] = Field([], description="variables of the harness's environment that the engine gets too, by name")
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="seconds for one answer in all, whatever progress it reports; else twenty times `timeout`"
+    )
     arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
 
 
@@ -90,6 +96,12 @@ class Candidate(EngineUse):
     only: Filter = Filter()
     isa: dict[str, Pin] = Field({}, description="how it is pinned to an instruction set, beside what the engine says itself")
     expect: Literal["WRONG"] | None = None
+    build_id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the name in the `versions` of its hello that says which build it is; traces are used again by it"
+    )
+    may_be_exact: Annotated[str, Field(min_length=10)] | None = Field(
+        None, description="why it may be nearer to the reference than its weights and arithmetic explain, or equal to it"
+    )
 
 
 class Matrix(_Strict):
@@ -215,6 +227,15 @@ class ErrorBar(_Strict):
     prompts: Annotated[int, Field(ge=1)] | None = Field(None, description="only so many prompts of each suite")
 
 
+def _files(value: Any) -> Any:
+    """One path is the whole model: a GGUF file, or a Hugging Face folder."""
+    return {ORIGINAL: value} if isinstance(value, str) else value
+
+
+Files = Annotated[dict[str, str], Field(min_length=1), BeforeValidator(_files, json_schema_input_type=str | dict[str, str])]
+"""The weights of a model by the labels of their quantizations; a single path is its `original`."""
+
+
 def _without_name(gate: Any, first: str) -> Any:
     """The gate as it was written, but that it names no reference where it names the first."""
     return {**gate, "against": None} if isinstance(gate, dict) and gate.get("against") == first else gate
@@ -237,7 +258,7 @@ class Contract(_Strict):
     about: str = ""
     reference: Reference
     candidates: dict[str, Candidate] = Field(min_length=1)
-    models: dict[str, dict[str, str]] = Field(min_length=1)
+    models: dict[str, Files] = Field(min_length=1)
     suites: list[str] = Field(min_length=1)
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
@@ -330,6 +351,7 @@ class OpenContract:
 def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
     contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    contract = _every_label(contract)
     path = path.resolve()
     suites = tuple(
         open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
@@ -339,6 +361,15 @@ def open_contract(path: Path) -> OpenContract:
     _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def _every_label(contract: Contract) -> Contract:
+    """Where no model has an original and no quantization is named, all are meant: published files may be all that there is."""
+    labels = list(dict.fromkeys(label for files in contract.models.values() for label in files))
+    if "quantization" in contract.matrix.model_fields_set or ORIGINAL in labels:
+        return contract
+    matrix = contract.matrix.model_copy(update={"quantization": labels})
+    return contract.model_copy(update={"matrix": matrix})
 
 
 def pairs_of(matrix: Matrix) -> dict[str, tuple[str, str]]:
@@ -355,6 +386,22 @@ def _check_engines(opened: OpenContract) -> None:
     for keys, use in uses:
         entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
         _check_options(opened, entry.name, use.options, (*keys, "options"))
+        _check_arithmetic(opened, use, keys)
+
+
+def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> None:
+    """A contract says how an engine computes where nobody knows it; where its class does, it cannot say otherwise."""
+    known = arithmetic_of(use.engine, use.options) if use.arithmetic else None
+    if use.arithmetic is None or known is None:
+        return
+    for name in ("base", "blocks", "cache"):
+        told, true = getattr(use.arithmetic, name), getattr(known, name)
+        if name in use.arithmetic.model_fields_set and told != true:
+            raise ContractError(
+                f"says {name}: {told}, and the engine {use.engine} computes with {name}: {true} by these options",
+                where=opened.where(*keys, "arithmetic", name),
+                remedy="take `arithmetic` out, or set the engine's options to what it says",
+            )
 
 
 def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,13 +29,12 @@ def svg(chart: Chart) -> Markup:
     drawn = _scattered(chart) if chart.kind == "points" else _along(chart)
     drawn.uuid = content_key({"chart": repr(chart)})[:12]
     drawn.config.css.append(f"inline:{_css(drawn.uuid)}")
-    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
-    if chart.logarithmic and values:
-        drawn.y_labels = _decades(min(values), max(values))
     root = drawn.render_tree()
     for parent in list(root.iter()):
         for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
             parent.remove(script)
+    for element in list(root.iter())[1:]:
+        element.attrib.pop("id", None)
     root.set("role", "img")
     root.set("aria-label", _shown(chart.alt))
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
@@ -50,13 +50,28 @@ def _along(chart: Chart) -> Any:
         points = dict(series.points)
         shown = [points.get(x, math.nan) for x in places]
         drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+    values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
+    if chart.logarithmic and values:
+        drawn.y_labels = _decades(min(values), max(values))
     return drawn
 
 
 def _scattered(chart: Chart) -> Any:
-    drawn = pygal.XY(_options(chart), show_dots=True, dots_size=4)
+    """Points joined within a series. The height is drawn as a power of ten, because pygal would stretch both axes."""
+    drawn = pygal.XY(_options(chart), logarithmic=False, show_dots=True, dots_size=4, show_minor_x_labels=True)
+    places = sorted({x for series in chart.series for x, _ in series.points})
+    if places:
+        drawn.xrange = (0.0, 1.05 * places[-1])
+        drawn.x_labels = [0.0, *places]
+    heights: list[float] = []
     for series in chart.series:
-        drawn.add(_shown(series.name), [(x, value) for x, value in series.points if _is_drawn(chart, value)])
+        points = [(x, value) for x, value in series.points if _is_drawn(chart, value)]
+        heights += [value for _, value in points]
+        raised = [math.log10(value) if chart.logarithmic else value for _, value in points]
+        placed = zip(points, raised, strict=True)
+        drawn.add(_shown(series.name), [{"value": (point[0], height), "label": _told(point)} for point, height in placed])
+    if chart.logarithmic and heights:
+        drawn.y_labels = [{"value": math.log10(power), "label": _told(power)} for power in _decades(min(heights), max(heights))]
     return drawn
 
 
@@ -67,9 +82,14 @@ def _options(chart: Chart) -> Any:
         legend_box_size=12, spacing=14, margin=8, show_minor_x_labels=False,
         legend_at_bottom_columns=3, margin_bottom=16, no_data_text="nothing to show",
         include_x_axis=False,
-        formatter=lambda value: f"{value:.3g}", value_formatter=lambda value: f"{value:.3g}",
+        formatter=_told, value_formatter=_told, x_value_formatter=_told,
         truncate_legend=-1, truncate_label=-1,
     )  # fmt: skip
+
+
+def _told(value: float | Sequence[float]) -> str:
+    """A number, or both of a point."""
+    return f"{value:.3g}" if isinstance(value, int | float) else ", ".join(f"{part:.3g}" for part in value)
 
 
 def _style() -> Style:
@@ -92,7 +112,8 @@ def _css(uuid: str) -> str:
     )
     text = f"{here} text, {here} .axis text, {here} .legends .legend text, {here} .title {{ fill: #e4e8ec }}"
     guides = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #4a535d }}"
-    thin = f"{here} .line {{ fill: none; stroke-width: 1.6 }}"
+    light = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #c4cad1 }}"
+    thin = f"{light}{here} .line {{ fill: none; stroke-width: 1.6 }}"
     return f"{dashes}{thin}@media (prefers-color-scheme: dark) {{ {dark}{text}{guides} }}"
 
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
 from logitproof.errors import ContractError
+from logitproof.golden.aligned import aligned
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
 from logitproof.rows.distance import first_difference
-from logitproof.traces.dump import Dump, DumpedPrompt
+from logitproof.traces.dump import READ_AS, Dump, DumpedPrompt
 
 
 def compare_prompts(
@@ -41,13 +42,9 @@ def compare_prompts(
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
     """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    vocab_size = reference.vocab_size or candidate.vocab_size
-    if candidate.vocab_size not in (None, vocab_size):
-        text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
-        raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
-    tables = []
-    for prompt in reference.prompts:
-        tables.append(compare_prompts(prompt, _match(prompt, candidate), vocab_size, floor))
+    both = aligned(reference, candidate)
+    met = list(both.pairs)
+    tables = [compare_prompts(ours, theirs, both.vocab_size, floor) for ours, theirs in met]
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -57,34 +54,29 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
+        "notes": [*_told(reference, "reference"), *_told(candidate, "candidate"), *both.notes],
         "positions": sum(table.positions for table in tables),
+        "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
         "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
         "not_measured": silent,
     }
 
 
-def _match(prompt: DumpedPrompt, candidate: Dump) -> DumpedPrompt:
-    """The candidate's rows of the same tokens, whatever they are called; else those of the same name, which are then refused.
+def _told(dump: Dump, side: str) -> list[str]:
+    """What the reader made of the file, where that is not plain."""
+    return [f"{side}: {text}" for text in dump.provenance.get(READ_AS, ())]
 
-    A row depends on the tokens up to its own, so one of two dumps may go on where the other ends.
-    """
-    for other in candidate.prompts:
-        if other.token_ids == prompt.token_ids:
-            return other
-    for other in candidate.prompts:
-        common = min(len(other.token_ids), len(prompt.token_ids))
-        shared = np.intersect1d(other.positions, prompt.positions)
-        if common and other.token_ids[:common] == prompt.token_ids[:common] and len(shared) and shared[-1] < common:
-            return other
-    named = next((other for other in candidate.prompts if other.id == prompt.id), None)
-    if named is None and len(candidate.prompts) == 1:
-        named = candidate.prompts[0]
-    if named is None:
-        known = ", ".join(other.id for other in candidate.prompts)
-        text = f"the candidate holds no prompt of the tokens of {prompt.id!r}, and none of that name"
-        raise ContractError(text, remedy=f"dump the same prompts; it holds {known}")
-    return named
+
+def _missing(met: list[tuple[DumpedPrompt, DumpedPrompt]], candidate: Dump) -> dict[str, int]:
+    """What only one of the two dumps holds: rows of the shared prompts by the side that lacks them, and whole prompts."""
+    ours = [set(prompt.positions.tolist()) for prompt, _ in met]
+    theirs = [set(match.positions.tolist()) for _, match in met]
+    return {
+        "rows_of_candidate": sum(len(a - b) for a, b in zip(ours, theirs, strict=True)),
+        "rows_of_reference": sum(len(b - a) for a, b in zip(ours, theirs, strict=True)),
+        "prompts_of_reference": len({prompt.id for prompt in candidate.prompts} - {match.id for _, match in met}),
+    }
 
 
 def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:

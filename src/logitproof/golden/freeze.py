@@ -177,7 +177,7 @@ def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) ->
             first = make_job(spec, hello, models, path, config, "generate", "greedy", prompt, suite.continuation(prompt))
             then = make_job(spec, hello, models, path, config, "score", "prefill", prompt, 0, first.key)
             pairs.append((prompt, first.key, then.key))
-            jobs += [first, then]
+            jobs += [replace(first, is_kept=True), replace(then, is_kept=True)]
         done = run({job.key: job for job in jobs}.values(), store, executor=LocalPool(workers))
         results = {result.key: _whole(result) for result in done}
     items = []

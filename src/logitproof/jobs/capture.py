@@ -102,6 +102,7 @@ def compare_captures(reference: Path, candidate: Path) -> dict[str, Any]:
         "reference": f"{ours.engine} {ours.model} {ours.mode}",
         "candidate": f"{theirs.engine} {theirs.model} {theirs.mode}",
         "positions": sum(table.positions for table in tables),
+        "missing": {"prompts_of_reference": len(set(by_id) - {prompt.id for prompt in ours.prompts})},
         "metrics": {
             name: summarize(rows, seed=0) for name, rows in values.items() if any(np.isfinite(row).any() for row in rows)
         },

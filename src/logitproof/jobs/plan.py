@@ -136,6 +136,11 @@ class _Builder:
         tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 
+    def _names_its_build(self, side: Side, hello: HelloResult | None) -> bool:
+        """Whether an engine says which build it is, by the name that the contract trusts; that is then in the key."""
+        use = self.opened.contract.candidates.get(side.name.partition(" on ")[0])
+        return bool(use and use.build_id and hello and hello.versions.get(use.build_id))
+
     def _job(
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
@@ -144,7 +149,10 @@ class _Builder:
         job = make_job(
             side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
         )  # fmt: skip
-        self.jobs.setdefault(job.key, job)
+        references = {reference_name(against) for against in ("", *self.opened.contract.others)}
+        kept = side.name in references or self._names_its_build(side, said)
+        if job.key not in self.jobs or kept:
+            self.jobs[job.key] = replace(job, is_kept=kept)
         return job.key
 
 

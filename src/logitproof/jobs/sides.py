@@ -1,7 +1,8 @@
 """Who is compared in a cell: engine, weights and config of both sides, worked out here and nowhere else.
 
 The reference reads the original weights, or the candidate's where the contract says `weights: candidate`. Every engine is
-given the original folder as the config of what it reads, where the original is a folder.
+given the original folder as the config of what it reads; where the original is a GGUF file, the folder that is made of its
+metadata.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from logitproof.contract.contract import ORIGINAL, Contract, OpenContract
 from logitproof.contract.isa import BETWEEN
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
+from logitproof.gguf.folder import folder_of
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.session import Side
 from logitproof.jobs.specs import reference_name, spec_of, spec_on, use_name
+from logitproof.weights.model import is_gguf
 
 
 def sides(opened: OpenContract, cell: Cell) -> tuple[Side, Side]:
@@ -56,9 +59,31 @@ def path_of(opened: OpenContract, model: str, label: str = ORIGINAL) -> Path:
 
 
 def config_of(opened: OpenContract, model: str) -> Path | None:
-    """The folder whose config and tokenizer go with every file of a model; None where its original is no folder."""
-    original = path_of(opened, model)
-    return original if original.is_dir() else None
+    """The folder whose config and tokenizer go with every file of a model: its original, or what is made of a GGUF file.
+
+    None where there is neither, or the file's architecture is not known: its own engine reads it all the same.
+    """
+    files = opened.contract.models[model]
+    original = path_of(opened, model, ORIGINAL if ORIGINAL in files else next(iter(files)))
+    if original.is_dir():
+        return original
+    try:
+        return folder_of(original) if is_gguf(original) else None
+    except ModelError:
+        return None
+
+
+def planted_in(opened: OpenContract, model: str, weights: Path) -> tuple[Path, Path | None]:
+    """(folder, GGUF file or None) of the model whose weights lie at `weights`, for opening it in transformers.
+
+    Raises ContractError of what transformers cannot read, and why.
+    """
+    if weights.is_dir():
+        return weights, None
+    if not is_gguf(weights):
+        where = opened.where("models", model)
+        raise ContractError("is neither a Hugging Face folder nor a GGUF file, in which bugs could be planted", where=where)
+    return config_of(opened, model) or folder_of(weights), weights
 
 
 def _candidate_on(opened: OpenContract, cell: Cell, isa: str) -> Side:

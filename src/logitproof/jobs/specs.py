@@ -79,7 +79,9 @@ def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
     """How to start one engine of a contract."""
     device = str(use.options.get("device", ""))
     needs = Needs(gpus=int(device.startswith(CARDS)), engine=use.engine)
-    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs)
+    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs,
+        deadline=use.deadline, inherit=tuple(use.inherit),
+    )  # fmt: skip
 
 
 def use_of(cell: Cell) -> str:

@@ -18,6 +18,7 @@ from logitproof.jobs.sides import path_of, reference_side, sides
 from logitproof.localization.engines import localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
+from logitproof.localization.text import KIND, of_cells
 from logitproof.protocol.messages import Mode
 from logitproof.protocol.precision import Precision
 from logitproof.report.report import Report
@@ -67,12 +68,15 @@ def localize_run(
     if not what.exists():
         raise ContractError("no such file or folder", where=str(what), remedy="name a run, a contract, or two engines")
     folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
-    report = Workspace(folder).judge_again()
+    space = Workspace(folder)
+    report = space.judge_again()
     chosen = _cells(report, cell)
     found: dict[str, Locations] = {}
     for one in chosen:
         say(f"looking into {one}")
         found[one] = _cell(report, one, prompt, layers, precision, explain, say)
+    if found:
+        space.keep(report, KIND, of_cells(found))
     return found
 
 

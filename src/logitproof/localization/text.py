@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from logitproof.documents import html
@@ -38,6 +38,17 @@ def document(found: Locations, name: str = "") -> Document:
     cell = f" in {name}" if name else ""
     title = f"Where it starts{cell}: against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
     return Document(title, verdict(found), (*sections, *_last(found), *stages), next_command(found))
+
+
+def of_cells(found: Mapping[str, Locations]) -> Document:
+    """Every cell that was looked into, in one document; the worst decides."""
+    pages = {name: document(locations, name) for name, locations in found.items()}
+    order: list[Tone] = ["bad", "unsure", "good"]
+    worst = min(pages.values(), key=lambda page: order.index(page.verdict.tone) if page.verdict.tone in order else len(order))
+    sections: list[Section] = []
+    for page in pages.values():
+        sections += [Text((Line(page.title), Line(page.verdict.reason, page.verdict.tone))), *page.sections]
+    return Document(f"Where {len(pages)} cells go wrong", worst.verdict, tuple(sections), worst.next_command)
 
 
 def answer(found: Locations, name: str = "") -> Answer:

@@ -61,6 +61,11 @@ def _quantized_activations(setup: Setup) -> Iterator[Setting | Finding]:
     """ggml multiplies quantized weights with activations that it quantizes to 8 bits first."""
     if setup.original.format != "gguf" or setup.reference_use.engine != "llamacpp" or _is_intended(setup.reference_use):
         return
+    if setup.candidate_use.engine == setup.reference_use.engine:
+        # Both round alike: which of two files is nearer to the other is a fair question, and a quantizer's everyday one.
+        rounded = "8-bit, as ggml's kernels do it"
+        yield Setting("activation type", rounded, rounded, "same", "the same kernels on both sides")
+        return
     kinds = sorted({tensor.tensor_type.name for tensor in setup.original.reader.tensors} - {"F32", "F16", "BF16"})
     if kinds:
         yield Finding(

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from logitproof.documents import markdown
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
+from logitproof.documents.pages import write_pages
 from logitproof.documents.section import Column, Line, Row, Section, Table, Text, Tone, Verdict
 from logitproof.documents.wording import number
-from logitproof.files.atomic import write_atomically
 from logitproof.quality import section as part
 from logitproof.quality.greedy import Continuation
 from logitproof.quality.sections import Quality
@@ -35,11 +34,9 @@ SUMMARY = (
 
 
 def write(report: Report, found: Sequence[Quality], folder: Path) -> Path:
-    """Write report.md and quality.json into `folder`; returns the former."""
+    """Write report.md, report.html and quality.json into `folder`; returns the page."""
     answer(report, found).write(folder / "quality.json")
-    path = folder / "report.md"
-    write_atomically(path, markdown.text(document(report, found)))
-    return path
+    return write_pages(document(report, found), folder)
 
 
 def answer(report: Report, found: Sequence[Quality]) -> Answer:

@@ -156,9 +156,19 @@ def recognize(path: Path) -> str:
         return candidates[0]
     if path.is_file() and path.stat().st_size == 0:
         raise refusal(path, "", "is empty", "dump it again")
+    if _is_pickle(path):
+        text = "is a pickle: reading it would run whatever code it holds"
+        remedy = "save the arrays where they are made: np.savez(path, logits=logits, token_ids=ids), or as .safetensors"
+        raise refusal(path, "", text, remedy)
     known = ", ".join(candidates or catalog.entries("readers"))
     text = f"could be any of: {known}" if candidates else f"looks like no format that is known: {known}"
     raise refusal(path, "", text, "say which it is with --from")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file begins as pickles of protocol 2 and later do; `torch.save` of old wrote them too."""
+    head = Peek(path).head
+    return len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
 def _candidates(path: Path) -> list[str]:

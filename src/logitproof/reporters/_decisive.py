@@ -31,6 +31,8 @@ def _first(report: Report) -> str:
     cell = next((cell for cell in report.verdict.cells if cell.cell.id == worst.cell), None)
     text = _short(next((line for line in worst.text.splitlines() if line.strip()), ""))
     if cell is None or not cell.counts.get("WRONG") or cell.expected:
+        if report.verdict.reason:
+            return _short(report.verdict.reason.splitlines()[0])
         return f"{worst.title}: {text}" if text else worst.title
     gate = f"; {worst.title}: {text}" if worst.rule.startswith("gate/") else ""
     return f"{wrong_positions(cell)}{gate}"

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from logitproof.documents.markdown import picture, text
+from logitproof.documents.pages import svg
+from logitproof.documents.section import Chart, Grid
+from logitproof.documents.stored import Kept, kept_answers
 from logitproof.documents.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
+from logitproof.report.next_step import next_command
 from logitproof.report.report import Report, parting, position_record
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
+from logitproof.reporters._charts import pictures
+from logitproof.reporters._decisive import decisive
 from logitproof.reporters._errors import distinct_failures
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import Compared
@@ -25,6 +33,8 @@ WORST = 8
 """Prompts that are shown with their texts."""
 BARE_BAR = re.compile(r"(?<!\\)\|")
 """A bar ends a table's cell, even inside code."""
+TEXTS = 3
+"""Scored prompts of them whose text is shown."""
 COMMON = 160
 """Characters of the text before the token where two continuations part."""
 
@@ -34,8 +44,11 @@ class Markdown(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "report.md"
-        sections = [
-            _head,
+        answers = kept_answers(folder, report.facts.get("run_id", ""))
+        sections: list[Callable[[Report], Iterator[str]]] = [
+            functools.partial(_head, answers=answers, following=next_command(report, folder)),
+            functools.partial(_pictures, files=_drawn(report, folder)),
+            functools.partial(_answers, answers=answers),
             _cells,
             _gates,
             _comparison_contract,
@@ -59,18 +72,49 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     yield ""
 
 
-def _head(report: Report) -> Iterator[str]:
+def _head(report: Report, answers: Sequence[Kept], following: str) -> Iterator[str]:
+    """The verdict with what decided it in the first line, and what to do next."""
     verdict, stated = report.verdict, report.opened.contract
     measured = sum(cell.positions for cell in verdict.cells)
     held = sum(gate.status == "PASS" for gate in verdict.gates if not gate.control)
     counted = sum(not gate.control for gate in verdict.gates)
-    yield f"# {verdict.status}: {words(stated.contract)} {words(stated.version)}"
+    yield f"# {verdict.status}: {words(stated.contract)} {words(stated.version)}: {words(decisive(report, answers))}"
+    yield ""
+    yield f"Next: {code(following)}"
     yield ""
     if stated.about:
         yield paragraph(stated.about)
         yield ""
     yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
+    if verdict.reason:
+        yield ""
+        yield f"It is {verdict.status} because {verdict.reason}."
     yield ""
+
+
+def _drawn(report: Report, folder: Path) -> list[tuple[str, Grid | Chart]]:
+    """The pictures as files beside the report; those of an earlier one leave."""
+    for old in folder.glob("report-*.svg"):
+        old.unlink()
+    shown = [(f"report-{number}.svg", picture) for number, picture in enumerate(pictures(report), 1)]
+    for name, drawing in shown:
+        write_atomically(folder / name, svg(drawing))
+    return shown
+
+
+def _pictures(report: Report, files: Sequence[tuple[str, Grid | Chart]]) -> Iterator[str]:
+    for name, shown in files:
+        yield f"## {words(shown.title)}"
+        yield ""
+        yield from picture(shown, name)
+        yield ""
+
+
+def _answers(report: Report, answers: Sequence[Kept]) -> Iterator[str]:
+    """What localize and diagnose found out about this run."""
+    for kept in answers:
+        yield from text(kept.document, level=2).splitlines()
+        yield ""
 
 
 def _cells(report: Report) -> Iterator[str]:
@@ -283,6 +327,8 @@ def _worst_prompts(report: Report) -> Iterator[str]:
     yield ""
     for _, cell, row in greedy[:WORST]:
         yield from _parting(report, cell, row)
+    for _, cell, row in [entry for entry in ranked if entry[1].cell.mode != "greedy"][:TEXTS]:
+        yield from _worst_text(report, cell, row)
     head = ["cell", "prompt", "position", "KL (nats)", "token that follows", "reference's top 5", "candidate's top 5"]
     teacher = [entry for entry in ranked if entry[1].cell.mode != "greedy"][:WORST]
     yield from _table(head, (_worst_row(report, cell, row) for _, cell, row in teacher))
@@ -307,6 +353,25 @@ def _worst_row(report: Report, cell: CellVerdict, row: Compared) -> list[str]:
         _top5(report, cell, record["top5_reference"]),
         _top5(report, cell, record["top5_candidate"]),
     ]
+
+
+def _worst_text(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
+    """The text of a scored prompt up to its worst position, and what follows there on both sides."""
+    assert row.comparison is not None
+    at = int(np.nanargmax(row.comparison.metrics["kl_divergence"]))
+    record, model = position_record(row.comparison, at), cell.cell.model
+    yield f"### {words(row.pair.prompt.id)} in {code(cell.cell.id)}"
+    yield ""
+    before = report.text(model, row.token_ids[: row.start + at + 1])
+    yield f"The text up to position {at}, where KL is largest: {code(before[-COMMON:])}" if before else f"At position {at}:"
+    yield ""
+    if record["label"] >= 0:
+        yield f"- the text goes on: {code(report.text(model, [record['label']]))}"
+    for side in ("reference", "candidate"):
+        best = record[f"top5_{side}"][0][0]
+        if best >= 0:
+            yield f"- the {side} expects: {code(report.text(model, [best]))}"
+    yield ""
 
 
 def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:

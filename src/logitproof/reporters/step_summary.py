@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from logitproof.documents.stored import kept_answers
 from logitproof.documents.wording import code, encodable, number, words
 from logitproof.files.atomic import write_atomically
+from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.reporters import Reporter
+from logitproof.reporters._decisive import decisive
 from logitproof.reporters._findings import Finding, findings
 from logitproof.verdict.judge import CellVerdict
 
@@ -23,17 +26,21 @@ class StepSummary(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "step_summary.md"
-        lines = [line for part in (_head, _findings, _cells) for line in part(report)]
+        answers = kept_answers(folder, report.facts.get("run_id", ""))
+        head = _head(report, decisive(report, answers), next_command(report, folder))
+        lines = [*head, *_findings(report), *_cells(report)]
         write_atomically(path, encodable("\n".join(lines)) + "\n")
         return path
 
 
-def _head(report: Report) -> Iterator[str]:
+def _head(report: Report, reason: str, following: str) -> Iterator[str]:
     verdict, contract = report.verdict, report.opened.contract
     counted = [gate for gate in verdict.gates if not gate.control]
     held = sum(gate.status == "PASS" for gate in counted)
     positions = sum(cell.positions for cell in verdict.cells)
-    yield f"## {verdict.status}: {words(contract.contract)} {words(contract.version)}"
+    yield f"## {verdict.status}: {words(contract.contract)} {words(contract.version)}: {words(reason)}"
+    yield ""
+    yield f"Next: {code(following)}"
     yield ""
     measured = f"{positions} positions in {len(verdict.cells)} cells"
     yield f"{held} of {len(counted)} gates hold; {measured}. Exit code {verdict.exit_code}."

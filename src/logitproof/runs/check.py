@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,6 +15,7 @@ from logitproof.bands.kept import Weights, find_calibrations, find_effects, weig
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
 from logitproof.jobs.cell import Cell
+from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import Executor, LocalPool
 from logitproof.jobs.progress import Progress
@@ -41,6 +43,7 @@ from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
 from logitproof.verdict.judge import Verdict, judge
+from logitproof.verdict.suspect import suspicion_of
 from logitproof.verdict.ties import outside_ties
 
 
@@ -79,12 +82,18 @@ def check(
         jobs = {job.key: job for job in fair_jobs(planned, preflight)}
         results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
         left = len(results)
-        for result in run(jobs.values(), store, executor=executor, names=names):
+        again: dict[tuple[str, str], int] = Counter()
+
+        def on_stale(job: Job, reason: str) -> None:
+            again[names.get(spec_key(job.spec), job.spec.engine), reason] += 1
+
+        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
     facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
     return concluded.report(opened, results, words, facts)
 
 
@@ -119,14 +128,16 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
     for cell, rows in compared.items():
         known = calibrations.get(cell.id)
         calibration = None if isinstance(known, Missing) else known
+        band = bands[cell]
         case = Case(
             cell,
             rows,
-            bands[cell],
+            band,
             bounds_of(contract, cell, rows, calibration, today),
             own_errors.get(cell.id, {}),
             witness.get(cell.id, ""),
             effects.get(cell.id),
+            suspicion_of(contract, cell, rows, band, same_arithmetic=calibration is None or calibration.is_of_one_arithmetic),
         )
         cases.append(case)
     return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))

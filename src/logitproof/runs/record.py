@@ -78,6 +78,7 @@ class _Run(BaseModel):
     failures: dict[str, Failure]
     words: dict[str, dict[str, str]]
     facts: _Facts
+    measured_by: dict[str, str] = Field({})
 
 
 def read_run(path: Path, version: int) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def _yardstick(
             variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, mode, first.prompt,
             first.max_new_tokens, after,
         )  # fmt: skip
-        jobs.setdefault(job.key, job)
+        jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))
     name = f"{OWN}{variant.name}"
     return Cell(name, model, label, mode, cell.isa, cell.reference_name, f"reference ({variant.name})", tuple(pairs))
@@ -262,7 +262,7 @@ def _witness(
     for pair in forced[0].pairs:
         first = jobs[pair.reference]
         job = make_job(spec, said, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after)
-        jobs.setdefault(job.key, job)
+        jobs.setdefault(job.key, replace(job, is_kept=True))
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"
     own = tuple(replace(pair, candidate=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in forced[0].pairs)

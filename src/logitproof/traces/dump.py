@@ -27,6 +27,10 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any) -> np.ndarray: ...
 
 
+READ_AS = "read as"
+"""Key of a dump's provenance: sentences on what its reader made of the file (a batch axis, bits of bfloat16)."""
+
+
 @dataclass(frozen=True)
 class CodedRows:
     """Rows that are decoded when they are read, one at a time, so that a file of many gigabytes can be looked into."""

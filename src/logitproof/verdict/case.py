@@ -50,11 +50,18 @@ class Case:
     own_errors: Mapping[str, OwnError] = field(default_factory=dict)
     witness: str = ""
     effects: Effects | None = None
+    suspicion: str = ""
+    """why it is too good to be true, or nothing"""
 
     @property
     def has_failures(self) -> bool:
         """Whether a prompt has a failure in place of a comparison."""
         return any(row.failure for row in self.rows)
+
+    @property
+    def planned(self) -> int:
+        """Positions that its prompts have."""
+        return sum(row.planned or (row.comparison.positions if row.comparison else 0) for row in self.rows)
 
     def without(self, prompts: Container[str]) -> Case:
         """The case without some prompts, by their ids."""

@@ -55,7 +55,7 @@
   };
   const SIGNS = { WRONG: "✘", "TIE-FLIP": "≈", DRIFT: "~", "NOT-MEASURED": "?", MATCH: "" };
   const CODES = { W: "WRONG", T: "TIE-FLIP", D: "DRIFT", N: "NOT-MEASURED", M: "MATCH" };
-  const HEIGHT = 20, HEAD = 18, WIDEST = 16000, ZOOMS = [3, 5, 8, 12, 18, 26];
+  const HEIGHT = 24, HEAD = 18, ZOOMS = [3, 5, 8, 12, 18, 26];
 
   for (const place of document.querySelectorAll(".explorer")) explore(place, JSON.parse(place.querySelector("script").textContent));
 
@@ -87,49 +87,68 @@
       "aria-label": "Heat map of prompts by positions. Arrow keys move, plus and minus zoom, Enter goes to the token.",
     });
     const where = make("p", { class: "where", role: "status" });
-    const key = make("div", { class: "legend" });
+    const key = make("div", { class: "shades" });
     const heading = make("h3", {});
     const body = make("div", { class: "tokens", role: "listbox", "aria-label": "tokens of the reference's text", tabindex: 0 });
     const inspect = make("aside", { class: "inspect", "aria-label": "the chosen token" });
     const parted = make("div", {});
-    place.append(controls, key, make("div", { class: "map" }, names, make("div", { class: "plot" }, canvas)), where,
+    const marker = make("div", { class: "marker", "aria-hidden": "true" });
+    const plot = make("div", { class: "plot" }, canvas, marker);
+    const map = make("div", { class: "map" }, names, plot);
+    let seen = [0, 0];
+    place.append(controls, key, map, where,
       make("div", { class: "reader" }, make("div", {}, heading, body, parted), inspect));
 
-    const wide = () => Math.max(1, Math.min(ZOOMS[state.zoom], Math.floor(WIDEST / Math.max(1, columns()))));
+    const wide = () => ZOOMS[state.zoom];
     const columns = () => Math.max(1, ...cell().prompts.map((each) => each.s.length));
     const colour = (name) => getComputedStyle(place).getPropertyValue(name).trim();
 
+    // Only what is seen is drawn, so that a thousand prompts cost what twenty do.
     function draw() {
-      const width = wide(), ratio = window.devicePixelRatio || 1;
-      const size = [HEAD && columns() * width + 1, HEAD + cell().prompts.length * HEIGHT];
-      canvas.style.width = `${size[0]}px`; canvas.style.height = `${size[1]}px`;
-      canvas.width = Math.min(size[0] * ratio, 2 * WIDEST); canvas.height = size[1] * ratio;
+      const width = wide(), ratio = window.devicePixelRatio || 1, rows = cell().prompts;
+      const whole = [columns() * width + 1, HEAD + rows.length * HEIGHT];
+      plot.style.width = `${whole[0]}px`; plot.style.height = `${whole[1]}px`;
+      const frame = map.getBoundingClientRect(), box = plot.getBoundingClientRect();
+      const beside = getComputedStyle(names).position === "sticky" ? names.offsetWidth : 0;
+      const [left, top] = seen = [Math.max(0, frame.left + beside - box.left), Math.max(0, frame.top - box.top)];
+      const size = [Math.max(1, Math.min(whole[0] - left, map.clientWidth - beside)), Math.max(1, Math.min(whole[1] - top, map.clientHeight))];
+      canvas.style.cssText = `left:${left}px;top:${top}px;width:${size[0]}px;height:${size[1]}px`;
+      canvas.width = size[0] * ratio; canvas.height = size[1] * ratio;
       const brush = canvas.getContext("2d");
-      brush.scale(canvas.width / size[0], ratio);
-      const tints = ["0", "1", "2", "3", "4", "5", "x"].map((name) => colour(`--l${name}`));
-      const ink = colour("--ink"), mark = colour("--mark");
-      brush.font = "11px system-ui, sans-serif"; brush.fillStyle = colour("--quiet");
-      const step = width >= 18 ? 5 : width >= 8 ? 10 : 50;
-      for (let n = 0; n < columns(); n += step) brush.fillText(String(n), n * width, 12);
-      brush.textAlign = "center";
-      cell().prompts.forEach((each, row) => {
-        const values = each[state.metric], top = HEAD + row * HEIGHT;
-        for (let n = 0; n < each.s.length; n++) {
-          const at = level(values[n]);
+      brush.scale(ratio, ratio);
+      const tints = ["0", "1", "2", "3", "4", "5", "x"].map((name) => colour(`--l${name}`)), mark = colour("--mark");
+      brush.font = "11px system-ui, sans-serif"; brush.textAlign = "center";
+      const from = Math.floor(left / width), to = Math.ceil((left + size[0]) / width);
+      for (let row = Math.floor(top / HEIGHT); row < rows.length && row * HEIGHT < top + size[1]; row++) {
+        const each = rows[row], values = each[state.metric], y = HEAD + row * HEIGHT - top;
+        for (let n = from; n < Math.min(to, each.s.length); n++) {
+          const at = level(values[n]), x = n * width - left, sign = each.s[n];
           brush.fillStyle = tints[at === "x" ? 6 : at];
-          brush.fillRect(n * width, top, width > 3 ? width - 1 : width, HEIGHT - 1);
-          const sign = each.s[n];
+          brush.fillRect(x, y, width > 3 ? width - 1 : width, HEIGHT - 1);
           if (sign === "M") continue;
           brush.fillStyle = mark;
-          if (width >= 12) brush.fillText(SIGNS[CODES[sign]], n * width + (width - 1) / 2, top + 14);
-          else if (sign === "W") brush.fillRect(n * width, top + HEIGHT - 6, Math.max(1, width - 1), 5);
-          else brush.fillRect(n * width, top + HEIGHT - 3, Math.max(1, width - 1), 2);
+          if (width >= 12) brush.fillText(SIGNS[CODES[sign]], x + (width - 1) / 2, y + 16);
+          else if (sign === "W") brush.fillRect(x, y + HEIGHT - 6, Math.max(1, width - 1), 5);
+          else brush.fillRect(x, y + HEIGHT - 3, Math.max(1, width - 1), 2);
         }
-        if (row === state.prompt) {
-          brush.strokeStyle = ink; brush.lineWidth = 2;
-          brush.strokeRect(state.at * width, top, Math.max(width, 3), HEIGHT - 1);
-        }
-      });
+      }
+      brush.fillStyle = colour("--paper"); brush.fillRect(0, 0, size[0], HEAD - 1);
+      brush.fillStyle = colour("--quiet"); brush.textAlign = "left";
+      const step = width >= 18 ? 5 : width >= 8 ? 10 : 50;
+      for (let n = Math.ceil(from / step) * step; n < to; n += step) brush.fillText(String(n), n * width - left, 12);
+      marked();
+    }
+
+    function marked() {
+      marker.style.cssText = `left:${state.at * wide()}px;top:${HEAD + state.prompt * HEIGHT}px;width:${Math.max(wide(), 4)}px;height:${HEIGHT - 1}px`;
+    }
+
+    // Moves the map so that the chosen square is seen.
+    function reach() {
+      const width = wide(), beside = getComputedStyle(names).position === "sticky" ? names.offsetWidth : 0;
+      const x = state.at * width, y = HEAD + state.prompt * HEIGHT, room = map.clientWidth - beside;
+      if (x < map.scrollLeft || x + width > map.scrollLeft + room) map.scrollLeft = x - room / 2;
+      if (y - HEAD < map.scrollTop || y + HEIGHT > map.scrollTop + map.clientHeight) map.scrollTop = y - map.clientHeight / 2;
     }
 
     function legend() {
@@ -154,9 +173,9 @@
       body.replaceChildren(make("span", { class: "lead" }, each.lead));
       body.append(...[...each.s].map((code, n) => {
         const status = CODES[code], label = each.label[n] < 0 ? "⟨end⟩" : word(each.label[n]);
-        const span = make("span", { class: `token ${status}`, role: "option", id: `token-${n}`, "aria-selected": "false",
+        const span = make("span", { class: `token ${status}${n === each.first ? " first" : ""}`, role: "option", id: `token-${n}`, "aria-selected": "false",
           "aria-label": `position ${n}, ${label}, ${status}${n === each.first ? ", first difference" : ""}` },
-        n === each.first ? make("span", { class: "first" }, "first ▸") : null, label,
+        label,
         SIGNS[status] ? make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[status]) : null);
         span.style.background = `var(--l${level(each[state.metric][n])})`;
         span.dataset.at = n;
@@ -208,12 +227,13 @@
       [...names.children].forEach((button, n) => button.setAttribute("aria-current", String(n === row)));
       const each = prompt();
       state.at = at ?? Math.max(0, each.first ?? 0);
-      tokens(); select(state.at); draw();
+      tokens(); select(state.at); reach();
+      if (moved) draw(); else marked();
     }
 
     const point = (event) => {
       const box = canvas.getBoundingClientRect();
-      const row = Math.floor((event.clientY - box.top - HEAD) / HEIGHT), at = Math.floor((event.clientX - box.left) / wide());
+      const row = Math.floor((event.clientY - box.top + seen[1] - HEAD) / HEIGHT), at = Math.floor((event.clientX - box.left + seen[0]) / wide());
       const each = cell().prompts[row];
       return each && at >= 0 && at < each.s.length ? [row, at] : null;
     };
@@ -229,7 +249,8 @@
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       if (step) {
         const row = Math.max(0, Math.min(state.prompt + step[0], cell().prompts.length - 1));
-        go(state.cell, row, Math.max(0, Math.min(state.at + step[1], cell().prompts[row].s.length - 1)));
+        const at = Math.max(0, Math.min(state.at + step[1], cell().prompts[row].s.length - 1));
+        if (row === state.prompt) { select(at); reach(); marked(); } else go(state.cell, row, at);
       } else if (event.key === "+" || event.key === "=") zoom(1)();
       else if (event.key === "-") zoom(-1)();
       else if (event.key === "Enter") body.focus();
@@ -240,13 +261,16 @@
       const span = event.target.closest(".token");
       if (span && Number(span.dataset.at) !== state.at) { select(Number(span.dataset.at), false); }
     });
-    body.addEventListener("click", (event) => { if (event.target.closest(".token")) draw(); });
+    body.addEventListener("click", (event) => { if (event.target.closest(".token")) { reach(); marked(); } });
     body.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -10, ArrowDown: 10, Home: -1e9, End: 1e9 }[event.key];
       if (step === undefined) return;
-      select(state.at + step); draw();
+      select(state.at + step); reach(); marked();
       event.preventDefault();
     });
+    let waiting = false;
+    map.addEventListener("scroll", () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; draw(); }); } });
+    new ResizeObserver(draw).observe(map);
     const follow = () => {
       const found = /^#at-(\d+)-(\d+)(?:-(\d+))?$/.exec(location.hash);
       if (!found || !data.cells[found[1]] || !data.cells[found[1]].prompts[found[2]]) return;
