@@ -118,7 +118,7 @@ class ContractFile(pytest.File):
     def _gate_items(self, opened: OpenContract, index: int, gate: Gate, cells: list[Cell]) -> Iterator[pytest.Item]:
         """An item a cell that the gate judges; one without a cell where it judges none, so that it is not forgotten."""
         whole = _is_of_whole_prompts(gate.metric)
-        judged = [cell for cell in cells if gate.where.selects(cell.axes) and (not whole or cell.mode == "greedy")]
+        judged = [cell for cell in cells if gate.selects(cell.axes) and (not whole or cell.mode == "greedy")]
         counted = [cell for cell in judged if opened.contract.candidates[cell.candidate].expect is None]
         line = opened.lines.get(("gates", index))
         for cell in counted:

@@ -117,6 +117,7 @@ def test_a_gate_is_bounded_above_every_repetition_and_not_far_above() -> None:
     means = (noise() ** 2).mean(1)
     assert means.max() * METHOD < bound < 3 * means.max()
     least = gate_bound(one, "cosine", "min", every, at_most=False)
+    assert -1 <= least <= 1
     assert least < (1 - noise() ** 2).min() < 1
     assert gate_bound(one, "kl_divergence", "mean", [(IDS, [0, 3])], at_most=True) < bound
     with pytest.raises(ContractError, match="no repetition measures it"):
@@ -234,3 +235,17 @@ def test_the_continuation_of_a_pair_cannot_be_calibrated(project: Any) -> None:
     opened = open_contract(project.contract(**calibrated(project)))
     cell = replace(next(iter(matrix_cells(opened))), mode="greedy", isa="avx512~avx2")
     assert "continues by" in str(sides_of(opened, cell))
+
+
+@pytest.mark.parametrize("metric", ["top1", "top5_overlap", "cosine", "kl_divergence", "total_variation", "regret"])
+@pytest.mark.parametrize("statistic", ["min", "mean", "max"])
+def test_a_calculated_bound_lies_where_its_metric_can_lie(metric: str, statistic: str) -> None:
+    """Noise that flips half of all choices gives a bound of 0 on their share, not of -0.56."""
+    random = np.random.default_rng(3)
+    values = random.integers(0, 2, (8, 20)).astype(float)
+    repeated = Repeated({METRIC: values, metric: values}, {METRIC: values, metric: values}, np.zeros((8, 20), bool))
+    calibration = Calibration("k", {"runs": 8}, {tokens_sha256(list(range(20))): repeated})
+    kind = catalog.load("metrics", metric)
+    for at_most in (True, False):
+        bound = gate_bound(calibration, metric, statistic, [(list(range(20)), list(range(20)))], at_most=at_most)
+        assert kind.least <= bound <= kind.greatest

@@ -70,7 +70,8 @@ def document(text: str) -> Document:
     table = Table((Column(text), Column("n", "number"), Column("c", "code")), rows, text)
     grid = Grid((text,), (GridLine(text, (Field(text, text, "wrong"),)),), (("wrong", text),), text, text)
     chart = Chart("lines", (Series(text, ((0.0, 1.0), (1.0, 2.0))),), text, text, text, text)
-    sections = (Text(line, text), Text(line, verbatim=True), table, grid, chart)
+    dots = Chart("points", (Series(text, ((1.0, 2.0),)),), text, text, text, text, logarithmic=True)
+    sections = (Text(line, text), Text(line, verbatim=True), table, grid, chart, dots)
     return Document(text, Verdict(text, text, "bad"), sections, text)
 
 
@@ -169,7 +170,7 @@ def test_a_page_runs_its_own_script_and_no_other() -> None:
 def test_pages_lie_beside_one_another_with_their_pictures(tmp_path: Path) -> None:
     path = pages.write_pages(document("a | b"), tmp_path)
     assert path.name == "report.html" and {file.name for file in tmp_path.iterdir()} == {
-        "report.html", "report.md", "report-4.svg", "report-5.svg"
+        "report.html", "report.md", "report-4.svg", "report-5.svg", "report-6.svg"
     }  # fmt: skip
     assert "](report-4.svg)" in (tmp_path / "report.md").read_text("utf-8")
 

@@ -148,6 +148,56 @@ def test_an_active_contract_with_an_open_stage_is_told(project: Any) -> None:
     assert "LP003" in found(project, stages=evidence(project, "PASS"), status="draft")
 
 
+@pytest.mark.parametrize("status", ["draft", "active", "retired"])
+def test_evidence_that_changed_is_told_in_every_status(project: Any, status: str) -> None:
+    import hashlib
+
+    stages = evidence(project, "FAIL")
+    path = project.folder / "verdict.json"
+    stages[0]["evidence"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "LP005" not in found(project, stages=stages, status=status)
+    path.write_text(path.read_text() + " ")
+    assert "LP005" in found(project, stages=stages, status=status)
+    path.unlink()
+    assert "LP005" in found(project, stages=stages, status=status)
+
+
+SHORT = {"layer_types": ["linear_attention"]}
+LEAVE = {"code": "LP020", "reason": "one prompt of eight tokens is the whole contract", "until": SOON}
+
+
+def test_a_finding_may_stand_with_a_reason_and_an_end(project: Any) -> None:
+    models = engine_with(project, SHORT)
+    assert "LP020" in found(project, models=models)
+    for at in ({}, {"at": "suites"}):
+        assert found(project, models=models, lint=[{**LEAVE, **at}]) == []
+    assert set(found(project, models=models, lint=[{**LEAVE, "at": "gates"}])) == {"LP020", "LP008"}
+
+
+def test_leave_that_has_ended_or_is_for_nothing_is_told(project: Any) -> None:
+    models = engine_with(project, SHORT)
+    assert set(found(project, models=models, lint=[{**LEAVE, "until": "2020-01-01"}])) == {"LP020", "LP007"}
+    assert found(project, lint=[{**LEAVE, "code": "LP050"}]) == ["LP008"]
+
+
+@pytest.mark.parametrize("missing", ["reason", "until"])
+def test_leave_without_a_reason_or_an_end_is_refused(project: Any, missing: str) -> None:
+    assert found(project, lint=[{key: value for key, value in LEAVE.items() if key != missing}]) == ["LP000"]
+
+
+def test_a_decision_names_what_was_weighed_and_why_it_was_not_taken(project: Any) -> None:
+    decision = {
+        "date": "2026-03-01",
+        "kind": "decided",
+        "title": "HF in FP16 is the reference",
+        "reason": "their fixture is FP16",
+    }
+    weighed = [{"title": "llama.cpp", "rejected": "it quantizes activations to eight bits"}]
+    assert found(project, amendments=[{**decision, "alternatives": weighed}]) == []
+    assert found(project, amendments=[decision]) == ["LP000"]
+    assert found(project, amendments=[{**decision, "kind": "corrected", "alternatives": weighed}]) == ["LP000"]
+
+
 def test_a_mirror_must_be_byte_identical(project: Any) -> None:
     import hashlib
 

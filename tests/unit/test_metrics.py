@@ -47,6 +47,8 @@ def pair(case: tuple[int, int, float, float]) -> tuple[np.ndarray, np.ndarray]:
 @given(ROWS)
 def test_every_metric_keeps_its_range(case: tuple[int, int, float, float]) -> None:
     found = measured(*pair(case))
+    for name, metric in all_metrics().items():
+        assert np.isnan(found[name]) or metric.least <= found[name] <= metric.greatest, name
     rounding = 1e-14 * max(case[2:])
     assert found["kl_divergence"] >= 0
     assert found["kl_reverse"] >= 0

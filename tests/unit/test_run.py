@@ -80,13 +80,13 @@ class Elsewhere:
 
 
 def files(store: Store) -> dict[str, bytes]:
-    """Every file of every trace, but for how long it took."""
+    """Every file of every trace, but for how long it took, the seal over that, and what the process happened to read."""
     found = {}
     for path in sorted((store.folder / "traces").rglob("*")):
         if path.is_file():
             content = path.read_bytes()
             if path.name == "trace.json":
-                content = json.dumps({**json.loads(content), "seconds": 0}).encode()
+                content = json.dumps({**json.loads(content), "seconds": 0, "sha256": "", "executed": ""}).encode()
             found[str(path.relative_to(store.folder))] = content
     return found
 

@@ -161,6 +161,23 @@ def test_a_candidate_that_is_alone_is_said_to_be(project: Any) -> None:
     assert said.startswith("reference and witness agree, the candidate stands apart")
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-8, 1e-7])
+def test_inside_the_noise_a_witness_suspects_nobody(project: Any, noise: float) -> None:
+    """Float32 engines differ by 1e-13 nats; which of three such numbers is largest says nothing about who is right."""
+    for seed in (1, 2, 3):
+        said = witnessed(
+            project,
+            witness=project.toy(noise=noise, seed=seed),
+            candidates={"good": project.toy(noise=max(noise, 1e-8), seed=7)},
+        )
+        assert said.startswith("reference, witness and candidate agree within rounding"), said
+
+
+def test_a_witness_that_is_alone_is_said_to_be(project: Any) -> None:
+    said = witnessed(project, witness=project.toy(scale=1.5), candidates={"good": project.toy(noise=1e-6)})
+    assert said.startswith("reference and candidate agree, the witness stands apart")
+
+
 def test_a_witness_that_dies_says_nothing_and_changes_nothing(project: Any) -> None:
     report = project.check(witness=project.toy(fault="crash"))
     assert [cell.witness for cell in report.verdict.cells] == ["the witness could not be asked"]

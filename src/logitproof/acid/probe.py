@@ -126,7 +126,6 @@ def read_probe(folder: Path) -> Probe:
         raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
 
 
-
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:
     rows = expected[record["name"]]
     positions = tuple(record["positions"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.comparison.chance import student
 from logitproof.comparison.summary import STATISTICS
@@ -65,12 +66,18 @@ class Calibration:
         """One sentence that says what the band was calculated from."""
         about = self.about
         quantization = f"; quantization error {about['quantization']:.3g} RMS" if about.get("quantization") else ""
+        word = f"; {about['word']}" if about.get("word") else ""
         flips = f"; experts flip at {about['flips']:.2%} of positions" if about.get("flips") else ""
         return (
             f"calculated: {QUANTILE:.1%} of {about['runs']} runs with the rounding of {about['candidate']} "
             f"({about['predicted']:.3g} logits RMS), the reference in {about['reference']}, whose own spread is "
-            f"{about['spread']:.2f} of its rounding{quantization}{flips}"
+            f"{about['spread']:.2f} of its rounding{quantization}{flips}{word}"
         )
+
+    @property
+    def is_of_one_arithmetic(self) -> bool:
+        """Whether both sides round alike, so that they may agree bit for bit."""
+        return bool(self.about["candidate"] == self.about["reference"])
 
 
 def tokens_sha256(token_ids: Sequence[int]) -> str:
@@ -127,6 +134,8 @@ class CalculatedBand:
     allow: float
     beyond: float
     basis: str
+    expected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """[T] logits: the RMS error that the noise makes at each position, of which `match` is a quantile"""
 
     def along(self, token_ids: Sequence[int], start: int, count: int) -> list[Band]:
         """The band of `count` positions of a sequence, from `start`; nothing of one that was not calibrated."""
@@ -143,7 +152,8 @@ class CalculatedBand:
 def calculated_band(calibration: Calibration, sequences: Iterable[Sequence[int]] | None = None) -> CalculatedBand:
     """The band of every position, from all repetitions; the shares are those of the `sequences` that a run has."""
     factor = METHOD * studentized_quantile([one.fixed[METRIC] for one in calibration.sequences.values()])
-    match = {name: factor * scale(one.fixed[METRIC]) for name, one in calibration.sequences.items()}
+    expected = {name: scale(one.fixed[METRIC]) for name, one in calibration.sequences.items()}
+    match = {name: factor * values for name, values in expected.items()}
     names = list(match) if sequences is None else [tokens_sha256(one) for one in sequences]
     chosen = [name for name in names if name in match] or list(match)
     total = sum(len(match[name]) for name in chosen)
@@ -151,7 +161,7 @@ def calculated_band(calibration: Calibration, sequences: Iterable[Sequence[int]]
     if any(one.flipped.any() for one in calibration.sequences.values()):
         beyond += _share_outside(calibration, match, chosen, 1.0)
         allow = _share_outside(calibration, match, chosen, WRONG) + 1 / total
-    return CalculatedBand(match, min(allow, 0.99), min(beyond, 1.0), calibration.basis)
+    return CalculatedBand(match, min(allow, 0.99), min(beyond, 1.0), calibration.basis, expected)
 
 
 def _share_outside(calibration: Calibration, match: Mapping[str, np.ndarray], names: Sequence[str], limit: float) -> float:
@@ -178,7 +188,8 @@ def gate_bound(
     """The bound that one more healthy run keeps, on a statistic over chosen positions of (tokens, positions).
 
     Errors are measured from 0 for `at_most` and from 1 for `at_least`. They may be larger by `METHOD` where the metric grows
-    with the noise, else by its square. Raises ContractError of a metric that no repetition has.
+    with the noise, else by its square. The bound lies where the metric can lie: a share is never less than 0.
+    Raises ContractError of a metric that no repetition has.
     """
     found: list[float] = []
     chosen = [(calibration.find(tokens), list(positions)) for tokens, positions in sequences]
@@ -194,7 +205,9 @@ def gate_bound(
         flat = np.concatenate(values)
         found.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
     factor = method_factor(metric)
-    return factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+    bound = factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+    kind = catalog.load("metrics", metric)
+    return float(min(max(bound, kind.least), kind.greatest))
 
 
 def method_factor(metric: str) -> float:

@@ -6,7 +6,7 @@ CONTRACT.bands/KEY.npz      what every repetition gave, so that a gate may chang
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class Sides:
             {
                 "truth": weights[self.model, self.truth],
                 "own": weights[self.model, self.label],
-                "config": weights[self.model, ORIGINAL],
+                "config": weights.get((self.model, ORIGINAL), ""),
                 "reference": self.reference.model_dump_json(),
                 "candidate": self.candidate.model_dump_json(),
             }
@@ -75,9 +75,10 @@ def sides_of(opened: OpenContract, cell: Cell) -> Sides | Missing:
     if is_own(cell):
         first = candidate.in_mode("prefill" if cell.mode == "self" else cell.mode)
         return Sides(cell.model, cell.quantization, cell.quantization, first, candidate.in_mode(cell.mode))
-    if (reference := _arithmetic(contract.reference)) is None:
-        return Missing(f"it is not known how the reference ({contract.reference.engine}) computes: say `arithmetic:`")
-    truth = label_read(contract, cell.quantization)
+    compared = contract.reference_of(cell.against)
+    if (reference := _arithmetic(compared)) is None:
+        return Missing(f"it is not known how the reference ({compared.engine}) computes: say `arithmetic:`")
+    truth = label_read(contract, cell.quantization, cell.against)
     return Sides(cell.model, cell.quantization, truth, reference.in_mode("prefill"), candidate.in_mode(cell.mode))
 
 
@@ -90,7 +91,7 @@ def wants_calibration(opened: OpenContract, cell: Cell) -> bool:
     """Whether the contract judges a cell by something calculated."""
     contract = opened.contract
     bands = [band for band in contract.bands if band.where.selects(cell.axes)]
-    gates = [gate for gate in contract.gates if gate.is_calibrated and gate.where.selects(cell.axes)]
+    gates = [gate for gate in contract.gates if gate.is_calibrated and gate.selects(cell.axes)]
     return bool(gates) or (bool(bands) and bands[-1].bound is not None)
 
 
@@ -104,7 +105,18 @@ def _calibration_of(opened: OpenContract, cell: Cell, weights: Weights) -> Calib
     if isinstance(sides, Missing):
         return sides
     calibration = read_calibration(folder_of(opened), sides.key(weights))
-    return calibration or Missing(f"the cell has no calibration of these weights in {folder_of(opened).name}")
+    if calibration is None:
+        return Missing(f"the cell has no calibration of these weights in {folder_of(opened).name}")
+    return replace(calibration, about={**calibration.about, "word": _whose_word(opened, cell)})
+
+
+def _whose_word(opened: OpenContract, cell: Cell) -> str:
+    """Who says how the engines of a cell compute: the band is worth what that word is."""
+    uses: dict[str, EngineUse] = {cell.candidate: opened.contract.candidates[cell.candidate]}
+    if not is_own(cell):
+        uses = {"the reference": opened.contract.reference, **uses}
+    words = {name: "the contract" if use.arithmetic else f"the engine {use.engine}" for name, use in uses.items()}
+    return "arithmetic by the word of " + ", ".join(f"{whose} ({name})" for name, whose in words.items())
 
 
 def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) -> dict[str, Effects]:

@@ -17,13 +17,13 @@ from logitproof.bands.kept import Sides, Weights, folder_of, is_own, sides_of, w
 from logitproof.bands.power import Effects, write_effects
 from logitproof.calibration.repeat import calibration_of
 from logitproof.calibration.subject import Subject
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.contract import ORIGINAL, OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import LocalPool
 from logitproof.jobs.run import run
-from logitproof.jobs.sides import path_of
+from logitproof.jobs.sides import config_of, path_of, planted_in
 from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
@@ -154,13 +154,15 @@ def _with_effects(
 
     effects: dict[str, Effects] = {}
     for model in dict.fromkeys(one.sides.model for one in subjects):
-        if not (original := predictors.original(model)).is_dir():
-            say(f"{model}: no known bug is planted, since its original is no folder of transformers")
+        try:
+            folder, weights = planted_in(opened, model, predictors.original(model))
+        except ContractError as error:
+            say(f"{model}: no known bug is planted: {error.text}")
             continue
         say(f"{model}: known bugs are planted")
         wanted = [one for one in subjects if one.sides.model == model]
         metrics = [gate.metric for gate in opened.contract.gates]
-        effects |= measure_effects(original, wanted, metrics=metrics, say=say)
+        effects |= measure_effects(folder, wanted, weights=weights, metrics=metrics, say=say)
     for key, one in effects.items():
         write_effects(folder_of(opened), key, one)
     return [
@@ -184,10 +186,9 @@ class _Predictors:
             raise EnvironmentFailed(
                 f"bands are calculated with transformers: {error}", remedy="pip install 'logitproof[transformers]'"
             ) from None
-        config = self.original(model)
         path = path_of(self._opened, model, label)
         if path not in self._known:
-            self._known[path] = Predictor(path, config if config.is_dir() else None)
+            self._known[path] = Predictor(path, config_of(self._opened, model))
         return self._known[path]
 
     def both(self, sides: Sides) -> tuple[Predictor, Predictor]:
@@ -195,8 +196,9 @@ class _Predictors:
         return self.of(sides.model, sides.truth), self.of(sides.model, sides.label)
 
     def original(self, model: str) -> Path:
-        """Where the unquantized model lies."""
-        return path_of(self._opened, model)
+        """Where the unquantized model lies, or the first file of one that has no other."""
+        files = self._opened.contract.models[model]
+        return path_of(self._opened, model, ORIGINAL if ORIGINAL in files else next(iter(files)))
 
 
 def _reference_jobs(planned: Plan) -> set[str]:

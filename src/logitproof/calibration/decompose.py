@@ -21,11 +21,12 @@ from logitproof.contract.contract import ORIGINAL
 from logitproof.contract.isa import BETWEEN
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.session import Session
-from logitproof.jobs.sides import path_of, reference_side
+from logitproof.jobs.sides import config_of, path_of, reference_side
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
+from logitproof.weights.stored import is_quantized
 
 RUNS = 8
 METRICS = ("kl_divergence", "rms_delta_logit")
@@ -83,7 +84,7 @@ def decompose(folder: Path, runs: int = RUNS, say: Callable[[str], None] = lambd
     cells = [
         cell
         for cell in report.compared
-        if cell.quantization != ORIGINAL
+        if _is_quantized(report, cell)
         and cell.mode in ("prefill", "decode")
         and BETWEEN not in cell.isa
         and _whole(report, cell)
@@ -106,7 +107,7 @@ def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int,
 
     original, weights = (path_of(report.opened, cells[0].model, label) for label in (ORIGINAL, cells[0].quantization))
     try:
-        expected = Expected(original, weights, runs)
+        expected = Expected(original, weights, config_of(report.opened, cells[0].model), runs)
         return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
     except (Refusal, EnvironmentFailed) as error:
         return [replace(one, reason=error.text) for one in found]
@@ -119,6 +120,11 @@ def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: 
     say(f"{cell.id}: what {sides.candidate} should add")
     ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
     return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))
+
+
+def _is_quantized(report: Report, cell: Any) -> bool:
+    """By label, or by content: a published file may be all that there is of a model."""
+    return cell.quantization != ORIGINAL or is_quantized(path_of(report.opened, cell.model, cell.quantization))
 
 
 def _whole(report: Report, cell: Any) -> bool:

@@ -23,17 +23,19 @@ def measure_effects(
     model: Path,
     subjects: Sequence[Subject],
     *,
+    weights: Path | None = None,
     metrics: Sequence[str] = (),
     bugs: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Effects]:
-    """By key of each calibration: every bug that one pass can show, or `bugs` alone, in the HF model of the folder.
+    """By key of each calibration: every bug that one pass can show, or `bugs` alone, in the HF model of the folder,
+    with the dequantized weights of a GGUF file where one is named.
 
     What a bug changes is measured in float32, once for all, and added to each candidate's logits under noise. Raises
     EnvironmentFailed without torch.
     """
     sequences = list(dict.fromkeys(ids for subject in subjects for ids in subject.sequences))
-    planted = Planted.opened(model, sequences)
+    planted = Planted.opened(model, sequences, weights)
     samples = {subject.calibration.key: _Sample(subject, dict.fromkeys([*JUDGED, *metrics])) for subject in subjects}
     right = planted.logits()
     applying = (name for name, kind in showing(PREFILL_NEEDS, bugs) if kind().applies(planted.config))

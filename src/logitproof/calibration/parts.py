@@ -30,13 +30,13 @@ NARROWEST = 1e-3
 class Expected:
     """What one file should show, asked for several engines on the same sequences."""
 
-    def __init__(self, original: Path, file: Path, runs: int) -> None:
+    def __init__(self, original: Path, file: Path, config: Path | None, runs: int) -> None:
         try:
             from logitproof.reference.predict import Predictor
         except ImportError as error:
             remedy = "pip install 'logitproof[transformers]', or leave the bands out with --runs 0"
             raise EnvironmentFailed(f"bands are calculated with transformers: {error}", remedy=remedy) from None
-        self._truth, self._own, self._runs = Predictor(original), Predictor(file, original), runs
+        self._truth, self._own, self._runs = Predictor(original, config), Predictor(file, config), runs
         self._known: dict[tuple[Sides, tuple[int, ...]], Repeated] = {}
 
     def quantization(self, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> Band:

@@ -79,7 +79,7 @@ def _yaml(opened: OpenContract, found: Sequence[Calibrated]) -> Iterator[str]:
     yield "gates:"
     for gate in opened.contract.gates:
         for cell in found:
-            if gate.where.selects(cell.cell.axes):
+            if gate.selects(cell.cell.axes):
                 yield from _gate_lines(gate, cell)
 
 
@@ -89,7 +89,7 @@ def _band_lines(one: Calibrated) -> Iterator[str]:
         return
     band = calculated_band(one.calibration, one.sequences)
     flat = np.concatenate(list(band.match.values()))
-    where = ", ".join(f"{axis}: {name}" for axis, name in one.cell.axes.items() if (axis, name) != ("isa", NATIVE))
+    where = ", ".join(f"{axis}: {name}" for axis, name in one.cell.axes.items() if name and (axis, name) != ("isa", NATIVE))
     yield f"  - where: {{{where}}}"
     yield "    bound: calibrated"
     yield f"    basis: {_quoted(one.calibration.basis)}"

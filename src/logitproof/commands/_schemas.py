@@ -16,6 +16,7 @@ from logitproof.calibration.decompose import Parts
 from logitproof.calibration.text import CalibratedCell
 from logitproof.conformance.conformance import Row as Kept
 from logitproof.diagnosis.found import Diagnosis
+from logitproof.divergence.statistics import Figure
 from logitproof.documents.schema import Shape, answer_schema, record
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.amx_trap import Trap
@@ -59,6 +60,9 @@ MEASURED = record("Measured", Measured, held=bool | None)
 ACID_ROW = record("Row", AcidRow, measured=list[MEASURED])  # type: ignore[valid-type]
 QUALITY = record("Quality", None, candidate=str, model=str, quantization=str, bar=Bar, meets_bar=bool, sections=list[Section])
 PARTS = record("Parts", Parts, share=float, inside=bool | None)
+CANDIDATE = record(
+    "Candidate", None, name=str, sha256=str, bytes=int, retokenized=bool, failure=str, statistics=dict[str, Figure]
+)
 ENGINE = record("Engine", None, name=str, state=str, python=str | None, requirements=list[str])
 ENTRY = record("Entry", None, name=str, help=str, options=list[dict[str, Any]])
 HANGING = record("Hanging", Hanging, prompt=str, reserve=str | None)
@@ -81,8 +85,8 @@ ANSWERS: dict[str, Shape] = {
     "history-bisect": Shape({"tried": list[Tried], "first": str, "subject": str}),
     "history-compare": Shape({"before": str, "after": str, "changes": list[Change]}),
     "compare": Shape(
-        {"reference": str, "candidate": str, "positions": int, "metrics": dict[str, dict[str, Any]]},
-        {"kl_basis": str, "not_measured": list[str]},
+        {"reference": str, "candidate": str, "positions": int, "missing": dict[str, int], "metrics": dict[str, dict[str, Any]]},
+        {"kl_basis": str, "not_measured": list[str], "notes": list[str]},
     ),
     "conformance": Shape({"engine": str, "rows": list[Kept]}),
     "decompose": Shape({"cells": list[PARTS]}),  # type: ignore[valid-type]
@@ -116,6 +120,19 @@ ANSWERS: dict[str, Shape] = {
             "not_measured": list[dict[str, str]],
         },
         {"pinned_to": str, "evidence": dict[str, str]},
+    ),
+    "kl": Shape(
+        {
+            "base": str,
+            "base_sha256": str,
+            "text": str,
+            "context": int,
+            "windows": int,
+            "positions": int,
+            "vocabulary": int,
+            "bos": int | None,
+            "candidates": list[CANDIDATE],  # type: ignore[valid-type]
+        }
     ),
     "lint": Shape({"findings": list[Finding]}),
     "list": Shape({"entries": list[ENTRY]}),  # type: ignore[valid-type]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from logitproof.errors import EngineGarbage
-from logitproof.metrics import Metric
+from logitproof.metrics import Metric, RowMetric
 from logitproof.rows.bounds import known_row, measure, nonfinite, ranked
 from logitproof.rows.top import is_top
 
@@ -81,7 +81,7 @@ def compare_logits(
     from logitproof.rows.statistics import row_statistics
 
     stats = row_statistics(reference, candidate, labels, threads)
-    values = {name: np.asarray(metric.compute(stats), np.float64) for name, metric in metrics.items()}
+    values = {name: _values(metric, stats, reference, candidate) for name, metric in metrics.items()}
     columns: dict[str, Any] = {"position": np.arange(len(labels))}
     columns |= {name: np.ascontiguousarray(stats[name]) for name in _COLUMNS[1:]} | values
     for side in ("reference", "candidate"):
@@ -89,6 +89,13 @@ def compare_logits(
             best = np.ascontiguousarray(stats[f"{field}_{side}"][:, :SHOWN])
             columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(best.reshape(-1)), SHOWN)
     return Comparison(pa.table(columns), tuple(values))
+
+
+def _values(metric: Metric, stats: Any, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """float64 [T] of a metric, from the statistics of T positions or, where it needs them, from the rows."""
+    found = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
+    bad = stats.nonfinite_reference + stats.nonfinite_candidate > 0
+    return np.where(bad, np.nan, np.asarray(found, np.float64))
 
 
 def all_metrics() -> dict[str, Metric]:

@@ -60,7 +60,8 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
-    found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
+    with np.errstate(invalid="ignore"):  # between two infinite values there is no percentile
+        found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
     return {
         "mean": found["mean"],
         "median": found["median"],

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from logitproof import catalog
-from logitproof.contract.arithmetic import Arithmetic
+from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage
 from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
 from logitproof.contract.scope import parse_scope
@@ -25,8 +27,10 @@ ORIGINAL = "original"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
-CellStatus = Literal["MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"]
-Axis = Literal["candidate", "model", "quantization", "mode", "isa"]
+CellStatus = Literal[
+    "MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT", "WRONG", "SUSPECT", "NOT-MEASURED", "SET-UP ERROR", "ENGINE ERROR"
+]
+Axis = Literal["candidate", "model", "quantization", "mode", "isa", "against"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -41,7 +45,11 @@ class EngineUse(_Strict):
     options: dict[str, Any] = {}
     environment: dict[str, str] = Field({}, description="variables set before the engine's process starts")
     python: str | None = Field(None, description="another interpreter, for engines whose dependencies clash")
+    inherit: list[str] = Field([], description="variables of the harness's environment that the engine gets too, by name")
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="seconds for one answer in all, whatever progress it reports; else twenty times `timeout`"
+    )
     arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
 
 
@@ -49,6 +57,9 @@ class Reference(EngineUse):
     """The engine that is taken for right. `weights: candidate` lets it read the candidate's own file."""
 
     weights: Literal["original", "candidate"] = "original"
+    intended: Annotated[str, Field(min_length=10)] | None = Field(
+        None, description="why it computes in a narrower type than float32 on purpose; its own error is then in the bar"
+    )
 
 
 class Filter(_Strict):
@@ -59,6 +70,7 @@ class Filter(_Strict):
     quantization: list[str] | None = None
     mode: list[Mode] | None = None
     isa: list[str] | None = None
+    against: list[str] | None = Field(None, description="which of several references; the first is meant by its name too")
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +86,7 @@ class Filter(_Strict):
                 raise ValueError(f"{axis} is an empty list, so it selects nothing")
         return self
 
-    def selects(self, axes: dict[str, str]) -> bool:
+    def selects(self, axes: Mapping[str, str]) -> bool:
         return all(values is None or axes[axis] in values for axis, values in self)
 
 
@@ -84,6 +96,12 @@ class Candidate(EngineUse):
     only: Filter = Filter()
     isa: dict[str, Pin] = Field({}, description="how it is pinned to an instruction set, beside what the engine says itself")
     expect: Literal["WRONG"] | None = None
+    build_id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the name in the `versions` of its hello that says which build it is; traces are used again by it"
+    )
+    may_be_exact: Annotated[str, Field(min_length=10)] | None = Field(
+        None, description="why it may be nearer to the reference than its weights and arithmetic explain, or equal to it"
+    )
 
 
 class Matrix(_Strict):
@@ -133,6 +151,7 @@ class Gate(_Strict):
     at_least: Finite | Literal["calibrated"] | None = None
     basis: Annotated[str, Field(min_length=10)]
     where: Filter = Filter()
+    against: str | None = Field(None, description="which of several references it compares with; the first, unless named")
     if_fails: list[str] = []
 
     @model_validator(mode="before")
@@ -165,6 +184,10 @@ class Gate(_Strict):
         side = "at_most" if self.at_most is not None else "at_least"
         return self.model_copy(update={side: bound, "basis": f"{self.basis}; {basis}"})
 
+    def selects(self, axes: Mapping[str, str]) -> bool:
+        """Whether it looks at the cell of these axes; of a cell against another reference, only where it names that."""
+        return axes.get("against", "") == (self.against or "") and self.where.selects(axes)
+
     def holds(self, observed: float) -> bool:
         """Written so that NaN fails."""
         return observed <= self.bound if self.at_most is not None else observed >= self.bound
@@ -176,6 +199,15 @@ class Skip(_Strict):
     skip: list[Annotated[str, Field(pattern=r"^PF\d{3}$")]] = Field(min_length=1)
     reason: Annotated[str, Field(min_length=10)]
     where: Filter = Filter()
+
+
+class LintWaiver(_Strict):
+    """Findings of lint of one code that may stand until a day, with the reason; `at` restricts it to one key."""
+
+    code: Annotated[str, Field(pattern=r"^LP\d{3}$")]
+    reason: Annotated[str, Field(min_length=10)]
+    until: date
+    at: str = Field("", description="where it is meant, as a complaint names it: suites, gates.2, models.qwen.Q4_0")
 
 
 class Witness(EngineUse):
@@ -195,15 +227,38 @@ class ErrorBar(_Strict):
     prompts: Annotated[int, Field(ge=1)] | None = Field(None, description="only so many prompts of each suite")
 
 
+def _files(value: Any) -> Any:
+    """One path is the whole model: a GGUF file, or a Hugging Face folder."""
+    return {ORIGINAL: value} if isinstance(value, str) else value
+
+
+Files = Annotated[dict[str, str], Field(min_length=1), BeforeValidator(_files, json_schema_input_type=str | dict[str, str])]
+"""The weights of a model by the labels of their quantizations; a single path is its `original`."""
+
+
+def _without_name(gate: Any, first: str) -> Any:
+    """The gate as it was written, but that it names no reference where it names the first."""
+    return {**gate, "against": None} if isinstance(gate, dict) and gate.get("against") == first else gate
+
+
+def _one_or_several(schema: dict[str, Any]) -> None:
+    """A contract has `reference`, or several `references` by name."""
+    schema["required"].remove("reference")
+    several = {"required": ["references"], "properties": {"references": {"type": "object", "minProperties": 1}}}
+    schema["oneOf"] = [{"required": ["reference"]}, several]
+
+
 class Contract(_Strict):
     """Everything that a verdict depends on, in one file."""
+
+    model_config = ConfigDict(json_schema_extra=_one_or_several)
 
     contract: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+([-+].*)?$")] = "0.1.0"
     about: str = ""
     reference: Reference
     candidates: dict[str, Candidate] = Field(min_length=1)
-    models: dict[str, dict[str, str]] = Field(min_length=1)
+    models: dict[str, Files] = Field(min_length=1)
     suites: list[str] = Field(min_length=1)
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
@@ -212,8 +267,12 @@ class Contract(_Strict):
     stages: list[Stage] = []
     amendments: list[Amendment] = []
     falsification: list[Falsification] = []
-    references: list[CrossReference] = []
+    references: list[CrossReference] | dict[str, Reference] = Field(
+        [], description="several references by name, which gates choose by `against`; or, as a list, the files it rests on"
+    )
+    rests_on: list[CrossReference] = Field([], description="files of other repositories that it rests on")
     waivers: list[Waiver] = []
+    lint: list[LintWaiver] = Field([], description="findings of `logitproof lint` that may stand, each with reason and end")
     preflight: Skip | None = None
     error_bar: ErrorBar = ErrorBar()
     witness: Witness | None = None
@@ -221,22 +280,51 @@ class Contract(_Strict):
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
     bootstrap_seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _the_first_is_the_reference(cls, data: Any) -> Any:
+        """Of several references the first is the one that continues the prompts; no name means it, and so does its own."""
+        if not isinstance(data, dict) or not isinstance(data.get("references"), dict) or not data["references"]:
+            return data
+        named = data["references"]
+        first = next(iter(named))
+        if "reference" in data:
+            raise ValueError("give `reference`, or several `references` by name, not both")
+        gates = data.get("gates")
+        if isinstance(gates, list):
+            gates = [_without_name(gate, first) for gate in gates]
+        return {**data, "reference": named[first], "gates": gates}
+
     @model_validator(mode="after")
     def _names_agree(self) -> Contract:
         for kind, entries in (
             ("gate", self.gates),
             ("stage", self.stages),
             ("falsification", self.falsification),
-            ("reference", self.references),
+            ("reference", self.files_it_rests_on),
             ("waiver", self.waivers),
         ):
             ids = [entry.id for entry in entries]
             if twice := sorted({name for name in ids if ids.count(name) > 1}):
                 raise ValueError(f"the {kind} id {twice[0]!r} stands twice")
-        for name in [*self.candidates, *self.models, *self.matrix.quantization]:
+        for name in [*self.candidates, *self.models, *self.matrix.quantization, *self.others]:
             if not name or "/" in name or name == "reference":
                 raise ValueError(f"{name!r} cannot be a name: it is part of a cell's id")
         return self
+
+    @property
+    def files_it_rests_on(self) -> list[CrossReference]:
+        """The files of other repositories, under whichever of the two keys."""
+        return [*(self.references if isinstance(self.references, list) else []), *self.rests_on]
+
+    @property
+    def others(self) -> dict[str, Reference]:
+        """The references beside the first, by name."""
+        return dict(list(self.references.items())[1:]) if isinstance(self.references, dict) else {}
+
+    def reference_of(self, against: str) -> Reference:
+        """The reference of that name; the first, where nothing is named."""
+        return self.others[against] if against else self.reference
 
     def may_stay_unmeasured(self, cell: str) -> bool:
         """Whether the contract gives a cell, by its id, leave to stay unmeasured."""
@@ -263,6 +351,7 @@ class OpenContract:
 def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
     contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    contract = _every_label(contract)
     path = path.resolve()
     suites = tuple(
         open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
@@ -274,17 +363,45 @@ def open_contract(path: Path) -> OpenContract:
     return opened
 
 
+def _every_label(contract: Contract) -> Contract:
+    """Where no model has an original and no quantization is named, all are meant: published files may be all that there is."""
+    labels = list(dict.fromkeys(label for files in contract.models.values() for label in files))
+    if "quantization" in contract.matrix.model_fields_set or ORIGINAL in labels:
+        return contract
+    matrix = contract.matrix.model_copy(update={"quantization": labels})
+    return contract.model_copy(update={"matrix": matrix})
+
+
 def pairs_of(matrix: Matrix) -> dict[str, tuple[str, str]]:
     """The pairs of instruction sets by the name that stands for them on the axis `isa`."""
     return {BETWEEN.join(pair): pair for pair in matrix.isa_pairs}
 
 
 def _check_engines(opened: OpenContract) -> None:
-    uses: list[tuple[tuple[str, ...], EngineUse]] = [(("reference",), opened.contract.reference)]
+    named = opened.contract.references
+    first = ("references", next(iter(named))) if isinstance(named, dict) and named else ("reference",)
+    uses: list[tuple[tuple[str, ...], EngineUse]] = [(first, opened.contract.reference)]
+    uses += [(("references", name), use) for name, use in opened.contract.others.items()]
     uses += [(("candidates", name), use) for name, use in opened.contract.candidates.items()]
     for keys, use in uses:
         entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
         _check_options(opened, entry.name, use.options, (*keys, "options"))
+        _check_arithmetic(opened, use, keys)
+
+
+def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> None:
+    """A contract says how an engine computes where nobody knows it; where its class does, it cannot say otherwise."""
+    known = arithmetic_of(use.engine, use.options) if use.arithmetic else None
+    if use.arithmetic is None or known is None:
+        return
+    for name in ("base", "blocks", "cache"):
+        told, true = getattr(use.arithmetic, name), getattr(known, name)
+        if name in use.arithmetic.model_fields_set and told != true:
+            raise ContractError(
+                f"says {name}: {told}, and the engine {use.engine} computes with {name}: {true} by these options",
+                where=opened.where(*keys, "arithmetic", name),
+                remedy="take `arithmetic` out, or set the engine's options to what it says",
+            )
 
 
 def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:
@@ -333,6 +450,7 @@ def _check_names(opened: OpenContract) -> None:
         "quantization": sorted({key for files in contract.models.values() for key in files}),
         "mode": list(Mode.__args__),  # type: ignore[attr-defined]
         "isa": [*contract.matrix.isa, *pairs_of(contract.matrix)],
+        "against": ["", *contract.others],
     }
     filters: list[tuple[tuple[str | int, ...], Filter]] = [
         (("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)
@@ -349,6 +467,11 @@ def _check_names(opened: OpenContract) -> None:
                         where=opened.where(*keys, axis),
                     )
     _check_gate_names(opened)
+    for index, gate in enumerate(contract.gates):
+        if gate.against and gate.against not in contract.others:
+            known = list(contract.references) if isinstance(contract.references, dict) else ["reference"]
+            text = f"no reference is called {gate.against!r}{catalog.did_you_mean(gate.against, known)}"
+            raise ContractError(text, where=opened.where("gates", index, "against"))
     for index, gate in enumerate(contract.gates):
         catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
         if not gate.is_calibrated and not math.isfinite(gate.bound):

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import parse_json, read_bytes
@@ -38,14 +38,31 @@ class Stage(_Strict):
     status: StageStatus | None = None
 
 
+class Alternative(_Strict):
+    """A way that was weighed for a decision and not taken, with why."""
+
+    title: str
+    rejected: Annotated[str, Field(min_length=10, description="why it was not taken")]
+
+
 class Amendment(_Strict):
-    """A change of what the contract demands. `gates` names the gates whose bounds it changes."""
+    """A change of what the contract demands, or (`decided`) a decision with the alternatives that it was taken among.
+
+    `gates` names the gates whose bounds it changes.
+    """
 
     date: date
-    kind: Literal["loosened", "tightened", "added", "removed", "corrected"]
+    kind: Literal["loosened", "tightened", "added", "removed", "corrected", "decided"]
     title: str
     reason: Annotated[str, Field(min_length=10)]
     gates: list[str] = []
+    alternatives: list[Alternative] = []
+
+    @model_validator(mode="after")
+    def _decided_among_something(self) -> Amendment:
+        if (self.kind == "decided") != bool(self.alternatives):
+            raise ValueError("an amendment of kind `decided` names its `alternatives`, and no other does")
+        return self
 
 
 class Steps(_Strict):
@@ -85,6 +102,20 @@ class StageVerdict:
     id: str
     status: StageStatus
     why: str
+
+
+def evidence_problem(stage: Stage, folder: Path) -> str:
+    """What is wrong with the recorded evidence of a stage whose hash was written down, or nothing."""
+    if stage.evidence is None or stage.evidence.sha256 is None:
+        return ""
+    path = folder / stage.evidence.verdict
+    if not path.is_file():
+        return f"the evidence {stage.evidence.verdict} of the stage {stage.id!r} is not there, and its hash is written down"
+    digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    if digest != stage.evidence.sha256:
+        text = f"the evidence {stage.evidence.verdict} of the stage {stage.id!r} has sha256 {digest}"
+        return f"{text}, {stage.evidence.sha256} is written down"
+    return ""
 
 
 def stage_verdict(stage: Stage, folder: Path) -> StageVerdict:

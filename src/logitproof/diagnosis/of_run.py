@@ -17,7 +17,7 @@ from logitproof.diagnosis.found import Diagnosis, Known, Mode
 from logitproof.diagnosis.text import KIND, answer, document
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.sides import label_read, path_of
+from logitproof.jobs.sides import label_read, path_of, planted_in
 from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
@@ -25,7 +25,6 @@ from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import CellVerdict
-from logitproof.weights.model import is_gguf
 
 LONGEST = 128
 """Positions of a sequence that a diagnosis looks at."""
@@ -94,15 +93,12 @@ def diagnose_dump(path: Path, model: Path, mode: str = "prefill") -> Diagnosis:
 
 def _diagnose_cell(report: Report, verdict: CellVerdict) -> Diagnosis:
     cell, opened = verdict.cell, report.opened
-    folder = path_of(opened, cell.model)
-    if not folder.is_dir():
-        where = opened.where("models", cell.model, ORIGINAL)
-        raise ContractError("is no Hugging Face folder, in which bugs could be planted", where=where)
     rows = _worst(report, cell)
     traces = [trace for _, trace in rows]
     sequences = [trace.token_ids[:LONGEST] for trace in traces]
     own = path_of(opened, cell.model, label_read(opened.contract, cell.quantization))
-    model = Planted.opened(folder, sequences, own if is_gguf(own) else None).model
+    folder, weights = planted_in(opened, cell.model, own)
+    model = Planted.opened(folder, sequences, weights).model
     logits = [np.asarray(trace.logits[:LONGEST]) for trace in traces]
     known = replace(_known(report, verdict), other=_other_mode(report, cell, rows))
     return diagnose_logits(model, sequences, logits, mode=_mode(cell.mode), noise=known)

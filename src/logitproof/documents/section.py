@@ -121,9 +121,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or bars; of `lines` on a logarithmic axis a value of nothing is left out. `alt` says the same in words."""
+    """Lines, bars, or points anywhere, those of one series joined; on a logarithmic axis a value of nothing is left out.
 
-    kind: Literal["lines", "bars"]
+    `alt` says the same in words.
+    """
+
+    kind: Literal["lines", "bars", "points"]
     series: tuple[Series, ...]
     across: str
     upwards: str

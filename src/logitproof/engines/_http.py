@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,10 @@ RETRY_ON = (429, 503)
 """A server that says so is busy or still loading. A 500 is a fault of the engine, which a retry would hide."""
 PAUSE = 0.25
 """Seconds before the first retry; every further one waits twice as long."""
+BODY_LIMIT = 1 << 30
+"""Bytes of one answer: the log-probabilities of a whole vocabulary over thousands of positions."""
+OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are of how a body was sent, not of the body."""
 WORDS = 600
 """Characters of an answer that are quoted in an error."""
 
@@ -99,7 +105,7 @@ class Server:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
         for left in range(self._retries, -1, -1):
             try:
-                response = self._client.request(method, self.url + path, json=body)
+                response = self._within(method, self.url + path, body)
             except httpx2.TimeoutException:
                 raise ServerError(f"{self.url}{path} did not answer within {self._timeout:g} s (timeout_s)") from None
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
@@ -110,6 +116,35 @@ class Server:
                     return self._read(response, path)
             time.sleep(PAUSE * 2 ** (self._retries - left))
         raise AssertionError("the last turn returns or raises")
+
+    def _within(self, method: str, url: str, body: dict[str, Any] | None) -> Any:
+        """The whole response in `timeout_s`, headers and body: the client's own limit begins again with every byte."""
+        answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                with self._client.stream(method, url, json=body) as response:
+                    size, parts = 0, []
+                    for part in response.iter_bytes():
+                        parts.append(part)
+                        size += len(part)
+                        if size > BODY_LIMIT or given_up.is_set():
+                            raise ServerError(f"{url} answers with more than {BODY_LIMIT >> 20} MiB")
+                    kept = {name: text for name, text in response.headers.items() if name.lower() not in OF_THE_WIRE}
+                answered.put(httpx2.Response(response.status_code, headers=kept, content=b"".join(parts)))
+            except Exception as error:
+                answered.put(error)
+
+        given_up = threading.Event()
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            found = answered.get(timeout=self._timeout)
+        except queue.Empty:
+            given_up.set()
+            raise httpx2.ReadTimeout(f"no whole answer within {self._timeout:g} s") from None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _read(self, response: Any, path: str) -> Answer:
         place, code = f"{self.url}{path}", response.status_code
@@ -126,7 +161,7 @@ class Server:
             raise ServerError(f"{place} answers HTTP {code}: {words}")
         try:
             body = json.loads(response.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ServerError(f"{place} answers with something that is not JSON: {words[:WORDS]!r}") from None
         return Answer(body, {name.lower(): value for name, value in response.headers.items()})
 
@@ -137,7 +172,7 @@ class Server:
             told = json.loads(text)
             told = told.get("error", told.get("detail", told)) if isinstance(told, dict) else told
             text = str(told.get("message", told)) if isinstance(told, dict) else str(told)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         return text.strip()[:WORDS] or "nothing"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
 
@@ -75,6 +76,7 @@ class Library:
             "llama-cpp-python": self.llama.__version__,
             "llama.cpp": _text(self.llama.llama_version()),
             "ggml": f"{_text(self._call('ggml_version'))} ({_text(self._call('ggml_commit'))})",
+            **build_facts(self.path, _text(self._call("ggml_commit"))),
             **{f"sha256 of {name}": value for name, value in hashes.items()},
         }
 

@@ -82,8 +82,34 @@ def rotate(x: Array, angles: Array, scale: float) -> Array:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
 
+def rotate_neighbours(x: Array, angles: Array, scale: float) -> Array:
+    """The same with entries 2i and 2i + 1 of each head as pairs."""
+    cos, sin = scale * np.cos(angles)[:, None], scale * np.sin(angles)[:, None]
+    turned = np.array(x, np.result_type(x, cos))
+    turned[..., ::2], turned[..., 1::2] = x[..., ::2] * cos - x[..., 1::2] * sin, x[..., 1::2] * cos + x[..., ::2] * sin
+    return turned
+
+
+def lengths_or_temperature(q: Array, k: Array, places: Array, config: dict[str, Any], turned: bool) -> tuple[Array, Array]:
+    """Llama 4: q and k over their length where they were rotated, else q times 1 + a · log(1 + floor((p + 1) / f))."""
+    if turned and config["use_qk_norm"]:
+        return tuple(one / np.sqrt(np.mean(one * one, -1, keepdims=True) + config["rms_norm_eps"]) for one in (q, k))  # type: ignore[return-value]
+    if turned or not config["attn_temperature_tuning"]:
+        return q, k
+    factor = 1 + config["attn_scale"] * np.log1p(np.floor((places + 1) / config["floor_scale"]))
+    return (q * factor[:, None, None]).astype(q.dtype), k
+
+
 def attend(
-    q: Array, k: Array, v: Array, start: int, scale: float, window: int | None, cap: float | None, sinks: Array | None
+    q: Array,
+    k: Array,
+    v: Array,
+    start: int,
+    scale: float,
+    window: int | None,
+    cap: float | None,
+    sinks: Array | None,
+    chunk: int | None = None,
 ) -> Array:
     """Causal attention of q [T, H, D] at positions start… to k, v [S, K, D]: [T, H·D]."""
     heads, groups = q.shape[1], q.shape[1] // k.shape[1]
@@ -92,7 +118,10 @@ def attend(
     if cap:
         scores = np.tanh(scores / cap) * cap
     apart = start + np.arange(len(q))[:, None] - np.arange(len(k))[None]
-    scores = np.where((apart >= 0) & (apart < (window or len(k) + 1)), scores, -np.inf)
+    seen = (apart >= 0) & (apart < (window or len(k) + 1))
+    if chunk is not None:
+        seen &= (start + np.arange(len(q)))[:, None] // chunk == np.arange(len(k))[None] // chunk
+    scores = np.where(seen, scores, -np.inf)
     if sinks is not None:
         scores = np.concatenate([scores, np.broadcast_to(sinks[:, None, None], (heads, len(q), 1))], -1)
     shares = softmax(scores)[..., : len(k)]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
 
@@ -56,7 +57,8 @@ class Tool:
         line = next((line.strip() for line in text.splitlines() if "version" in line), "unknown")
         files = [self.path, *sorted(self.path.parent.glob("lib*.so*"))]
         hashes = {file.name: file_sha256(file) for file in files if not file.is_symlink()}
-        return {"llama.cpp": line, **{f"sha256 of {name}": value for name, value in hashes.items()}}
+        facts = build_facts(self.path, line)
+        return {"llama.cpp": line, **facts, **{f"sha256 of {name}": value for name, value in hashes.items()}}
 
     def needs(self, flags: Sequence[str], remedy: str) -> None:
         """Refuse a build whose `--help` lacks one of these: flags have changed between versions."""

@@ -20,7 +20,7 @@ from logitproof.weights.checkpoint import read_checkpoint
 GEMMAS = ("gemma2", "gemma3_text")
 STORED_LESS_ONE = (*GEMMAS, "qwen3_5_text")
 DENSE = ("llama", "mistral", "smollm3", "granite", "qwen2", "qwen3", "phi3")
-EXPERTS = ("qwen2_moe", "qwen3_moe", "glm4_moe", "gpt_oss")
+EXPERTS = ("qwen2_moe", "qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text")
 FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS)
 
 
@@ -28,7 +28,8 @@ FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS)
 class Plain(Engine):
     """A decoder in NumPy, written from the papers' formulas: an independent witness for small models, and slow.
 
-    Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE and GPT-OSS, and runs
+    Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE, GPT-OSS and
+    Llama 4, and runs
     one position or many, with a cache.
     """
 
@@ -77,7 +78,8 @@ class Plain(Engine):
             mixed = self._mix(self._norm(x, f"{place}.input_layernorm"), number, start, kept)
             x = x + (self._norm(mixed, f"{place}.post_attention_layernorm") if gemma else mixed * added)
             name = "pre_feedforward_layernorm" if gemma else "post_attention_layernorm"
-            fed = self._feed_forward(self._norm(x, f"{place}.{name}"), f"{place}.mlp")
+            block = "feed_forward" if config["model_type"] == "llama4_text" else "mlp"
+            fed = self._feed_forward(self._norm(x, f"{place}.{name}"), f"{place}.{block}")
             x = x + (self._norm(fed, f"{place}.post_feedforward_layernorm") if gemma else fed * added)
         head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"
         logits = self._norm(x, "model.norm") @ tensors[head].T / config.get("logits_scaling", 1.0)
@@ -108,14 +110,18 @@ class Plain(Engine):
         rope = config["rope_parameters"]
         turned = (config.get("no_rope_layers") or [1] * config["num_hidden_layers"])[number]
         angles, scale = layers.inverse_frequencies(rope.get(kind, rope), size, config["max_position_embeddings"])
-        turns = np.arange(start, start + len(x))[:, None] * angles * turned
-        q, k = (layers.rotate(one, turns, scale).astype(x.dtype) for one in (q, k))
+        places = np.arange(start, start + len(x))
+        rotate = layers.rotate_neighbours if config["model_type"] == "llama4_text" else layers.rotate
+        q, k = (rotate(part, places[:, None] * angles * turned, scale).astype(x.dtype) for part in (q, k))
+        if config["model_type"] == "llama4_text":
+            q, k = layers.lengths_or_temperature(q, k, places, config, bool(turned))
         kept["k"] = np.concatenate([kept["k"], k]) if "k" in kept else k
         kept["v"] = np.concatenate([kept["v"], v]) if "v" in kept else v
         out = layers.attend(
             q, kept["k"], kept["v"], start,
             config.get("attention_multiplier") or (config.get("query_pre_attn_scalar") or size) ** -0.5,
             config["sliding_window"] if windowed else None, config.get("attn_logit_softcapping"), tensors.get(f"{place}.sinks"),
+            config["attention_chunk_size"] if kind == "chunked_attention" else None,
         )  # fmt: skip
         return layers.linear(out if gate is None else out * layers.sigmoid(gate), tensors, f"{place}.o_proj")
 
@@ -163,7 +169,9 @@ class Plain(Engine):
     def _experts(self, x: Array, place: str) -> Array:
         """Each token through its chosen experts, and through the shared one where there is one."""
         config, tensors, kind = self._config, self._tensors, self._config["model_type"]
-        scores = layers.linear(x, tensors, f"{place}.{'router' if kind == 'gpt_oss' else 'gate'}")
+        scores = layers.linear(x, tensors, f"{place}.{'router' if kind in ('gpt_oss', 'llama4_text') else 'gate'}")
+        if kind == "llama4_text":
+            return self._weighted_inputs(x, place, scores)
         correction = tensors.get(f"{place}.gate.e_score_correction_bias")
         chosen, shares = layers.chosen_experts(scores, config["num_experts_per_tok"], kind, config, correction)
         out = np.zeros_like(x)
@@ -174,6 +182,17 @@ class Plain(Engine):
             out += gate * self._gated(x, f"{place}.shared_expert")
         if f"{place}.shared_experts.up_proj.weight" in tensors:
             out += self._gated(x, f"{place}.shared_experts")
+        return out
+
+    def _weighted_inputs(self, x: Array, place: str, scores: Array) -> Array:
+        """Llama 4: the sigmoid of the chosen expert's score multiplies what the expert reads."""
+        out, act, tensors = self._gated(x, f"{place}.shared_expert"), layers.silu, self._tensors
+        chosen = np.argsort(-scores, axis=-1, kind="stable")[:, : self._config["num_experts_per_tok"]]
+        for at, number in np.ndindex(chosen.shape):
+            expert = chosen[at, number]
+            read = x[at] * layers.sigmoid(scores[at, expert])
+            gate, up = np.split(read @ tensors[f"{place}.experts.gate_up_proj"][expert], 2)
+            out[at] += (up * act(gate)) @ tensors[f"{place}.experts.down_proj"][expert]
         return out
 
     def _expert(self, x: Array, place: str, number: int) -> Array:

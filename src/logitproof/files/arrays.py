@@ -14,10 +14,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import write_atomically
 from logitproof.files.untrusted import AGAIN, parse_json, refusal, regular_size
 
 FACTS = "about"
+ZIP = b"PK\x03\x04"
 UNREADABLE = (
     OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError, TypeError, tokenize.TokenError, RecursionError,
     KeyError, AttributeError, IndexError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
@@ -62,6 +64,39 @@ def read_archive(path: Path, remedy: str = AGAIN) -> dict[str, np.ndarray]:
             return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
     except UNREADABLE as error:
         raise refusal(path, "", f"is damaged: {_reason(error)}", remedy) from None
+
+
+def archive_members(path: Path, head: bytes) -> list[str]:
+    """Names of the members of a zip file that begins with `head`, nothing of another file or of one that is damaged."""
+    if not head.startswith(ZIP):
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()[:MEMBERS]
+    except UNREADABLE:
+        return []
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, if it is of tensors and plain values alone: with weights_only nothing of the file is run."""
+    try:
+        import torch
+    except ImportError as error:
+        text = f"a .pt file is read with torch: {error}"
+        raise EnvironmentFailed(text, remedy="save it as .npz or .safetensors") from None
+    limit, names = max(INFLATED, 4 * regular_size(path)), archive_members(path, ZIP)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if len(names) >= MEMBERS or unpacked > limit:
+            raise refusal(path, "members", f"unpacks to {unpacked} bytes; {limit} are read at most", AGAIN)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except ContractError:
+        raise
+    except Exception as error:  # torch raises what its unpickler and its zip reader happen to meet
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        remedy = "save tensors alone: torch.save({'logits': logits, 'token_ids': ids}, path)"
+        raise refusal(path, "", f"is no file of plain tensors: {first}", remedy) from None
 
 
 def read_array(path: Path, remedy: str = AGAIN) -> np.ndarray:

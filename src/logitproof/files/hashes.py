@@ -28,7 +28,7 @@ DIGITS = frozenset("0123456789abcdef")
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file's content, hexadecimal; raises EnvironmentFailed where the file is written while it is read."""
-    return _sha256(path, _state(path))
+    return _sha256(path, file_state(path))
 
 
 def cache_folder() -> Path:
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
     return Path(named) / "sha256" if named else home / "logitproof/sha256"
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1 << 16)
 def _sha256(path: Path, state: State) -> str:
     place = _place(path, state)
     if place is not None and (kept := _kept(place)):
@@ -46,7 +46,7 @@ def _sha256(path: Path, state: State) -> str:
     began = time.time_ns()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if _state(path) != state:
+    if file_state(path) != state:
         raise EnvironmentFailed("is being written: it changed while it was hashed", where=str(path), remedy="run it again")
     if place is not None and began - max(state[3:]) > SETTLED_NS:
         # a folder that cannot be written costs time the next time, nothing else
@@ -55,7 +55,8 @@ def _sha256(path: Path, state: State) -> str:
     return digest
 
 
-def _state(path: Path) -> State:
+def file_state(path: Path) -> State:
+    """The state of a file: as long as it stays, nobody has written to it or put another there."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -145,12 +146,15 @@ class TensorsWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._body: BinaryIO = self._scratch.open("w+b")
         self._entries: dict[str, Any] = {}
+        self.checksums: dict[str, str] = {}
+        """sha256 of the bytes of every array that was added"""
 
     def add(self, name: str, array: np.ndarray) -> None:
-        data = np.ascontiguousarray(array)
+        data = np.ascontiguousarray(array).tobytes()
         start = self._body.tell()
-        self._body.write(data.tobytes())
+        self._body.write(data)
         self._entries[name] = _entry(array, start)
+        self.checksums[name] = hashlib.sha256(data).hexdigest()
 
     def finish(self, metadata: Mapping[str, str]) -> int:
         """Put header and data in place; the size of the file."""

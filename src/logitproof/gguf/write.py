@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ OWN_TYPES = {
     "BF16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
+MERGES = "tokenizer.ggml.merges"
+NONE = "no_vocab"
+"""What llama.cpp calls a model without a tokenizer."""
 # llama.cpp's kernels take these in float32 only, whatever the type of the file
 ALWAYS_F32 = (
     "_norm.weight", ".ffn_gate_inp.weight", ".ssm_conv1d.weight", ".shortconv.conv.weight",
@@ -37,16 +41,19 @@ ALWAYS_F32 = (
 )  # fmt: skip
 
 
-def to_gguf(folder: Path, out: Path, quantization: str) -> Path:
-    """Writes `folder` as GGUF of type `quantization` to `out`, whole or not at all; returns `out`."""
+def to_gguf(folder: Path, out: Path, quantization: str, *, tokenizer: bool = True) -> Path:
+    """Writes `folder` as GGUF of type `quantization` to `out`, whole or not at all; returns `out`.
+
+    Without a `tokenizer` the file says that it has none, and serves prompts that are given as token ids.
+    """
     handle, name = tempfile.mkstemp(dir=_made(out.parent), prefix=f".{out.name}.", suffix=".part")
     os.close(handle)
     part = Path(name)
     try:
         if quantization in OWN_TYPES:
-            _write(folder, part, quantization)
+            _write(folder, part, quantization, tokenizer)
         else:
-            _write_with_libllama(folder, part, quantization)
+            _write_with_libllama(folder, part, quantization, tokenizer)
         part.chmod(0o644)
         os.replace(part, out)
     finally:
@@ -59,14 +66,15 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _write(folder: Path, out: Path, quantization: str) -> None:
+def _write(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
     """Writes all keys and tensors to `out`."""
     config = read_config(folder)
     layout = layout_of(config, str(folder / "config.json"))
     checkpoint = read_checkpoint(folder)
     account_for_tensors(layout, checkpoint, config, folder)
     tensor_type, file_type = OWN_TYPES[quantization]
-    writer = gguf.GGUFWriter(out, layout.name)
+    writer = _Writer(out, layout.name)
+    rows = int(config["vocab_size"])
     keys = {
         "general.type": "model",
         "general.name": folder.resolve().name,
@@ -74,7 +82,7 @@ def _write(folder: Path, out: Path, quantization: str) -> None:
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **{f"{layout.name}.{key}": value for key, value in layout.keys.items()},
         **{key: [float(checkpoint[name].item()) for name in names] for key, names in layout.measured.items()},
-        **tokenizer_keys(folder, int(config["vocab_size"])),
+        **(tokenizer_keys(folder, rows) if tokenizer else {"tokenizer.ggml.model": NONE, f"{layout.name}.vocab_size": rows}),
     }
     for key, value in keys.items():
         _add_key(writer, key, value)
@@ -87,6 +95,18 @@ def _write(folder: Path, out: Path, quantization: str) -> None:
     writer.close()
 
 
+class _Writer(gguf.GGUFWriter):  # type: ignore[misc]  # gguf has no types
+    """gguf's writer, which also writes lists of no strings: a byte-level vocabulary may have no merges, and must say so."""
+
+    def _pack_val(
+        self, val: Any, vtype: gguf.GGUFValueType, add_vtype: bool, sub_type: gguf.GGUFValueType | None = None
+    ) -> bytes:
+        if vtype != gguf.GGUFValueType.ARRAY or len(val):
+            return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+        head = struct.pack("<I", vtype) if add_vtype else b""
+        return head + struct.pack("<IQ", gguf.GGUFValueType.STRING, 0)
+
+
 def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     """Adds a key under the GGUF type that belongs to the Python type; counts are unsigned."""
     if isinstance(value, bool):
@@ -97,8 +117,8 @@ def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_float32(key, value)
     elif isinstance(value, str):
         writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)
+    elif value or key == MERGES:
+        writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY)
 
 
 def _add_tensor(writer: gguf.GGUFWriter, name: str, data: Array, wanted: gguf.GGMLQuantizationType) -> None:
@@ -139,7 +159,7 @@ def _sources(tensors: Iterable[Planned]) -> set[str]:
     return {source for planned in tensors for source in planned.sources}
 
 
-def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
+def _write_with_libllama(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
     """Converts to F32 beside `out`, then has libllama quantize that file."""
     try:
         import llama_cpp  # heavy, and not needed for the types written here
@@ -153,7 +173,7 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str) -> None:
         )
     exact = out.with_suffix(".f32")
     try:
-        _write(folder, exact, "F32")
+        _write(folder, exact, "F32", tokenizer)
         options = llama_cpp.llama_model_quantize_default_params()
         options.ftype, options.nthread = file_type, 1
         with _log_of(llama_cpp) as lines:

@@ -10,9 +10,10 @@ import pyarrow as pa
 from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
 from logitproof.errors import ContractError
+from logitproof.golden.aligned import aligned
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
 from logitproof.rows.distance import first_difference
-from logitproof.traces.dump import Dump, DumpedPrompt
+from logitproof.traces.dump import READ_AS, Dump, DumpedPrompt
 
 
 def compare_prompts(
@@ -23,12 +24,12 @@ def compare_prompts(
     `kl_divergence` is filled only where both rows are whole; metrics that need the whole vocabulary and
     have only part of it are NaN: not measured. Raises ContractError where the tokens differ or nothing is shared.
     """
-    _refuse_other_tokens(reference, candidate)
     shared, left, right = np.intersect1d(reference.positions, candidate.positions, return_indices=True)
     if not len(shared):
         raise ContractError(
             "no position stands in both dumps", where=f"prompt {reference.id}", remedy="dump the same positions"
         )
+    _refuse_other_tokens(reference, candidate, int(shared[-1]) + 1)
     rows = []
     for position, a, b in zip(shared.tolist(), left, right, strict=True):
         known = _known(reference, a, vocab_size), _known(candidate, b, vocab_size)
@@ -41,18 +42,9 @@ def compare_prompts(
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
     """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    by_id = {prompt.id: prompt for prompt in candidate.prompts}
-    by_tokens = {tuple(prompt.token_ids): prompt for prompt in candidate.prompts}
-    vocab_size = reference.vocab_size or candidate.vocab_size
-    if candidate.vocab_size not in (None, vocab_size):
-        text = f"a vocabulary of {candidate.vocab_size}, the reference has {vocab_size}"
-        raise ContractError(text, where="candidate", remedy="both dumps must be of one model")
-    tables = []
-    for prompt in reference.prompts:
-        match = by_tokens.get(tuple(prompt.token_ids)) or by_id.get(prompt.id)
-        if match is None:
-            raise ContractError(f"the candidate has no prompt {prompt.id!r}", remedy="dump the same prompts")
-        tables.append(compare_prompts(prompt, match, vocab_size, floor))
+    both = aligned(reference, candidate)
+    met = list(both.pairs)
+    tables = [compare_prompts(ours, theirs, both.vocab_size, floor) for ours, theirs in met]
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -62,10 +54,28 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
+        "notes": [*_told(reference, "reference"), *_told(candidate, "candidate"), *both.notes],
         "positions": sum(table.positions for table in tables),
+        "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
         "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
         "not_measured": silent,
+    }
+
+
+def _told(dump: Dump, side: str) -> list[str]:
+    """What the reader made of the file, where that is not plain."""
+    return [f"{side}: {text}" for text in dump.provenance.get(READ_AS, ())]
+
+
+def _missing(met: list[tuple[DumpedPrompt, DumpedPrompt]], candidate: Dump) -> dict[str, int]:
+    """What only one of the two dumps holds: rows of the shared prompts by the side that lacks them, and whole prompts."""
+    ours = [set(prompt.positions.tolist()) for prompt, _ in met]
+    theirs = [set(match.positions.tolist()) for _, match in met]
+    return {
+        "rows_of_candidate": sum(len(a - b) for a, b in zip(ours, theirs, strict=True)),
+        "rows_of_reference": sum(len(b - a) for a, b in zip(ours, theirs, strict=True)),
+        "prompts_of_reference": len({prompt.id for prompt in candidate.prompts} - {match.id for _, match in met}),
     }
 
 
@@ -83,9 +93,10 @@ def _known(prompt: DumpedPrompt, row: int, vocab_size: int | None) -> Known:
     return known_top(ids, values, hidden=hidden, normalized=top.normalized, slack=top.slack, log_tail=stated)
 
 
-def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt) -> None:
-    if reference.token_ids != candidate.token_ids:
-        left, right = reference.token_ids, candidate.token_ids
+def _refuse_other_tokens(reference: DumpedPrompt, candidate: DumpedPrompt, count: int) -> None:
+    """Tokens that differ among the first `count`, which the shared rows depend on."""
+    left, right = reference.token_ids, candidate.token_ids
+    if left[:count] != right[:count]:
         at = first_difference(left, right)
         raise ContractError(
             f"the dumps are of other tokens: from index {at} the reference has {left[at : at + 4]}, "

@@ -126,8 +126,8 @@ def _from_capture(folder: Path) -> _Source:
             prompt.bucket,
             prompt.prompt_length,
             trace,
-            texts.get(prompt.id),
-            continuations.get(tuple(trace.token_ids), ""),
+            prompt.text if prompt.text is not None else texts.get(prompt.id),
+            prompt.continuation_text or continuations.get(tuple(trace.token_ids), ""),
         )
         for prompt, trace in zip(capture.prompts, traces, strict=True)
     ]
@@ -177,7 +177,7 @@ def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) ->
             first = make_job(spec, hello, models, path, config, "generate", "greedy", prompt, suite.continuation(prompt))
             then = make_job(spec, hello, models, path, config, "score", "prefill", prompt, 0, first.key)
             pairs.append((prompt, first.key, then.key))
-            jobs += [first, then]
+            jobs += [replace(first, is_kept=True), replace(then, is_kept=True)]
         done = run({job.key: job for job in jobs}.values(), store, executor=LocalPool(workers))
         results = {result.key: _whole(result) for result in done}
     items = []

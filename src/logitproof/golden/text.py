@@ -9,6 +9,7 @@ from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.documents.wording import number
 from logitproof.golden.freeze import Frozen
+from logitproof.golden.pairing import lacking
 
 KIND = "freeze"
 
@@ -46,17 +47,25 @@ def answer(frozen: Frozen) -> Answer:
     return Answer(KIND, str(frozen.path), 0, {**data, "bytes_per_token": frozen.bytes_per_token, **facts})
 
 
-def of_comparison(summary: dict[str, Any]) -> Document:
-    """The statistics of two captures or dumps, a row a metric; there is no verdict without a contract."""
+def of_comparison(summary: dict[str, Any], leave: str = "") -> Document:
+    """The statistics of two captures or dumps, a row a metric; there is no verdict without a contract.
+
+    `leave` is the reason why one side may lack what the other has.
+    """
     keys = ("mean", "median", "p95", "p99", "max")
     columns = (Column("metric"), *(Column(key, "number") for key in keys))
     metrics = summary["metrics"]
     rows = tuple(Row((name, *(number(statistics[key]) for key in keys))) for name, statistics in metrics.items())
-    lines = [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
+    lines = [Line(text, "unsure") for text in summary.get("notes", [])]
+    lines += [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
     if basis := summary.get("kl_basis"):
         lines.append(Line(f"KL divergence: {basis}"))
+    if lacks := lacking(summary):
+        lines.append(Line(f"missing: {lacks}{f'; by leave: {leave}' if leave else ''}", "unsure" if leave else "bad"))
     kl = metrics.get("kl_divergence")
     far = f"mean KL {number(kl['mean'])} nats, largest {number(kl['max'])}" if kl else "KL is not measured"
     verdict = Verdict("MEASURED", f"{far}; a verdict needs a contract")
+    if lacks and not leave:
+        verdict = Verdict("INCOMPLETE", f"{far}, of what both hold: {lacks}")
     title = f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions"
     return Document(title, verdict, (Table(columns, rows), *((Text(tuple(lines)),) if lines else ())), "logitproof new")

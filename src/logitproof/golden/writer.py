@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from logitproof.files.untrusted import refusal
 from logitproof.readers.golden import Golden
 from logitproof.rows.bounds import bound_kl, known_logits, known_top
 from logitproof.traces import rowcode as code
-from logitproof.traces.golden_header import FORMAT, Header
+from logitproof.traces.golden_header import CHECKSUMS, FORMAT, Header
 from logitproof.traces.trace import Trace
 
 TOP_K = 64
@@ -55,7 +57,9 @@ def write_golden(traces: Sequence[Trace], header: Header, out: Path, limits: Lim
                 else _add_full(writer, number, trace, header, limits)
             )
         header = header.model_copy(update={"error": _summary(errors)})
-        size = writer.finish({"format": FORMAT, "header": header.model_dump_json()})
+        text = header.model_dump_json()
+        sums = {**writer.checksums, "header": hashlib.sha256(text.encode()).hexdigest()}
+        size = writer.finish({"format": FORMAT, "header": text, CHECKSUMS: json.dumps(sums)})
     finally:
         writer.abandon()
     _read_back(traces, header, out, limits)

@@ -15,10 +15,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from logitproof.errors import EngineGarbage
+from logitproof.jobs.taken import NotTaken, taken
 from logitproof.protocol import messages as protocol
 from logitproof.rows.top import best, is_top, top_fault
 
 M = TypeVar("M", bound=protocol.Message)
+R = TypeVar("R", bound=protocol.Rows)
 
 
 class Untrusted(Exception):
@@ -36,21 +38,25 @@ class Answers:
     name: str
     vocab_size: int | None
 
-    def rows(self, result: protocol.Rows, asked: Path, count: int) -> None:
-        """Shape, size and finiteness of `count` rows that were to be written to `asked`."""
+    def rows(self, result: R, asked: Path, count: int) -> R:
+        """The result with its rows in files of ours, once shape, size and finiteness are those of `count` rows in `asked`."""
         if result.whole is not None:
-            self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
+            whole = self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
+            result = result.model_copy(update={"whole": whole})
             for position, row in enumerate(_opened(result)):
                 self._possible(position, row)
-            return
+            return result
         assert result.topk_ids is not None
         wanted = (count, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
-        self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))
+        found = {"topk_ids": self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))}
         if result.topk_logprobs is not None:
-            self._tensor(result.topk_logprobs, Path(f"{asked}.topk_logprobs"), wanted, ("float32",))
+            place = Path(f"{asked}.topk_logprobs")
+            found["topk_logprobs"] = self._tensor(result.topk_logprobs, place, wanted, ("float32",))
+        result = result.model_copy(update=found)
         if fault := top_fault(_opened(result), self.vocab_size):
             text = f"its best entries at position {fault[0]} cannot be true: {fault[1]}"
             raise EngineGarbage(text, where=self.name, remedy="give log-probabilities over the whole vocabulary, best first")
+        return result
 
     def end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
         """That a continuation ends where it may."""
@@ -80,24 +86,33 @@ class Answers:
         if any(token >= (self.vocab_size or token + 1) for ids in continuations for token in ids):
             raise Untrusted("it drew a token outside its vocabulary")
 
-    def taps(self, tensors: Mapping[str, protocol.Tensor], folder: Path) -> None:
-        """That every tap lies in `folder`, is of its size, and holds no NaN."""
+    def taps(self, tensors: Mapping[str, protocol.Tensor], folder: Path) -> dict[str, protocol.Tensor]:
+        """The taps in files of ours, once every one lies in `folder`, is of its size, and holds no NaN."""
+        found: dict[str, protocol.Tensor] = {}
         for name, tensor in tensors.items():
             if Path(tensor.path).parent != folder:
                 raise Untrusted(f"wrote tap {name} to another folder than it was given")
             try:
-                values = tensor.open()
-            except (OSError, ValueError) as error:
+                found[name] = taken(tensor)
+            except NotTaken as error:
                 raise Untrusted(f"the file of tap {name} is not what it says: {error}") from None
-            if np.isnan(values).any():
+            if np.isnan(found[name].open()).any():
                 raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
+        return found
 
-    def _tensor(self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]) -> None:
+    def _tensor(
+        self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]
+    ) -> protocol.Tensor:
+        """The tensor in a file of ours, if it is what was asked for."""
         if tensor.shape != wanted or Path(tensor.path) != asked or tensor.dtype not in dtypes:
             raise Untrusted(
                 f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary)",
                 "one row a token id, one column an entry of the vocabulary that `load` announced",
             )
+        try:
+            return taken(tensor)
+        except NotTaken as error:
+            raise Untrusted(f"its logits file is not what it says: {error}") from None
 
     def _possible(self, position: int, row: np.ndarray) -> None:
         if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():

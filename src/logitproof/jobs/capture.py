@@ -102,6 +102,7 @@ def compare_captures(reference: Path, candidate: Path) -> dict[str, Any]:
         "reference": f"{ours.engine} {ours.model} {ours.mode}",
         "candidate": f"{theirs.engine} {theirs.model} {theirs.mode}",
         "positions": sum(table.positions for table in tables),
+        "missing": {"prompts_of_reference": len(set(by_id) - {prompt.id for prompt in ours.prompts})},
         "metrics": {
             name: summarize(rows, seed=0) for name, rows in values.items() if any(np.isfinite(row).any() for row in rows)
         },
@@ -159,7 +160,8 @@ def _keep(
     for job in jobs:
         if job.kind == "score":
             source = results[job.after] if job.after else results[job.key]
-            prompts.append(CapturedPrompt(job.prompt.id, job.prompt.bucket, source.prompt_length, job.key))
+            texts = (job.prompt.text, source.text)
+            prompts.append(CapturedPrompt(job.prompt.id, job.prompt.bucket, source.prompt_length, job.key, *texts))
     made = Capture(
         format=FORMAT,
         engine=spec.engine,
@@ -171,6 +173,7 @@ def _keep(
         versions=hello.versions,
         prompts=tuple(prompts),
         positions=sum(len(results[prompt.key].logits) for prompt in prompts),
+        dtype=str(results[prompts[0].key].details.get("dtype", spec.options.get("dtype", ""))) if prompts else "",
     )
     write_atomically(out / "capture.json", json.dumps(asdict(made), indent=1))
     return made

@@ -9,7 +9,7 @@ from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.contract.suite import Prompt
 
 NOT_SELECTED = "not selected by --only"
-AXES = ("candidate", "model", "quantization", "mode", "isa")
+AXES = ("candidate", "model", "quantization", "mode", "isa", "against")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Cell:
     reference_name: str
     candidate_name: str
     pairs: tuple[Pair, ...] = ()
+    against: str = ""
+    """which of several references it is compared with; nothing is the first"""
 
     def __hash__(self) -> int:
         # Not of the pairs: a prompt of token ids holds a list.
@@ -50,7 +52,8 @@ class Cell:
     @property
     def id(self) -> str:
         parts = [self.candidate, self.model, self.quantization, self.mode]
-        return "/".join(parts if self.isa == NATIVE else [*parts, self.isa])
+        name = "/".join(parts if self.isa == NATIVE else [*parts, self.isa])
+        return f"{name}@{self.against}" if self.against else name
 
     @property
     def is_between(self) -> bool:

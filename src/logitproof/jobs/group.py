@@ -21,8 +21,11 @@ from logitproof.jobs.worker import Worker
 from logitproof.protocol.messages import LoadResult, Rows, ScoreResult
 from logitproof.rows.top import is_top
 from logitproof.traces.store import TraceStore
-from logitproof.traces.trace import Failure, Trace, open_logits
+from logitproof.traces.trace import LOGITS, Failure, Trace, open_logits
+from logitproof.weights.model import weights_sha256
 
+ANSWER = "answer.bin"
+"""The file that an engine is asked to write; `LOGITS` is what is kept of it."""
 GIVE_UP = 2
 """Times that an engine may die on one model before its remaining jobs are not tried."""
 
@@ -125,6 +128,7 @@ class _Running:
                 return
             try:
                 worker, facts = self.session.loaded(first.model, first.config)
+                _refuse_other_weights(first, worker)
             except LogitproofError as error:
                 yield self._faulted(waiting.pop(first.key).job, error)
                 continue
@@ -137,7 +141,7 @@ class _Running:
         job, begin = ready.job, time.monotonic()
         try:
             with self.store.partial() as folder:
-                logits = folder / "logits.bin"
+                logits = folder / ANSWER
                 trace = _begun(job, worker, facts, _token_ids(ready, worker, facts))
                 if job.kind == "tokenize":
                     trace = _without_rows(trace, logits)
@@ -145,7 +149,7 @@ class _Running:
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
                     trace = _scored(trace, worker.score(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
-                self.store.write(folder, replace(trace, seconds=time.monotonic() - begin))
+                self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
         return Outcome(job.key)
@@ -162,7 +166,7 @@ class _Running:
                     yield self._faulted(waiting.pop(ready.job.key).job, error)
             if not asked or not worker.alive:
                 return
-            sequences = [(trace.token_ids, folder / "logits.bin") for _, trace, folder in asked]
+            sequences = [(trace.token_ids, folder / ANSWER) for _, trace, folder in asked]
             begin = time.monotonic()
             try:
                 with contextlib.closing(worker.score_many(sequences, asked[0][0].mode)) as answers:  # type: ignore[arg-type]
@@ -170,18 +174,24 @@ class _Running:
                         job, trace, folder = asked[index]
                         del waiting[job.key]
                         seconds, begin = time.monotonic() - begin, time.monotonic()
-                        yield self._answered(job, replace(trace, seconds=seconds), answer, folder)
+                        yield self._answered(job, replace(trace, seconds=seconds), answer, folder, worker)
             except LogitproofError as error:
                 yield from self._request_failed(waiting, error)
 
-    def _answered(self, job: Job, trace: Trace, answer: ScoreResult | LogitproofError, folder: Path) -> Outcome:
+    def _answered(self, job: Job, trace: Trace, answer: ScoreResult | LogitproofError, folder: Path, worker: Worker) -> Outcome:
         if isinstance(answer, LogitproofError):
             return self._faulted(job, answer)
         try:
-            self.store.write(folder, _scored(trace, answer, folder / "logits.bin"))
+            self._write(folder, _scored(trace, answer, folder / ANSWER), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
         return Outcome(job.key)
+
+    def _write(self, folder: Path, trace: Trace, worker: Worker) -> None:
+        """Keep a trace, with what its engine executed; never one whose weights changed while it was made."""
+        seen = worker.executed()
+        worker.refuse_changed_weights()
+        self.store.write(folder, replace(trace, executed=seen.keep(self.store), unseen=seen.unknown))
 
     def _request_failed(self, waiting: dict[str, _Ready], error: LogitproofError) -> Iterator[Outcome]:
         """Of a dead engine the first that it owed bears the failure and the others are asked again; a refusal is everyone's."""
@@ -225,6 +235,15 @@ def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
 
 def _alike(one: Job, other: Job) -> bool:
     return (one.kind, one.mode, one.model, one.config) == (other.kind, other.mode, other.model, other.config)
+
+
+def _refuse_other_weights(job: Job, worker: Worker) -> None:
+    """What the engine has loaded must be what the job's key is of: it may have been replaced since it was hashed."""
+    for path, sha256 in ((job.model, job.model_sha256), (job.config, job.config_sha256)):
+        if path is not None and sha256 and weights_sha256(path) != sha256:
+            text = "the weights are not those that were hashed when the run began: they were replaced since"
+            raise ContractError(text, where=str(path), remedy="let nothing write to the weights during a run, and run it again")
+    worker.refuse_changed_weights()
 
 
 def _token_ids(ready: _Ready, worker: Worker, facts: LoadResult) -> list[int]:
@@ -277,25 +296,25 @@ def _generated(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: l
     if job.max_new_tokens == 0:
         return replace(_without_rows(trace, logits), finish="length")
     made = worker.generate(trace.token_ids, job.max_new_tokens, stop_ids, logits)
-    if not logits.exists():
-        logits.write_bytes(b"")
-    new = made.token_ids
+    if not (new := made.token_ids):
+        return replace(_without_rows(trace, logits), finish=made.finish, isa=made.isa)
     text = _text(job, worker, new)
     return replace(trace, new_token_ids=new, finish=made.finish, logits=_kept(made, logits), text=text, isa=made.isa)
 
 
 def _without_rows(trace: Trace, logits: Path) -> Trace:
-    logits.write_bytes(b"")
-    return replace(trace, logits=open_logits(logits, "float32", [0, 0]))
+    kept = logits.with_name(LOGITS)
+    kept.write_bytes(b"")
+    return replace(trace, logits=open_logits(kept, "float32", [0, 0]))
 
 
 def _kept(result: Rows, logits: Path) -> np.ndarray:
-    """What the engine wrote, as the one file that a trace has."""
-    rows = result.open()
+    """The rows, in the one file that a trace has, which is called otherwise than the one that the engine was asked for."""
+    rows, kept = result.open(), logits.with_name(LOGITS)
     if is_top(rows):
-        rows.tofile(logits)
-        for written in logits.parent.glob(f"{logits.name}.topk_*"):
-            written.unlink()
+        rows.tofile(kept)
+    else:
+        Path(result.logits.path).replace(kept)
     return rows
 
 

@@ -13,15 +13,19 @@ from logitproof.files.hashes import file_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model
+from logitproof.weights.model import Model, weights_sha256
 
-TRACE_FORMAT = 1
+TRACE_FORMAT = 2
 JobKind = Literal["tokenize", "generate", "score"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One request to one engine. `after` is the generate job whose tokens this one is fed with."""
+    """One request to one engine. `after` is the generate job whose tokens this one is fed with.
+
+    `model_sha256` and `config_sha256` are what the weights must still be when the engine has loaded them. The trace of a job
+    that `is_kept` is used again by its key alone; any other only while all that its engine executed is unchanged.
+    """
 
     key: str
     spec: Spec
@@ -32,6 +36,9 @@ class Job:
     prompt: Prompt
     max_new_tokens: int = 0
     after: str | None = None
+    model_sha256: str = ""
+    config_sha256: str = ""
+    is_kept: bool = False
 
 
 def make_job(
@@ -53,6 +60,7 @@ def make_job(
     `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
     the failure stands where the trace would.
     """
+    weights = models[str(model)].sha256, _config_sha256(models, config)
     key = content_key(
         {
             "format": TRACE_FORMAT,
@@ -62,8 +70,8 @@ def make_job(
             "isa": hello.isa if hello else {},
             "adapter": adapter_identity(spec),
             "machine": hello.machine.model_dump() if hello and hello.machine else {},
-            "model": models[str(model)].sha256,
-            "config": models[str(config)].sha256 if config else "",
+            "model": weights[0],
+            "config": weights[1],
             "kind": kind,
             "mode": mode,
             "prompt": [prompt.text, prompt.token_ids],
@@ -71,7 +79,16 @@ def make_job(
             "after": after,
         }
     )
-    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after)
+    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after, *weights)
+
+
+def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
+    """Of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
+    if config is None:
+        return ""
+    if str(config) in models:
+        return models[str(config)].sha256
+    return weights_sha256(config)
 
 
 def option_files(spec: Spec) -> dict[str, str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from logitproof.contract.contract import ORIGINAL, Candidate, Matrix, OpenContract, pairs_of
+from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, OpenContract, pairs_of
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
 from logitproof.jobs.session import Side
-from logitproof.jobs.sides import first_side, path_of, sides
-from logitproof.jobs.specs import not_here, specs, use_of
+from logitproof.jobs.sides import first_side, path_of, sides, source_side
+from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.model import Model, open_model
 
@@ -81,7 +81,7 @@ class _Builder:
         if reason := self._impossible(cell):
             self.unmeasured.append(Unmeasured(cell.id, reason))
             return
-        compared = (*sides(self.opened, cell), first_side(self.opened, cell))
+        compared = (*sides(self.opened, cell), first_side(self.opened, cell), source_side(self.opened, cell))
         pairs = []
         for suite in self.opened.suites:
             for index, prompt in enumerate(suite.prompts):
@@ -108,19 +108,20 @@ class _Builder:
     def _is_the_reference(self, cell: Cell) -> bool:
         if cell.isa != NATIVE:
             return False
-        same = self.specs[cell.candidate].identity() == self.specs["reference"].identity()
+        same = self.specs[cell.candidate].identity() == self.specs[reference_name(cell.against)].identity()
         if not same or cell.mode != "prefill":
             return False
         reference, candidate = sides(self.opened, cell)
         return candidate.model == reference.model
 
-    def _pair(self, cell: Cell, compared: tuple[Side, Side, Side], suite: Suite, index: int, prompt: Prompt) -> Pair:
-        """`compared` are the reference, the candidate, and what the candidate is compared with where that is itself."""
-        reads, asked, first = compared
+    def _pair(self, cell: Cell, compared: tuple[Side, Side, Side, Side], suite: Suite, index: int, prompt: Prompt) -> Pair:
+        """`compared`: reference, candidate, what it is compared with where that is itself, and who continues the prompts."""
+        reads, asked, first, leads = compared
         length = suite.continuation(prompt)
-        source = self._job(reads, "generate", "greedy", prompt, length)
+        source = self._job(leads, "generate", "greedy", prompt, length)
         if cell.mode == "greedy":
-            reference = self._job(first, "generate", "greedy", prompt, length, source) if cell.is_between else source
+            other = first if cell.is_between else reads if cell.against else None
+            reference = self._job(other, "generate", "greedy", prompt, length, source) if other else source
             candidate = self._job(asked, "generate", "greedy", prompt, length, source)
         else:
             own = cell.mode == "self"
@@ -135,6 +136,11 @@ class _Builder:
         tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 
+    def _names_its_build(self, side: Side, hello: HelloResult | None) -> bool:
+        """Whether an engine says which build it is, by the name that the contract trusts; that is then in the key."""
+        use = self.opened.contract.candidates.get(side.name.partition(" on ")[0])
+        return bool(use and use.build_id and hello and hello.versions.get(use.build_id))
+
     def _job(
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
@@ -143,7 +149,10 @@ class _Builder:
         job = make_job(
             side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
         )  # fmt: skip
-        self.jobs.setdefault(job.key, job)
+        references = {reference_name(against) for against in ("", *self.opened.contract.others)}
+        kept = side.name in references or self._names_its_build(side, said)
+        if job.key not in self.jobs or kept:
+            self.jobs[job.key] = replace(job, is_kept=kept)
         return job.key
 
 
@@ -161,7 +170,7 @@ def matrix_cells(opened: OpenContract) -> list[Cell]:
                 remedy="widen its `only` or the matrix, or take it out",
             )
     for index, gate in enumerate(opened.contract.gates):
-        if not any(gate.where.selects(cell.axes) for cell in cells):
+        if not any(gate.selects(cell.axes) for cell in cells):
             raise ContractError(
                 f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
                 where=opened.where("gates", index, "where"),
@@ -193,7 +202,19 @@ def _cells(opened: OpenContract) -> Iterable[Cell]:
                 for mode in use.only.mode or matrix.mode:
                     for isa in _instruction_sets(use, matrix, (name, model, quantization, mode)):
                         told = _reference_name(opened, name, mode, isa)
-                        yield Cell(name, model, quantization, mode, isa, told, f"{name} ({use.engine})")
+                        cell = Cell(name, model, quantization, mode, isa, told, f"{name} ({use.engine})")
+                        yield cell
+                        yield from _against_others(contract, cell)
+
+
+def _against_others(contract: Contract, cell: Cell) -> Iterable[Cell]:
+    """The same against each further reference that a gate names for it; a candidate against itself has no other side."""
+    if cell.mode == "self" or cell.is_between:
+        return
+    for name, use in contract.others.items():
+        other = replace(cell, against=name, reference_name=f"{name} ({use.engine})")
+        if any(gate.selects(other.axes) for gate in contract.gates):
+            yield other
 
 
 def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str, str]) -> list[str]:

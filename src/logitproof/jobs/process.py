@@ -27,12 +27,17 @@ from typing import IO
 
 from logitproof.errors import ContractError
 from logitproof.jobs import environments
+from logitproof.jobs.environment import environment_of
+from logitproof.jobs.executed import OBSERVER
 from logitproof.jobs.spec import Spec
+from logitproof.jobs.watchdog import MARK, WATCHDOG, kill_marked
 
 LAST_WORDS = 20
 """Lines of stderr that are kept for error messages."""
 LINE_LIMIT = 64 * 2**20
 """Bytes an engine may put into one line before it is garbage: a million token ids fit."""
+ANSWERS = 8
+"""Lines that wait to be asked for; an engine that goes on waits for its pipe."""
 GRACE = 1.0
 """Seconds in which the last lines of a dead engine arrive."""
 
@@ -44,9 +49,12 @@ class EngineProcess:
         self.spec, self.name = spec, name
         self.matched: dict[str, str] = {}
         self.python = spec.python or _installed_python(spec.engine)
+        self.notes = Path(tempfile.mkdtemp(prefix="logitproof-notes-"), "notes")
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._lines: queue.Queue[bytes | None] = queue.Queue(ANSWERS)
+        self._ended = threading.Event()
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        WATCHDOG.watch(str(self.notes))
         self._process = self._start()
         self._threads = [self._pump(loop) for loop in (self._write_requests, self._read_answers, self._read_words)]
 
@@ -97,16 +105,21 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # and what has made a session for itself
+        kill_marked({str(self.notes)})
+        WATCHDOG.forget(str(self.notes))
+        self._ended.set()
         self.hang_up()
         for thread in self._threads:
             thread.join(timeout=GRACE)
+        shutil.rmtree(self.notes.parent, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         python = self.python or sys.executable
         argv = [*self.spec.emulator, python, "-m", "logitproof.serve", self.spec.engine, json.dumps(self.spec.options)]
-        environment = {**os.environ, **self.spec.environment, "PYTHONUNBUFFERED": "1"}
-        if self.python:
-            environment["PYTHONPATH"] = _source_alone()
+        environment = {**environment_of(self.spec), "PYTHONUNBUFFERED": "1", MARK: str(self.notes)}
+        own = _source_alone() if self.python else environment.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OBSERVER), own)))
         try:
             return subprocess.Popen(
                 argv,
@@ -140,8 +153,17 @@ class EngineProcess:
         pipe: IO[bytes] = self._process.stdout  # type: ignore[assignment]
         with pipe:
             while line := pipe.readline(LINE_LIMIT):
-                self._lines.put(line)
-        self._lines.put(None)
+                if not self._offer(line):
+                    return
+        self._offer(None)
+
+    def _offer(self, line: bytes | None) -> bool:
+        """Put a line where it is waited for; False once nobody will ask for it."""
+        while not self._ended.is_set():
+            with contextlib.suppress(queue.Full):
+                self._lines.put(line, timeout=0.2)
+                return True
+        return False
 
     def _read_words(self) -> None:
         pipe: IO[bytes] = self._process.stderr  # type: ignore[assignment]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 
+from logitproof.jobs.executed import stale
 from logitproof.jobs.group import Group, Outcome, groups_of, not_tried
 from logitproof.jobs.job import Job
 from logitproof.jobs.pool import Executor, LocalPool
@@ -21,26 +22,38 @@ def run(
     *,
     executor: Executor | None = None,
     names: Mapping[str, str] | None = None,
+    on_stale: Callable[[Job, str], None] = lambda job, reason: None,
 ) -> Iterator[Trace | Failure]:
     """Run every job, or read its trace if the store has it; one result a job, in the order they end.
 
     Without an `executor`, engines are started here, one at a time. `names` are the engines' names by their spec's key. A job
     whose `after` failed is a Failure too. Nothing that was measured is lost when the caller stops early; the executor is
-    stopped with it.
+    stopped with it. `on_stale` is told of every trace that is there and is measured again, and why.
     """
     if executor is not None:
-        yield from _run(list(jobs), store, executor, names or {})
+        yield from _run(list(jobs), store, executor, names or {}, on_stale)
         return
     with Workers() as workers:
-        yield from _run(list(jobs), store, LocalPool(workers), names or {})
+        yield from _run(list(jobs), store, LocalPool(workers), names or {}, on_stale)
 
 
-def _run(jobs: list[Job], store: TraceStore, executor: Executor, names: Mapping[str, str]) -> Iterator[Trace | Failure]:
+def _run(
+    jobs: list[Job],
+    store: TraceStore,
+    executor: Executor,
+    names: Mapping[str, str],
+    on_stale: Callable[[Job, str], None],
+) -> Iterator[Trace | Failure]:
     results = _Results(store)
     left = []
     try:
         for job in jobs:
-            if (trace := store.read(job.key)) is not None:
+            trace = store.read(job.key)
+            if trace is not None and not job.is_kept and (reason := stale(trace, store)):
+                on_stale(job, reason)
+                store.forget(job.key)
+                trace = None
+            if trace is not None:
                 yield trace
             else:
                 left.append(job)

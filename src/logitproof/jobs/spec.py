@@ -15,7 +15,8 @@ class Spec:
     """How to start an engine: its catalogue name, options, environment, interpreter, emulator and time limit.
 
     With a `proof`, rows count only where the engine's own words prove the instruction set that they were computed with.
-    `needs` say which machine can run it.
+    `needs` say which machine can run it. `timeout` is for a sign of life, `deadline` for one answer in all, both in seconds;
+    `inherit` are variables of the harness that it gets beside those that every engine gets.
     """
 
     engine: str
@@ -27,6 +28,8 @@ class Spec:
     emulator: tuple[str, ...] = ()
     proof: Proof | None = None
     needs: Needs = field(default_factory=Needs)
+    deadline: float | None = None
+    inherit: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """Everything of the spec that can change a logit, for content addressing."""

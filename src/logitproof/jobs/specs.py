@@ -11,21 +11,30 @@ from logitproof.jobs.cell import Cell
 from logitproof.jobs.needs import Needs
 from logitproof.jobs.spec import Spec
 
+REFERENCE = "reference"
+"""The reference's name among the engines of a contract."""
 CARDS = ("cuda", "gpu", "GPU", "CUDA", "rocm", "hip")
 """How engines' option `device` begins where it names a graphics card."""
 
 
 def specs(opened: OpenContract) -> dict[str, Spec]:
-    """How to start every engine of the contract: `reference`, and each candidate by its name.
+    """How to start every engine of the contract: `reference`, further ones as `reference NAME`, and each candidate by its name.
 
     A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it.
     """
-    found = {"reference": spec_of(opened.contract.reference, opened)}
+    found = {REFERENCE: spec_of(opened.contract.reference, opened)}
+    for name, other in opened.contract.others.items():
+        found[reference_name(name)] = spec_of(other, opened)
     for name, use in opened.contract.candidates.items():
         for isa in opened.contract.matrix.isa:
             if not not_here(use, isa, opened):
                 found[use_name(name, isa)] = spec_on(use, isa, opened)
     return found
+
+
+def reference_name(against: str) -> str:
+    """What a reference is called among the engines of a contract."""
+    return f"{REFERENCE} {against}" if against else REFERENCE
 
 
 def use_name(candidate: str, isa: str) -> str:
@@ -70,7 +79,9 @@ def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
     """How to start one engine of a contract."""
     device = str(use.options.get("device", ""))
     needs = Needs(gpus=int(device.startswith(CARDS)), engine=use.engine)
-    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs)
+    return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs,
+        deadline=use.deadline, inherit=tuple(use.inherit),
+    )  # fmt: skip
 
 
 def use_of(cell: Cell) -> str:

@@ -28,15 +28,22 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
+from logitproof.files.hashes import State
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
+from logitproof.jobs.executed import Executed, executed
 from logitproof.jobs.process import GRACE, EngineProcess, signal_name
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
 from logitproof.protocol.sampler import Sampling
+from logitproof.weights.model import weights_state
 
 __all__ = ["Spec", "Worker"]
+PATIENCE = 20
+"""Times its time limit that an engine may take for one answer, if it reports progress."""
+DETAILS_LIMIT = 1 << 16
+"""Bytes of JSON that an engine may say of what it has loaded: it is recorded with every trace."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -48,6 +55,8 @@ class Loaded:
     model: Path
     config: Path | None
     facts: protocol.LoadResult
+    state: Mapping[str, State]
+    """of every file of the weights, before they were loaded and after"""
 
 
 class Worker:
@@ -64,6 +73,8 @@ class Worker:
         self._count = 0
         self._broken: EngineError | None = None
         self._said: dict[str, str] = {}
+        self._end = 0.0
+        self._machine: protocol.Machine | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -84,17 +95,40 @@ class Worker:
         if result.protocol != protocol.VERSION:
             raise self._fail(EngineGarbage, f"speaks protocol {result.protocol}, this harness speaks {protocol.VERSION}")
         self._said.update({f"isa.{name}": text for name, text in result.isa.items()})
-        return result if result.machine else result.model_copy(update={"machine": this_machine()})
+        self._machine = result.machine or this_machine()
+        return result.model_copy(update={"machine": self._machine})
 
     def load(self, model: Path, config: Path | None) -> protocol.LoadResult:
         self.loaded = None
         params = {"model": str(model), "config": str(config) if config else None}
+        state = weights_state(model, config)
         result = cast(protocol.LoadResult, self._ask("load", params))
-        self.loaded = Loaded(model, config, result)
+        if (size := len(json.dumps(result.details))) > DETAILS_LIMIT:
+            text = f"its answer to `load` has {size} bytes of details, {DETAILS_LIMIT} are kept at most"
+            raise self._fail(EngineGarbage, text, remedy="say there what changes logits, no more")
+        self.loaded = Loaded(model, config, result, state)
+        self.refuse_changed_weights()
         self._said = {name: text for name, text in self._said.items() if not name.startswith("details.")}
         for name, value in result.details.items():
             self._said[f"details.{name}"] = value if isinstance(value, str) else json.dumps(value)
         return result
+
+    def refuse_changed_weights(self) -> None:
+        """Raise ContractError where a file of the loaded weights is not as it was before: nobody knows what was read."""
+        if self.loaded is None:
+            return
+        before, now = self.loaded.state, weights_state(self.loaded.model, self.loaded.config)
+        if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+            self.loaded = None
+            text = f"the file {Path(changed[0]).name} was replaced or written to while the engine worked with it"
+            raise ContractError(text, where=changed[0], remedy="let nothing write to the weights during a run")
+
+    def executed(self) -> Executed:
+        """What the engine's processes execute; unknown of one that computes on another machine, or was not asked where."""
+        if self._machine != this_machine():
+            return Executed(unknown="it computes elsewhere, where nobody sees what is executed")
+        weights = [path for path in (self.loaded.model, self.loaded.config) if path] if self.loaded else []
+        return executed(self._process.pid, self._process.notes, weights)
 
     def tokenize(self, text: str) -> list[int]:
         return cast(protocol.TokenizeResult, self._ask("tokenize", {"text": text})).token_ids
@@ -153,7 +187,7 @@ class Worker:
         self._trusted(self._answers.end, result, max_new_tokens, stop)
         if not result.token_ids:
             return result
-        self._trusted(self._answers.rows, result, logits, len(result.token_ids))
+        result = self._trusted(self._answers.rows, result, logits, len(result.token_ids))
         self._trusted(self._answers.greedy, result)
         return result.model_copy(update={"isa": self._proven(result.isa)})
 
@@ -181,8 +215,7 @@ class Worker:
         params = {"token_ids": list(token_ids), "mode": mode, "names": list(names), "folder": str(folder)}
         asked = {**params, "given": {name: tensor.model_dump() for name, tensor in (given or {}).items()}}
         found = cast(protocol.TapsResult, self._ask("taps", asked)).taps
-        self._trusted(self._answers.taps, found, folder)
-        return found
+        return self._trusted(self._answers.taps, found, folder)
 
     def close(self) -> None:
         """End the engine: politely, then not."""
@@ -195,6 +228,11 @@ class Worker:
     def last_words(self) -> str:
         """The last lines that the engine wrote to stderr."""
         return "\n".join(self._process.words)
+
+    @property
+    def _deadline(self) -> float:
+        """Seconds that one answer may take in all."""
+        return self.spec.deadline or PATIENCE * self.spec.timeout
 
     # -- one request --------------------------------------------------------------------------------------
 
@@ -213,6 +251,7 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         self._count += 1
+        self._end = time.monotonic() + self._deadline
         self._process.say(json.dumps({"id": self._count, "method": method, "params": params}).encode())
 
     def _next(self, method: str, timeout: float | None = None) -> protocol.Response:
@@ -222,14 +261,22 @@ class Worker:
             if response.error is not None:
                 raise self._error(response.error)
             if response.result is not None or response.part is not None:
+                self._end = time.monotonic() + self._deadline
                 return response
             if response.progress is None:
                 raise self._fail(EngineGarbage, f"answered `{method}` with neither result nor error")
 
     def _receive(self, method: str, timeout: float) -> protocol.Response:
+        left = self._end - time.monotonic()
         try:
-            line = self._process.next_line(timeout)
+            line = self._process.next_line(max(min(timeout, left), 0.0))
         except queue.Empty:
+            if left < timeout:
+                text = (
+                    f"no answer to `{method}` within its deadline of {self._deadline:g} s, whatever progress, so it was killed"
+                )
+                remedy = "raise the engine's `deadline` if it is only slow"
+                raise self._fail(EngineTimeout, text, remedy=remedy) from None
             text = f"no answer to `{method}` within {timeout:g} s, so it was killed"
             raise self._fail(EngineTimeout, text, remedy="raise the engine's `timeout` if it is only slow") from None
         if line is None:
@@ -254,7 +301,7 @@ class Worker:
             return error
 
     def _scored(self, result: protocol.ScoreResult, asked: Path, count: int) -> protocol.ScoreResult:
-        self._trusted(self._answers.rows, result, asked, count)
+        result = self._trusted(self._answers.rows, result, asked, count)
         return result.model_copy(update={"isa": self._proven(result.isa)})
 
     def _trusted(self, check: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,10 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError
 
 UNREADABLE = "LP000"
+WAIVED = {
+    "LP007": "leave for a finding of lint that has ended",
+    "LP008": "leave for a finding of lint that is not there",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Finding:
     line: int
     text: str
     remedy: str
+    at: str = ""
+    """the key of the contract that it is at"""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.code} {self.text} ({self.remedy})"
@@ -51,13 +58,17 @@ class Rule:
     def finding(self, opened: OpenContract, code: str, *keys: str | int, text: str, remedy: str) -> Finding:
         """A finding at an entry of the contract, or at its nearest parent that has a line."""
         assert code in self.codes, code
+        at = ".".join(map(str, keys))
         known = (opened.lines.get(keys[:count]) for count in range(len(keys), 0, -1))
-        return Finding(code, str(opened.path), next((line for line in known if line), 1), text, remedy)
+        return Finding(code, str(opened.path), next((line for line in known if line), 1), text, remedy, at)
 
 
 def codes() -> dict[str, str]:
     """Every code and what it means."""
-    every = {UNREADABLE: "the contract cannot be opened: unknown keys, wrong values, ids that stand twice, missing files"}
+    every = {
+        UNREADABLE: "the contract cannot be opened: unknown keys, wrong values, ids that stand twice, missing files",
+        **WAIVED,
+    }
     for name in catalog.entries("lint"):
         every |= catalog.load("lint", name).codes
     return dict(sorted(every.items()))
@@ -75,6 +86,34 @@ def lint(path: Path) -> list[Finding]:
         remedy = error.remedy or "correct it; see docs/contract.md"
         return [Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)]
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
-    return sorted(
-        (finding for rule in rules for finding in rule.look(opened)), key=lambda finding: (finding.line, finding.code)
-    )
+    found = [finding for rule in rules for finding in rule.look(opened)]
+    return sorted(_unwaived(opened, found), key=lambda finding: (finding.line, finding.code))
+
+
+class _Leave(Rule):
+    """What the contract's own `lint` says."""
+
+    codes: ClassVar[Mapping[str, str]] = WAIVED
+
+
+def _unwaived(opened: OpenContract, found: list[Finding]) -> Iterator[Finding]:
+    """The findings that the contract does not let stand, and what is wrong with its leave."""
+    today, used = date.today(), set[int]()
+    for finding in found:
+        covering = [
+            index
+            for index, waiver in enumerate(opened.contract.lint)
+            if waiver.code == finding.code and (not waiver.at or f"{finding.at}.".startswith(f"{waiver.at}."))
+        ]
+        used.update(covering)
+        if not any(today <= opened.contract.lint[index].until for index in covering):
+            yield finding
+    leave = _Leave()
+    for index, waiver in enumerate(opened.contract.lint):
+        if today > waiver.until:
+            text = f"the leave for {waiver.code} ended on {waiver.until}"
+            remedy = "mend the fault, or give a new end and reason"
+            yield leave.finding(opened, "LP007", "lint", index, text=text, remedy=remedy)
+        elif index not in used:
+            text = f"nothing is found any more of {waiver.code}{f' at {waiver.at}' if waiver.at else ''}"
+            yield leave.finding(opened, "LP008", "lint", index, text=text, remedy="take the leave out")

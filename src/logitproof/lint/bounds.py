@@ -42,6 +42,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "total_variation": (0, 1),
     "top1": (0, 1),
     "tie_flip": (0, 1),
+    "top1_outside_ties": (0, 1),
+    "top5_set": (0, 1),
+    "top5_set_outside_ties": (0, 1),
+    "greedy_prompts_10": (0, 1),
+    "greedy_prompts_50": (0, 1),
+    "greedy_tokens": (0, 1),
+    "greedy_tokens_10": (0, 1),
+    "greedy_tokens_50": (0, 1),
     "top5_overlap": (0, 1),
     "top10_overlap": (0, 1),
     "top_k_overlap": (0, 1),
@@ -126,7 +134,7 @@ class Bounds(Rule):
             return
         side, bounds = USUAL[gate.metric]
         classes = {
-            _class(opened, cell.candidate, cell.quantization) for cell in matrix_cells(opened) if gate.where.selects(cell.axes)
+            _class(opened, cell.candidate, cell.quantization) for cell in matrix_cells(opened) if gate.selects(cell.axes)
         }
         loosest = max(classes, key=CLASSES.index, default=None)
         if loosest is None or getattr(gate, side) is None:
@@ -139,8 +147,8 @@ class Bounds(Rule):
 
     def _unmeasured(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
         """A metric of whole prompts exists in greedy cells only."""
-        whole = gate.metric.startswith("greedy_match") or gate.metric == "first_divergence"
-        modes = {cell.mode for cell in matrix_cells(opened) if gate.where.selects(cell.axes)}
+        whole = gate.metric.startswith("greedy_") or gate.metric == "first_divergence"
+        modes = {cell.mode for cell in matrix_cells(opened) if gate.selects(cell.axes)}
         if whole and "greedy" not in modes:
             text = f"{gate.id!r} looks at {gate.metric}, which only the mode greedy measures, in {', '.join(sorted(modes))}"
             yield self.finding(opened, "LP013", "gates", index, text=text, remedy="add the mode greedy, or drop the gate")

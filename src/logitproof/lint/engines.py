@@ -27,6 +27,7 @@ class Engines(Rule):
         """Ask each program for its help."""
         contract = opened.contract
         uses: list[tuple[tuple[str, ...], EngineUse]] = [(("reference",), contract.reference)]
+        uses += [(("references", name), use) for name, use in contract.others.items()]
         uses += [(("candidates", name), use) for name, use in contract.candidates.items()]
         for keys, use in uses:
             argv = use.options.get("argv")

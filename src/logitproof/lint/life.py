@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from logitproof.contract.contract import OpenContract
-from logitproof.contract.history import reference_problem, stage_verdict
+from logitproof.contract.history import evidence_problem, reference_problem, stage_verdict
 from logitproof.lint import Finding, Rule
 
 
@@ -18,6 +18,7 @@ class Life(Rule):
         "LP002": "a stage is called pending although its evidence is there",
         "LP003": "the contract's status is not what its stages say",
         "LP004": "a mirror of a referenced file is missing or not byte-identical",
+        "LP005": "evidence that is not what its hash says, whatever the contract's status is",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -30,6 +31,10 @@ class Life(Rule):
             code = "LP002" if stage.status == "pending" else "LP001"
             text = f"the stage {stage.id!r} is called {stage.status} and is {now.status}: {now.why}"
             yield self.finding(opened, code, "stages", index, "status", text=text, remedy="leave `status` out: it is computed")
+        for index, stage in enumerate(contract.stages):
+            if problem := evidence_problem(stage, opened.folder):
+                remedy = "restore the recorded verdict, or record a new one and write down its hash"
+                yield self.finding(opened, "LP005", "stages", index, "evidence", text=problem, remedy=remedy)
         open_ = [now for now in computed if now.status != "proven"]
         if contract.status == "active" and open_:
             text = f"the contract is active and its stage {open_[0].id!r} is {open_[0].status}: {open_[0].why}"
@@ -37,7 +42,8 @@ class Life(Rule):
         if contract.status == "draft" and contract.stages and not open_:
             text = "every stage is proven and the contract is still a draft"
             yield self.finding(opened, "LP003", "status", text=text, remedy="call it active")
-        for index, reference in enumerate(contract.references):
+        for index, reference in enumerate(contract.files_it_rests_on):
             if problem := reference_problem(reference, opened.folder):
                 remedy = f"copy it again from {reference.source}, or amend the reference"
-                yield self.finding(opened, "LP004", "references", index, text=problem, remedy=remedy)
+                key = "rests_on" if contract.rests_on else "references"
+                yield self.finding(opened, "LP004", key, index, text=problem, remedy=remedy)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from logitproof.contract.contract import OpenContract
 from logitproof.errors import ContractError
+from logitproof.jobs.specs import reference_name
 from logitproof.lint import Finding, Rule
 from logitproof.runs.pins import read_pins
 
@@ -38,7 +39,7 @@ class Pinned(Rule):
                 if quantization not in pins.models.get(name, {}):
                     text = f"the pins leave out {name} {quantization}"
                     yield self.finding(opened, "LP062", "models", name, quantization, text=text, remedy="pin again")
-        for name in ("reference", *contract.candidates):
+        for name in ("reference", *map(reference_name, contract.others), *contract.candidates):
             if name not in pins.engines:
                 yield self.finding(opened, "LP062", "pins", text=f"the pins leave out the engine {name}", remedy="pin again")
         if contract.status == "active":

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, ModelError
+from logitproof.gguf.folder import folder_of
 from logitproof.jobs.session import Session, Side
 from logitproof.localization.hypotheses import Hypothesis, hypotheses
 from logitproof.localization.localize import Localization, localize, stages
@@ -130,11 +131,19 @@ def _explained(
     """Known bugs, tried on the first operations that are wrong, with the input that they had."""
     broken = [tap for tap in where.broken if tap in theirs][:OPENED]
     folder = reference.model.is_dir()
-    model = reference.model if folder else reference.config
+    model = reference.model if folder else reference.config or _made_of(reference.model)
     if not broken or model is None or where.verdict != "located":
         return ()
     say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
     return tuple(hypotheses(model, ids, theirs, broken, precision, weights=None if folder else reference.model))
+
+
+def _made_of(file: Path) -> Path | None:
+    """The folder that is made of a GGUF file's metadata; None where nothing can be."""
+    try:
+        return folder_of(file) if is_gguf(file) else None
+    except ModelError:
+        return None
 
 
 def _theirs(

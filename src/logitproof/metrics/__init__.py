@@ -21,6 +21,7 @@ token. NaN means not measured: it is counted apart and never averaged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,10 +40,47 @@ class Metric:
     unit: ClassVar[str]
     better: ClassVar[Better]
     formula: ClassVar[str]
+    least: ClassVar[float] = -math.inf
+    greatest: ClassVar[float] = math.inf
+    """Between which values it lies whatever the rows are; what is calculated for it lies there too."""
 
     def compute(self, stats: RowStats) -> np.ndarray:
         """float64 [T] from the statistics of T positions; NaN where it cannot be measured."""
         raise NotImplementedError
+
+
+class RowMetric(Metric):
+    """One value a position, from both rows themselves where the statistics do not hold it."""
+
+    def compute(self, stats: RowStats) -> np.ndarray:
+        """Not measured without the rows."""
+        return np.full(len(stats), np.nan)
+
+    def compute_rows(self, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+        """float64 [T] from the rows [T, V] of both sides; NaN where it cannot be measured."""
+        raise NotImplementedError
+
+
+class TiedMetric(Metric):
+    """Whether two rows agree but for ties of the reference: 1 where `shortfall` is at most what makes a tie, else 0.
+
+    `strict` and `shortfall` are metrics by name: what it is without the leave for ties, and the distance in the reference's
+    logits by which the two disagree. The verdict takes the tie margin of the cell's band; alone, only equal logits are a tie.
+    """
+
+    strict: ClassVar[str]
+    shortfall: ClassVar[str]
+
+    def compute(self, stats: RowStats) -> np.ndarray:
+        """Ties of equal logits alone."""
+        from logitproof import catalog
+
+        return self.judged(np.asarray(catalog.load("metrics", self.shortfall)().compute(stats), np.float64), np.zeros(1))
+
+    @staticmethod
+    def judged(shortfall: np.ndarray, margins: np.ndarray) -> np.ndarray:
+        """float64 [T] by the margins [T] or [1], in logits."""
+        return np.where(np.isnan(shortfall), np.nan, shortfall <= margins)
 
 
 class PromptMetric:
@@ -51,6 +89,8 @@ class PromptMetric:
     unit: ClassVar[str]
     better: ClassVar[Better]
     formula: ClassVar[str]
+    least: ClassVar[float] = -math.inf
+    greatest: ClassVar[float] = math.inf
 
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
         """One number from the new ids of both; NaN where it cannot be measured.

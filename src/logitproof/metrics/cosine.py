@@ -18,6 +18,8 @@ class Cosine(Metric):
     unit: ClassVar[str] = "cosine"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "sum z_r z_t / sqrt(sum z_r^2 sum z_t^2)"
+    least: ClassVar[float] = -1.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         # Two square roots, because the product of the sums may overflow; a row of zeros is not measured.

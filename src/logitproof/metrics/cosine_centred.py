@@ -18,6 +18,8 @@ class CosineCentred(Metric):
     unit: ClassVar[str] = "cosine"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "the cosine of z_r - mean z_r and z_t - mean z_t"
+    least: ClassVar[float] = -1.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         # A constant row has no direction: not measured.

@@ -18,6 +18,8 @@ class DeltaP(Metric):
     unit: ClassVar[str] = "probability"
     better: ClassVar[Better] = "zero"
     formula: ClassVar[str] = "q(y) - p(y), llama.cpp perplexity --kl-divergence"
+    least: ClassVar[float] = -1.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         q = np.exp(stats.label_candidate - stats.max_candidate - stats.log_mass_candidate)

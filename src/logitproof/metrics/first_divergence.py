@@ -20,6 +20,7 @@ class FirstDivergence(PromptMetric):
     unit: ClassVar[str] = "tokens"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "length of the common prefix of the new ids"
+    least: ClassVar[float] = 0.0
 
     def compute(self, reference_ids: Sequence[int], candidate_ids: Sequence[int], margins: np.ndarray | None = None) -> float:
         if not reference_ids and not candidate_ids:

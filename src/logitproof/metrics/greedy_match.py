@@ -18,6 +18,8 @@ class GreedyMatch(PromptMetric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "[the first n new ids are equal]"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     n: int = 10
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +19,8 @@ class JsDivergence(Metric):
     unit: ClassVar[str] = "nats"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "(KL(p || m) + KL(q || m)) / 2, m = (p + q) / 2"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = math.log(2.0)
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return np.minimum(stats.jensen_shannon, np.log(2.0))

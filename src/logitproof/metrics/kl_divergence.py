@@ -18,6 +18,7 @@ class KlDivergence(Metric):
     unit: ClassVar[str] = "nats"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "sum p (log p - log q)"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         # Rounding may leave -1e-16 where the rows are the same.

@@ -18,6 +18,7 @@ class KlReverse(Metric):
     unit: ClassVar[str] = "nats"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "sum q (log q - log p)"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         mass = stats.log_mass_candidate - stats.log_mass_reference

@@ -21,6 +21,8 @@ class KnownMass(Metric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "one"
     formula: ClassVar[str] = "sum p_i over the i that both name"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return np.where(np.isnan(stats.log_mass_reference), np.nan, 1.0)

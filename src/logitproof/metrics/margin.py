@@ -18,6 +18,7 @@ class Margin(Metric):
     unit: ClassVar[str] = "logits"
     better: ClassVar[Better] = "none"
     formula: ClassVar[str] = "top1 z_r - top2 z_r"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return stats.top_reference[:, 0] - stats.top_reference[:, 1]

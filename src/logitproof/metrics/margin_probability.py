@@ -18,6 +18,8 @@ class MarginProbability(Metric):
     unit: ClassVar[str] = "probability"
     better: ClassVar[Better] = "none"
     formula: ClassVar[str] = "top1 p - top2 p"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         top = stats.top_reference[:, :2] - stats.max_reference[:, None] - stats.log_mass_reference[:, None]

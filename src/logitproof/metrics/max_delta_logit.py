@@ -18,6 +18,7 @@ class MaxDeltaLogit(Metric):
     unit: ClassVar[str] = "logits"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "max |delta - mean delta|, delta = z_t - z_r"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return stats.max_centred_delta

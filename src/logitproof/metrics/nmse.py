@@ -18,6 +18,7 @@ class Nmse(Metric):
     unit: ClassVar[str] = "ratio"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "sum (z_t - z_r)^2 / sum z_r^2"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         # A reference of zeros is not measured, or infinitely far.

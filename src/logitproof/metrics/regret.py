@@ -18,6 +18,7 @@ class Regret(Metric):
     unit: ClassVar[str] = "nats"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "log p(argmax p) - log p(argmax q)"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return stats.max_reference - stats.reference_at_candidate_top1

@@ -18,6 +18,7 @@ class RmsDeltaLogit(Metric):
     unit: ClassVar[str] = "logits"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "sqrt(mean (delta - mean delta)^2), delta = z_t - z_r"
+    least: ClassVar[float] = 0.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         # Nothing in the support divides 0 by 0: not measured.

@@ -21,6 +21,8 @@ class TieFlip(PromptMetric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "[top1 z_r - top2 z_r <= band] at the first divergence"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     band: float = 0.0
 

@@ -18,6 +18,8 @@ class Top1(Metric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "argmax z_r = argmax z_t"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         same = stats.ids_reference[:, 0] == stats.ids_candidate[:, 0]

@@ -18,6 +18,8 @@ class Top5RankAgreement(Metric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "sum over ranks i < 5 of [top_i z_r = top_i z_t] / 5"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         reference, candidate = stats.ids_reference[:, :5], stats.ids_candidate[:, :5]

@@ -21,6 +21,8 @@ class TopKOverlap(Metric):
     unit: ClassVar[str] = "share"
     better: ClassVar[Better] = "higher"
     formula: ClassVar[str] = "|top_k z_r ∩ top_k z_t| / k"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     k: int = 5
 

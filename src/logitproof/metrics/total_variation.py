@@ -18,6 +18,8 @@ class TotalVariation(Metric):
     unit: ClassVar[str] = "probability"
     better: ClassVar[Better] = "lower"
     formula: ClassVar[str] = "sum |p - q| / 2"
+    least: ClassVar[float] = 0.0
+    greatest: ClassVar[float] = 1.0
 
     def compute(self, stats: RowStats) -> np.ndarray:
         return np.minimum(stats.abs_difference / 2.0, 1.0)

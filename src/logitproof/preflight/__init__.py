@@ -110,6 +110,8 @@ class Seen:
     reference: Trace
     candidate: Trace
     bos: int | None = None
+    is_intended: bool = False
+    """whether the contract says that the reference is narrower than float32 on purpose"""
 
     @property
     def is_full_precision(self) -> bool:
@@ -130,6 +132,8 @@ class Examined:
     """findings that stand by leave of the contract"""
     reason: str = ""
     """why they may"""
+    against: str = ""
+    """which of several references; nothing is the first"""
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,9 @@ class Preflight:
     """BOS token by model"""
 
     def findings(self, cell: Cell) -> tuple[Finding, ...]:
-        wanted = (cell.candidate, cell.model, cell.quantization)
-        return next((one.findings for one in self.pairs if (one.candidate, one.model, one.quantization) == wanted), ())
+        wanted = (cell.candidate, cell.model, cell.quantization, cell.against)
+        pairs = (pair for pair in self.pairs if (pair.candidate, pair.model, pair.quantization, pair.against) == wanted)
+        return next((pair.findings for pair in pairs), ())
 
     def document(self) -> Document:
         """How many settings agree, and every finding."""

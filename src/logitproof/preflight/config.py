@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.untrusted import read_object
+from logitproof.gguf.folder import RECORD, folder_of
 from logitproof.gguf.layout import Layout
 from logitproof.gguf.side import Side
 from logitproof.preflight import Check, Finding, Setting, Setup, short
+from logitproof.weights.config import LIMITS
 
 MISSING = "not there"
 UNKNOWN = "unknown architecture"
@@ -70,6 +73,13 @@ NEUTRAL: dict[str, Any] = {
     "residual_scale": 1.0,
 }
 """What a setting is where nobody names it."""
+WINDOW = "attention.sliding_window_pattern"
+LOADERS: dict[str, dict[str, Any]] = {
+    "gemma2": {"attention.sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, WINDOW: 2},
+    "gemma3": {"rope.freq_base_swa": 10000.0, WINDOW: 6},
+    "gpt-oss": {WINDOW: 2},
+}
+"""What llama.cpp's loader of an architecture takes where a GGUF file is silent; of windows, which layer of so many has none."""
 REMEDY = "convert the model again from this config.json, or take the config.json that belongs to these weights"
 
 
@@ -102,12 +112,30 @@ class Config(Check):
         yield from _undescribed(setup)
         if ours.path == theirs.path:
             yield Setting("config", ours.settings_file, theirs.settings_file, "same", "one file")
+            yield from _assumptions(ours)
             return
         if isinstance(ours.layout if ours.format == "safetensors" else None, Layout) or ours.format == theirs.format:
-            yield from _row("PF200", "architecture", ours.architecture, theirs.architecture, setup, "general.architecture")
+            yield from _row("PF200", "architecture", (ours.architecture, theirs.architecture), setup, "general.architecture")
         known = [key for key in KNOWN if key in ours.keys or key in theirs.keys]
         for key in [*known, *sorted((ours.keys.keys() | theirs.keys.keys()) - KNOWN.keys())]:
             yield from _compare(key, setup)
+
+
+def _assumptions(side: Side) -> Iterator[Setting]:
+    """What is assumed of a GGUF file that is all there is of a model."""
+    if side.format != "gguf":
+        return
+    try:
+        record = read_object(folder_of(side.path) / RECORD, kind=ModelError)
+    except ModelError as error:
+        yield Setting("reference of the file", side.architecture, side.architecture, "not compared", error.text)
+        return
+    for entry in record["assumed"]:
+        value = short(entry["value"])
+        yield Setting(entry["key"], value, value, "listed", f"assumed: {entry['rule']}")
+    for key in record["unread"]:
+        value = short(side.keys.get(key))
+        yield Setting(key, value, value, "not compared", "a key that the reference makes nothing of")
 
 
 def _undescribed(setup: Setup) -> Iterator[Finding | Setting]:
@@ -125,16 +153,21 @@ def _undescribed(setup: Setup) -> Iterator[Finding | Setting]:
 def _compare(key: str, setup: Setup) -> Iterator[Setting | Finding]:
     code, name, field = KNOWN.get(key, ("PF215", key, key))
     ours, theirs = (_value(key, side) for side in (setup.original, setup.file))
+    assumed = [side.path.name for side in (setup.original, setup.file) if _is_assumed(key, side)]
     if MISSING in (ours, theirs) and not _is_demanded(key, setup):
         yield Setting(name, short(ours), short(theirs), "not compared", "one side does not say")
         return
     where = setup.file.field_of(key) if setup.file.format == "gguf" else field
-    yield from _row(code, name, ours, theirs, setup, where)
+    note = f"assumed for {', '.join(assumed)}, as llama.cpp's loader has it" if assumed else ""
+    yield from _row(code, name, (ours, theirs), setup, where, note)
 
 
-def _row(code: str, name: str, ours: Any, theirs: Any, setup: Setup, field: str) -> Iterator[Setting | Finding]:
+def _row(
+    code: str, name: str, values: tuple[Any, Any], setup: Setup, field: str, note: str = ""
+) -> Iterator[Setting | Finding]:
+    ours, theirs = values
     same = _equal(ours, theirs)
-    yield Setting(name, short(ours), short(theirs), "same" if same else "differs")
+    yield Setting(name, short(ours), short(theirs), "same" if same else "differs", note)
     if not same:
         yield Finding(code, name, short(ours), short(theirs), setup.file.settings_file, field, REMEDY)
 
@@ -145,6 +178,19 @@ def _is_demanded(key: str, setup: Setup) -> bool:
     return isinstance(layout, Layout) and key in layout.keys
 
 
+def _is_assumed(key: str, side: Side) -> bool:
+    return side.format == "gguf" and key not in side.keys and key in LOADERS.get(side.architecture, {})
+
+
+def _loaders(key: str, side: Side) -> Any:
+    """What the loader takes for a key that the file has not."""
+    value = LOADERS[side.architecture][key]
+    layers = side.keys.get("block_count")
+    if key != WINDOW or not isinstance(layers, int) or layers > LIMITS["num_hidden_layers"]:
+        return value
+    return [number % value < value - 1 for number in range(layers)]
+
+
 def _value(key: str, side: Side) -> Any:
     """The setting, or what an engine takes where it is not named."""
     keys = side.keys
@@ -153,6 +199,8 @@ def _value(key: str, side: Side) -> Any:
         if key == "rope.scaling.type" and keys[key] == "linear" and keys.get("rope.scaling.factor", 0) in (0, 1):
             return "none"
         return keys[key]
+    if _is_assumed(key, side):
+        return _loaders(key, side)
     if key == "attention.head_count_kv":
         return keys.get("attention.head_count", MISSING)
     if key in ("attention.key_length", "attention.value_length"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from logitproof.contract.contract import EngineUse
+from logitproof.contract.contract import EngineUse, Reference
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup
 from logitproof.protocol.precision import cache_types
 
@@ -16,7 +16,7 @@ KV = ("kv_type", "kv_type_k", "kv_type_v", "cache_type", "cache_type_k", "cache_
 COMPUTE = ("dtype", "torch_dtype", "compute_dtype", "activation_type", "activation_dtype")
 SHORT = {"ctk": "cache_type_k", "ctv": "cache_type_v"}
 REMEDY_KV = "ask for a float32 KV cache, or compare this cell with a reference that has the same"
-REMEDY = "compute the reference in float32 or float64"
+REMEDY = "compute the reference in float32 or float64, or say why not with `intended:` beside its options"
 
 
 class Precision(Check):
@@ -38,6 +38,7 @@ class Precision(Check):
             narrow = [[pair for pair in pairs if not _is_wide(pair[1])] for pairs in asked]
             # A reference must not be the coarser side; a candidate may be, unless its label promises float32.
             bad = [bool(narrow[0]) and (setup.is_full_precision or not narrow[1]), bool(narrow[1]) and setup.is_full_precision]
+            bad[0] = bad[0] and not _is_intended(setup.reference_use)
             yield Setting(what, *shown, "differs" if any(bad) else "listed")
             for name, wrong, pairs in zip(("reference", setup.candidate_name), bad, narrow, strict=True):
                 if wrong:
@@ -51,14 +52,19 @@ class Precision(Check):
             return
         for side, trace in (("reference", seen.reference), ("candidate", seen.candidate)):
             kinds = sorted(kind for kind in cache_types(trace.details) if not _is_wide(kind))
-            if kinds:
+            if kinds and not (side == "reference" and seen.is_intended):
                 text = f"{kinds[0]} is in effect in the {side}"
                 yield Finding("PF401", "KV cache type", "float32", kinds[0], trace.engine, "details.kv_types", REMEDY_KV, text)
 
 
 def _quantized_activations(setup: Setup) -> Iterator[Setting | Finding]:
     """ggml multiplies quantized weights with activations that it quantizes to 8 bits first."""
-    if setup.original.format != "gguf" or setup.reference_use.engine != "llamacpp":
+    if setup.original.format != "gguf" or setup.reference_use.engine != "llamacpp" or _is_intended(setup.reference_use):
+        return
+    if setup.candidate_use.engine == setup.reference_use.engine:
+        # Both round alike: which of two files is nearer to the other is a fair question, and a quantizer's everyday one.
+        rounded = "8-bit, as ggml's kernels do it"
+        yield Setting("activation type", rounded, rounded, "same", "the same kernels on both sides")
         return
     kinds = sorted({tensor.tensor_type.name for tensor in setup.original.reader.tensors} - {"F32", "F16", "BF16"})
     if kinds:
@@ -66,6 +72,11 @@ def _quantized_activations(setup: Setup) -> Iterator[Setting | Finding]:
             "PF402", "activation type", "8-bit, as ggml's kernels do it", ", ".join(kinds), setup.original.path.name, "tensors",
             "let a reference that dequantizes read these weights (transformers does)", "the reference's kernels quantize",
         )  # fmt: skip
+
+
+def _is_intended(use: EngineUse) -> bool:
+    """Whether the contract says why its reference is narrower than float32 on purpose."""
+    return isinstance(use, Reference) and use.intended is not None
 
 
 def options_of(use: EngineUse) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ models are the whole truth: `schemas/protocol.schema.json` is generated from the
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,14 +35,21 @@ class Tensor(Message):
     dtype: Literal["float32", "float64", "int32"]
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def other_size(self, found: int) -> str:
+        """What is wrong with a file of `found` bytes."""
+        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {found}"
+
     def open(self) -> np.ndarray:
         """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""
         kind = np.dtype(self.dtype).newbyteorder("<")
-        expected = int(np.prod(self.shape)) * kind.itemsize
-        found = Path(self.path).stat().st_size
-        if found != expected:
-            raise ValueError(f"{list(self.shape)} of {self.dtype} is {expected} bytes, the file has {found}")
-        if expected == 0:
+        if (found := Path(self.path).stat().st_size) != self.size:
+            raise ValueError(self.other_size(found))
+        if self.size == 0:
             return np.empty(self.shape, kind)
         return np.memmap(self.path, dtype=kind, mode="r", shape=self.shape)
 

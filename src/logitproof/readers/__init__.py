@@ -27,7 +27,7 @@ from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
 from logitproof.files.untrusted import read_json, refusal
-from logitproof.traces.dump import Dump, checked
+from logitproof.traces.dump import Dump, at_position, checked
 
 ENDINGS = {
     ".jsonl": "ndjson",
@@ -103,14 +103,24 @@ class Reader:
         raise refusal(path, "", f"{type(self).__name__} files are read, not written", "choose another format with --to")
 
 
-def convert(source: Path, target: Path, *, source_format: str | None = None, target_format: str | None = None) -> Dump:
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    position: int | None = None,
+) -> Dump:
     """Read `source`, write `target`; the formats are recognized by content, or for the target by its name's ending.
 
+    With a `position` only the row behind that token of each prompt is written; a negative one counts from the prompt's end.
     Raises ContractError for a file that is damaged, ambiguous, or that the target's format cannot hold.
     """
     name = target_format or _format_of_name(target)
     writer: Reader = catalog.load("readers", catalog.find("readers", name, where="--to").name)()
     dump = open_dump(source, source_format)
+    if position is not None:
+        dump = at_position(dump, position, source)
     if target.exists() and target.is_dir():
         raise refusal(target, "", "is a folder", "name a file to write")
     with environment_errors(target):
@@ -146,9 +156,19 @@ def recognize(path: Path) -> str:
         return candidates[0]
     if path.is_file() and path.stat().st_size == 0:
         raise refusal(path, "", "is empty", "dump it again")
+    if _is_pickle(path):
+        text = "is a pickle: reading it would run whatever code it holds"
+        remedy = "save the arrays where they are made: np.savez(path, logits=logits, token_ids=ids), or as .safetensors"
+        raise refusal(path, "", text, remedy)
     known = ", ".join(candidates or catalog.entries("readers"))
     text = f"could be any of: {known}" if candidates else f"looks like no format that is known: {known}"
     raise refusal(path, "", text, "say which it is with --from")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file begins as pickles of protocol 2 and later do; `torch.save` of old wrote them too."""
+    head = Peek(path).head
+    return len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
 def _candidates(path: Path) -> list[str]:

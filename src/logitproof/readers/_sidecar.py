@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AliasChoices, Field
@@ -28,6 +29,9 @@ class Sidecar(Foreign):
     id: str | None = None
     text: str | None = None
     versions: dict[str, str] = Field({})
+    provenance: dict[str, Any] = Field({})
+    continuation_text: str = ""
+    bucket: str = "default"
 
 
 def find_sidecar(path: Path) -> Path | None:
@@ -57,7 +61,8 @@ def prompt_of(path: Path, side: Sidecar, logits: Rows) -> DumpedPrompt:
     if side.token_ids and len(positions) and positions[-1] >= len(side.token_ids):
         text = f"{len(logits)} rows from position {side.first_position} on, but {len(side.token_ids)} token ids"
         raise refusal(find_sidecar(path) or path, "token_ids", text, "give one id a row, or first_position")
-    return DumpedPrompt(side.id or path.stem, side.token_ids, length, positions, logits, text=side.text)
+    made = DumpedPrompt(side.id or path.stem, side.token_ids, length, positions, logits, text=side.text)
+    return replace(made, continuation_text=side.continuation_text, bucket=side.bucket)
 
 
 def write_sidecar(dump: Dump, prompt: DumpedPrompt, path: Path, rows: Rows) -> None:
@@ -72,6 +77,9 @@ def write_sidecar(dump: Dump, prompt: DumpedPrompt, path: Path, rows: Rows) -> N
         "first_position": int(prompt.positions[0]) if len(prompt.positions) else 0,
         "id": prompt.id,
         "text": prompt.text,
+        "continuation_text": prompt.continuation_text,
+        "bucket": prompt.bucket,
         "versions": dict(dump.versions),
+        "provenance": dict(dump.provenance),
     }
     write_text(path.with_name(path.name + ".json"), json.dumps(record))

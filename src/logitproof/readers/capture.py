@@ -37,9 +37,12 @@ class Capture(Reader):
                 prompt.prompt_length,
                 np.arange(len(trace.logits)),
                 trace.logits,
+                text=prompt.text,
+                continuation_text=prompt.continuation_text,
                 bucket=prompt.bucket,
             )
             for prompt, trace in zip(capture.prompts, traces, strict=True)
         )
-        about = {name: getattr(capture, name) for name in ("engine", "model", "model_sha256", "suite", "mode", "options")}
+        names = ("engine", "model", "model_sha256", "suite", "mode", "options", "dtype")
+        about = {name: getattr(capture, name) for name in names}
         return Dump(prompts, int(traces[0].logits.shape[1]) if traces else None, versions=capture.versions, provenance=about)

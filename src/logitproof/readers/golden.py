@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from logitproof.files.untrusted import parse_json, refusal, validated
 from logitproof.readers import Peek, Reader
 from logitproof.traces import rowcode as code
 from logitproof.traces.dump import CodedRows, Dump, DumpedPrompt, TopK
-from logitproof.traces.golden_header import FORMAT, VERSION, GoldenPrompt, Header
+from logitproof.traces.golden_header import CHECKSUMS, FORMAT, READ, GoldenPrompt, Header
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Golden(Reader):
     def read(self, path: Path) -> Dump:
         file = Tensors(path)
         header = _header(file, path)
+        if header.version > 1:
+            _refuse_changed(file, path)
         read = _full if header.form == "full" else _small
         prompts = tuple(read(file, header, number, path) for number in range(len(header.prompts)))
         about = header.model_dump(exclude={"prompts", "versions", "vocab_size"})
@@ -47,10 +50,23 @@ class Golden(Reader):
 
 def _header(file: Tensors, path: Path) -> Header:
     record = parse_json(file.metadata.get("header", ""), path, "header", remedy="freeze it again")
-    if isinstance(record, dict) and record.get("version") != VERSION:
-        text = f"is {record.get('version')}, this logitproof reads {VERSION}"
+    if isinstance(record, dict) and record.get("version") not in READ:
+        text = f"is {record.get('version')!a}, this logitproof reads {' and '.join(map(str, READ))}"
         raise refusal(path, "version", text, "freeze it again, or install the version that wrote it")
     return validated(path, Header, record, "header")
+
+
+def _refuse_changed(file: Tensors, path: Path) -> None:
+    """Every tensor and the header are what was written: a golden is the truth of others, who cannot measure it again."""
+    sums = parse_json(file.metadata.get(CHECKSUMS, ""), path, CHECKSUMS, remedy="freeze it again")
+    text = file.metadata.get("header", "")
+    found = {**{name: file.raw(name).data for name in file.names}, "header": memoryview(text.encode())}
+    for name, content in found.items():
+        if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(content).hexdigest():
+            reason = "is not what was frozen: its checksum is another, so a byte was changed or lost since"
+            raise refusal(path, name, reason, "take the golden from where it was frozen, or freeze it again")
+    if missing := sorted(set(sums) - set(found)):
+        raise refusal(path, missing[0], "was frozen and is not in the file", "take the golden from where it was frozen")
 
 
 def _full(file: Tensors, header: Header, number: int, path: Path) -> DumpedPrompt:

@@ -70,7 +70,7 @@ class HfFixture(Reader):
                     {
                         "id": prompt.id,
                         "model_name": str(dump.provenance.get("model", "")),
-                        "model_dtype": str(dump.provenance.get("dtype", row.dtype.name)),
+                        "model_dtype": str(dump.provenance.get("dtype", "")),
                         "prompt": prompt.text,
                         "prompt_length": prompt.prompt_length,
                         "tokens": prompt.token_ids,

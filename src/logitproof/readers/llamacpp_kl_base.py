@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
+from logitproof.files.atomic import environment_errors
 from logitproof.files.untrusted import Cursor, refusal
 from logitproof.readers import Peek, Reader
 from logitproof.traces.dump import CodedRows, Dump, DumpedPrompt
@@ -54,13 +56,45 @@ class LlamacppKlBase(Reader):
         (window,) = lengths
         if window < 3:
             raise refusal(path, "n_ctx", f"a window of {window} tokens has no second half", "choose another format with --to")
-        with path.open("wb") as file:
-            file.write(MAGIC + struct.pack("<iii", window, dump.vocab_size, len(dump.prompts)))
-            for prompt in dump.prompts:
-                file.write(np.array(prompt.token_ids, "<i4").tobytes())
+        token_ids = np.array([prompt.token_ids for prompt in dump.prompts])
+        with KlBaseWriter(path, token_ids, dump.vocab_size) as writer:
             for prompt in dump.prompts:
                 for position in range(window // 2, window - 1):
-                    file.write(_encoded(_row(prompt, position, path)))
+                    writer.write(_row(prompt, position, path)[None])
+
+
+class KlBaseWriter:
+    """A base file that is written window by window, so that no more than one is in memory. Use as a context manager.
+
+    `token_ids` [windows, tokens] come first; rows [n, V], logits or log-probabilities, follow in their order. What was begun
+    and not ended, since something failed, is taken away.
+    """
+
+    def __init__(self, path: Path, token_ids: np.ndarray, vocab_size: int) -> None:
+        self.path = path
+        self._rows = len(token_ids) * (token_ids.shape[1] - 1 - token_ids.shape[1] // 2)
+        with environment_errors(path):
+            self._file = path.open("wb")
+            self._file.write(MAGIC + struct.pack("<iii", token_ids.shape[1], vocab_size, len(token_ids)))
+            self._file.write(np.ascontiguousarray(token_ids, "<i4").tobytes())
+
+    def __enter__(self) -> KlBaseWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with environment_errors(self.path):
+            self._file.close()
+        if kind is not None or self._rows:
+            self.path.unlink(missing_ok=True)
+        if kind is None and self._rows:
+            raise refusal(self.path, "log-probabilities", f"{self._rows} rows are missing", "write a row for every position")
+
+    def write(self, rows: np.ndarray) -> None:
+        """Add rows behind those that are there."""
+        with environment_errors(self.path):
+            for row in rows:
+                self._file.write(_encoded(row))
+        self._rows -= len(rows)
 
 
 def _width(vocab: int) -> int:
@@ -85,13 +119,15 @@ def _row(prompt: DumpedPrompt, position: int, path: Path) -> np.ndarray:
     return np.asarray(prompt.logits[at], np.float64)
 
 
-def _encoded(logits: np.ndarray) -> bytes:
+def _encoded(row: np.ndarray) -> bytes:
+    """One row in the tool's own float32 arithmetic, so that the same logits give the same bytes."""
+    logits = np.asarray(row, np.float32)
     best = logits.max()
-    least = max(logits.min(), best - DEPTH)
-    log_mass = np.log(np.exp(logits - best).sum())
-    scale = np.float32((best - least) / 65535)
-    steps = np.rint((np.maximum(logits, least) - least) / scale) if scale > 0 else np.zeros(len(logits))
-    row = np.zeros(_width(len(logits)), "<u2")
-    row[:4] = np.array([scale, least - best - log_mass], "<f4").view("<u2")
-    row[4 : 4 + len(logits)] = np.minimum(steps, 65535)
-    return row.tobytes()
+    least = np.maximum(logits.min(), best - np.float32(DEPTH))
+    log_sum = np.float32(np.log(np.exp(logits - best).sum(dtype=np.float64)))
+    scale = (best - least) / np.float32(65535)
+    steps = np.rint((np.maximum(logits, least) - least) * (np.float32(1) / scale)) if scale > 0 else np.zeros(len(logits))
+    coded = np.zeros(_width(len(logits)), "<u2")
+    coded[:4] = np.array([scale, least - best - log_sum], "<f4").view("<u2")
+    coded[4 : 4 + len(logits)] = np.minimum(steps, 65535)
+    return coded.tobytes()

@@ -6,7 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class _Prompt(Foreign):
     token_ids: list[Number]
     prompt_length: Number | None = None
     text: str | None = None
+    continuation_text: str = ""
+    bucket: str = "default"
 
 
 class _Row(Foreign):
@@ -77,10 +79,12 @@ class Ndjson(Reader):
         return Dump(dumped, meta.vocab_size, versions=meta.versions, provenance={**(meta.model_extra or {}), **others})
 
     def write(self, dump: Dump, path: Path) -> None:
-        lines = [_line("meta", {"vocab_size": dump.vocab_size, "versions": dict(dump.versions)})]
+        told = {name: value for name, value in dump.provenance.items() if name not in ("vocab_size", "versions")}
+        lines = [_line("meta", {"vocab_size": dump.vocab_size, "versions": dict(dump.versions), **told})]
         for prompt in dump.prompts:
-            about = {"id": prompt.id, "token_ids": prompt.token_ids, "prompt_length": prompt.prompt_length, "text": prompt.text}
-            lines.append(_line("prompt", about))
+            about = {name: getattr(prompt, name) for name in ("id", "token_ids", "prompt_length", "text")}
+            further = {name: getattr(prompt, name) for name in ("continuation_text", "bucket")}
+            lines.append(_line("prompt", {**about, **further}))
             for row, position in enumerate(prompt.positions.tolist()):
                 place = {"prompt": prompt.id, "position": position}
                 if prompt.logits is not None:
@@ -118,6 +122,7 @@ def _prompt(name: str, prompt: _Prompt, rows: list[Any], path: Path) -> DumpedPr
     positions = np.array([row.position for row in rows], np.int64)
     whole = [isinstance(row, _Logits) for row in rows]
     made = DumpedPrompt(name, prompt.token_ids, length, positions, text=prompt.text)
+    made = replace(made, continuation_text=prompt.continuation_text, bucket=prompt.bucket)
     if not rows:
         return made
     if any(whole) and not all(whole):
@@ -125,8 +130,8 @@ def _prompt(name: str, prompt: _Prompt, rows: list[Any], path: Path) -> DumpedPr
     if all(whole):
         if len({len(row.logits) for row in rows}) != 1:
             raise refusal(path, f"prompt {name}, logits", "the rows differ in length", "write whole rows")
-        return DumpedPrompt(name, prompt.token_ids, length, positions, _narrow(rows), text=prompt.text)
-    return DumpedPrompt(name, prompt.token_ids, length, positions, top=_top(name, rows, path), text=prompt.text)
+        return replace(made, logits=_narrow(rows))
+    return replace(made, top=_top(name, rows, path))
 
 
 def _narrow(rows: list[_Logits]) -> np.ndarray:

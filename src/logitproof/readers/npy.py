@@ -8,32 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.files.arrays import read_array
-from logitproof.files.untrusted import refusal
 from logitproof.readers import Peek, Reader
+from logitproof.readers._arrays import rows_of
 from logitproof.readers._files import logits_of, only_prompt
 from logitproof.readers._sidecar import prompt_of, read_sidecar, write_sidecar
-from logitproof.traces.dump import Dump
+from logitproof.traces.dump import READ_AS, Dump
 
 MAGIC = b"\x93NUMPY"
 
 
 @dataclass
 class Npy(Reader):
-    """A `.npy` file of logits, [T, V] or [V], float16, float32 or float64; token ids in a sidecar NAME.json."""
+    """A `.npy` file of logits, [T, V], [1, T, V] or [V], float16, float32, float64, or bfloat16's bits as uint16; token ids in
+    a sidecar NAME.json.
+    """
 
     def recognizes(self, peek: Peek) -> bool:
         return peek.head.startswith(MAGIC)
 
     def read(self, path: Path) -> Dump:
-        array = read_array(path)
-        if array.dtype.kind != "f" or array.ndim not in (1, 2) or 0 in array.shape:
-            text = f"holds {array.dtype} of shape {list(array.shape)}"
-            raise refusal(path, "header", text, "save floating-point logits of shape [T, V]")
-        rows = array.reshape(-1, array.shape[-1])
-        if rows.dtype.itemsize == 2:
-            rows = rows.astype(np.float32)
+        rows, told = rows_of(read_array(path), path, "header")
         side = read_sidecar(path)
-        return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions)
+        about = {**side.provenance, READ_AS: told} if told else side.provenance
+        return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions, provenance=about)
 
     def write(self, dump: Dump, path: Path) -> None:
         prompt = only_prompt(dump, path)

@@ -44,7 +44,7 @@ class RawF32(Reader):
         rows = side.positions if side.positions is not None else file.size // (4 * vocab)
         logits = file.array("NPOS", "<f4", (file.count("NPOS", rows), vocab))
         file.end("NPOS")
-        return Dump((prompt_of(path, side, logits),), vocab, versions=side.versions)
+        return Dump((prompt_of(path, side, logits),), vocab, versions=side.versions, provenance=side.provenance)
 
     def write(self, dump: Dump, path: Path) -> None:
         prompt = only_prompt(dump, path)

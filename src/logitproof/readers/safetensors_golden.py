@@ -14,6 +14,8 @@ from logitproof.readers import Peek, Reader
 from logitproof.readers.llamacpp_fixture import K, best_of
 from logitproof.traces.dump import Dump, DumpedPrompt, TopK
 
+OWN = "version."
+"""Begins the names of versions among the metadata."""
 NEEDED = {"prompt_tokens", "prompt_lens", "decode_tokens", "topk_ids", "topk_logprobs"}
 ROUNDING = 1e-6
 """What float32 takes from a log-probability of some nats."""
@@ -55,7 +57,8 @@ class SafetensorsGolden(Reader):
             tokens = [*prompt, *decoded[number].tolist()]
             found.append(DumpedPrompt(file.metadata.get(f"id.{number}", str(number)), tokens, len(prompt), positions, top=top))
         stated = file.metadata.get("vocab_size", "")
-        return Dump(tuple(found), int(stated) if stated.isdigit() else None, provenance=file.metadata)
+        versions = {name.removeprefix(OWN): said for name, said in file.metadata.items() if name.startswith(OWN)}
+        return Dump(tuple(found), int(stated) if stated.isdigit() else None, versions, file.metadata)
 
     def write(self, dump: Dump, path: Path) -> None:
         steps = {len(prompt.token_ids) - prompt.prompt_length for prompt in dump.prompts}
@@ -77,7 +80,7 @@ class SafetensorsGolden(Reader):
         writer.add("topk_logprobs", np.stack([values[:, :k] for _, values in tables]).astype(np.float32))
         names = {f"id.{number}": prompt.id for number, prompt in enumerate(dump.prompts)}
         size = {} if dump.vocab_size is None else {"vocab_size": str(dump.vocab_size)}
-        writer.finish({**names, **size, **dump.versions})
+        writer.finish({**names, **size, **{f"{OWN}{name}": said for name, said in dump.versions.items()}})
 
 
 def _prompts(file: Tensors, lengths: np.ndarray, path: Path) -> list[list[int]]:

@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 from logitproof.errors import ContractError, Refusal
 from logitproof.files.untrusted import read_object
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import REPLACE, GgufWeights, some
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Piece, Place, place_in, some
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -69,43 +69,54 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model of `config` with the dequantized weights of a GGUF file, and what to record about it."""
-    weights = GgufWeights(file, config)
+    weights = GgufWeights(file, {"architectures": [_class_name(config)], **config.to_dict()})
     if weights.ties_embeddings and not config.tie_word_embeddings:
         text = f"{file.name} has no output.weight, but the config does not tie it to the embedding"
-        raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
+        raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
     config.tie_word_embeddings = weights.ties_embeddings
     with no_init_weights():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
     model.tie_weights()
     model.eval()
-    parameters = dict(model.named_parameters())
+    buffers = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
+    parameters = dict(model.named_parameters()) | buffers
     filled = dict.fromkeys(parameters, 0)
+
+    def place_of(name: str) -> Place:
+        try:
+            return place_in(parameters, name)
+        except KeyError:
+            text = f"{file.name} has a tensor for {name}, which the config's model does not have"
+            raise Refusal(text, field=str(file), remedy=OTHER_CONFIG) from None
+
     with torch.no_grad():
-        for piece in weights.pieces():
-            part = _part(parameters, piece.name, piece.rows, file)
-            if part.shape != piece.values.shape:
-                text = f"{piece.name} is {tuple(piece.values.shape)} in {file.name}, {tuple(part.shape)} in the config"
-                raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
-            part.copy_(piece.values)
-            filled[piece.name] += piece.values.numel()
+        for piece in weights.pieces(place_of):
+            _fill(parameters[piece.place.name], piece)
+            filled[piece.place.name] += piece.values.numel()
     short = sorted(name for name, count in filled.items() if count != parameters[name].numel())
     if short:
         raise Refusal(f"{file.name} does not fill {some(short)} exactly once", field=str(file), remedy=REPLACE)
     return model, {"tensor_types": weights.tensor_types, "rope_factors": _compare_rope(model, config, weights)}
 
 
-def _part(parameters: dict[str, Any], name: str, rows: slice | None, file: Path) -> torch.Tensor:
-    if name not in parameters:
-        text = f"{file.name} has a tensor for {name}, which the config's model does not have"
-        raise Refusal(text, field=str(file), remedy="name the config of the model it was made from")
-    parameter: torch.Tensor = parameters[name]
-    return parameter if rows is None else parameter[:, rows]
+def _class_name(config: Any) -> str:
+    """The class of transformers that a config's `architectures` would name."""
+    known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    return str(known[type(config)].__name__) if type(config) in known else "nothing"
+
+
+def _fill(parameter: torch.Tensor, piece: Piece) -> None:
+    part = parameter[piece.place.index] if piece.place.index else parameter
+    if piece.at is None:
+        part.copy_(piece.values.reshape(part.shape))
+    else:
+        part.reshape(-1)[piece.at] = piece.values.to(part.dtype)
 
 
 def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
     """What the file's own frequency factors say; the reference follows the config either way."""
     plain = getattr(model.model.rotary_emb, "compute_default_rope_parameters", None)
-    if plain is None:
+    if plain is None or not hasattr(model.model.rotary_emb, "inv_freq"):
         return "not compared"
     in_file = weights.rope_factors()
     in_config = (plain(config)[0] / model.model.rotary_emb.inv_freq.float().cpu()).numpy()

@@ -20,7 +20,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import torch
 import transformers
 
-from logitproof.errors import Refusal
+from logitproof.errors import ModelError, Refusal
+from logitproof.gguf.folder import folder_of
 from logitproof.reference import adapter as lora
 from logitproof.reference import checkpoint
 from logitproof.reference import float64 as wide
@@ -140,7 +141,9 @@ def _config_folder(model: Path, config: Path | None) -> Path:
         return config or model
     if not is_gguf(model):
         raise Refusal(f"{model} is no model", field="model", remedy="give a safetensors folder or a GGUF file")
-    if config is None:
-        text = f"{model.name} does not carry all of the model's config (RoPE scaling, head size, tokenizer)"
-        raise Refusal(text, field="config", remedy="name the HF folder of the unquantized model as its config")
-    return config
+    if config is not None:
+        return config
+    try:
+        return folder_of(model)
+    except ModelError as error:
+        raise Refusal(f"{error.where}: {error.text}", field="config", remedy=error.remedy) from None

@@ -20,6 +20,12 @@ SOFTMAX_ROUTERS = ("qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "
 SIGMOID_ROUTERS = ("deepseek_v3", "glm4_moe")
 ALWAYS_NORMALIZED = ("mixtral", "qwen3_5_moe_text")
 GATED_DELTA_NETS = ("qwen3_5_text", "qwen3_5_moe_text")
+FINAL_NORMS = ("norm", "norm_f", "final_layernorm", "embedding_norm")
+ALIASES = {
+    "before_attention": ("attention_layernorm", "operator_norm"),
+    "before_mlp": ("feedforward_layernorm", "ffn_norm", "pre_ff_layernorm"),
+}
+"""Other names of the norms of a layer."""
 
 
 def skeleton(config: Any) -> Any:
@@ -30,12 +36,26 @@ def skeleton(config: Any) -> Any:
 
 def layers(model: Any) -> list[Any]:
     """The decoder layers, in order."""
-    return list(model.get_decoder().layers)
+    return list(decoder(model).layers)
+
+
+def decoder(model: Any) -> Any:
+    """What holds the layers: some families call the whole model their decoder."""
+    found = model.get_decoder()
+    return found if hasattr(found, "layers") else found.model
+
+
+def final_norm(model: Any) -> Any:
+    """The norm before the head, under any of its names, or None."""
+    own = decoder(model)._modules
+    return next((own[name] for name in FINAL_NORMS if name in own), None)
 
 
 def linears(model: Any) -> list[tuple[str, nn.Linear]]:
     """Every linear module of the decoder layers with its name."""
-    return [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear) and ".layers." in f".{name}"]
+    found = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear) and ".layers." in f".{name}"]
+    # some routers are linear modules that give more than a matrix product
+    return [(name, one) for name, one in found if type(one).forward is nn.Linear.forward]
 
 
 def projections(model: Any, leaf: str) -> list[nn.Linear]:
@@ -56,8 +76,18 @@ def attentions(model: Any) -> list[Any]:
 
 def gated_mlps(model: Any) -> list[Any]:
     """Dense MLPs and fused experts of the form down(act(gate) * up)."""
-    found = [one for one in model.modules() if activation_name(one) and hasattr(one, "down_proj")]
+    found = [one for one in model.modules() if activation_name(one) and hasattr(one, "down_proj") and not _reads_weighted(one)]
     return [one for one in found if hasattr(one, "gate_up_proj") or (hasattr(one, "gate_proj") and hasattr(one, "up_proj"))]
+
+
+def _reads_weighted(module: Any) -> bool:
+    """Experts that are given every token's weighted input, and neither numbers nor weights."""
+    return type(module).__name__ == "Llama4TextExperts"
+
+
+def feed_forward(layer: Any) -> Any:
+    """The feed-forward block of a layer, under any of its names, or None."""
+    return next((layer._modules[name] for name in ("mlp", "feed_forward") if name in layer._modules), None)
 
 
 def activation_name(module: Any) -> str:
@@ -67,7 +97,7 @@ def activation_name(module: Any) -> str:
 
 def experts(model: Any) -> list[Any]:
     """Modules that hold the weights of all experts of a layer as tensors of three dimensions."""
-    fused = [one for one in model.modules() if "gate_up_proj" in one._parameters]
+    fused = [one for one in model.modules() if "gate_up_proj" in one._parameters and not _reads_weighted(one)]
     return [one for one in fused if one._parameters["gate_up_proj"].ndim == 3]
 
 
@@ -79,6 +109,21 @@ def routers(model: Any) -> list[Any]:
 def delta_nets(model: Any) -> list[Any]:
     """Gated delta-net layers."""
     return [one for one in model.modules() if type(one).__name__.endswith("GatedDeltaNet")]
+
+
+def scans(model: Any) -> list[Any]:
+    """Mamba-2 layers: what has a decay, a skip and a convolution of its own."""
+    return [one for one in model.modules() if {"A_log", "D"} <= set(one._parameters) and "conv1d" in one._modules]
+
+
+def short_convolutions(model: Any) -> list[Any]:
+    """Gated short convolutions."""
+    return [one for one in model.modules() if type(one).__name__.endswith("ShortConv")]
+
+
+def latent_attentions(model: Any) -> list[Any]:
+    """Attention layers whose keys and values come from one latent."""
+    return [one for one in model.modules() if isinstance(_child(one, "kv_a_proj_with_mqa"), nn.Linear)]
 
 
 def is_tied(model: Any) -> bool:
@@ -134,7 +179,12 @@ def roles(layer: Any) -> dict[str, Any]:
         "before_mlp": "post_attention_layernorm" if plain else "pre_feedforward_layernorm",
         "after_mlp": "post_mlp_layernorm" if plain else "post_feedforward_layernorm",
     }
-    return {role: own[name] for role, name in names.items() if name in own and is_rms(own[name])}
+    found = {role: own[name] for role, name in names.items() if name in own}
+    for role, aliases in ALIASES.items():
+        known = [own[name] for name in aliases if name in own]
+        if known and role not in found:
+            found[role] = known[0]
+    return {role: norm for role, norm in found.items() if is_rms(norm)}
 
 
 def is_rms(module: Any) -> bool:

@@ -121,11 +121,20 @@ def _own(owner: Any, name: str) -> Any:
 
 
 @contextmanager
+def replaced_in(
+    layers: Iterable[Any], names: tuple[str, ...], make: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """While open, every one of `layers` calls `make(layer, original)` for each named function of its modeling module."""
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(functions_replaced(layer, type(layer).__name__, names, functools.partial(make, layer)))
+        yield
+
+
+@contextmanager
 def replaced(
     model: Any, names: tuple[str, ...], make: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
     """While open, every gated delta-net layer calls `make(layer, original)` for each of the named functions."""
-    with ExitStack() as stack:
-        for layer in parts.delta_nets(model):
-            stack.enter_context(functions_replaced(layer, "GatedDeltaNet", names, functools.partial(make, layer)))
+    with replaced_in(parts.delta_nets(model), names, make):
         yield

@@ -14,12 +14,14 @@ import torch
 from logitproof.contract.arithmetic import ACTIVATIONS, Arithmetic, Format
 from logitproof.errors import Refusal
 from logitproof.files.gguf import GgufFile
+from logitproof.gguf.families import layout_of
 from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
-from logitproof.reference.dequantize import parameter_of
+from logitproof.reference.dequantize import parameters_of
 from logitproof.reference.model import EXACT, load
 from logitproof.reference.noise import FLOATS, Noise, Spec
 from logitproof.reference.threads import fit_threads
+from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
 
 Routes = list[torch.Tensor]
@@ -44,7 +46,7 @@ class Predictor:
         fit_threads(self._model)
         modules = self._model.modules()
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
-        self._formats = _formats(model) if is_gguf(model) else {}
+        self._formats = _formats(model, self._reference.folder) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
 
     def tokenize(self, text: str) -> list[int]:
@@ -111,11 +113,12 @@ class Predictor:
             setattr(code, CHUNKS, before)
 
 
-def _formats(file: Path) -> Mapping[str, Format]:
+def _formats(file: Path, config: Path) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
     found: dict[str, Format] = {}
+    names = parameters_of(layout_of(read_config(config), str(config)))
     for tensor in GgufFile(file).tensors:
-        kind, name = tensor.tensor_type.name, parameter_of(tensor.name)
+        kind, name = tensor.tensor_type.name, names.get(tensor.name)
         if kind not in ACTIVATIONS:
             text = f"{tensor.name} of {file.name} is {kind}: it is not known how its activations are rounded"
             raise Refusal(text, field="model", remedy="calibrate a file of another quantization")

@@ -88,9 +88,8 @@ def tapped(model: Any, watch: Watch, taps: Taps) -> Iterator[None]:
         if parts.delta_nets(model):
             stack.enter_context(replaced(model, (CHUNKED, RECURRENT), lambda layer, original: _core(taps, layer, original)))
             stack.enter_context(replaced(model, CONVOLVE, lambda layer, original: _convolved(taps, layer, original)))
-        decoder = model.get_decoder()
-        if hasattr(decoder, "norm"):
-            hook.output(decoder.norm, "norm")
+        if (norm := parts.final_norm(model)) is not None:
+            hook.output(norm, "norm")
         yield
 
 

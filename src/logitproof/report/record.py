@@ -21,6 +21,7 @@ from logitproof.contract.contract import CellStatus, Mode
 from logitproof.contract.waiver import WaiverVerdict
 from logitproof.preflight import Preflight
 from logitproof.traces.trace import Failure
+from logitproof.verdict.coverage import Coverage
 from logitproof.verdict.gates import GateVerdict
 from logitproof.verdict.judge import CellVerdict, ExitCode, Falsified, PromptVerdict, Status
 
@@ -61,6 +62,8 @@ class CellRecord(TypedDict):
     quantization: str
     mode: Mode
     isa: str
+    against: str
+    """which of several references it is compared with; nothing is the first"""
     status: CellStatus
     expected: str | None
     """the status that a control must have; null for a candidate"""
@@ -70,6 +73,7 @@ class CellRecord(TypedDict):
     """what the contract's witness says of this cell, or nothing"""
     positions: int
     """positions that were compared and measured"""
+    coverage: Coverage
     counts: Mapping[PositionStatus, int]
     band: Band | None
     power: Power | None
@@ -150,6 +154,14 @@ class ReferenceErrors(TypedDict):
     """why it could not be measured, or nothing"""
 
 
+class MeasuredAgain(TypedDict):
+    """Traces that were there and were measured again."""
+
+    engine: str
+    reason: str
+    traces: int
+
+
 class Provenance(TypedDict):
     """What someone needs to run it again."""
 
@@ -195,6 +207,8 @@ class VerdictFile(Judged, Provenance):
     run_id: str
     """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight
+    measured_again: NotRequired[list[MeasuredAgain]]
+    """traces that were there, and why they were not used; an engine that was changed is measured again"""
     reference_error: list[ReferenceErrors]
 
 
@@ -228,12 +242,14 @@ def cell_record(verdict: CellVerdict, evidence: Evidence) -> CellRecord:
         "quantization": cell.quantization,
         "mode": cell.mode,
         "isa": cell.isa,
+        "against": cell.against,
         "status": verdict.status,
         "expected": verdict.expected,
         "as_expected": verdict.as_expected,
         "reason": verdict.reason,
         "witness": verdict.witness,
         "positions": verdict.positions,
+        "coverage": verdict.coverage,
         "counts": verdict.counts,
         "band": verdict.band,
         "power": verdict.power,

@@ -18,6 +18,7 @@ from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.documents.answer import Answer
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
+from logitproof.jobs.specs import reference_name
 from logitproof.protocol.messages import HelloResult
 from logitproof.report.record import (
     EngineRecord,
@@ -129,7 +130,8 @@ def provenance(
     contract = opened.contract
     witness = {"witness": contract.witness} if contract.witness else {}
     builds = {f"reference/build {name}": use for name, use in contract.error_bar.builds.items()}
-    uses: dict[str, EngineUse] = {"reference": contract.reference, **contract.candidates, **witness, **builds}
+    others = {reference_name(name): use for name, use in contract.others.items()}
+    uses: dict[str, EngineUse] = {"reference": contract.reference, **others, **contract.candidates, **witness, **builds}
     return {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "pins": {

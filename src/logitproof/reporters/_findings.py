@@ -47,7 +47,7 @@ def contract_place(report: Report) -> tuple[Path, str]:
     return root, path.relative_to(root).as_posix()
 
 
-_ORDER = ("ENGINE ERROR", "SET-UP ERROR", "gate", "control", "WRONG", "waiver", "NOT-MEASURED", "verdict")
+_ORDER = ("ENGINE ERROR", "SET-UP ERROR", "gate", "control", "WRONG", "SUSPECT", "waiver", "NOT-MEASURED", "verdict")
 
 
 def _severity(finding: Finding) -> tuple[bool, int]:
@@ -119,5 +119,6 @@ def _of_waiver(report: Report, one: WaiverVerdict) -> Finding:
 
 def _of_whole(report: Report) -> Finding:
     verdict = report.verdict
-    text = f"{verdict.status}, exit code {verdict.exit_code}; report.md has the whole of it"
+    why = f": {verdict.reason}" if verdict.reason else ""
+    text = f"{verdict.status}, exit code {verdict.exit_code}{why}; report.md has the whole of it"
     return Finding("error", "verdict", f"the verdict is {verdict.status}", text, _line(report, "contract"))

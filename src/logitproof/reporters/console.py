@@ -30,6 +30,7 @@ STYLES = {
     "EXPIRED": ("w", "yellow"),
     "UNUSED": ("w", "yellow"),
     "WRONG": ("✘", "bold red"),
+    "SUSPECT": ("✘", "bold red"),
     "FAIL": ("✘", "bold red"),
     "NOT-MEASURED": ("?", "magenta"),
     "SET-UP ERROR": ("!", "bold magenta"),
@@ -64,6 +65,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
     parts: list[RenderableType] = [*_comparison_contract(report, width), _cells(report, width)]
     parts += _controls(report)
+    parts += _measured_again(report)
     parts += _failing_gates(report)
     parts += _wrong_cells(report)
     parts += _errors(report)
@@ -74,9 +76,9 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
-    parts.append(_last_line(report))
     if report.verdict.reason:
         parts.append(Text.assemble("why:    ", visible(report.verdict.reason.splitlines()[0])))
+    parts.append(_last_line(report))
     parts.append(Text.assemble("report: ", (visible(str(page)), "bold")))
     if next_command:
         parts.append(Text.assemble("next:   ", (visible(next_command), "bold")))
@@ -168,6 +170,13 @@ def _controls(report: Report) -> list[RenderableType]:
     return [Text("* a control: an engine with a planted bug, and it was caught", "green")]
 
 
+def _measured_again(report: Report) -> list[RenderableType]:
+    """Which traces were there and not used, and why."""
+    rows = report.facts.get("measured_again", [])
+    texts = [f"{row['traces']} traces of {row['engine']} were measured again: {row['reason']}" for row in rows]
+    return [Text(visible(text), "yellow") for text in texts[:SHOWN]]
+
+
 def _failing_gates(report: Report) -> list[RenderableType]:
     bad = [gate for gate in report.verdict.gates if gate.status in ("FAIL", "ERROR") and not gate.control]
     lines: list[RenderableType] = [_gate_line(gate) for gate in bad[:SHOWN]]
@@ -192,11 +201,12 @@ def _gate_line(gate: GateVerdict) -> Text:
 
 
 def _wrong_cells(report: Report) -> list[RenderableType]:
-    """Cells that are WRONG by their band; those that a gate explains have their line already."""
+    """Cells that are WRONG by their band, suspect or measured in part; those that a gate explains have their line already."""
     explained = {gate.cell for gate in report.verdict.gates if gate.status == "FAIL"}
-    wrong = [cell for cell in report.verdict.cells if cell.status == "WRONG" and not cell.as_expected]
+    kinds = ("WRONG", "SUSPECT", "NOT-MEASURED")
+    wrong = [cell for cell in report.verdict.cells if cell.status in kinds and not cell.as_expected and not cell.failures]
     lines: list[RenderableType] = [
-        Text.assemble(("✘ WRONG ", "bold red"), visible(f"{cell.cell.id}: {cell.reason}"))
+        Text.assemble((f"✘ {cell.status} ", STYLES[cell.status][1]), visible(f"{cell.cell.id}: {cell.reason}"))
         for cell in wrong
         if cell.cell.id not in explained
     ]
@@ -279,9 +289,10 @@ def _last_line(report: Report) -> Text:
     counted = [gate for gate in verdict.gates if not gate.control]
     held = sum(gate.status == "PASS" for gate in counted)
     positions = sum(cell.positions for cell in verdict.cells)
+    why = f": {verdict.reason}" if verdict.reason else ""
     return Text.assemble(
         (f"{symbol} {verdict.status}", style),
-        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells",
+        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells{why}",
     )
 
 

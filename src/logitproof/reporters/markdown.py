@@ -86,6 +86,9 @@ def _head(report: Report, answers: Sequence[Kept], following: str) -> Iterator[s
         yield paragraph(stated.about)
         yield ""
     yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
+    if verdict.reason:
+        yield ""
+        yield f"It is {verdict.status} because {verdict.reason}."
     yield ""
 
 

@@ -18,6 +18,7 @@ MEANING = {
     "ENGINE ERROR": "An engine failed, so nothing was proven.",
     "SET-UP ERROR": "The contract or a file that it names is wrong, so nothing was proven.",
     "WRONG": "More positions than allowed are out of the cell's band.",
+    "SUSPECT": "A cell is nearer to the reference than its weights and its arithmetic can be.",
     "control": "A planted bug is not caught.",
     "NOT-MEASURED": "A cell of the contract was not measured.",
     "verdict": "The whole run is no PASS.",

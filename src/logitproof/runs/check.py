@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from logitproof.bands.calculated import Calibration
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
 from logitproof.jobs.cell import Cell
+from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import Executor, LocalPool
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
-from logitproof.jobs.specs import specs
+from logitproof.jobs.specs import REFERENCE, specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
@@ -40,6 +43,8 @@ from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
 from logitproof.verdict.judge import Verdict, judge
+from logitproof.verdict.suspect import suspicion_of
+from logitproof.verdict.ties import outside_ties
 
 
 def check(
@@ -77,12 +82,18 @@ def check(
         jobs = {job.key: job for job in fair_jobs(planned, preflight)}
         results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
         left = len(results)
-        for result in run(jobs.values(), store, executor=executor, names=names):
+        again: dict[tuple[str, str], int] = Counter()
+
+        def on_stale(job: Job, reason: str) -> None:
+            again[names.get(spec_key(job.spec), job.spec.engine), reason] += 1
+
+        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
     facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
     return concluded.report(opened, results, words, facts)
 
 
@@ -108,24 +119,35 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
     compared = {
         cell: [_calibrated(row, cell, calibrations.get(cell.id), opened) for row in compared[cell]] for cell in compared
     }
+    bands = {cell: _band(opened, cell, rows, calibrations) for cell, rows in compared.items()}
+    compared = {cell: [outside_ties(row, bands[cell]) for row in rows] for cell, rows in compared.items()}
     measured = compare_cells(planned.yardsticks, results)
-    own_errors, witness = reference_errors(contract, compared, measured), witness_words(compared, measured)
+    own_errors, witness = reference_errors(contract, bands, measured), witness_words(compared, measured)
     effects = find_effects(opened, planned.cells, weights)
     cases = []
     for cell, rows in compared.items():
         known = calibrations.get(cell.id)
         calibration = None if isinstance(known, Missing) else known
+        band = bands[cell]
         case = Case(
             cell,
             rows,
-            band_of(contract, cell, rows, calibration),
+            band,
             bounds_of(contract, cell, rows, calibration, today),
             own_errors.get(cell.id, {}),
             witness.get(cell.id, ""),
             effects.get(cell.id),
+            suspicion_of(contract, cell, rows, band, same_arithmetic=calibration is None or calibration.is_of_one_arithmetic),
         )
         cases.append(case)
     return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
+
+
+def _band(
+    opened: OpenContract, cell: Cell, rows: Sequence[Compared], calibrations: Mapping[str, Calibration | Missing]
+) -> Band | CalculatedBand | None:
+    known = calibrations.get(cell.id)
+    return band_of(opened.contract, cell, rows, None if isinstance(known, Missing) else known)
 
 
 def _calibrated(row: Compared, cell: Cell, calibration: Calibration | Missing | None, opened: OpenContract) -> Compared:
@@ -168,5 +190,7 @@ def _keys(name: str) -> tuple[str, ...]:
         return (name,)
     if name.startswith(OWN):
         return ("error_bar", "builds", name.rpartition(" ")[2])
+    if name.startswith(f"{REFERENCE} "):
+        return ("references", name.removeprefix(f"{REFERENCE} "))
     candidate, on, isa = name.partition(" on ")
     return ("candidates", candidate, "isa", isa) if on else ("candidates", name)

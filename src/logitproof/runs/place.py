@@ -21,7 +21,7 @@ EVERY = 1.0
 """Seconds between two notes of how far a run has come."""
 
 
-def refuse_another(folder: Path, opened: OpenContract) -> None:
+def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
     """Raise ContractError where a folder holds the run of another contract, which is still there."""
     path = folder / "run.json"
     if not path.is_file():

@@ -40,6 +40,7 @@ class _Examined(BaseModel):
     findings: list[Finding]
     skipped: list[Finding]
     reason: str = ""
+    against: str = ""
 
 
 class _Preflight(_Open):
@@ -77,6 +78,7 @@ class _Run(BaseModel):
     failures: dict[str, Failure]
     words: dict[str, dict[str, str]]
     facts: _Facts
+    measured_by: dict[str, str] = Field({})
 
 
 def read_run(path: Path, version: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
+from logitproof.contract.contract import ORIGINAL, Contract, OpenContract, Skip
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
@@ -22,8 +22,8 @@ from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.weights.model import Model
 
-Key = tuple[str, str, str]
-"""Candidate, model and quantization: what decides which files and settings meet."""
+Key = tuple[str, str, str, str]
+"""Candidate, model, quantization and reference: what decides which files and settings meet."""
 UNREADABLE = "PF000"
 NOT_RUN = "not tried: preflight found a fault of the set-up"
 BOS = "tokenizer.ggml.bos_token_id"
@@ -36,8 +36,9 @@ def examine(opened: OpenContract, planned: Plan) -> Preflight:
     _check_codes(opened, checks)
     sides: dict[Path, Side] = {}
     pairs, bos = [], {}
-    for candidate, model, quantization in dict.fromkeys(_key(cell) for cell in planned.cells):
-        setup = _setup(opened, (candidate, model, quantization), planned.models, sides)
+    for key in dict.fromkeys(_key(cell) for cell in planned.cells):
+        candidate, model, quantization, against = key
+        setup = _setup(opened, key, planned.models, sides)
         said = [one for check in checks for one in _examined(check, setup)]
         found = tuple(one for one in said if isinstance(one, Finding))
         leave = [one for one in found if _is_skipped(one, skip, setup)]
@@ -50,6 +51,7 @@ def examine(opened: OpenContract, planned: Plan) -> Preflight:
                 tuple(one for one in found if one not in leave),
                 tuple(leave),
                 skip.reason if skip and leave else "",
+                against,
             )
         )
         if (token := _bos(setup.original)) is not None:
@@ -100,7 +102,7 @@ def look(
         if opened.contract.candidates[cell.candidate].expect is not None:
             seen[cell] = list(rows)
             continue
-        seen[cell] = [_looked(row, cell, results, checks, opened.contract.preflight, bos.get(cell.model)) for row in rows]
+        seen[cell] = [_looked(row, cell, results, checks, opened.contract, bos.get(cell.model)) for row in rows]
     return seen
 
 
@@ -109,16 +111,18 @@ def _looked(
     cell: Cell,
     results: Mapping[str, Trace | Failure],
     checks: Sequence[Check],
-    skip: Skip | None,
+    contract: Contract,
     bos: int | None,
 ) -> Compared:
     pair = row.pair
     source, reference, candidate = (results.get(key) for key in (pair.source, pair.reference, pair.candidate))
     if row.failure is not None or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
         return row
-    first = source if isinstance(source, Trace) else None
-    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos)
-    found = [one for check in checks for one in check.look(seen) if not _has_leave(one, skip, cell.axes)]
+    # another reference's rows are not those that the continuation was chosen from
+    first = source if isinstance(source, Trace) and not cell.against else None
+    is_intended = contract.reference_of(cell.against).intended is not None
+    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended)
+    found = [one for check in checks for one in check.look(seen) if not _has_leave(one, contract.preflight, cell.axes)]
     return replace(row, failure=_failure(pair.candidate, cell, found), comparison=None, whole={}) if found else row
 
 
@@ -137,7 +141,7 @@ def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
 
 
 def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: dict[Path, Side]) -> Setup:
-    candidate, model, quantization = key
+    candidate, model, quantization, against = key
     original, file = (path_of(opened, model, label) for label in (ORIGINAL, quantization))
     for path in (original, file):
         if path not in sides:
@@ -146,7 +150,7 @@ def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: d
         candidate,
         model,
         quantization,
-        opened.contract.reference,
+        opened.contract.reference_of(against),
         opened.contract.candidates[candidate],
         sides[original],
         sides[file],
@@ -161,7 +165,7 @@ def _bos(side: Side) -> int | None:
 
 
 def _key(cell: Cell) -> Key:
-    return cell.candidate, cell.model, cell.quantization
+    return cell.candidate, cell.model, cell.quantization, cell.against
 
 
 def _is_skipped(found: Finding, skip: Skip | None, setup: Setup) -> bool:

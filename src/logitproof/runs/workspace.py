@@ -3,6 +3,7 @@
 RUN/store/…          traces by content hash, reused by the next run
 RUN/run.json         what was planned and what failed, for `judge`
 RUN/begun.json       the id of a run that has not ended, for the one that continues it
+RUN/in-use.json      which process works in the folder, and since when
 RUN/verdict.json …   one file a reporter
 RUN/answers/…        what localize and diagnose found out about this run
 RUN/last-green/…     what people open of the last run that passed
@@ -21,8 +22,8 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.documents.document import Document
 from logitproof.documents.stored import Kept, keep
-from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
+from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.pool import Executor
@@ -33,7 +34,8 @@ from logitproof.report.report import Report
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
-from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_another
+from logitproof.runs.measured import Ran, measured_by, refuse_another
+from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_other_contract
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
@@ -62,31 +64,32 @@ class Workspace:
     ) -> Report:
         """Run the contract, keep what it needs to be judged again, and render every reporter's files.
 
-        Raises ContractError where the folder holds the run of another contract.
+        Raises ContractError where the folder holds the run of another contract, or another run works in it.
         """
-        refuse_another(self.folder, opened)
-        store = Store(self.folder / "store")
-        store.sweep()
-        if fresh:
-            store.clear()
-        run_id = identity.begin(self.folder, opened, only, fresh=fresh)
-        try:
-            report = check(
-                opened,
-                store,
-                only=only,
-                parallel=parallel,
-                run_id=run_id,
-                executor=executor,
-                on_progress=announced(on_progress, run_id, opened.contract.contract),
-                on_preflight=on_preflight,
-            )
-        finally:
-            forget_progress(run_id)
-        write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
-        identity.end(self.folder)
-        self._finish(report)
-        return report
+        refuse_other_contract(self.folder, opened)
+        with in_use(self.folder, f"check of {opened.contract.contract}"):
+            store = Store(self.folder / "store")
+            store.sweep()
+            if fresh:
+                store.clear()
+            run_id = identity.begin(self.folder, opened, only, fresh=fresh)
+            try:
+                report = check(
+                    opened,
+                    store,
+                    only=only,
+                    parallel=parallel,
+                    run_id=run_id,
+                    executor=executor,
+                    on_progress=announced(on_progress, run_id, opened.contract.contract),
+                    on_preflight=on_preflight,
+                )
+            finally:
+                forget_progress(run_id)
+            write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+            identity.end(self.folder)
+            self._finish(report)
+            return report
 
     def judge_again(self, contract: Path | None = None) -> Report:
         """Judge the recorded traces by the run's contract as it stands now, or by another."""
@@ -94,15 +97,15 @@ class Workspace:
         opened = open_contract(contract or Path(record["contract"]))
         store = Store(self.folder / "store")
         cells = tuple(_cell(cell) for cell in record["cells"])
-        if unknown := sorted({cell.candidate for cell in cells} - set(opened.contract.candidates)):
-            raise ContractError(f"the run measured {unknown[0]!r}, which this contract does not name", where=str(opened.path))
+        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
+        pinned = record["facts"]["pins"]["models"].items()
+        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
+        planned = frozenset({cell.id for cell in cells} | {cell.cell for cell in unmeasured})
+        refuse_another(opened, Ran(planned, record.get("measured_by", {}), record["facts"]["pins"]["suites"], weights))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         results = {key: self._result(key, record, store) for key in keys}
-        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
         preflight = Preflight.read(record["facts"]["preflight"])
-        pinned = record["facts"]["pins"]["models"].items()
-        weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self._finish(report)
@@ -143,9 +146,8 @@ class Workspace:
             return Failure(**record["failures"][key])
         trace = store.read(key)
         if trace is None:
-            return Failure(
-                key, "", "environment", f"the trace {key[:12]} is gone from the store", remedy="run `logitproof check` again"
-            )
+            text = f"the trace {key[:12]} is gone from the store, or damaged"
+            return Failure(key, "", "environment", text, remedy="run `logitproof check` again")
         return trace
 
 
@@ -153,6 +155,7 @@ def _recorded(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "contract": str(report.opened.path),
+        "measured_by": measured_by(report.opened),
         "cells": [_cell_json(cell) for cell in report.compared],
         "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
         "unmeasured": [asdict(one) for one in report.verdict.unmeasured],

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
+from logitproof.bands.band import Band
+from logitproof.bands.calculated import CalculatedBand
 from logitproof.comparison.summary import Summary, summarize
 from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
 from logitproof.errors import ContractError, EngineError
@@ -27,6 +29,7 @@ from logitproof.report.record import ReferenceErrors
 from logitproof.verdict.case import OwnError
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.gate_rows import gate_values
+from logitproof.verdict.ties import outside_ties, tied_metrics
 
 OWN = "reference/"
 """Begins the candidate's name of a yardstick; no candidate of a contract has a slash in its name."""
@@ -36,6 +39,10 @@ PAIRED = ("prefill", "decode")
 AGREES = 0.1
 """Share of another distance below which two engines count as agreeing."""
 METRIC = "kl_divergence"
+ROUNDING = 1e-9
+"""Mean KL in nats of two healthy float32 engines at most: an RMS of 4e-5 logits, by KL = RMS²/2 of a small difference."""
+OWN_FACTOR = 4.0
+"""Two errors of the size of the reference's own are apart by twice its size in logits, by four times in KL."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +78,25 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
 
 
 def reference_errors(
-    contract: Contract, cells: Iterable[Cell], measured: Mapping[Cell, Sequence[Compared]]
+    contract: Contract,
+    cells: Mapping[Cell, Band | CalculatedBand | None],
+    measured: Mapping[Cell, Sequence[Compared]],
 ) -> dict[str, dict[str, OwnError]]:
-    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs."""
+    """By cell and gate: what the gate would observe of the reference against itself, at the worst of its runs.
+
+    `cells` have their bands, which say what a tie is.
+    """
     own = {cell: rows for cell, rows in measured.items() if cell.candidate.startswith(OWN)}
     known = {(gate.id, cell): _own_value(gate, rows) for gate in contract.gates for cell, rows in own.items()}
     found: dict[str, dict[str, OwnError]] = {}
-    for cell in cells:
+    for cell, band in cells.items():
         runs = [yardstick for yardstick in own if _measures(yardstick, cell, contract)]
-        for gate in (gate for gate in contract.gates if gate.where.selects(cell.axes)):
-            values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
+        for gate in (gate for gate in contract.gates if gate.selects(cell.axes)):
+            if gate.metric in tied_metrics():
+                tied = ((_own_value(gate, [outside_ties(row, band) for row in own[run]]), run) for run in runs)
+                values = [(value, run) for value, run in tied if value is not None]
+            else:
+                values = [(value, run) for run in runs if (value := known[gate.id, run]) is not None]
             if values:
                 # Of equal runs the first is named where large is bad, the last where small is: so verdicts stay comparable.
                 is_bad_high = gate.at_most is not None
@@ -111,8 +127,15 @@ def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Ce
         )
         truth = next((one for one in measured if one.candidate == WITNESS and one.model == yardstick.model), None)
         if cell is not None and truth is not None:
-            found[cell.id] = _words(_mean(measured[truth]), _mean(cells[cell]), _mean(rows))
+            noise = _noise(cell.model, measured)
+            found[cell.id] = _words(_mean(measured[truth]), _mean(cells[cell]), _mean(rows), noise)
     return found
+
+
+def _noise(model: str, measured: Mapping[Cell, Sequence[Compared]]) -> float:
+    """Mean KL in nats below which nothing is told apart: that of the reference from itself, and never less than rounding."""
+    own = [_mean(rows) for cell, rows in measured.items() if cell.candidate.startswith(OWN) and cell.model == model]
+    return max([ROUNDING, *(OWN_FACTOR * value for value in own if value is not None)])
 
 
 def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[ReferenceErrors]:
@@ -185,7 +208,7 @@ def _other(name: str, current: Any, kind: str) -> Any:
 def _by_truth(contract: Contract, cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """Cells by model and by the label of the weights that the reference reads for them."""
     found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in (one for one in cells if not one.is_between):
+    for cell in (one for one in cells if not one.is_between and not one.against):
         found.setdefault((cell.model, label_read(contract, cell.quantization)), []).append(cell)
     return found
 
@@ -212,7 +235,7 @@ def _yardstick(
             variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, mode, first.prompt,
             first.max_new_tokens, after,
         )  # fmt: skip
-        jobs.setdefault(job.key, job)
+        jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))
     name = f"{OWN}{variant.name}"
     return Cell(name, model, label, mode, cell.isa, cell.reference_name, f"reference ({variant.name})", tuple(pairs))
@@ -239,7 +262,7 @@ def _witness(
     for pair in forced[0].pairs:
         first = jobs[pair.reference]
         job = make_job(spec, said, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after)
-        jobs.setdefault(job.key, job)
+        jobs.setdefault(job.key, replace(job, is_kept=True))
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"
     own = tuple(replace(pair, candidate=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in forced[0].pairs)
@@ -253,7 +276,7 @@ def _witness(
 
 def _measures(yardstick: Cell, cell: Cell, contract: Contract) -> bool:
     same = (yardstick.model, yardstick.quantization) == (cell.model, label_read(contract, cell.quantization))
-    return same and not cell.is_between and (yardstick.mode == FREE) == (cell.mode == FREE)
+    return same and not cell.is_between and not cell.against and (yardstick.mode == FREE) == (cell.mode == FREE)
 
 
 def _mean(rows: Sequence[Compared]) -> float | None:
@@ -264,14 +287,21 @@ def _mean(rows: Sequence[Compared]) -> float | None:
     return statistics["mean"] if statistics else None
 
 
-def _words(apart: float | None, ours: float | None, theirs: float | None) -> str:
-    """`apart` is witness to reference, `ours` candidate to reference, `theirs` candidate to witness; nats."""
+def _words(apart: float | None, ours: float | None, theirs: float | None, noise: float) -> str:
+    """`apart` is witness to reference, `ours` candidate to reference, `theirs` candidate to witness; mean KL in nats.
+
+    What lies within `noise` is agreement, and says nothing about who is right.
+    """
     if apart is None or ours is None or theirs is None:
         return "the witness could not be asked"
     said = f"mean KL in nats: witness to reference {apart:.2g}, candidate to reference {ours:.2g}, to witness {theirs:.2g}"
-    if theirs < AGREES * ours and apart > AGREES * ours:
+    if max(apart, ours, theirs) <= noise:
+        return f"reference, witness and candidate agree within rounding ({said})"
+    if apart > noise and ours > noise and theirs < AGREES * ours and apart > AGREES * ours:
         return f"the candidate agrees with the witness and not with the reference: suspect the reference ({said})"
-    if apart > max(ours, theirs):
+    if apart > noise and theirs > noise and ours < AGREES * theirs and apart > AGREES * theirs:
+        return f"reference and candidate agree, the witness stands apart from both ({said})"
+    if apart > noise and apart > max(ours, theirs):
         return (
             f"reference and witness disagree more than the candidate does with either, so the reference proves little ({said})"
         )

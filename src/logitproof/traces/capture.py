@@ -18,12 +18,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class CapturedPrompt:
-    """A prompt of a capture: how many of the trace's tokens are the prompt, and the trace's key."""
+    """A prompt of a capture: how many of the trace's tokens are the prompt, the trace's key, and its texts."""
 
     id: str
     bucket: str
     prompt_length: int
     key: str
+    text: str | None = None
+    """what the suite says; of a prompt that was given as token ids, nothing"""
+    continuation_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Capture:
     versions: dict[str, str]
     prompts: tuple[CapturedPrompt, ...]
     positions: int
+    dtype: str = ""
+    """the type that the engine says it computed in, or nothing"""
 
 
 class _File(BaseModel):

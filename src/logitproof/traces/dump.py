@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,10 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any) -> np.ndarray: ...
+
+
+READ_AS = "read as"
+"""Key of a dump's provenance: sentences on what its reader made of the file (a batch axis, bits of bfloat16)."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,25 @@ def checked(dump: Dump, path: Path) -> Dump:
         if not np.isfinite(tensor).all():
             raise refusal(path, f"tap {name}", "holds NaN or infinity", "dump it again; look for an uninitialised buffer")
     return dump
+
+
+def at_position(dump: Dump, position: int, path: Path) -> Dump:
+    """The dump with one row of every prompt: that behind token `position`, counted from the end where it is negative."""
+    prompts = []
+    for prompt in dump.prompts:
+        index = position if position >= 0 else prompt.prompt_length + position
+        (rows,) = np.nonzero(prompt.positions == index)
+        if not len(rows):
+            held = f"{prompt.positions[0]} to {prompt.positions[-1]}" if len(prompt.positions) else "none"
+            raise refusal(path, f"prompt {prompt.id}", f"holds no position {index}; it holds {held}", "name one that is held")
+        row = slice(int(rows[0]), int(rows[0]) + 1)
+        top = prompt.top
+        if top is not None:
+            tail = None if top.log_tail is None else top.log_tail[row]
+            top = replace(top, ids=top.ids[row], values=top.values[row], log_tail=tail)
+        logits = None if prompt.logits is None else np.asarray(prompt.logits[row])
+        prompts.append(replace(prompt, positions=prompt.positions[row], logits=logits, top=top))
+    return replace(dump, prompts=tuple(prompts))
 
 
 def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:

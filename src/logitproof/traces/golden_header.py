@@ -7,7 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = "logitproof.golden"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Versions that are read; the first has no checksums."""
+CHECKSUMS = "sha256"
+"""Key of the metadata: JSON of the sha256 of every tensor's bytes, and of the header's text under `header`."""
 
 
 class _Strict(BaseModel):

@@ -8,6 +8,7 @@ STORE/partial/…                                       what a killed run left, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.untrusted import read_object
-from logitproof.traces.trace import Trace, read_trace
+from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed
 
 
 class TraceStore(Protocol):
@@ -36,6 +37,9 @@ class TraceStore(Protocol):
     def partial(self) -> AbstractContextManager[Path]:
         """A fresh folder of this machine for a trace in the making."""
         ...
+
+    def forget(self, key: str) -> None:
+        """Take the trace with this key away."""
 
     def sweep(self) -> None:
         """Remove what a killed run left half-made."""
@@ -70,7 +74,7 @@ class Store:
             ) from None
 
     def read(self, key: str) -> Trace | None:
-        """The trace with this key, its logits memory-mapped."""
+        """The trace with this key, its logits memory-mapped; none where a byte is not as it was written."""
         try:
             return read_trace(self._place(key))
         except (ContractError, OSError, ValueError):
@@ -80,15 +84,27 @@ class Store:
         """Make `folder` (from `partial`, holding logits.bin) the trace's place, in one rename."""
         place = self._place(trace.key)
         with environment_errors(place):
-            (folder / "trace.json").write_text(json.dumps(trace.record()), "utf-8")
+            _alone(folder / LOGITS)
+            (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder / LOGITS)), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                shutil.rmtree(place)
-            os.replace(folder, place)
+            self._settle(folder, place)
         read = self.read(trace.key)
         if read is None:
             raise EnvironmentFailed("a trace was written and cannot be read back", where=str(place))
         return read
+
+    def _settle(self, folder: Path, place: Path) -> None:
+        """Move `folder` to its place. A whole trace that another run has put there meanwhile is the same: its key says so."""
+        try:
+            os.replace(folder, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.read(place.name) is not None:
+                return
+            with self.partial() as aside:  # what lies there is not whole; in one step, since others may read it
+                os.replace(place, aside / place.name)
+                os.replace(folder, place)
 
     @contextlib.contextmanager
     def partial(self) -> Iterator[Path]:
@@ -99,6 +115,10 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def forget(self, key: str) -> None:
+        """Take the trace with this key away."""
+        shutil.rmtree(self._place(key), ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what a killed run left half-made; what another run is making at this moment stays."""
@@ -130,6 +150,15 @@ class Store:
 
     def _place(self, key: str) -> Path:
         return self.folder / "traces" / key[:2] / key
+
+
+def _alone(kept: Path) -> None:
+    """Nothing else that an engine put there comes into the store."""
+    for other in kept.parent.iterdir():
+        if other.is_dir() and not other.is_symlink():
+            shutil.rmtree(other)
+        elif other != kept:
+            other.unlink()
 
 
 def _is_alive(process: str) -> bool:

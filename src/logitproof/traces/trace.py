@@ -11,10 +11,13 @@ from typing import Any, Literal, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, create_model
 
+from logitproof.files.atomic import content_key
+from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
 from logitproof.rows.top import TOP, is_top
 
 Kind = Literal["score", "generate", "tokenize"]
+LOGITS = "logits.bin"
 _TOP_NAME = "top-k"
 
 
@@ -26,6 +29,7 @@ class Trace:
     `score`, `logits` is [T, V] and row t predicts token t+1. For `generate`, `new_token_ids` [N] is the
     free-running continuation and `logits` [N, V] the row each new token was chosen from. `logits` is
     memory-mapped, float32 or float64; of an engine that gives no more, `toprows.TOP` [T, K].
+    `executed` is the name of what its engine executed (`jobs/executed.py`), `unseen` why that is not known.
     """
 
     key: str
@@ -42,6 +46,8 @@ class Trace:
     vocab_size: int = 0
     isa: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    executed: str = ""
+    unseen: str = ""
 
     def record(self) -> dict[str, Any]:
         """Everything but the logits, as JSON; the dtype and shape of the logits stand in their place."""
@@ -68,6 +74,7 @@ class Failure:
 class _Logits(BaseModel):
     dtype: str
     shape: tuple[Number, Number]
+    sha256: str = ""
 
 
 @functools.cache
@@ -83,13 +90,24 @@ def read_trace(folder: Path) -> Trace:
     """The trace in `folder`: trace.json, and the logits mapped. Raises ContractError, or ValueError where the sizes differ."""
     path = folder / "trace.json"
     record = read_object(path)
-    record.pop("versions", None)  # empty in traces of earlier versions, which a finished run is judged by
+    seal = record.pop("sha256", None)  # traces of earlier versions, which a finished run is judged by, have none
+    if seal is not None and seal != content_key(record):
+        raise refusal(path, "sha256", "is not that of the record: a byte has changed since it was written", AGAIN)
+    record.pop("versions", None)  # empty in traces of earlier versions
     shape = validated(path, _record(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
     if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
         text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"
         raise refusal(path, "prompt_length", text, AGAIN)
-    logits = open_logits(folder / "logits.bin", shape.dtype, list(shape.shape))
+    logits = open_logits(folder / LOGITS, shape.dtype, list(shape.shape))
+    if shape.sha256 and shape.sha256 != file_sha256(folder / LOGITS):
+        raise refusal(folder / LOGITS, "sha256", "is not that of its record: a byte has changed since it was written", AGAIN)
     return Trace(**{**record, "logits": logits})
+
+
+def sealed(record: dict[str, Any], logits: Path) -> dict[str, Any]:
+    """The record of a trace with the checksum of its logits, and its own."""
+    whole = {**record, "logits": {**record["logits"], "sha256": file_sha256(logits)}}
+    return {**whole, "sha256": content_key(whole)}
 
 
 AGAIN = "take the folder away and measure again"

@@ -50,11 +50,18 @@ class Case:
     own_errors: Mapping[str, OwnError] = field(default_factory=dict)
     witness: str = ""
     effects: Effects | None = None
+    suspicion: str = ""
+    """why it is too good to be true, or nothing"""
 
     @property
     def has_failures(self) -> bool:
         """Whether a prompt has a failure in place of a comparison."""
         return any(row.failure for row in self.rows)
+
+    @property
+    def planned(self) -> int:
+        """Positions that its prompts have."""
+        return sum(row.planned or (row.comparison.positions if row.comparison else 0) for row in self.rows)
 
     def without(self, prompts: Container[str]) -> Case:
         """The case without some prompts, by their ids."""
@@ -90,7 +97,7 @@ def bounds_of(
     counting = _without(rows, waivers_of(contract, cell, rows, today))
     found: dict[str, Bound] = {}
     for gate in contract.gates:
-        if gate.is_calibrated and gate.where.selects(cell.axes) and can_measure(gate, counting):
+        if gate.is_calibrated and gate.selects(cell.axes) and can_measure(gate, counting):
             places = [(row.token_ids, [row.start + at for at in chosen(gate, row)]) for row in counting]
             value = gate_bound(calibration, gate.metric, gate.statistic, places, at_most=gate.at_most is not None)
             found[gate.id] = Bound(value, calibration.basis)

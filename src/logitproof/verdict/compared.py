@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,7 +21,15 @@ Results = Mapping[str, Trace | Failure]
 
 def compare_cells(cells: Iterable[Cell], results: Results) -> dict[Cell, list[Compared]]:
     """Compare every pair of traces of every cell."""
-    return {cell: [_compare_pair(pair, cell, results) for pair in cell.pairs] for cell in cells}
+    return {cell: [_planned(_compare_pair(pair, cell, results), results) for pair in cell.pairs] for cell in cells}
+
+
+def _planned(row: Compared, results: Results) -> Compared:
+    """The row with what was planned: all that the reference gives; where both run free, up to where they part."""
+    reference = results[row.pair.reference]
+    if isinstance(reference, Failure):
+        return row
+    return replace(row, planned=row.comparison.positions if row.whole and row.comparison else len(reference.logits))
 
 
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
@@ -130,6 +138,8 @@ class Compared:
     whole: Mapping[str, float] = field(default_factory=dict)
     token_ids: tuple[int, ...] = ()
     start: int = 0
+    planned: int = 0
+    """rows that the reference gives; 0 where it gives none"""
 
 
 def values_of(row: Compared, metric: str) -> np.ndarray:

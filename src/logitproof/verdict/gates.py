@@ -13,8 +13,9 @@ from logitproof.comparison.summary import Number, summarize
 from logitproof.contract.contract import Contract, Gate, Statistic
 from logitproof.errors import Missing
 from logitproof.verdict.case import Case
-from logitproof.verdict.compared import Compared
+from logitproof.verdict.compared import Compared, values_of
 from logitproof.verdict.gate_rows import can_measure, chosen, gate_values
+from logitproof.verdict.ties import by_ties_alone, tied_metrics
 
 GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
 
@@ -49,6 +50,8 @@ class GateVerdict:
     """what the gate would catch; null where that was not measured"""
     not_measured: int = 0
     """positions of its scope at which the metric could not be measured"""
+    ties: int | None = None
+    """of a metric that lets ties pass: positions at which the strict one fails by a tie alone"""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,12 @@ class _Observed:
     positions: int
     not_measured: int
     where: str
+    ties: int | None = None
 
 
 def judge_gate(gate: Gate, cases: Sequence[Case], contract: Contract) -> list[GateVerdict]:
     """The gate on every case that it selects and that has its metric; a single verdict where there is none."""
-    selected = [case for case in cases if gate.where.selects(case.cell.axes)]
+    selected = [case for case in cases if gate.selects(case.cell.axes)]
     measuring = [case for case in selected if can_measure(gate, case.rows)]
     return [_on_case(gate, case, contract) for case in measuring] or [_on_nothing(gate, selected)]
 
@@ -115,7 +119,13 @@ def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Mis
     prompt, index = places[worst]
     where = f"worst at prompt {prompt}" + ("" if index is None else f", position {index}") + f": {flat[worst]:.6g}"
     value = float(summarize(values, seed=seed)[gate.statistic])
-    return _Observed(value, int(np.isfinite(flat).sum()), int(np.isnan(flat).sum()), where)
+    ties = None
+    if (tied := tied_metrics().get(gate.metric)) is not None:
+        strict = [values_of(row, tied.strict)[chosen(gate, row)] for row in rows]
+        ties = by_ties_alone(gate.metric, values, strict)
+        strictly = summarize(strict, seed=seed)[gate.statistic]
+        where += f"; strictly ({tied.strict}) {strictly:.6g}, which {ties} positions fail by a tie alone"
+    return _Observed(value, int(np.isfinite(flat).sum()), int(np.isnan(flat).sum()), where, ties)
 
 
 def _power(gate: Gate, case: Case) -> Power | None:
@@ -144,6 +154,7 @@ def _verdict(
         basis=gate.basis,
         positions=measured.positions if measured else 0,
         not_measured=measured.not_measured if measured else 0,
+        ties=measured.ties if measured else None,
         where=measured.where if measured else "",
         if_fails=tuple(gate.if_fails),
         control=is_control,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from logitproof.jobs.cell import NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Case, waivers_of
 from logitproof.verdict.compared import Compared, values_of
+from logitproof.verdict.coverage import Coverage, coverage_of
 from logitproof.verdict.gates import GateVerdict, is_refused, is_whole, judge_gate
 
 Status = Literal["PASS", "FAIL", "ERROR"]
@@ -35,6 +36,7 @@ SEVERITY: tuple[CellStatus, ...] = (
     "DRIFT",
     "KNOWN-DIVERGENT",
     "WRONG",
+    "SUSPECT",
     "NOT-MEASURED",
     "SET-UP ERROR",
     "ENGINE ERROR",
@@ -72,6 +74,7 @@ class CellVerdict:
     reason: str = ""
     witness: str = ""
     power: Power | None = None
+    coverage: Coverage = field(default_factory=lambda: Coverage(0, 0, 0))
     may_be_unmeasured: bool = False
     """whether the contract gives it leave to stay unmeasured"""
 
@@ -142,6 +145,12 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
     own = [gate for gate in gates if gate.cell == case.cell.id]
     status, reason = _cell_status(prompts, band, own)
     measured = sum(counts.values()) - counts["NOT-MEASURED"]
+    coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
+    if not measured and status != "NOT-MEASURED":
+        judged = max((gate.positions for gate in own), default=0)
+        coverage = Coverage(case.planned, judged, judged)
+    elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
+        status, reason = _doubted(status, reason, case, coverage, contract)
     return CellVerdict(
         cell=case.cell,
         status=status,
@@ -156,8 +165,16 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         reason=reason,
         witness=case.witness,
         power=_power(case, waived),
+        coverage=coverage,
         may_be_unmeasured=contract.may_stay_unmeasured(case.cell.id),
     )
+
+
+def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, contract: Contract) -> tuple[CellStatus, str]:
+    """The status of a cell in which nothing is wrong; not of one that was measured in part, or is too good to be true."""
+    if not coverage.is_whole and not contract.may_stay_unmeasured(case.cell.id):
+        return "NOT-MEASURED", str(coverage)
+    return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
 
 
 def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | None) -> PromptVerdict:
@@ -274,7 +291,7 @@ def _whole(
     if broken := [text for fault, text in faults if fault != "setup"]:
         return "ERROR", 3, broken[0]
     for cell in cells:
-        if cell.positions == 0 and not cell.failures and not cell.is_left_out:
+        if (cell.positions == 0 or cell.status == "NOT-MEASURED") and not cell.failures and not cell.is_left_out:
             return "ERROR", 3, f"{cell.cell.id} was not measured: {cell.reason}"
     if faults:
         return "ERROR", 2, faults[0][1]
@@ -288,6 +305,8 @@ def _whole(
     if unexpected := [cell for cell in cells if not cell.as_expected]:
         cell = unexpected[0]
         return "FAIL", 1, f"{cell.cell.id} is {cell.status}" + (f": {cell.reason}" if cell.reason else "")
+    if not any(cell.coverage.judged for cell in cells if not cell.expected):
+        return "ERROR", 3, "nothing but controls was judged, which proves nothing of any engine"
     if any(gate.status == "PASS" for gate in counted) or any(cell.expected for cell in cells):
         return "PASS", 0, ""
     return "ERROR", 3, "no gate was measured"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
-from logitproof.files.hashes import file_sha256
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
@@ -37,7 +37,27 @@ class Model:
     @property
     def sha256(self) -> str:
         """One hash of all names and contents."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+        return _sha256_of(self.files)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that weights consist of: the file itself, or those of its folder that an engine may read."""
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name not in IGNORED]
+
+
+def weights_state(*paths: Path | None) -> dict[str, State]:
+    """The state of every file of these weights: as long as it stays, nobody has written to them or put others there."""
+    try:
+        return {str(file): file_state(file) for path in paths if path is not None for file in files_of(path)}
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
+
+
+def weights_sha256(path: Path) -> str:
+    """What `Model.sha256` is of these weights as they are now; only what has changed in this process's time is read again."""
+    return _sha256_of(_hashes(path))
 
 
 def open_model(path: Path, *, where: str = "") -> Model:
@@ -56,7 +76,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
     magic = _first_bytes(path)
     if magic == GGUF_MAGIC:
         architecture = _check_gguf(path, where)
-        return Model(path, "gguf", {path.name: file_sha256(path)}, architecture)
+        return Model(path, "gguf", _hashes(path), architecture)
     if path.suffix == ".gguf":
         raise ModelError(
             f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}",
@@ -67,12 +87,21 @@ def open_model(path: Path, *, where: str = "") -> Model:
         raise ModelError(
             f"{path} is a single weights file without its config", where=where, remedy="name the folder that holds it"
         )
-    return Model(path, "other", {path.name: file_sha256(path)})
+    return Model(path, "other", _hashes(path))
 
 
 def is_gguf(path: Path) -> bool:
     """Whether the file says of itself that it is GGUF, whatever it is called."""
     return path.is_file() and _first_bytes(path) == GGUF_MAGIC
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    folder = path if path.is_dir() else path.parent
+    return {str(file.relative_to(folder)): file_sha256(file) for file in files_of(path)}
+
+
+def _sha256_of(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -81,7 +110,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _open_folder(folder: Path, where: str) -> Model:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in IGNORED]
+    files = files_of(folder)
     weights = [path for path in files if path.suffix == ".safetensors"]
     config = folder / "config.json"
     if not config.is_file():
@@ -105,8 +134,7 @@ def _open_folder(folder: Path, where: str) -> Model:
             read_text(folder / TEMPLATE, kind=ModelError)
     except ModelError as error:
         raise ModelError(f"{error.where}: {error.text}", where=where, remedy=error.remedy) from None
-    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
-    return Model(folder, "safetensors", hashes, architecture)
+    return Model(folder, "safetensors", _hashes(folder), architecture)
 
 
 def _check_safetensors(path: Path, where: str) -> None:

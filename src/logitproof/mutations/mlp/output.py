@@ -45,11 +45,12 @@ class OutputDoubled(Mutation, id="mlp.output_doubled"):
     def applies(self, config: Any) -> bool:
         """Not where the MLP's output is normalized, which undoes any factor."""
         found = parts.layers(parts.skeleton(config))
-        return not any("post_feedforward_layernorm" in layer._modules for layer in found)
+        alone = all(parts.feed_forward(layer) is not None for layer in found)
+        return alone and not any("post_feedforward_layernorm" in layer._modules for layer in found)
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Multiply what every layer's MLP returns."""
-        return outputs_changed([layer.mlp for layer in parts.layers(model)], self._multiplied)
+        return outputs_changed([parts.feed_forward(layer) for layer in parts.layers(model)], self._multiplied)
 
     def _multiplied(self, module: Any, inputs: Any, output: Any) -> Any:
         if isinstance(output, tuple):

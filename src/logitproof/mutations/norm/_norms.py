@@ -78,7 +78,7 @@ def each_layer_has(config: Any, *wanted: str) -> bool:
 
 def norms(model: Any, names: Iterable[str]) -> list[Any]:
     """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
-    wanted, decoder = set(names), model.get_decoder()
+    wanted, decoder = set(names), parts.decoder(model)
     found = [
         one
         for layer in parts.layers(model)

@@ -144,7 +144,10 @@ class PostForPre(Mutation, id="norm.post_for_pre"):
 
     def applies(self, config: Any) -> bool:
         """Models with norms before both blocks and none after them."""
-        return all(set(roles(layer)) == {"before_attention", "before_mlp"} for layer in parts.layers(parts.skeleton(config)))
+        found = parts.layers(parts.skeleton(config))
+        mixed = all({"self_attn", "linear_attn"} & set(layer._modules) and "mamba" not in layer._modules for layer in found)
+        apart = all(set(roles(layer)) == {"before_attention", "before_mlp"} for layer in found)
+        return mixed and apart and all(parts.feed_forward(layer) is not None for layer in found)
 
     @contextmanager
     def applied_to(self, model: Any) -> Iterator[None]:
@@ -153,7 +156,7 @@ class PostForPre(Mutation, id="norm.post_for_pre"):
         for layer in parts.layers(model):
             found, own = roles(layer), dict(layer.named_children())
             moved[own.get("self_attn") or own["linear_attn"]] = found["before_attention"]
-            moved[layer.mlp] = found["before_mlp"]
+            moved[parts.feed_forward(layer)] = found["before_mlp"]
 
         def change(block: Any, _: Any, out: Any) -> Any:
             if isinstance(out, tuple):

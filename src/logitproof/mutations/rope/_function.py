@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from logitproof.mutations import Mutation
+from logitproof.reference import parts
 from logitproof.reference.parts import NAME, _modeling_module, function_names, skeleton
 from logitproof.reference.patches import functions_replaced
 
@@ -58,7 +59,7 @@ def head_size(config: Any) -> int:
 
 def rotary_embedding(model: Any) -> Any:
     """The module that makes the angles, or nothing."""
-    return getattr(model.get_decoder(), "rotary_emb", None)
+    return getattr(parts.decoder(model), "rotary_emb", None)
 
 
 def rotary_class(config: Any) -> Any:

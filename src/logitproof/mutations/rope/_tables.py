@@ -12,6 +12,7 @@ import torch
 from logitproof.mutations import Mutation
 from logitproof.mutations.rope._function import rotary_class, rotary_embedding
 from logitproof.reference import float64 as wide
+from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced, inputs_changed
 
 Parameters = dict[str, Any]
@@ -33,7 +34,7 @@ class WrongParameters(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Rotate by the wrong table."""
-        right, decoder = rotary_embedding(model), model.get_decoder()
+        right, decoder = rotary_embedding(model), parts.decoder(model)
         device = next(model.parameters()).device
         with wide.float64() if _is_wide(right) else nullcontext():
             wrong = type(right)(config=self._wrong(right.config)).to(device)

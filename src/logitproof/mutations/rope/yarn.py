@@ -71,7 +71,9 @@ class YarnMscaleDouble(_Yarn, id="rope.scaling.yarn_mscale_double"):
     )
 
     def scaled(self, right: Parameters, config: Any) -> Parameters:
-        scale = rotary_class(config)(config=copy.deepcopy(config)).attention_scaling
+        table = rotary_class(config)(config=copy.deepcopy(config))
+        # tables of several kinds of layers keep the factor of each
+        scale = getattr(table, "attention_scaling", None) or table.full_attention_attention_scaling
         return {"attention_factor": scale**2}
 
 

@@ -1,0 +1,1 @@
+"""Bugs of Mamba-2 scans: steps, decay, groups, convolution, state and the gated norm."""

@@ -1,0 +1,1 @@
+"""Bugs of gated short convolutions: their gates, their taps and their state."""
