@@ -55,28 +55,6 @@ def _along(chart: Chart) -> Any:
         shown = [points.get(x, math.nan) for x in places]
         name = f"{series.name} ({dash})" if chart.kind == "lines" and len(chart.series) > 1 else series.name
         drawn.add(_shown(name), [value if _is_drawn(chart, value) else None for value in shown])
-    root = drawn.render_tree()
-    for parent in list(root.iter()):
-        for script in [child for child in parent if not isinstance(child.tag, str) or child.tag.endswith("script")]:
-            parent.remove(script)
-    for element in list(root.iter())[1:]:
-        element.attrib.pop("id", None)
-    root.set("viewBox", f"0 0 {WIDTH} {HEIGHT + BELOW * (len(chart.series) > 1)}")
-    root.set("role", "img")
-    root.set("aria-label", _shown(chart.alt))
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
-
-
-def _along(chart: Chart) -> Any:
-    """Lines or bars over the places that any series has."""
-    places = sorted({x for series in chart.series for x, _ in series.points})
-    drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
-    drawn.x_labels = [f"{x:g}" for x in places]
-    drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
-    for series in chart.series:
-        points = dict(series.points)
-        shown = [points.get(x, math.nan) for x in places]
-        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
     values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
     if chart.logarithmic and values:
         drawn.y_labels = _decades(min(values), max(values))
