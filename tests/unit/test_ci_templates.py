@@ -57,7 +57,8 @@ def test_a_pull_request_has_one_comment_that_is_kept_up_to_date(tmp_path: Path, 
 
 
 def test_the_action_runs_what_the_workflow_runs() -> None:
-    workflow, action = (next(run for run in scripts(STEPS[name]()) if "logitproof check" in run) for name in ("workflow", "action"))
+    names = ("workflow", "action")
+    workflow, action = (next(run for run in scripts(STEPS[name]()) if "logitproof check" in run) for name in names)
     assert workflow.strip() in action
 
 
