@@ -17,7 +17,7 @@ from logitproof.documents.wording import encodable, legal_xml, visible
 from logitproof.files.atomic import content_key
 
 WIDTH, HEIGHT = 860, 320
-BELOW = 22
+BELOW = 36
 """Height that pygal takes for a legend beyond the height that it was given."""
 LABELS, DECADES = 20, 6
 """Labels along an axis, about."""

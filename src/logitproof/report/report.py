@@ -204,7 +204,7 @@ def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[t
     table = row.comparison.table
     columns = [table[f"top5_ids_{side}"].combine_chunks().flatten() for side in ("reference", "candidate")]
     singles = {token for column in [*columns, table["label"]] for token in column.to_pylist() if token >= 0}
-    stretches = [reference.token_ids, *(parting(reference, candidate) if row.whole else [])]
+    stretches = [reference.token_ids, reference.token_ids[:1], *(parting(reference, candidate) if row.whole else [])]
     return {(token,) for token in singles} | {tuple(stretch) for stretch in stretches if stretch}
 
 
