@@ -1,4 +1,4 @@
-"""Bugs of the mechanisms of 2026: a probe kills each by ten bands and the model is as before, by the record of the benchmark."""
+"""Bugs of mechanisms of 2026: a probe kills each by ten bands and leaves the model as it was, by the record."""
 
 from __future__ import annotations
 
