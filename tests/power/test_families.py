@@ -1,4 +1,4 @@
-"""Bugs of the mechanisms of 2026: a probe kills each by ten bands and the model is as before, by the record of the benchmark."""
+"""Bugs of the mechanisms of 2026: a probe kills each by ten bands, and the model is as before."""
 
 from __future__ import annotations
 
