@@ -87,6 +87,14 @@ def test_what_every_command_imports_is_light() -> None:
     assert not HEAVY & set(loaded)
 
 
+def test_the_process_of_an_engine_loads_nothing_that_only_people_look_at() -> None:
+    """It starts with every engine of every command: what it imports is waited for."""
+    code = "import sys, logitproof.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "logitproof.jobs.environments" in loaded
+    assert not {"jinja2", "pygal", "rich", "numba", "pyarrow", "click", "yaml"} & set(loaded)
+
+
 def test_the_page_shows_the_table() -> None:
     rows = [line for line in (ROOT / "docs/architecture.md").read_text("utf-8").splitlines() if line.startswith("| ")]
     numbered = [row.split("|") for row in rows if row.split("|")[1].strip().isdigit()]

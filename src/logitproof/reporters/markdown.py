@@ -87,7 +87,7 @@ def _head(report: Report, answers: Sequence[Kept], command: str) -> Iterator[str
     yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
     if verdict.reason:
         yield ""
-        yield f"It is {verdict.status} because {verdict.reason}."
+        yield f"It is {verdict.status}: {words(verdict.reason)}"
     yield ""
 
 
