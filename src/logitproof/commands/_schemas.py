@@ -34,7 +34,9 @@ from logitproof.quality.synchronized import Synchronized
 from logitproof.quality.tokenizers import Difference as Cut
 from logitproof.quality.tokenizers import Trip
 from logitproof.report import schema
+from logitproof.runs.bisect import Tried
 from logitproof.runs.pins import Difference
+from logitproof.runs.recorded import Change, Recorded
 
 LOCATED = record(
     "Located",
@@ -79,6 +81,9 @@ ANSWERS: dict[str, Shape] = {
         }
     ),
     "calibrate": Shape({"cells": list[CalibratedCell]}),
+    "history": Shape({"runs": list[Recorded]}),
+    "history-bisect": Shape({"tried": list[Tried], "first": str, "subject": str}),
+    "history-compare": Shape({"before": str, "after": str, "changes": list[Change]}),
     "compare": Shape(
         {"reference": str, "candidate": str, "positions": int, "missing": dict[str, int], "metrics": dict[str, dict[str, Any]]},
         {"kl_basis": str, "not_measured": list[str], "notes": list[str]},

@@ -21,6 +21,7 @@ from logitproof.commands._show import show
 def command(contract: Path, out: Path | None, only: str, resume: bool, parallel: int, as_json: bool) -> None:
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
+    from logitproof.commands._say import say
     from logitproof.contract.contract import open_contract
     from logitproof.runs.workspace import Workspace
 
@@ -28,6 +29,8 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
     space = Workspace(out or Path("runs") / opened.contract.contract)
     with shown_progress(quiet=as_json) as on_progress:
         report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress, on_preflight=_say)
+    if space.note:
+        say(space.note)
     show(report, space.folder, as_json, next_command=space.next_command(report, contract))
 
 

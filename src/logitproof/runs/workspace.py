@@ -5,6 +5,8 @@ RUN/run.json         what was planned and what failed, for `judge`
 RUN/begun.json       the id of a run that has not ended, for the one that continues it
 RUN/in-use.json      which process works in the folder, and since when
 RUN/verdict.json …   one file a reporter
+RUN/answers/…        what localize and diagnose found out about this run
+RUN/last-green/…     what people open of the last run that passed
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.measured import Ran, measured_by, refuse_another
+from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_other_contract
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
@@ -45,6 +48,8 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.note = ""
+        """what a person should know of the last run beside its verdict"""
 
     def check(
         self,
@@ -57,26 +62,33 @@ class Workspace:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
-        """Run the contract, keep what it needs to be judged again, and render every reporter's files."""
+        """Run the contract, keep what it needs to be judged again, and render every reporter's files.
+
+        Raises ContractError where the folder holds the run of another contract, or another run works in it.
+        """
+        refuse_other_contract(self.folder, opened)
         with in_use(self.folder, f"check of {opened.contract.contract}"):
             store = Store(self.folder / "store")
             store.sweep()
             if fresh:
                 store.clear()
             run_id = identity.begin(self.folder, opened, only, fresh=fresh)
-            report = check(
-                opened,
-                store,
-                only=only,
-                parallel=parallel,
-                run_id=run_id,
-                executor=executor,
-                on_progress=on_progress,
-                on_preflight=on_preflight,
-            )
+            try:
+                report = check(
+                    opened,
+                    store,
+                    only=only,
+                    parallel=parallel,
+                    run_id=run_id,
+                    executor=executor,
+                    on_progress=announced(on_progress, run_id, opened.contract.contract),
+                    on_preflight=on_preflight,
+                )
+            finally:
+                forget_progress(run_id)
             write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
             identity.end(self.folder)
-            self.render(report)
+            self._finish(report)
             return report
 
     def judge_again(self, contract: Path | None = None) -> Report:
@@ -96,8 +108,14 @@ class Workspace:
         preflight = Preflight.read(record["facts"]["preflight"])
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
-        self.render(report)
+        self._finish(report)
         return report
+
+    def _finish(self, report: Report) -> None:
+        """Lay the run out, keep it where it passed, and write it into the history."""
+        self.render(report)
+        keep_green(report, self.folder)
+        self.note = record_run(report, self.folder)
 
     def render(self, report: Report) -> None:
         """Let every reporter that writes files write its own."""
