@@ -82,8 +82,8 @@ def lint(path: Path) -> list[Finding]:
         found = [_unreadable(fault, path) for fault in (error, *error.others)]
         return sorted(found, key=lambda finding: finding.line)
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
-    found = [finding for rule in rules for finding in rule.look(opened)]
-    return sorted(_unwaived(opened, found), key=lambda finding: (finding.line, finding.code))
+    findings = [finding for rule in rules for finding in rule.look(opened)]
+    return sorted(_unwaived(opened, findings), key=lambda finding: (finding.line, finding.code))
 
 
 def _unreadable(error: ContractError, path: Path) -> Finding:
@@ -101,10 +101,10 @@ class _Leave(Rule):
     codes: ClassVar[Mapping[str, str]] = WAIVED
 
 
-def _unwaived(opened: OpenContract, found: list[Finding]) -> Iterator[Finding]:
+def _unwaived(opened: OpenContract, findings: list[Finding]) -> Iterator[Finding]:
     """The findings that the contract does not let stand, and what is wrong with its leave."""
     today, used = date.today(), set[int]()
-    for finding in found:
+    for finding in findings:
         covering = [
             index
             for index, waiver in enumerate(opened.contract.lint)

@@ -95,7 +95,7 @@ class Bounds(Rule):
 
     def _beside_calculated(self, opened: OpenContract) -> Iterator[Finding]:
         """Typed bands beside those that were calculated, where the contract's weights were calibrated; each band once."""
-        weights, said = weights_of(opened, open_models(opened)), set[tuple[int, str]]()
+        weights, reported = weights_of(opened, open_models(opened)), set[tuple[int, str]]()
         for cell in matrix_cells(opened):
             chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
             match = opened.contract.bands[chosen[-1]].match if chosen else None
@@ -105,8 +105,8 @@ class Bounds(Rule):
                 continue
             calculated = calculated_band(calibration).summary.match
             code = "LP014" if match > VACUOUS * calculated else "LP015" if match * METHOD < calculated else ""
-            if code and (chosen[-1], code) not in said:
-                said.add((chosen[-1], code))
+            if code and (chosen[-1], code) not in reported:
+                reported.add((chosen[-1], code))
                 text = f"match is {match:.3g} logits and {calculated:.3g} is calculated for {cell.id}"
                 remedy = "write `bound: calibrated`, or say in the basis what else the band must allow"
                 yield self.finding(opened, code, "bands", chosen[-1], text=text, remedy=remedy)
