@@ -94,7 +94,6 @@ class Row:
 
 def main(names: list[str]) -> int:
     """Run the teams that are named, or all; 1 where a step did not come out as its page says."""
-    rows: list[Row] = []
     outcomes: list[Outcome] = []
     for team in names or TEAMS:
         page, _ = read_yaml(ROOT / "examples" / team / "requirements.yaml", Page)
@@ -102,9 +101,10 @@ def main(names: list[str]) -> int:
         for outcome in done.values():
             print(f"{team}: {outcome.name}: {outcome.problem or 'as it must'} ({outcome.seconds:.0f} s)", flush=True)
         outcomes += done.values()
-        rows += [judged(team, requirement, done) for requirement in page.requirements]
-    if not names:
-        write(rows, outcomes)
+        record = json.dumps([asdict(outcome) for outcome in done.values()], indent=1)
+        (OUT / team / "outcomes.json").write_text(record, "utf-8")
+    if all((OUT / team / "outcomes.json").is_file() for team in TEAMS):
+        write()
     return int(any(outcome.problem and outcome.ran for outcome in outcomes))
 
 
@@ -164,8 +164,16 @@ def judged(team: str, requirement: Requirement, done: dict[str, Outcome]) -> Row
     return Row(team, requirement.id, requirement.asks, commands, evidence, status, requirement.remains)
 
 
-def write(rows: list[Row], outcomes: list[Outcome]) -> None:
-    """The result and the page, both from what ran."""
+def write() -> None:
+    """The result and the page, both from what ran last of each team."""
+    rows: list[Row] = []
+    outcomes: list[Outcome] = []
+    for team in TEAMS:
+        page, _ = read_yaml(ROOT / "examples" / team / "requirements.yaml", Page)
+        record = json.loads((OUT / team / "outcomes.json").read_text("utf-8"))
+        done = {outcome["name"]: Outcome(**outcome) for outcome in record}
+        outcomes += done.values()
+        rows += [judged(team, requirement, done) for requirement in page.requirements]
     counts = Counter(row.status for row in rows)
     result = {
         "requirements": len(rows),

@@ -36,9 +36,16 @@ class LogitproofError(Exception):
 
 
 class ContractError(LogitproofError):
-    """The contract, the command line or a file that they name is wrong."""
+    """The contract, the command line or a file that they name is wrong; `others` are further faults of the same file."""
 
     exit_code = 2
+
+    def __init__(self, text: str, *, where: str = "", remedy: str = "", others: tuple[ContractError, ...] = ()) -> None:
+        self.others = others
+        super().__init__(text, where=where, remedy=remedy)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *map(str, self.others)])
 
 
 class ModelError(ContractError):

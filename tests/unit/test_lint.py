@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.contract.suite import Prompt
+from logitproof.errors import ContractError
 from logitproof.lint import codes, lint
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +160,22 @@ def test_weights_that_no_cell_reads_are_told(project: Any) -> None:
     models = {"m": {"original": "toy.json", "F32": "other.json"}}
     assert found(project, models=models) == ["LP063"]
     assert "LP063" not in found(project, models=models, matrix={**BOTH, "quantization": ["original", "F32"]})
+
+
+def test_every_fault_of_a_contract_is_told_at_once_with_its_line_and_a_remedy(project: Any) -> None:
+    band = {"match": "wide", "wrong": 1.0, "basis": "short"}
+    data = project.data(bands=[band], gates=[], status="acitve", reference="toy", nonsense=1)
+    del data["models"]
+    found_ = lint(project.write("toys.parity.yaml", data))
+    assert {finding.code for finding in found_} == {"LP000"} and len(found_) == 7
+    assert len({finding.line for finding in found_}) >= 5 and all(finding.remedy for finding in found_)
+    told = " ".join(finding.text for finding in found_)
+    for words in ("nonsense", "models", "a mapping", "a number", "at least 10 letters", "at least 1 entries", "acitve"):
+        assert words in told, words
+    assert "Input should" not in told and "validation" not in told
+    with pytest.raises(ContractError) as caught:
+        project.check(**{"nonsense": 1, "status": "acitve"})
+    assert len(str(caught.value).splitlines()) == 4
 
 
 @pytest.mark.parametrize("status", ["draft", "active", "retired"])

@@ -73,11 +73,11 @@ def test_reserves_stand_ready_for_every_kind_of_prompt_and_are_in_no_other_suite
 @pytest.mark.parametrize(
     ("prompts", "complaint"),
     [
-        ("[]", "at least 1 item"),
+        ("[]", "at least 1 entries"),
         ("[{id: a, text: ''}]", "the prompt is empty"),
         ("[{id: a}]", "either `text` or `token_ids`"),
         ("[{id: a, text: x, token_ids: [1]}]", "either `text` or `token_ids`"),
-        ("[{id: a, token_ids: [-1]}]", "greater than or equal to 0"),
+        ("[{id: a, token_ids: [-1]}]", "must be at least 0"),
         ("[{id: a, text: x}, {id: a, text: y}]", "stands twice"),
         ("[{id: a, txt: x}]", "did you mean 'text'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,21 +54,62 @@ def place(path: Path, lines: Lines, *keys: str | int) -> str:
 
 
 def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
+    """Every fault, each with its line; the first is the one that leads to the others."""
     # A typo is an unknown key and a missing one; only the first of the two leads to it.
-    first = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
-    keys = tuple(first["loc"])
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first, *others = (_fault(fault, path, lines, kind) for fault in faults)
+    text, where, remedy = first.text, first.where, first.remedy
+    return ContractError(text, where=where, remedy=remedy, others=tuple(others))
+
+
+def _fault(fault: Mapping[str, Any], path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
+    keys = tuple(fault["loc"])
     where = place(path, lines, *keys) if keys else str(path)
-    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, keys[:-1])
-        return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}{others}", where=where)
-    if first["type"] == "missing":
-        return ContractError(
-            f"the key {str(keys[-1])!r} is missing{others}", where=where, remedy="add it; see docs/contract.md"
-        )
-    text = first["msg"].removeprefix("Value error, ")
-    got = f", got {first['input']!r}" if not isinstance(first["input"], dict | list) else ""
-    return ContractError(f"{text}{got}{others}", where=where)
+        remedy = f"take it out; known here: {', '.join(known)}" if known else "take it out"
+        return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}", where=where, remedy=remedy)
+    if fault["type"] == "missing":
+        return ContractError(f"the key {str(keys[-1])!r} is missing", where=where, remedy="add it; see docs/contract.md")
+    text = _worded(fault)
+    got = f", got {fault['input']!r}" if not isinstance(fault["input"], dict | list) else ""
+    return ContractError(f"{text}{got}", where=where, remedy="correct it; see docs/contract.md")
+
+
+WORDS = {
+    "too_short": "needs at least {min_length} entries",
+    "too_long": "may have at most {max_length} entries",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be a text",
+    "string_too_short": "needs at least {min_length} letters",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "date_type": "must be a date, such as 2026-12-31",
+    "date_parsing": "must be a date, such as 2026-12-31",
+    "date_from_datetime_parsing": "must be a date, such as 2026-12-31",
+}
+"""What is wrong, by pydantic's name for it: its own words are not for people."""
+
+
+def _worded(fault: Mapping[str, Any]) -> str:
+    words = WORDS.get(fault["type"])
+    return words.format(**fault.get("ctx", {})) if words else str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _known_keys(kind: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:

@@ -79,15 +79,20 @@ def lint(path: Path) -> list[Finding]:
     try:
         opened = open_contract(path)
     except ContractError as error:
-        place, _, entry = error.where.partition(": ")
-        file, _, line = place.rpartition(":")
-        known = line.isdigit()
-        text = f"{entry}: {error.text}" if entry else error.text
-        remedy = error.remedy or "correct it; see docs/contract.md"
-        return [Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)]
+        found = [_unreadable(fault, path) for fault in (error, *error.others)]
+        return sorted(found, key=lambda finding: finding.line)
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
     findings = [finding for rule in rules for finding in rule.look(opened)]
     return sorted(_unwaived(opened, findings), key=lambda finding: (finding.line, finding.code))
+
+
+def _unreadable(error: ContractError, path: Path) -> Finding:
+    place, _, entry = error.where.partition(": ")
+    file, _, line = place.rpartition(":")
+    known = line.isdigit()
+    text = f"{entry}: {error.text}" if entry else error.text
+    remedy = error.remedy or "correct it; see docs/contract.md"
+    return Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)
 
 
 class _Leave(Rule):
