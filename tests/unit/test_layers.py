@@ -25,7 +25,7 @@ LAYERS = (
     ("bands", "preflight", "verdict"),
     ("report", "runs", "reporters"),
     ("acid", "calibration", "conformance", "diagnosis", "divergence", "golden", "kernels", "lint", "localization", "quality"),
-    ("parity", "serve", "commands", "cli"),
+    ("parity", "serve", "web", "commands", "cli"),
 )
 QUESTIONS = frozenset(LAYERS[10])
 HEAVY = {"torch", "transformers", "llama_cpp", "onnxruntime", "vllm"}

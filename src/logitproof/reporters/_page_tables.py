@@ -16,7 +16,7 @@ from logitproof.verdict.judge import CellVerdict
 
 GOOD, BAD, UNSURE = (
     ("PASS", "MATCH", "TIE-FLIP"),
-    ("FAIL", "WRONG", "FIXED"),
+    ("FAIL", "WRONG", "SUSPECT", "FIXED"),
     ("ERROR", "SET-UP ERROR", "ENGINE ERROR", "NOT-MEASURED"),
 )
 SIGNS: dict[Tone, str] = {"good": "✔", "bad": "✘", "unsure": "?", "plain": "~", "quiet": ""}

@@ -289,10 +289,9 @@ def _last_line(report: Report) -> Text:
     counted = [gate for gate in verdict.gates if not gate.control]
     held = sum(gate.status == "PASS" for gate in counted)
     positions = sum(cell.positions for cell in verdict.cells)
-    why = f": {verdict.reason}" if verdict.reason else ""
     return Text.assemble(
         (f"{symbol} {verdict.status}", style),
-        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells{why}",
+        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells",
     )
 
 
