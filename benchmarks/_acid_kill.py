@@ -15,7 +15,7 @@ import transformers
 
 from logitproof import catalog
 from logitproof.acid.probe import KILLED_AT, Case, Probe, open_probes, probe_names
-from logitproof.acid.sampling import PROBES, allowed, apart, place
+from logitproof.acid.sampling import DRAWN_FROM, allowed, apart, place
 from logitproof.protocol.sampler import LOUD, ORDER, probabilities
 from logitproof.reference.cache import through_cache
 
@@ -53,7 +53,7 @@ class Bench:
                 text for text in self.probe.texts if mutation.tokens(text.token_ids, self.tokenizer) != list(text.token_ids)
             ]
             return Kill(np.inf if wrong else 0.0, "tokens")
-        if mutation.needs == "sampling" and self.probe.name not in probe_names()[:PROBES]:
+        if mutation.needs == "sampling" and self.probe.name not in DRAWN_FROM:
             return Kill(0.0, "not drawn from")
         if mutation.needs == "sampling":
             return self._sampling(mutation)

@@ -59,6 +59,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "quality": ("every expectation is met", "one is not", "nothing was measured, or an engine failed"),
     "rotate": WRITTEN,
     "sample": ("equality is not rejected", "it is rejected, or a foretold token is another", "an engine failed"),
+    "serve": ("it was ended", "", ""),
     "suite pick": ("no prompt hangs on a tie", "reserves ran out: some still do", "an engine failed"),
     "suite show": SHOWN,
     "tokenizer": ("ids and templates are the same", "they differ", "an engine failed"),

@@ -38,15 +38,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=OUT.parent) as scratch:
-        made = {name: make(name, Path(scratch) / name) for name in parser.parse_args().names or SHAPES}
+        made = {name: make(SHAPES[name], Path(scratch) / name) for name in parser.parse_args().names or SHAPES}
         found = witnesses([Path(scratch) / name for name in made])
-        refused = [name for name in made if not finish(Path(scratch) / name, *made[name], found[name])]
+        refused = [name for name in made if not finish(Path(scratch) / name, *made[name], found[name], OUT)]
     return 1 if refused else 0
 
 
-def make(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def make(shape: Shape, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One probe in `folder`, without its witnesses: its record, and float64 [T, V] of each sequence."""
-    shape = SHAPES[name]
     model = build(shape, folder)
     cases = sequences(model, len(VOCABULARIES[shape.tokenizer].special) + 1, shape)
     truth = true_logits(folder, {case["name"]: case["token_ids"] for case in cases})
@@ -71,8 +70,8 @@ def make(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     return record, truth
 
 
-def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], found: list[dict[str, Any]]) -> bool:
-    """Gives the probe its bands and its place; says why where its witnesses do not agree or it is too large."""
+def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], found: list[dict[str, Any]], home: Path) -> bool:
+    """Gives the probe its bands and its place in `home`; says why where its witnesses do not agree or it is too large."""
     record["witnesses"] = found
     try:
         for case, band in zip(record["cases"], bands(record, truth), strict=True):
@@ -87,9 +86,9 @@ def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], f
     write(record, folder)
     for path in folder.iterdir():
         path.chmod(0o644)
-    shutil.rmtree(OUT / folder.name, ignore_errors=True)
-    OUT.mkdir(exist_ok=True)
-    shutil.move(folder, OUT / folder.name)
+    shutil.rmtree(home / folder.name, ignore_errors=True)
+    home.mkdir(exist_ok=True)
+    shutil.move(folder, home / folder.name)
     print(
         f"{folder.name}: {size:,} bytes of weights, bands { ({case['name']: case['band'] for case in record['cases']}) }",
         flush=True,

@@ -63,25 +63,6 @@ EXPERTS: dict[str, Shape] = {
         "norms over all of q and of k, positions on half of each head, sigmoid routing with a correction in the choice alone",
         seed=128,
     ),
-    "phimoe": Shape(
-        "PhimoeConfig",
-        {
-            "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
-            "intermediate_size": 40, "num_local_experts": 5, "num_experts_per_tok": 2, "rms_norm_eps": 1e-5,
-            "attention_bias": True, "lm_head_bias": True,
-            "max_position_embeddings": 16384, "original_max_position_embeddings": 8192,
-            "rope_parameters": {
-                "rope_type": "longrope", "rope_theta": 10000.0, "short_mscale": 1.1902380714238083,
-                "long_mscale": 1.1902380714238083,
-                "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5, 3.1, 3.7],
-                "long_factor": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 33.0, 34.0],
-                "original_max_position_embeddings": 8192,
-            },
-        },
-        "phi",
-        "LayerNorm with biases, sparse mixing of two experts, LongRoPE with a factor of its own, a head with a bias",
-        seed=129,
-    ),
     "llama4": Shape(
         "Llama4TextConfig",
         {

@@ -312,9 +312,11 @@ def _is_of_whole_prompts(metric: str) -> bool:
 
 def _measured(report: Report, cell_id: str) -> CellVerdict:
     """The verdict on a cell that something was measured of; everything else is no pass."""
-    cell = next((one for one in report.verdict.cells if one.cell.id == cell_id), None)
+    cell = next((verdict for verdict in report.verdict.cells if verdict.cell.id == cell_id), None)
     if cell is None:
-        reason = next((one.reason for one in report.verdict.unmeasured if one.cell == cell_id), "the run says nothing of it")
+        reason = next(
+            (entry.reason for entry in report.verdict.unmeasured if entry.cell == cell_id), "the run says nothing of it"
+        )
         if any(fnmatch.fnmatchcase(cell_id, glob) for glob in report.opened.contract.may_be_unmeasured):
             pytest.skip(f"NOT-MEASURED, by leave of may_be_unmeasured: {reason}")
         raise GateFailed(f"NOT-MEASURED: {cell_id}: {reason}\nremedy: make it measurable, or name it in may_be_unmeasured")
@@ -339,7 +341,7 @@ def _gate_text(gate: GateVerdict) -> str:
 def _cell_text(cell: CellVerdict, status: str) -> str:
     reason = "" if cell.failures else cell.reason
     lines = [f"{status}: {cell.cell.id}{': ' if reason else ''}{reason}"]
-    for failure in dict.fromkeys((one.text, one.where, one.remedy) for one in cell.failures[:SHOWN_FAILURES]):
+    for failure in dict.fromkeys((failure.text, failure.where, failure.remedy) for failure in cell.failures[:SHOWN_FAILURES]):
         lines += [f"  {label:9} {text}" for label, text in zip(("said", "where", "remedy"), failure, strict=True) if text]
     counts = ", ".join(f"{count} {name}" for name, count in cell.counts.items())
     if counts:
@@ -353,6 +355,6 @@ def _whole_text(report: Report, status: str) -> str:
     verdict = report.verdict
     lines = [f"{status}: {report.opened.contract.contract}, exit code {verdict.exit_code}"]
     lines += [f"  {cell.status:12} {cell.cell.id}: {cell.reason}" for cell in verdict.cells if not cell.as_expected]
-    lines += [f"  {'NOT-MEASURED':12} {one.cell}: {one.reason}" for one in verdict.unmeasured]
+    lines += [f"  {'NOT-MEASURED':12} {entry.cell}: {entry.reason}" for entry in verdict.unmeasured]
     lines += [f"  gate {gate.id}: {gate.reason}" for gate in verdict.gates if gate.status == "ERROR" and not gate.cell]
     return "\n".join(lines)

@@ -74,21 +74,21 @@ def entries(catalogue: Catalogue) -> dict[str, Entry]:
 @functools.cache
 def _entries(catalogue: Catalogue) -> dict[str, Entry]:
     folder = Path(__file__).parent / catalogue
-    found: dict[str, Entry] = {}
+    by_name: dict[str, Entry] = {}
     files = [(path, _module_name(catalogue, path.relative_to(folder))) for path in sorted(folder.rglob("*.py"))]
     files += _plugin_files(catalogue)
     for path, module in files:
         if path.name.startswith("_"):
             continue
         for entry in _read(path, module, catalogue):
-            if entry.name in found:
+            if entry.name in by_name:
                 raise ContractError(
-                    f"two classes claim the name {entry.name!r} in {catalogue}: {found[entry.name].place} and {entry.place}",
+                    f"two classes claim the name {entry.name!r} in {catalogue}: {by_name[entry.name].place} and {entry.place}",
                     remedy="rename one of them or remove the plugin",
                 )
-            found[entry.name] = entry
+            by_name[entry.name] = entry
     _statements.cache_clear()
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def find(catalogue: Catalogue, name: str, *, where: str = "") -> Entry:

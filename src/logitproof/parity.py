@@ -92,10 +92,15 @@ def assert_parity(
     one too. Raises ContractError where the call itself is wrong.
     """
     bounds = Bounds(max_kl, max_rms_delta_logit, max_flips, basis)
-    measured = tuple((name, _compared(name, ours, theirs)) for name, ours, theirs in _pairs(reference, candidate))
+    measured = tuple(
+        (name, _compared(name, reference_rows, candidate_rows))
+        for name, reference_rows, candidate_rows in _pairs(reference, candidate)
+    )
     if not measured:
         raise AssertionError("nothing was compared: the captures hold no prompt")
-    kl, rms, flipped = (np.concatenate([_column(one, column, bounds) for _, one in measured]) for column in _COLUMNS)
+    kl, rms, flipped = (
+        np.concatenate([_column(comparison, column, bounds) for _, comparison in measured]) for column in _COLUMNS
+    )
     failing = ~(kl <= bounds.max_kl) | ~(rms <= bounds.max_rms_delta_logit)
     flips = int(flipped.sum())
     if not flips <= bounds.max_flips * len(kl):
@@ -130,24 +135,24 @@ def _pairs(reference: Any, candidate: Any) -> list[tuple[str, np.ndarray, np.nda
 def _captured(reference: Path, candidate: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     if reference.resolve() == candidate.resolve():
         raise ContractError("is both reference and candidate, which proves nothing", where=str(reference))
-    (ours, left), (theirs, right) = open_capture(reference), open_capture(candidate)
-    by_id = {prompt.id: trace for prompt, trace in zip(theirs.prompts, right, strict=True)}
-    if odd := sorted({prompt.id for prompt in ours.prompts} ^ set(by_id)):
+    (reference_capture, left), (candidate_capture, right) = open_capture(reference), open_capture(candidate)
+    by_id = {prompt.id: trace for prompt, trace in zip(candidate_capture.prompts, right, strict=True)}
+    if odd := sorted({prompt.id for prompt in reference_capture.prompts} ^ set(by_id)):
         raise AssertionError(f"the prompt {odd[0]!r} is in one capture only ({len(odd)} such)")
     pairs = []
-    for prompt, trace in zip(ours.prompts, left, strict=True):
-        other = by_id[prompt.id]
-        if trace.token_ids != other.token_ids:
-            raise AssertionError(_other_tokens(f"prompt {prompt.id}: ", trace.token_ids, other.token_ids))
-        pairs.append((prompt.id, trace.logits, other.logits))
+    for prompt, trace in zip(reference_capture.prompts, left, strict=True):
+        counterpart = by_id[prompt.id]
+        if trace.token_ids != counterpart.token_ids:
+            raise AssertionError(_other_tokens(f"prompt {prompt.id}: ", trace.token_ids, counterpart.token_ids))
+        pairs.append((prompt.id, trace.logits, counterpart.logits))
     return pairs
 
 
-def _other_tokens(place: str, ours: Sequence[int], theirs: Sequence[int]) -> str:
-    at = first_difference(ours, theirs)
+def _other_tokens(place: str, reference: Sequence[int], candidate: Sequence[int]) -> str:
+    at = first_difference(reference, candidate)
     return (
-        f"{place}the engines were fed different tokens ({len(ours)} and {len(theirs)}), the first difference at index {at}: "
-        f"reference {list(ours[at : at + 4])}, candidate {list(theirs[at : at + 4])}"
+        f"{place}the engines were fed different tokens ({len(reference)} and {len(candidate)}), the first difference at index "
+        f"{at}: reference {list(reference[at : at + 4])}, candidate {list(candidate[at : at + 4])}"
     )
 
 

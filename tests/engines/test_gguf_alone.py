@@ -46,7 +46,7 @@ def test_hf_to_gguf_and_back_is_the_identity(folder: Path, tmp_path: Path, monke
         *(sorted(side.model.state_dict().items()) for side in (ours, theirs)), strict=True
     ):
         # the file holds -exp(A_log) in float32, whose logarithm is A_log up to its last bit
-        assert name == other and (torch.allclose(before, after, 1e-6, 0) if "A_log" in name else torch.equal(before, after)), (
+        assert name == other and (torch.allclose(before, after, 0, 1e-6) if "A_log" in name else torch.equal(before, after)), (
             name
         )
     for (name, before), (_, after) in zip(*(sorted(side.model.named_buffers()) for side in (ours, theirs)), strict=True):

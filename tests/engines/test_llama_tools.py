@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import stat
 import subprocess
@@ -22,7 +21,6 @@ import numpy as np
 import pytest
 
 from logitproof.divergence.measure import Asked, measure
-from logitproof.divergence.text import label, shown
 from logitproof.divergence.windows import text_of
 from logitproof.engines.llama_cli import LlamaCli
 from logitproof.engines.llama_perplexity import LlamaPerplexity
@@ -33,6 +31,7 @@ from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import token_texts
 from logitproof.readers import open_dump
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
+from printed_digits import FLAGS, differences
 
 ROOT = Path(__file__).parents[2]
 GGUF = ROOT / "zoo/gguf/qwen3-F32.gguf"
@@ -222,7 +221,7 @@ def test_kl_prints_the_digits_of_the_real_tool(tmp_path: Path, ours: bool) -> No
     program, candidate = tool("llama-perplexity"), GGUF.with_name("qwen3-Q4_K_M.gguf")
     (text := tmp_path / "text.txt").write_text((ROOT / "zoo/corpus/en-1.txt").read_text("utf-8"), "utf-8")
     saved = tmp_path / "saved.kld"
-    flags = ["-t", "1", "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--no-warmup", "--no-repack", "-c", "256"]
+    flags = [*FLAGS, "-ctk", "f32", "-ctv", "f32", "-c", "256"]
     if ours:
         asked = Asked(text_of(text), context=256, windows=3, save=saved)
         measure(str(GGUF), [str(candidate)], asked)
@@ -232,21 +231,4 @@ def test_kl_prints_the_digits_of_the_real_tool(tmp_path: Path, ours: bool) -> No
     asking = ["-m", str(candidate), "--kl-divergence-base", str(saved), "--kl-divergence"]
     printed = subprocess.run([program, *asking, *flags], check=True, capture_output=True, timeout=120).stdout.decode()
     (found,) = measure(str(saved), [str(candidate)], Asked()).candidates
-    said = dict(figure for line in printed.splitlines() if (figure := _figure(line)))
-    own = {}
-    for name, figure in found.figures.items():
-        own[label(name)] = (shown(name, figure.value).rstrip("%"), shown(name, figure.error).rstrip("%"))
-    assert len(own) == 34 and own.keys() <= said.keys()
-    # perplexities of hundreds are printed with nine digits, of which the tool's float32 holds seven; all else to the digit
-    lost = 1e-7 * found.figures["ppl"].value
-    for name, (value, error) in own.items():
-        is_perplexity = name in ("Mean PPL(Q)", "Mean PPL(base)", "Mean PPL(Q)-PPL(base)")
-        alike = is_perplexity and abs(float(value) - float(said[name][0])) <= lost
-        assert alike or value == said[name][0], name
-        assert error == said[name][1], name
-
-
-def _figure(line: str) -> tuple[str, tuple[str, str]] | None:
-    """Name, value and error of a line such as `Mean    KLD:   0.036690 ±   0.001555`."""
-    read = re.match(r"\s*([^:=]+?)\s*:\s*(-?[\d.]+)%?(?: ±\s*([\d.]+))?", line)
-    return (" ".join(read[1].split()), (read[2], read[3] or "")) if read else None
+    assert len(found.figures) == 34 and not differences(found, printed)

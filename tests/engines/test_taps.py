@@ -111,7 +111,7 @@ def localized(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_of_two_paths_the_one_that_reads_square_matrices_transposed_is_found(tmp_path: Path) -> None:
     """The logits differ by 6.7; RoPE, QK-norm and the scale are cleared on their own input."""
-    subprocess.run([sys.executable, str(ROOT / "examples" / "two_paths" / "make.py"), str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, str(ROOT / "examples" / "two-paths" / "make.py"), str(tmp_path)], check=True, timeout=120)
     sides = [f"transformers:{tmp_path / 'model'}?threads=1", str(tmp_path / "fused"), str(tmp_path / "simple")]
     done = localized(*sides, "--out", str(tmp_path / "out"))
     assert done.returncode == 1, done.stderr

@@ -25,7 +25,7 @@ LAYERS = (
     ("bands", "preflight", "verdict"),
     ("report", "runs", "reporters"),
     ("acid", "calibration", "conformance", "diagnosis", "divergence", "golden", "kernels", "lint", "localization", "quality"),
-    ("parity", "serve", "commands", "cli"),
+    ("parity", "serve", "web", "commands", "cli"),
 )
 QUESTIONS = frozenset(LAYERS[10])
 HEAVY = {"torch", "transformers", "llama_cpp", "onnxruntime", "vllm"}
@@ -85,6 +85,14 @@ def test_what_every_command_imports_is_light() -> None:
     code = "import sys, logitproof.kernels.measure, logitproof.runs.check; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not HEAVY & set(loaded)
+
+
+def test_the_process_of_an_engine_loads_nothing_that_only_people_look_at() -> None:
+    """It starts with every engine of every command: what it imports is waited for."""
+    code = "import sys, logitproof.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "logitproof.jobs.environments" in loaded
+    assert not {"jinja2", "pygal", "rich", "numba", "pyarrow", "click", "yaml"} & set(loaded)
 
 
 def test_the_page_shows_the_table() -> None:

@@ -148,6 +148,19 @@ def test_an_active_contract_with_an_open_stage_is_told(project: Any) -> None:
     assert "LP003" in found(project, stages=evidence(project, "PASS"), status="draft")
 
 
+@pytest.mark.parametrize(
+    "bound", [{"at_most": -1.0}, {"metric": "top1", "at_least": 1.5, "at_most": None}, {"metric": "cosine", "at_most": -1.5}]
+)
+def test_a_bound_that_nothing_can_meet_is_told(project: Any, bound: dict[str, Any]) -> None:
+    assert "LP016" in found(project, gates=gate(**bound))
+
+
+def test_weights_that_no_cell_reads_are_told(project: Any) -> None:
+    models = {"m": {"original": "toy.json", "F32": "other.json"}}
+    assert found(project, models=models) == ["LP063"]
+    assert "LP063" not in found(project, models=models, matrix={**BOTH, "quantization": ["original", "F32"]})
+
+
 @pytest.mark.parametrize("status", ["draft", "active", "retired"])
 def test_evidence_that_changed_is_told_in_every_status(project: Any, status: str) -> None:
     import hashlib

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +153,10 @@ def test_twenty_thousand_positions_answer_at_once(started: Any, tmp_path: Path) 
     page = chromium.opened(started, chromium.write(report(1, 100, 200), tmp_path))
     assert float(np.percentile(chromium.interactions(page), 95)) < 100
     page.close()
+
+
+def test_the_result_says_what_it_must_show() -> None:
+    found = json.loads((Path(__file__).parents[2] / "benchmarks/results/report.json").read_text("utf-8"))
+    assert 0 < found["page_bytes"] <= 2_000_000 and 0 < found["interaction_ms_p95"] < 100
+    assert found["axe_violations"] == found["xss_executed"] == 0 and found["clicks_to_cause"] <= 3
+    assert (found["interaction_cells_prompts_tokens"], found["vocabulary"]) == ([1, 100, 200], 151_936)

@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -26,6 +27,7 @@ from logitproof.comparison.compare import compare
 from logitproof.contract.contract import Contract, OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.documents.console import show
+from logitproof.errors import ContractError
 from logitproof.golden.text import of_comparison
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.jobs.plan import Plan
@@ -322,6 +324,37 @@ def test_free_running_texts_are_shown_with_the_token_where_they_part(tmp_path: P
     assert "reference goes on: `tokentokentokentoken`" in markdown
     assert "candidate goes on: `tokentoken`" in markdown
     assert markdown.count("top 5: `token`") == 2
+
+
+def test_names_of_junit_are_the_same_whatever_came_of_them(tmp_path: Path) -> None:
+    """A CI system shows a history by name; a status in it would begin another one."""
+    names, times = [], []
+    for what in ("match", "wrong", "engine"):
+        built = Built().add("match")
+        cell = next(iter(built.compared))
+        built.compared[cell] = [built._row(what, cell.pairs[0], "prefill")]
+        root = ET.fromstring(render_all(built.report(), tmp_path)["junit.xml"])
+        names.append([(case.get("classname"), case.get("name")) for case in root.iter("testcase")])
+        times += [element.get("time") for kind in ("testcase", "testsuite") for element in root.iter(kind)]
+        assert all(datetime.fromisoformat(suite.get("timestamp") or "").tzinfo is None for suite in root.iter("testsuite"))
+    assert names[0] == names[1] and {names[0][0], ("contract", "verdict")} <= set(names[0]) & set(names[2])
+    assert all(time is not None and float(time) >= 0 for time in times)
+
+
+def test_positions_are_a_table_of_arrow_and_a_frame_of_polars(tmp_path: Path) -> None:
+    report = everything().report()
+    render_all(report, tmp_path)
+    table = report.positions()
+    written = pq.read_table(tmp_path / "positions.parquet")
+    assert str(written.to_pylist()) == str(table.to_pylist()) and written.column_names == table.column_names
+    assert report.positions("polars").shape == (table.num_rows, table.num_columns)
+    with pytest.raises(ContractError, match="arrow, pandas or polars"):
+        report.positions("excel")  # type: ignore[arg-type]
+
+
+def test_a_report_shows_itself_in_a_notebook() -> None:
+    shown = everything(Words.all(NASTY)).report()._repr_html_()
+    assert shown.startswith("<style>") and "<script" not in shown and "WRONG" in shown
 
 
 def test_counts_of_junit_are_those_of_its_cases(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "prefix reuse = fresh": ({"reuse": True},),
 }
 """Relations to the same engine with another option: the first set of options that the engine has is used."""
-IN_ONE = ("decode = prefill", "twice = once", "generated = scored")
+PREFIX = "shared prefix = fresh"
+SHARED = (1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 128)
+"""Lengths of a shared prefix: inside, at and past the blocks of 2 to 128 positions that caches are kept in."""
+THOROUGH = 2
+"""Probes on which every length is tried, in both orders; on the others one length of each order."""
+IN_ONE = ("decode = prefill", "twice = once", PREFIX, "generated = scored")
 """Relations inside one engine with its options as they are."""
 
 
@@ -61,13 +66,14 @@ def consistency_rows(
     faults: dict[str, LogitproofError] = {}
     for probe in probes:
         try:
-            taken.append(_own(subject, probe, precision))
+            taken.append(_own(subject, probe, precision, thorough=len(taken) < THOROUGH))
         except (ContractError, EngineError) as error:
             faults[probe.name] = error
     hello = subject.hello()
     reasons = {
         "decode = prefill": f"the engine offers {' and '.join(hello.modes) or 'no mode'} alone",
         "twice = once": "the engine takes no probe",
+        PREFIX: "the engine takes no probe",
         "generated = scored": "the engine does not generate",
     }
     for check in IN_ONE:
@@ -83,7 +89,7 @@ def consistency_rows(
             yield _with_option(check, taken, other, "reuse" in options)
 
 
-def _own(subject: Subject, probe: Probe, precision: str | None) -> _Own:
+def _own(subject: Subject, probe: Probe, precision: str | None, *, thorough: bool = True) -> _Own:
     loaded, hello = subject.load(probe), subject.hello()
     own = _Own(probe, precision or subject.precision(loaded, probe), None, None, {})
     if not probe.judges(own.precision):
@@ -99,11 +105,33 @@ def _own(subject: Subject, probe: Probe, precision: str | None) -> _Own:
         elif own.prefill is not None:
             own.relations["decode = prefill"] = own.measure(mode, own.prefill, first)
     own.relations["twice = once"] = max(twice, key=lambda one: one.distance)
+    own.relations[PREFIX] = _after_shared_prefixes(subject, own, probe, thorough)
     if hello.generate:
         new, own.new = subject.generate(ids, NEW_TOKENS)
         scored = subject.score([*ids, *new], hello.modes[0])
         own.relations["generated = scored"] = own.measure("generate", scored[len(ids) - 1 : -1], own.new)
     return own
+
+
+def _after_shared_prefixes(subject: Subject, own: _Own, probe: Probe, thorough: bool) -> Measured:
+    """The furthest that rows are from fresh ones when the sequence before them begins alike.
+
+    Two sequences that share n tokens are scored in turn, the second of them then cut short and whole again: an engine that
+    keeps rows or a cache of a prefix must answer as one that keeps nothing.
+    """
+    ids, between = probe.case(CASE).token_ids, probe.case(BETWEEN).token_ids
+    lengths = [count for count in SHARED if count < len(ids)] if thorough else [min(8, len(ids) - 1)]
+    found = []
+    for mode in subject.hello().modes:
+        subject.score(between, mode)
+        fresh = subject.score(ids, mode)
+        for count in lengths:
+            subject.score([*ids[:count], *between], mode)
+            found.append(own.measure(mode, fresh, subject.score(ids, mode)))
+            subject.score([*ids[:count], *between], mode)
+            found.append(own.measure(mode, fresh[:count], subject.score(ids[:count], mode)))
+            found.append(own.measure(mode, fresh, subject.score(ids, mode)))
+    return max(found, key=lambda measured: measured.distance)
 
 
 def _with_option(check: str, taken: list[_Own], other: Subject, reuse: bool) -> Row:

@@ -2,11 +2,14 @@
 
 A probe is a folder of `logitproof/probes/`: an HF model folder, `probe.json` and `expected.safetensors`. Its GGUF
 file is made from the folder when an engine wants one, so both hold the same weights. To add one, see
-`probes/README.md` of the repository.
+`probes/README.md` of the repository. A package of your own registers a module beside such folders in the entry-point group
+`logitproof.probes`.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -86,13 +89,13 @@ class Probe:
 
 
 def probe_names() -> list[str]:
-    """Names of the probes that come with the package, sorted."""
-    return sorted(path.parent.name for path in _folder().glob("*/probe.json"))
+    """Names of the probes that come with the package, and of those that other packages register, sorted."""
+    return sorted(_folders())
 
 
 def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
     """The probes called `names`, or of the families called so, or all; ContractError for a name that is neither."""
-    every = [read_probe(_folder() / name) for name in probe_names()]
+    every = [read_probe(folder) for _, folder in sorted(_folders().items())]
     if names is None:
         return every
     wanted = list(names)
@@ -134,5 +137,22 @@ def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:
     return Case(record["name"], tuple(record["token_ids"]), positions, rows, dict(record["band"]))
 
 
-def _folder() -> Path:
-    return Path(str(resources.files("logitproof.acid"))) / "probes"
+def _folders() -> dict[str, Path]:
+    """Every probe's folder by its name: our own, and those beside a module of the entry-point group `logitproof.probes`."""
+    homes = [Path(str(resources.files("logitproof.acid"))) / "probes"]
+    for point in importlib.metadata.entry_points(group="logitproof.probes"):
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or spec.origin is None:
+            raise ContractError(
+                f"the plugin {point.name!r} of probes points at {point.module!r}, which cannot be found",
+                remedy="reinstall or remove the package that registers it",
+            )
+        homes.append(Path(spec.origin).parent)
+    found: dict[str, Path] = {}
+    for folder in [path.parent for home in homes for path in sorted(home.glob("*/probe.json"))]:
+        if folder.name in found:
+            raise ContractError(
+                f"two probes are called {folder.name!r}: {found[folder.name]} and {folder}", remedy="rename one"
+            )
+        found[folder.name] = folder
+    return found

@@ -101,8 +101,8 @@ def studentized_quantile(values: Iterable[np.ndarray], quantile: float = QUANTIL
     Leaving each out of its own scale is what makes the quantile hold for one more run that was not among them.
     """
     ratios = []
-    for one in values:
-        squares = np.asarray(one, np.float64) ** 2
+    for repetitions in values:
+        squares = np.asarray(repetitions, np.float64) ** 2
         if len(squares) < 2:
             raise ContractError("a band needs at least two repetitions", remedy="raise --runs")
         others = np.sqrt((squares.sum(0) - squares) / (len(squares) - 1))
@@ -116,10 +116,12 @@ def studentized_quantile(values: Iterable[np.ndarray], quantile: float = QUANTIL
 
 def one_more(values: Sequence[float]) -> float:
     """What one more value of the same kind will not exceed, with probability `QUANTILE` (Student's t, N - 1 degrees)."""
-    found = np.asarray(values, np.float64)
-    if len(found) < 2:
+    numbers = np.asarray(values, np.float64)
+    if len(numbers) < 2:
         raise ContractError("a bound needs at least two repetitions", remedy="raise --runs")
-    return float(found.mean() + student(len(found) - 1, QUANTILE, SIGMAS) * found.std(ddof=1) * math.sqrt(1 + 1 / len(found)))
+    return float(
+        numbers.mean() + student(len(numbers) - 1, QUANTILE, SIGMAS) * numbers.std(ddof=1) * math.sqrt(1 + 1 / len(numbers))
+    )
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ class CalculatedBand:
 
     def along(self, token_ids: Sequence[int], start: int, count: int) -> list[Band]:
         """The band of `count` positions of a sequence, from `start`; nothing of one that was not calibrated."""
-        found = self.match.get(tokens_sha256(token_ids), np.empty(0))[start : start + count]
-        return [Band(float(one), WRONG * float(one), self.allow, self.basis, self.beyond) for one in found]
+        matches = self.match.get(tokens_sha256(token_ids), np.empty(0))[start : start + count]
+        return [Band(float(match), WRONG * float(match), self.allow, self.basis, self.beyond) for match in matches]
 
     @property
     def summary(self) -> Band:
@@ -151,14 +153,14 @@ class CalculatedBand:
 
 def calculated_band(calibration: Calibration, sequences: Iterable[Sequence[int]] | None = None) -> CalculatedBand:
     """The band of every position, from all repetitions; the shares are those of the `sequences` that a run has."""
-    factor = METHOD * studentized_quantile([one.fixed[METRIC] for one in calibration.sequences.values()])
-    expected = {name: scale(one.fixed[METRIC]) for name, one in calibration.sequences.items()}
+    factor = METHOD * studentized_quantile([repeated.fixed[METRIC] for repeated in calibration.sequences.values()])
+    expected = {name: scale(repeated.fixed[METRIC]) for name, repeated in calibration.sequences.items()}
     match = {name: factor * values for name, values in expected.items()}
-    names = list(match) if sequences is None else [tokens_sha256(one) for one in sequences]
+    names = list(match) if sequences is None else [tokens_sha256(tokens) for tokens in sequences]
     chosen = [name for name in names if name in match] or list(match)
     total = sum(len(match[name]) for name in chosen)
     beyond, allow = _by_chance(total, 1 - QUANTILE) / total, 0.0
-    if any(one.flipped.any() for one in calibration.sequences.values()):
+    if any(repeated.flipped.any() for repeated in calibration.sequences.values()):
         beyond += _share_outside(calibration, match, chosen, 1.0)
         allow = _share_outside(calibration, match, chosen, WRONG) + 1 / total
     return CalculatedBand(match, min(allow, 0.99), min(beyond, 1.0), calibration.basis, expected)
@@ -173,7 +175,7 @@ def _share_outside(calibration: Calibration, match: Mapping[str, np.ndarray], na
 
 
 def _by_chance(total: int, share: float) -> int:
-    """How many of `total` positions leave the band at most, where each does with this probability."""
+    """How many of `total` positions leave the band at most, if each does with this probability."""
     return math.ceil(total * share + SIGMAS * math.sqrt(CLUSTERED * total * share)) + 1
 
 
@@ -191,21 +193,21 @@ def gate_bound(
     with the noise, else by its square. The bound lies where the metric can lie: a share is never less than 0.
     Raises ContractError of a metric that no repetition has.
     """
-    found: list[float] = []
+    statistics: list[float] = []
     chosen = [(calibration.find(tokens), list(positions)) for tokens, positions in sequences]
     for number in range(int(calibration.about["runs"])):
         values = []
-        for one, positions in chosen:
-            if one is None or metric not in one.free:
+        for repeated, positions in chosen:
+            if repeated is None or metric not in repeated.free:
                 raise ContractError(
                     f"{metric} has no calculated bound: no repetition measures it",
                     remedy="run `logitproof calibrate` again, or give a number",
                 )
-            values.append(np.asarray(one.free[metric][number], np.float64)[positions])
+            values.append(np.asarray(repeated.free[metric][number], np.float64)[positions])
         flat = np.concatenate(values)
-        found.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
+        statistics.append(STATISTICS[statistic](flat[~np.isnan(flat)]))
     factor = method_factor(metric)
-    bound = factor * one_more(found) if at_most else 1 - factor * one_more([1 - value for value in found])
+    bound = factor * one_more(statistics) if at_most else 1 - factor * one_more([1 - value for value in statistics])
     kind = catalog.load("metrics", metric)
     return float(min(max(bound, kind.least), kind.greatest))
 

@@ -125,7 +125,7 @@ def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) 
     Nothing of a cell that compares a candidate with itself: a bug would be on both sides of it.
     """
     known: dict[str, Effects | None] = {}
-    found: dict[str, Effects] = {}
+    effects: dict[str, Effects] = {}
     for cell in cells if folder_of(opened).is_dir() else ():
         sides = sides_of(opened, cell)
         if isinstance(sides, Missing) or is_own(cell):
@@ -133,9 +133,9 @@ def find_effects(opened: OpenContract, cells: Iterable[Cell], weights: Weights) 
         key = sides.key(weights)
         if key not in known:
             known[key] = read_effects(folder_of(opened), key)
-        if (one := known[key]) is not None:
-            found[cell.id] = one
-    return found
+        if (of_cell := known[key]) is not None:
+            effects[cell.id] = of_cell
+    return effects
 
 
 def _arithmetic(use: EngineUse) -> Arithmetic | None:
@@ -145,27 +145,27 @@ def _arithmetic(use: EngineUse) -> Arithmetic | None:
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """Write `folder`/KEY.npz in one step."""
     arrays: dict[str, np.ndarray] = {}
-    for name, one in calibration.sequences.items():
-        arrays |= {f"{name}/fixed/{metric}": np.asarray(values, np.float64) for metric, values in one.fixed.items()}
-        if one.free is not one.fixed:
-            arrays |= {f"{name}/free/{metric}": np.asarray(values, np.float64) for metric, values in one.free.items()}
-        arrays[f"{name}/flipped"] = np.packbits(one.flipped, axis=1)
+    for name, repeated in calibration.sequences.items():
+        arrays |= {f"{name}/fixed/{metric}": np.asarray(values, np.float64) for metric, values in repeated.fixed.items()}
+        if repeated.free is not repeated.fixed:
+            arrays |= {f"{name}/free/{metric}": np.asarray(values, np.float64) for metric, values in repeated.free.items()}
+        arrays[f"{name}/flipped"] = np.packbits(repeated.flipped, axis=1)
     return write_arrays(folder / f"{calibration.key}.npz", calibration.about, arrays)
 
 
 def read_calibration(folder: Path, key: str) -> Calibration | None:
     """The calibration of that name, or None; raises ContractError where the file is damaged."""
-    found = read_arrays(folder / f"{key}.npz", "run `logitproof calibrate` again")
-    return None if found is None else Calibration(key, found[0], _sequences(found[1]))
+    content = read_arrays(folder / f"{key}.npz", "run `logitproof calibrate` again")
+    return None if content is None else Calibration(key, content[0], _sequences(content[1]))
 
 
 def _sequences(arrays: Mapping[str, np.ndarray]) -> dict[str, Repeated]:
-    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    by_sequence: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for path, values in arrays.items():
         name, kind, *metric = path.split("/")
-        found.setdefault(name, {}).setdefault(kind, {})[metric[0] if metric else ""] = values
+        by_sequence.setdefault(name, {}).setdefault(kind, {})[metric[0] if metric else ""] = values
     repeated = {}
-    for name, parts in found.items():
+    for name, parts in by_sequence.items():
         length = parts["fixed"][METRIC].shape[1]
         flipped = np.unpackbits(parts["flipped"][""], axis=1, count=length).astype(bool)
         repeated[name] = Repeated(parts["fixed"], parts.get("free", parts["fixed"]), flipped)

@@ -73,7 +73,7 @@ def power_of_gate(gate: Gate, effects: Effects, places: Places) -> Power | None:
     for row in columns[gate.metric]:
         numbers = row[~np.isnan(row)]
         holds.append(bool(numbers.size) and gate.holds(STATISTICS[gate.statistic](numbers)))
-    return _power(effects, [not one for one in holds])
+    return _power(effects, [not held for held in holds])
 
 
 def power_of_band(band: Band | CalculatedBand, effects: Effects, stretches: Sequence[Stretch]) -> Power | None:
@@ -94,44 +94,44 @@ def power_of_band(band: Band | CalculatedBand, effects: Effects, stretches: Sequ
 
 
 def _is_caught(prompts: Sequence[Statuses], band: Band) -> bool:
-    """By the rule of a cell; and what is no number is an error of the engine, which no band and no waiver excuses."""
+    """Judge by the rule of a cell; what is no number is an error of the engine, which no band and no waiver excuses."""
     return too_many(prompts, band) is not None or any("NOT-MEASURED" in prompt.positions for prompt in prompts)
 
 
 def _chosen(effects: Effects, metrics: Sequence[str], places: Places) -> dict[str, np.ndarray] | None:
     """The columns [B, all chosen positions] of the metrics."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     for tokens, start, rows in places:
         kept = effects.columns.get(tokens_sha256(tokens), {})
         for name in metrics:
             if name not in kept:
                 return None
-            found[name].append(kept[name][:, [start + row for row in rows]])
-    return {name: np.concatenate(parts, axis=1) for name, parts in found.items()} if places else None
+            columns[name].append(kept[name][:, [start + row for row in rows]])
+    return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()} if places else None
 
 
 def _power(effects: Effects, caught: Sequence[bool]) -> Power:
     sizes = dict(effects.sizes)
-    found = {name for name, one in zip(sizes, caught, strict=True) if one or np.isinf(sizes[name])}
-    weakest = min((name for name in found if np.isfinite(sizes[name])), key=sizes.__getitem__, default="")
-    missed = {name: round(size, 3) for name, size in sizes.items() if name not in found and size > 1}
-    return Power(len(found), len(sizes), weakest, sizes[weakest] if weakest else None, missed)
+    names = {name for name, is_caught in zip(sizes, caught, strict=True) if is_caught or np.isinf(sizes[name])}
+    weakest = min((name for name in names if np.isfinite(sizes[name])), key=sizes.__getitem__, default="")
+    missed = {name: round(size, 3) for name, size in sizes.items() if name not in names and size > 1}
+    return Power(len(names), len(sizes), weakest, sizes[weakest] if weakest else None, missed)
 
 
 def write_effects(folder: Path, key: str, effects: Effects) -> Path:
     """Write `folder`/KEY.power.npz in one step."""
-    flat = {f"{name}/{metric}": one for name, metrics in effects.columns.items() for metric, one in metrics.items()}
-    arrays = {name: one.astype(np.float32) for name, one in flat.items()}
+    flat = {f"{name}/{metric}": values for name, metrics in effects.columns.items() for metric, values in metrics.items()}
+    arrays = {name: values.astype(np.float32) for name, values in flat.items()}
     return write_arrays(folder / f"{key}.power.npz", effects.sizes, arrays)
 
 
 def read_effects(folder: Path, key: str) -> Effects | None:
     """The effects under that key, or None; raises ContractError where the file is damaged."""
-    found = read_arrays(folder / f"{key}.power.npz", "run `logitproof calibrate --power` again")
-    if found is None:
+    content = read_arrays(folder / f"{key}.power.npz", "run `logitproof calibrate --power` again")
+    if content is None:
         return None
     columns: dict[str, dict[str, np.ndarray]] = {}
-    for name, one in found[1].items():
+    for name, values in content[1].items():
         tokens, metric = name.split("/")
-        columns.setdefault(tokens, {})[metric] = one
-    return Effects(found[0], columns)
+        columns.setdefault(tokens, {})[metric] = values
+    return Effects(content[0], columns)

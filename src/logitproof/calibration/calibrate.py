@@ -76,17 +76,21 @@ def calibrate_contract(
     subjects: dict[Sides, Subject | Missing] = {}
     for sides, alike in _by_sides(asked.values()).items():
         say(f"{alike[0].cell.id}: {runs} runs in {sides.candidate}")
-        shared = list(dict.fromkeys(tokens for one in alike for tokens in one.sequences))
-        spread = None if all(is_own(one.cell) for one in alike) else _measured_spread(planned, sides, results)
+        shared = list(dict.fromkeys(tokens for request in alike for tokens in request.sequences))
+        spread = None if all(is_own(request.cell) for request in alike) else _measured_spread(planned, sides, results)
         subjects[sides] = _subject(predictors, sides, shared, weights, spread, (runs, seed))
     folder = folder_of(opened)
-    paths = {sides: write_calibration(folder, one.calibration) for sides, one in subjects.items() if isinstance(one, Subject)}
-    found = [_calibrated(cell, asked[cell.id], subjects, paths) for cell in planned.cells]
+    paths = {
+        sides: write_calibration(folder, subject.calibration)
+        for sides, subject in subjects.items()
+        if isinstance(subject, Subject)
+    }
+    calibrated = [_calibrated(cell, asked[cell.id], subjects, paths) for cell in planned.cells]
     if not power:
-        return found
-    judged = {one.sides for one in asked.values() if isinstance(one, _Asked) and not is_own(one.cell)}
-    planted = [one for sides, one in subjects.items() if sides in judged and isinstance(one, Subject)]
-    return _with_effects(opened, predictors, found, planted, say)
+        return calibrated
+    judged = {request.sides for request in asked.values() if isinstance(request, _Asked) and not is_own(request.cell)}
+    planted = [subject for sides, subject in subjects.items() if sides in judged and isinstance(subject, Subject)]
+    return _with_effects(opened, predictors, calibrated, planted, say)
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,9 @@ def _asked(opened: OpenContract, cell: Cell, results: Results) -> _Asked | Missi
 def _by_sides(asked: Iterable[_Asked | Missing]) -> dict[Sides, list[_Asked]]:
     """Cells that one calibration serves."""
     groups: dict[Sides, list[_Asked]] = {}
-    for one in asked:
-        if isinstance(one, _Asked):
-            groups.setdefault(one.sides, []).append(one)
+    for request in asked:
+        if isinstance(request, _Asked):
+            groups.setdefault(request.sides, []).append(request)
     return groups
 
 
@@ -145,29 +149,29 @@ def _calibrated(
 def _with_effects(
     opened: OpenContract,
     predictors: _Predictors,
-    found: Sequence[Calibrated],
+    calibrated: Sequence[Calibrated],
     subjects: Sequence[Subject],
     say: Callable[[str], None],
 ) -> list[Calibrated]:
-    """With what known bugs would do, written too; nothing where the original is no folder of transformers."""
+    """The cells with what known bugs would do, which is written too; unchanged where no bug can be planted."""
     from logitproof.calibration.effects import measure_effects
 
     effects: dict[str, Effects] = {}
-    for model in dict.fromkeys(one.sides.model for one in subjects):
+    for model in dict.fromkeys(subject.sides.model for subject in subjects):
         try:
             folder, weights = planted_in(opened, model, predictors.original(model))
         except ContractError as error:
             say(f"{model}: no known bug is planted: {error.text}")
             continue
         say(f"{model}: known bugs are planted")
-        wanted = [one for one in subjects if one.sides.model == model]
+        wanted = [subject for subject in subjects if subject.sides.model == model]
         metrics = [gate.metric for gate in opened.contract.gates]
         effects |= measure_effects(folder, wanted, weights=weights, metrics=metrics, say=say)
-    for key, one in effects.items():
-        write_effects(folder_of(opened), key, one)
+    for key, effect in effects.items():
+        write_effects(folder_of(opened), key, effect)
     return [
-        replace(one, effects=effects.get(one.calibration.key)) if one.calibration and not is_own(one.cell) else one
-        for one in found
+        replace(cell, effects=effects.get(cell.calibration.key)) if cell.calibration and not is_own(cell.cell) else cell
+        for cell in calibrated
     ]
 
 
@@ -192,7 +196,7 @@ class _Predictors:
         return self._known[path]
 
     def both(self, sides: Sides) -> tuple[Predictor, Predictor]:
-        """Those of the reference's weights and the candidate's."""
+        """The predictors of the reference's weights and of the candidate's."""
         return self.of(sides.model, sides.truth), self.of(sides.model, sides.label)
 
     def original(self, model: str) -> Path:
@@ -210,13 +214,13 @@ def _reference_jobs(planned: Plan) -> set[str]:
 
 def _sequences(cell: Cell, results: Results) -> list[tuple[int, ...]] | Missing:
     """The tokens of every prompt of a cell, or why there are none."""
-    found = []
+    sequences = []
     for pair in cell.pairs:
         source = results[pair.source]
         if isinstance(source, Failure):
             return Missing(f"the reference failed at prompt {pair.prompt.id}: {source.text}")
-        found.append((*source.token_ids, *source.new_token_ids))
-    return found
+        sequences.append((*source.token_ids, *source.new_token_ids))
+    return sequences
 
 
 def _lengths(cell: Cell, results: Results) -> tuple[int, ...]:
@@ -234,7 +238,7 @@ def _measured_spread(planned: Plan, sides: Sides, results: Results) -> float | N
     ]
     worst: float | None = None
     for rows in compare_cells([cell for cell in own if cell.mode != "greedy"], results).values():
-        values = [one.comparison.metrics[METRIC] for one in _compared(rows)]
+        values = [row.comparison.metrics[METRIC] for row in _compared(rows)]
         if values:
             flat = np.concatenate(values)
             worst = max(worst or 0.0, float(np.sqrt(np.mean(flat**2))))

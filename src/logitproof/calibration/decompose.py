@@ -91,26 +91,26 @@ def decompose(folder: Path, runs: int = RUNS, say: Callable[[str], None] = lambd
     ]
     if not cells:
         raise ContractError("has no quantized cell with whole rows of logits", where=str(folder), remedy="run one first")
-    found: list[Parts] = []
+    parts: list[Parts] = []
     for model, quantization in dict.fromkeys((cell.model, cell.quantization) for cell in cells):
         say(f"the reference on {model} {quantization}, dequantized")
         of_file = [cell for cell in cells if (cell.model, cell.quantization) == (model, quantization)]
-        found += _with_bands(report, _of_file(report, model, quantization, of_file), of_file, runs, say)
-    return found
+        parts += _with_bands(report, _of_file(report, model, quantization, of_file), of_file, runs, say)
+    return parts
 
 
-def _with_bands(report: Report, found: list[Parts], cells: list[Any], runs: int, say: Callable[[str], None]) -> list[Parts]:
+def _with_bands(report: Report, of_cells: list[Parts], cells: list[Any], runs: int, say: Callable[[str], None]) -> list[Parts]:
     """The parts of one file's cells with where they should be."""
     if not runs:
-        return found
+        return of_cells
     from logitproof.errors import Refusal
 
     original, weights = (path_of(report.opened, cells[0].model, label) for label in (ORIGINAL, cells[0].quantization))
     try:
         expected = Expected(original, weights, config_of(report.opened, cells[0].model), runs)
-        return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, found, strict=True)]
+        return [_expected(report, cell, parts, expected, say) for cell, parts in zip(cells, of_cells, strict=True)]
     except (Refusal, EnvironmentFailed) as error:
-        return [replace(one, reason=error.text) for one in found]
+        return [replace(parts, reason=error.text) for parts in of_cells]
 
 
 def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: Callable[[str], None]) -> Parts:
@@ -118,7 +118,7 @@ def _expected(report: Report, cell: Any, parts: Parts, expected: Expected, say: 
     if isinstance(sides, Missing):
         return replace(parts, reason=sides.reason)
     say(f"{cell.id}: what {sides.candidate} should add")
-    ids = [tuple(theirs.token_ids) for _, theirs in _traces(report, cell)]
+    ids = [tuple(candidate.token_ids) for _, candidate in _traces(report, cell)]
     return replace(parts, quantization_band=expected.quantization(sides, ids), engine_band=expected.engine(sides, ids))
 
 
@@ -134,8 +134,12 @@ def _whole(report: Report, cell: Any) -> bool:
 def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:
     """Reference and candidate of every prompt that was compared."""
     rows = [row.pair for row in report.compared[cell] if row.comparison is not None]
-    found = [(report.results[pair.reference], report.results[pair.candidate]) for pair in rows]
-    return [(ours, theirs) for ours, theirs in found if isinstance(ours, Trace) and isinstance(theirs, Trace)]
+    pairs = [(report.results[pair.reference], report.results[pair.candidate]) for pair in rows]
+    return [
+        (reference, candidate)
+        for reference, candidate in pairs
+        if isinstance(reference, Trace) and isinstance(candidate, Trace)
+    ]
 
 
 def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) -> list[Parts]:
@@ -146,29 +150,29 @@ def _of_file(report: Report, model: str, quantization: str, cells: list[Any]) ->
     ):
         worker, _ = session.loaded(side.model, side.config)
         scored: dict[tuple[int, ...], np.ndarray] = {}
-        found = []
+        parts = []
         for cell in cells:
             total, lost, added = [], [], []
-            for ours, theirs in _traces(report, cell):
-                ids = tuple(theirs.token_ids)
+            for reference, candidate in _traces(report, cell):
+                ids = tuple(candidate.token_ids)
                 if ids not in scored:
                     rows = worker.score(list(ids), "prefill", Path(name) / f"{len(scored)}.bin").logits
                     scored[ids] = np.array(rows.open())
                 labels = [*ids[1:], -1]
-                total.append(_metrics(ours.logits, theirs.logits, labels))
-                lost.append(_metrics(ours.logits, scored[ids], labels))
-                added.append(_metrics(scored[ids], theirs.logits, labels))
-            count = sum(len(one[METRICS[0]]) for one in total)
-            found.append(Parts(cell.id, count, _means(total), _means(lost), _means(added)))
-    return found
+                total.append(_metrics(reference.logits, candidate.logits, labels))
+                lost.append(_metrics(reference.logits, scored[ids], labels))
+                added.append(_metrics(scored[ids], candidate.logits, labels))
+            count = sum(len(columns[METRICS[0]]) for columns in total)
+            parts.append(Parts(cell.id, count, _means(total), _means(lost), _means(added)))
+    return parts
 
 
-def _metrics(ours: Any, theirs: Any, labels: list[int]) -> dict[str, np.ndarray]:
-    return compare(np.asarray(ours), np.asarray(theirs), labels=labels).metrics
+def _metrics(reference: Any, candidate: Any, labels: list[int]) -> dict[str, np.ndarray]:
+    return compare(np.asarray(reference), np.asarray(candidate), labels=labels).metrics
 
 
 def _means(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    every = {name: np.concatenate([one[name] for one in parts]) for name in METRICS}
+    every = {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
     return {
         "kl_divergence": float(np.nanmean(every["kl_divergence"])),
         "rms_delta_logit": float(np.sqrt(np.nanmean(every["rms_delta_logit"] ** 2))),

@@ -44,7 +44,7 @@ def measure_effects(
             wrong = planted.logits([(bug, {})])
         except RuntimeError:
             continue  # shapes that this bug cannot have in this model
-        deltas = {ids: ours - theirs for ids, ours, theirs in zip(sequences, wrong, right, strict=True)}
+        deltas = {ids: with_bug - without for ids, with_bug, without in zip(sequences, wrong, right, strict=True)}
         for sample in samples.values():
             sample.add(bug, deltas)
         if number % 20 == 0:
@@ -61,8 +61,8 @@ class _Sample:
             ids: (truth.noisy(ids, sides.reference, SEED).logits, own.noisy(ids, sides.candidate, SEED + 1).logits)
             for ids in subject.sequences
         }
-        found = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
-        self._noise = rms(*found)
+        scales = [scale(subject.calibration.sequences[tokens_sha256(ids)].fixed[METRIC]) for ids in self._passes]
+        self._noise = rms(*scales)
         self._sizes: dict[str, float] = {}
         self._rows: dict[tuple[int, ...], dict[str, list[np.ndarray]]]
         self._rows = {ids: {name: [] for name in metrics} for ids in self._passes}
@@ -78,13 +78,13 @@ class _Sample:
 
     def effects(self) -> Effects:
         """Everything that was added."""
-        columns = {ids: {name: np.array(one) for name, one in row.items()} for ids, row in self._rows.items()}
+        columns = {ids: {name: np.array(values) for name, values in row.items()} for ids, row in self._rows.items()}
         return Effects(self._sizes, {tokens_sha256(ids): row for ids, row in columns.items()})
 
 
-def _columns(ours: np.ndarray, theirs: np.ndarray, delta: np.ndarray, ids: Sequence[int]) -> dict[str, np.ndarray]:
+def _columns(reference: np.ndarray, candidate: np.ndarray, delta: np.ndarray, ids: Sequence[int]) -> dict[str, np.ndarray]:
     """Every metric of a candidate with the bug; nothing where it gives no numbers."""
     if not np.isfinite(delta).all():
         return {}
-    found = compare(ours, theirs + delta, labels=np.array([*ids[1:], -1], np.int64)).metrics
-    return {name: np.asarray(one, np.float64) for name, one in found.items()}
+    metrics = compare(reference, candidate + delta, labels=np.array([*ids[1:], -1], np.int64)).metrics
+    return {name: np.asarray(values, np.float64) for name, values in metrics.items()}

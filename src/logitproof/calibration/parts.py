@@ -42,17 +42,17 @@ class Expected:
     def quantization(self, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> Band:
         """The reference on the original weights against itself on the file: as large as the weights say, up to rounding."""
         rows = self._rows(self._truth, replace(sides, candidate=sides.reference), sequences)
-        found = {}
+        band = {}
         for name, values in rows.items():
             middle = float(values.mean())
             half = max(METHOD * (one_more(list(values)) - middle), NARROWEST * middle)
-            found[name] = (max(middle - half, 0.0), middle + half)
-        return found
+            band[name] = (max(middle - half, 0.0), middle + half)
+        return band
 
     def engine(self, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> Band:
         """The reference on the file against the candidate on it: at most what rounding makes."""
         rows = self._rows(self._own, replace(sides, truth=sides.label), sequences)
-        return {name: (0.0, method_factor(name) * one_more(list(one))) for name, one in rows.items()}
+        return {name: (0.0, method_factor(name) * one_more(list(values))) for name, values in rows.items()}
 
     def _rows(self, truth: Predictor, sides: Sides, sequences: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
         """[N] of each metric over all sequences; the experts are free."""
@@ -60,6 +60,6 @@ class Expected:
             if (sides, ids) not in self._known:
                 self._known[sides, ids] = repeat(truth, self._own, sides, ids, self._runs, 0)
         parts = [self._known[sides, ids].free for ids in sequences]
-        kl = np.concatenate([one["kl_divergence"] for one in parts], axis=1)
-        squares = np.concatenate([one[METRIC] ** 2 for one in parts], axis=1)
+        kl = np.concatenate([part["kl_divergence"] for part in parts], axis=1)
+        squares = np.concatenate([part[METRIC] ** 2 for part in parts], axis=1)
         return {"kl_divergence": kl.mean(axis=1), METRIC: np.sqrt(squares.mean(axis=1))}

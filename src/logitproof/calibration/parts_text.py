@@ -22,36 +22,36 @@ COLUMNS = (
 VERDICTS = {True: "inside", False: "OUTSIDE"}
 
 
-def document(found: Sequence[Parts]) -> Document:
+def document(cells: Sequence[Parts]) -> Document:
     """A table a cell: all of it, what quantization took, what the engine adds, each beside its band."""
-    return Document("What quantization took and what the engine adds", verdict(found), tuple(_sections(found)))
+    return Document("What quantization took and what the engine adds", verdict(cells), tuple(_sections(cells)))
 
 
-def verdict(found: Sequence[Parts]) -> Verdict:
+def verdict(cells: Sequence[Parts]) -> Verdict:
     """The first part that is outside of its band decides."""
-    outside = [parts for parts in found if parts.inside is False]
-    unknown = [parts for parts in found if parts.inside is None]
+    outside = [parts for parts in cells if parts.inside is False]
+    unknown = [parts for parts in cells if parts.inside is None]
     if outside:
         return Verdict("OUTSIDE", f"{outside[0].cell}: {_share(outside[0])}", "bad")
     if unknown:
         without = f"{unknown[0].cell} has no bands{f', {unknown[0].reason}' if unknown[0].reason else ''}; {_share(unknown[0])}"
         return Verdict("MEASURED", without, "unsure")
-    return Verdict("INSIDE", f"{len(found)} cells are inside of their bands", "good")
+    return Verdict("INSIDE", f"{len(cells)} cells are inside of their bands", "good")
 
 
-def answer(found: Sequence[Parts], about: str) -> Answer:
+def answer(cells: Sequence[Parts], about: str) -> Answer:
     """A record a cell."""
-    code = 1 if any(parts.inside is False for parts in found) else 0
-    return Answer(KIND, about, code, {"cells": [parts.as_json() for parts in found]})
+    code = 1 if any(parts.inside is False for parts in cells) else 0
+    return Answer(KIND, about, code, {"cells": [parts.as_json() for parts in cells]})
 
 
 def _share(parts: Parts) -> str:
     return f"the engine's share of the squared error is {parts.share:.0%}"
 
 
-def _sections(found: Sequence[Parts]) -> list[Table | Text]:
+def _sections(cells: Sequence[Parts]) -> list[Table | Text]:
     sections: list[Table | Text] = []
-    for parts in found:
+    for parts in cells:
         rows = (
             _row("all of it", parts.total, None),
             _row("quantization", parts.quantization, parts.quantization_band),

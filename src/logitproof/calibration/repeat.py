@@ -36,20 +36,20 @@ def calibration_of(
     rounding = _reference_rounding(truth, sides, sequences[0], runs, seed)
     # two runs of one arithmetic are apart by √2 of what each is from the truth
     spread = max(1.0, measured / (2**0.5 * rounding)) if measured and rounding else 1.0
-    found = {tokens_sha256(ids): repeat(truth, own, sides, ids, runs, seed, spread) for ids in sequences}
+    by_sequence = {tokens_sha256(ids): repeat(truth, own, sides, ids, runs, seed, spread) for ids in sequences}
     about = {
         "reference": str(sides.reference),
         "candidate": str(sides.candidate),
         "runs": runs,
         "seed": seed,
-        "predicted": rms(*(scale(repeated.fixed[METRIC]) for repeated in found.values())),
+        "predicted": rms(*(scale(repeated.fixed[METRIC]) for repeated in by_sequence.values())),
         "rounding": rounding,
         "measured_spread": measured,
         "spread": spread,
         "quantization": 0.0 if truth is own else rms(*(_apart(truth, own, ids) for ids in sequences)),
-        "flips": float(np.mean(np.concatenate([repeated.flipped.ravel() for repeated in found.values()]))),
+        "flips": float(np.mean(np.concatenate([repeated.flipped.ravel() for repeated in by_sequence.values()]))),
     }
-    return Calibration(key, about, found)
+    return Calibration(key, about, by_sequence)
 
 
 def repeat(
@@ -61,16 +61,16 @@ def repeat(
 
     def once(number: int, free: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
         noise = 2 * (seed * runs + number)
-        ours = truth.noisy(token_ids, sides.reference, noise, free=free)
-        theirs = own.noisy(token_ids, sides.candidate, noise + 1, free=free)
-        rows = compare(exact + spread * (ours.logits - exact), theirs.logits, labels=labels)
-        return _columns(rows), ours.flipped | theirs.flipped
+        reference = truth.noisy(token_ids, sides.reference, noise, free=free)
+        candidate = own.noisy(token_ids, sides.candidate, noise + 1, free=free)
+        rows = compare(exact + spread * (reference.logits - exact), candidate.logits, labels=labels)
+        return _columns(rows), reference.flipped | candidate.flipped
 
     fixed = _stacked([once(number, False)[0] for number in range(runs)])
     if not own.routes:
         return Repeated(fixed, fixed, np.zeros((runs, len(token_ids)), bool))
-    found = [once(number, True) for number in range(runs)]
-    return Repeated(fixed, _stacked([rows for rows, _ in found]), np.array([flipped for _, flipped in found]))
+    passes = [once(number, True) for number in range(runs)]
+    return Repeated(fixed, _stacked([rows for rows, _ in passes]), np.array([flipped for _, flipped in passes]))
 
 
 def _columns(comparison: Comparison) -> dict[str, np.ndarray]:

@@ -36,13 +36,14 @@ def rows(what: str) -> list[dict[str, Any]]:
 
         suites = {name: read_yaml(path, Suite)[0] for name, path in shipped_suites().items()}
         return [
-            {"name": name, "help": f"{len(one.prompts)} prompts. {one.about}", "options": []} for name, one in suites.items()
+            {"name": name, "help": f"{len(suite.prompts)} prompts. {suite.about}", "options": []}
+            for name, suite in suites.items()
         ]
     return [
         {
             "name": entry.name,
             "help": entry.help,
-            "options": [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options],
+            "options": [{"name": option.name, "type": option.type, "default": option.default} for option in entry.options],
         }
         for entry in catalog.entries(what).values()  # type: ignore[arg-type]
     ]
@@ -52,7 +53,7 @@ def mutation(name: str) -> dict[str, Any]:
     """The record of one known bug, read from its file's syntax, so that no framework is needed."""
     entry = catalog.find("mutations", name)
     fields = ("bug", "shows", "seen_in", "first_tap", "remedy", "needs", "equivalent", "grid")
-    options = [{"name": one.name, "type": one.type, "default": one.default} for one in entry.options]
+    options = [{"name": option.name, "type": option.type, "default": option.default} for option in entry.options]
     known = {key: entry.record[key] for key in fields if entry.record.get(key) or key == "seen_in"}
     return {"name": name, **known, "options": options}
 
@@ -65,19 +66,19 @@ def record_document(record: dict[str, Any]) -> Document:
         if key != "options" and value:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
             lines.append(f"{titles.get(key, key) + ':':<12}{shown}")
-    lines += [f"{'option:':<12}{one['name']}: {one['type']} = {one['default']}" for one in record["options"]]
+    lines += [f"{'option:':<12}{option['name']}: {option['type']} = {option['default']}" for option in record["options"]]
     reason = str(record.get("bug", ""))
     return Document(record["name"], Verdict("KNOWN BUG", reason), (Text(tuple(map(Line, lines)), verbatim=True),))
 
 
-def document(what: str, found: list[dict[str, Any]]) -> Document:
+def document(what: str, entries: list[dict[str, Any]]) -> Document:
     """One row an entry: its name and the first paragraph of its help, and below it its options."""
     rows = []
-    for row in found:
+    for row in entries:
         text = row["help"].split(chr(10) * 2)[0].replace(chr(10), " ")
         rows.append(Row((row["name"], text), notes=tuple(Line(_option(option)) for option in row["options"])))
     table = Table((Column("", "code"), Column("")), tuple(rows))
-    return Document(f"The catalogue of {what}", Verdict("LISTED", f"{len(found)} entries"), (table,))
+    return Document(f"The catalogue of {what}", Verdict("LISTED", f"{len(entries)} entries"), (table,))
 
 
 def _option(option: dict[str, Any]) -> str:

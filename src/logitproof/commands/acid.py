@@ -60,7 +60,7 @@ def command(
         click.echo(export(folder, probes))
         return
     request = Request(engine, parse_options(options), probes, weights, precision, timeout)  # type: ignore[arg-type]
-    shown = (lambda found: None) if as_json else lambda found: show_row(COLUMNS, row(found))
+    shown = (lambda outcome: None) if as_json else lambda outcome: show_row(COLUMNS, row(outcome))
     report = acid(request, diagnose=diagnosis_of, on_row=shown)
     if out is not None:
         write_report(report, out)

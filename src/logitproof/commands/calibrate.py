@@ -42,10 +42,10 @@ def command(
     opened = open_contract(contract)
     folder = out or Path("runs") / opened.contract.contract
     store = Store(folder / "store")
-    found = calibrate_contract(opened, store, only=only, runs=runs, seed=seed, power=power, parallel=parallel, say=say)
-    page = document(opened, found)
+    calibrated = calibrate_contract(opened, store, only=only, runs=runs, seed=seed, power=power, parallel=parallel, say=say)
+    page = document(opened, calibrated)
     write_pages(page, folder / "calibration")
     if not as_json:
         show_sections(page)
         show_verdict(page, Console(stderr=True))
-    finish([page], answer(opened, found), as_json=as_json)
+    finish([page], answer(opened, calibrated), as_json=as_json)

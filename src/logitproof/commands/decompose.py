@@ -25,5 +25,5 @@ def command(run: Path, runs: int, as_json: bool) -> None:
 
     if runs == 1:
         raise click.BadParameter("one run has no spread: ask for at least 2, or 0 for no bands", param_hint="--runs")
-    found = decompose(run, runs, say=say)
-    tell(document(found), answer(found, str(run)), as_json=as_json)
+    parts = decompose(run, runs, say=say)
+    tell(document(parts), answer(parts, str(run)), as_json=as_json)

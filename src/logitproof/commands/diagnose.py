@@ -29,8 +29,8 @@ def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool)
 
     folder = what
     if model is not None:
-        found = {str(what): diagnose_dump(what, model, mode)}
+        diagnoses = {str(what): diagnose_dump(what, model, mode)}
     else:
         folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
-        found = diagnose_run(folder, say, lambda name, one: say(f"{name}: {sentence(one)}"), cell)
-    tell(document(found, folder), answer(found, str(what)), as_json=as_json)
+        diagnoses = diagnose_run(folder, say, lambda name, diagnosis: say(f"{name}: {sentence(diagnosis)}"), cell)
+    tell(document(diagnoses, folder), answer(diagnoses, str(what)), as_json=as_json)

@@ -20,6 +20,6 @@ def command(llama: str | None, as_json: bool) -> None:
     from logitproof.documents.answer import Answer
     from logitproof.jobs import doctor as verb
 
-    found = verb.examine(llama)
-    answer = Answer("doctor", "this machine", 0 if found.usable else 3, found.as_json())
-    tell(found.document(), answer, as_json=as_json)
+    examination = verb.examine(llama)
+    answer = Answer("doctor", "this machine", 0 if examination.usable else 3, examination.as_json())
+    tell(examination.document(), answer, as_json=as_json)

@@ -49,20 +49,25 @@ def command(
         return
     questions = read_questions(tasks)[:limit]
     sides = [side] + ([parse_address(against, where="--against")] if against else [])
-    found = []
+    answers = []
     with Workers() as workers:
-        for one in sides:
-            score = Likelihood(*opened(workers, one))
+        for asked in sides:
+            score = Likelihood(*opened(workers, asked))
             try:
-                found.append(answer(questions, score))
+                answers.append(answer(questions, score))
             finally:
                 score.close()
-    both = paired(found[1], found[0]) if against else None
-    accuracy = found[0].accuracy
-    data = {"accuracy": accuracy.value, "interval": accuracy.interval, "questions": len(questions), "answers": found[0].chosen}
+    both = paired(answers[1], answers[0]) if against else None
+    accuracy = answers[0].accuracy
+    data = {
+        "accuracy": accuracy.value,
+        "interval": accuracy.interval,
+        "questions": len(questions),
+        "answers": answers[0].chosen,
+    }
     about = f"{engine} against {against}" if against else engine
-    told = Answer("evaluate", about, 1 if both and both.p_value <= 0.05 else 0, {**data, "paired": both})
-    tell(of_answers([one.name for one in sides], found, both), told, as_json=as_json)
+    result = Answer("evaluate", about, 1 if both and both.p_value <= 0.05 else 0, {**data, "paired": both})
+    tell(of_answers([asked.name for asked in sides], answers, both), result, as_json=as_json)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

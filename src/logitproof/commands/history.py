@@ -89,8 +89,8 @@ def bisect(contract: Path, good: str, bad: str, build: tuple[str, ...], as_json:
     from logitproof.runs.history_text import answer_bisected, bisected
 
     out = places["out"] or Path("runs") / "bisect"
-    found = bisect(contract, places["repo"], (good, bad), build, out=out, say=say)
-    tell(bisected(found, str(contract)), answer_bisected(found, str(contract)), as_json=as_json)
+    bisection = bisect(contract, places["repo"], (good, bad), build, out=out, say=say)
+    tell(bisected(bisection, str(contract)), answer_bisected(bisection, str(contract)), as_json=as_json)
 
 
 def _run(name: str) -> Recorded:

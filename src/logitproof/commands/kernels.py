@@ -39,6 +39,6 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
             say(f"{len(measured['kernels'])} kernels: {file}")
         return
     measured = measure_kernels(model, quantizations=wanted, dtypes=dtypes or DTYPES, build=ggml, say=say)
-    found = answer(measured)
-    say(f"{len(measured['kernels'])} kernels: {found.write(path)}")
-    tell(document(measured), found, as_json=False)
+    record = answer(measured)
+    say(f"{len(measured['kernels'])} kernels: {record.write(path)}")
+    tell(document(measured), record, as_json=False)

@@ -50,8 +50,8 @@ def command(
 
     cores = len(os.sched_getaffinity(0))
     asked = Asked(text_of(text) if text else None, context, windows, save, threads or cores, seed)
-    found = measure(base, candidates, asked, say)
-    made, page = answer(found, str(text) if text else ""), document(found)
+    divergences = measure(base, candidates, asked, say)
+    made, page = answer(divergences, str(text) if text else ""), document(divergences)
     if out is not None:
         say(f"written: {', '.join(str(path) for path in write(out, made, page))}")
     tell(page, made, as_json=as_json)

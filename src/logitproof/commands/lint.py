@@ -22,8 +22,8 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     from logitproof.lint import lint
     from logitproof.lint._text import answer, document
 
-    found = [finding for file in files for finding in lint(file)]
-    page = document(files, found)
+    findings = [finding for file in files for finding in lint(file)]
+    page = document(files, findings)
     if not as_json:
         show_sections(page)
-    finish([page], answer(files, found), as_json=as_json)
+    finish([page], answer(files, findings), as_json=as_json)

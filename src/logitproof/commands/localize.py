@@ -61,15 +61,15 @@ def command(
         "say": say,
     }
     if len(what) == 1:
-        found = localize_run(Path(what[0]), cell=cells, prompt=prompt, **options)
+        by_cell = localize_run(Path(what[0]), cell=cells, prompt=prompt, **options)
     else:
-        found = {"": localize_named(what, tokens=tokens, text=text, **options)}
+        by_cell = {"": localize_named(what, tokens=tokens, text=text, **options)}
     if out is not None:
-        for name, locations in found.items():
+        for name, locations in by_cell.items():
             write(locations, out / name.replace("/", "-") if name else out, name)
-    if not found:
+    if not by_cell:
         say("no cell is WRONG, so there is nothing to look into")
-    pages = [document(locations, name) for name, locations in found.items()]
-    data = {name or "engines": locations.as_json() for name, locations in found.items()}
-    exit_code = max((locations.exit_code for locations in found.values()), default=0)
+    pages = [document(locations, name) for name, locations in by_cell.items()]
+    data = {name or "engines": locations.as_json() for name, locations in by_cell.items()}
+    exit_code = max((locations.exit_code for locations in by_cell.values()), default=0)
     tell(pages, Answer("localizations", " ".join(what), exit_code, data), as_json=as_json)

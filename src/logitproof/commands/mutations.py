@@ -44,8 +44,8 @@ def show(name: str, as_json: bool) -> None:
     from logitproof.documents.answer import Answer
     from logitproof.documents.console import show_sections
 
-    found = listing.mutation(name)
+    record = listing.mutation(name)
     if as_json:
-        click.echo(Answer("mutation", name, 0, found).text())
+        click.echo(Answer("mutation", name, 0, record).text())
         return
-    show_sections(listing.record_document(found))
+    show_sections(listing.record_document(record))

@@ -36,7 +36,7 @@ def test(engine: str, timeout: float, out: Path | None) -> None:
     from logitproof.documents.console import show_row, show_verdict
     from logitproof.jobs.address import parse_address
 
-    report = conformance(parse_address(engine), timeout=timeout, on_row=lambda found: show_row(COLUMNS, row(found)))
+    report = conformance(parse_address(engine), timeout=timeout, on_row=lambda outcome: show_row(COLUMNS, row(outcome)))
     if out is not None:
         answer(report).write(out)
     page = document(report)

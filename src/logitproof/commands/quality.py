@@ -56,7 +56,7 @@ def command(
     if not no_sampling:
         drawing = Drawing(completions=completions, sampling=sampling)
         tests = compared_candidates(opened, list(report.compared), drawing, say)
-    found = qualities(report, sampling, tests, adapters=adapter_distances(report))
-    path = write(report, found, space.folder / "quality")
+    measured = qualities(report, sampling, tests, adapters=adapter_distances(report))
+    path = write(report, measured, space.folder / "quality")
     say(f"report: {path}")
-    tell(document(report, found), answer(report, found), as_json=as_json)
+    tell(document(report, measured), answer(report, measured), as_json=as_json)

@@ -66,13 +66,13 @@ def command(
     drawing = Drawing(completions, tokens, Sampling(temperature, top_k, top_p, min_p), permutations)
     prompts = drawing.spread(open_suite(suite, Path(), where="--suite").prompts)
     with Workers() as workers:
-        found = compared_sides(workers, *sides, prompts, drawing, seed)
+        test = compared_sides(workers, *sides, prompts, drawing, seed)
         penalized = replace(drawing, sampling=replace(drawing.sampling, repetition_penalty=1.1))
         seen = power(workers, sides[0], prompts, drawing, penalized, alpha, trials=5)
         again = replayed_side(workers, sides[1], prompts)
-    differs, about = found.differs(alpha), f"{reference} and {candidate}"
+    differs, about = test.differs(alpha), f"{reference} and {candidate}"
     wrong = not isinstance(again, Missing) and bool(again.faults)
     replay = again.reason if isinstance(again, Missing) else again
-    data = {**vars(found), "alpha": alpha, "differs": differs, "power": seen, "replay": replay}
+    data = {**vars(test), "alpha": alpha, "differs": differs, "power": seen, "replay": replay}
     answer = Answer("sample", about, 1 if differs or wrong else 0, data)
-    tell(of_samples(about, found, alpha, seen, replay), answer, as_json=as_json)
+    tell(of_samples(about, test, alpha, seen, replay), answer, as_json=as_json)

@@ -24,7 +24,7 @@ def show(name: str) -> None:
     from logitproof.contract.suite import open_suite
 
     suite = open_suite(name, Path(), where="SUITE")
-    kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(one.bucket for one in suite.prompts).items())
+    kinds = ", ".join(f"{count} {bucket}" for bucket, count in Counter(prompt.bucket for prompt in suite.prompts).items())
     note(f"{suite.suite}: {len(suite.prompts)} prompts ({kinds})")
     note(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
 
@@ -68,7 +68,10 @@ def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens:
         loaded = worker.load(side.model, side.config)
         picked = pick_for(worker, loaded, *suites, tie=tie, tokens=tokens, on_prompt=say)
     frozen = write_picked(picked, out, reference, tie, tokens)
-    rows = [{**vars(one), "prompt": one.prompt.id, "reserve": one.reserve and one.reserve.id} for one in picked.hanging]
+    rows = [
+        {**vars(hanging), "prompt": hanging.prompt.id, "reserve": hanging.reserve and hanging.reserve.id}
+        for hanging in picked.hanging
+    ]
     data = {"out": str(out), "sha256": frozen.sha256, "hanging": rows, "tried": picked.tried}
     answer = Answer("suite-pick", str(out), 1 if picked.left else 0, data)
     tell(of_picked(picked, str(out), frozen.sha256), answer, as_json=as_json)

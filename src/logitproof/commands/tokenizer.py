@@ -36,13 +36,21 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     lines = corpus.read_text("utf-8").splitlines() if corpus else []
     # Two sides of one engine and the same options must not share a process: it would hold the second model alone.
     with Workers() as first, Workers() as second:
-        ours, theirs = open_side(first, sides[0]), open_side(second, sides[1])
-        trips = [("reference", ours.tokenize, ours.detokenize), ("candidate", theirs.tokenize, theirs.detokenize)]
-        found = compare_tokenizers(
-            ours.tokenize, theirs.tokenize, trips, corpus=[line for line in lines if line], fuzzed=fuzzed, seed=seed
+        reference_worker, candidate_worker = open_side(first, sides[0]), open_side(second, sides[1])
+        trips = [
+            ("reference", reference_worker.tokenize, reference_worker.detokenize),
+            ("candidate", candidate_worker.tokenize, candidate_worker.detokenize),
+        ]
+        result = compare_tokenizers(
+            reference_worker.tokenize,
+            candidate_worker.tokenize,
+            trips,
+            corpus=[line for line in lines if line],
+            fuzzed=fuzzed,
+            seed=seed,
         )
     rendered = compare_templates(*(template_of(side.model) for side in sides))
-    differs = bool(found.differences or rendered)
+    differs = bool(result.differences or rendered)
     about = f"{reference} and {candidate}"
-    data = {**vars(found), "templates": rendered, "differs": differs}
-    tell(of_tokenizers(about, found, rendered), Answer("tokenizer", about, 1 if differs else 0, data), as_json=as_json)
+    data = {**vars(result), "templates": rendered, "differs": differs}
+    tell(of_tokenizers(about, result, rendered), Answer("tokenizer", about, 1 if differs else 0, data), as_json=as_json)

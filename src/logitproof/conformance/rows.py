@@ -41,9 +41,9 @@ class Rows:
         return float(self.values[row, places[0]]) if len(places) else -np.inf
 
 
-def read_rows(said: protocol.Rows, asked: Path) -> Rows:
+def read_rows(announced: protocol.Rows, asked: Path) -> Rows:
     """What was announced in an answer to a request for rows in the file `asked`."""
-    tensor = said.whole or said.topk_logprobs or said.topk_ids
+    tensor = announced.whole or announced.topk_logprobs or announced.topk_ids
     assert tensor is not None
     file = Path(tensor.path)
     return Rows(
@@ -51,11 +51,11 @@ def read_rows(said: protocol.Rows, asked: Path) -> Rows:
         shape=tensor.shape,
         announced_bytes=int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize,
         found_bytes=file.stat().st_size if file.is_file() else 0,
-        path=file if said.whole is not None else Path(tensor.path.rpartition(".topk_")[0]),
+        path=file if announced.whole is not None else Path(tensor.path.rpartition(".topk_")[0]),
         asked=asked,
-        ids=_lenient(said.topk_ids) if said.topk_ids is not None else None,
-        token_ids=tuple(getattr(said, "token_ids", ())),
-        finish=str(getattr(said, "finish", "")),
+        ids=_lenient(announced.topk_ids) if announced.topk_ids is not None else None,
+        token_ids=tuple(getattr(announced, "token_ids", ())),
+        finish=str(getattr(announced, "finish", "")),
     )
 
 
@@ -65,12 +65,12 @@ def last_of(rows: Rows, count: int) -> Rows:
     return replace(rows, values=rows.values[-count:], shape=(count, *rows.shape[1:]), ids=ids)
 
 
-def apart(one: Rows, other: Rows, count: int) -> float:
+def apart(first: Rows, second: Rows, count: int) -> float:
     """The largest KL divergence of the first `count` rows in nats; of top-k rows the largest difference of their first."""
-    if one.ids is not None or other.ids is not None:
-        pairs = [(one.value(row, one.best(row)), other.value(row, one.best(row))) for row in range(count)]
+    if first.ids is not None or second.ids is not None:
+        pairs = [(first.value(row, first.best(row)), second.value(row, first.best(row))) for row in range(count)]
         return max(0.0 if np.isnan(a) and np.isnan(b) else abs(a - b) for a, b in pairs)
-    p, q = (log_softmax(_without_infinities(rows.values[:count])) for rows in (one, other))
+    p, q = (log_softmax(_without_infinities(rows.values[:count])) for rows in (first, second))
     return float(kl_divergence(p, q).max()) if p.shape == q.shape else float("inf")
 
 
@@ -78,10 +78,10 @@ def _without_infinities(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=-np.inf)
 
 
-def largest_difference(one: Rows, other: Rows) -> str:
-    if one.shape != other.shape:
-        return f"of shape {list(one.shape)} and {list(other.shape)}"
-    return f"{np.nanmax(np.abs(one.values - other.values)):.3g}"
+def largest_difference(first: Rows, second: Rows) -> str:
+    if first.shape != second.shape:
+        return f"of shape {list(first.shape)} and {list(second.shape)}"
+    return f"{np.nanmax(np.abs(first.values - second.values)):.3g}"
 
 
 def _lenient(tensor: protocol.Tensor) -> np.ndarray:

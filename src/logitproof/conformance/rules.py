@@ -24,13 +24,13 @@ NEW = 8
 
 def hello(session: Session) -> str:
     try:
-        said = protocol.HelloResult.model_validate(session.hello_answer)
+        answer = protocol.HelloResult.model_validate(session.hello_answer)
     except ValidationError as error:
         first = error.errors()[0]
         raise Broken(f"hello → {'.'.join(map(str, first['loc']))}: {first['msg']}, in {session.hello_answer}") from None
-    if said.protocol != protocol.VERSION or not said.modes:
-        raise Broken(f"hello → protocol {said.protocol} with modes {said.modes}, version {protocol.VERSION} is spoken here")
-    return f"hello → {said.engine}, protocol {said.protocol}, {' and '.join(said.modes)}, versions {said.versions}"
+    if answer.protocol != protocol.VERSION or not answer.modes:
+        raise Broken(f"hello → protocol {answer.protocol} with modes {answer.modes}, version {protocol.VERSION} is spoken here")
+    return f"hello → {answer.engine}, protocol {answer.protocol}, {' and '.join(answer.modes)}, versions {answer.versions}"
 
 
 def unknown_method(session: Session) -> str:
@@ -81,11 +81,11 @@ def truncated_file(session: Session) -> str:
 
 
 def load(session: Session) -> str:
-    said = session.load()
+    loaded = session.load()
     assert session.load_answer is not None and session.load_answer.result is not None
     if unknown := session.load_answer.result.keys() - protocol.LoadResult.model_fields:
         raise Broken(f"load {session.side.model.name} → fields that the protocol does not have: {', '.join(sorted(unknown))}")
-    return f"load {session.side.model.name} → vocabulary of {said.vocab_size}, context of {said.context_length}"
+    return f"load {session.side.model.name} → vocabulary of {loaded.vocab_size}, context of {loaded.context_length}"
 
 
 def shape(session: Session) -> str:

@@ -104,11 +104,11 @@ class Session:
             self.load_answer = self.ask("load", {"model": str(self.side.model), "config": config})
             self._is_loaded = self.load_answer.result is not None and wire.alive
         assert self.load_answer is not None
-        said = self.load_answer.result or {}
+        fields = self.load_answer.result or {}
         try:
             # Fields too many are a fault of the rule `load` alone.
             return protocol.LoadResult.model_validate(
-                {key: said[key] for key in said.keys() & protocol.LoadResult.model_fields}
+                {key: fields[key] for key in fields.keys() & protocol.LoadResult.model_fields}
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -193,11 +193,11 @@ class Session:
         if answer.result is None:
             raise Broken(f"{what} → {answer}")
         try:
-            said = kind.model_validate(answer.result)
+            rows = kind.model_validate(answer.result)
         except ValidationError as error:
             first = error.errors()[0]
             raise Broken(f"{what} → {answer} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
-        return read_rows(said, asked)
+        return read_rows(rows, asked)
 
 
 def truncated(model: Path, folder: Path) -> Path:

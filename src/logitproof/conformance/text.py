@@ -17,19 +17,19 @@ COLUMNS = (Column("", width=11), Column("rule", width=20), Column("what came bac
 
 def document(report: Conformance) -> Document:
     """Every rule, and the first that is broken as the reason."""
-    rows = tuple(row(found) for found in report.rows)
+    rows = tuple(row(outcome) for outcome in report.rows)
     return Document(f"Does {report.engine} keep the protocol?", verdict(report), (Table(COLUMNS, rows),))
 
 
-def row(found: conformance.Row) -> Row:
+def row(outcome: conformance.Row) -> Row:
     """One rule, and the remedy where it is broken."""
-    notes = (Line(f"remedy: {found.remedy}"),) if found.status == "FAIL" else ()
-    return Row((found.status, found.rule, found.said), TONES[found.status], notes)
+    notes = (Line(f"remedy: {outcome.remedy}"),) if outcome.status == "FAIL" else ()
+    return Row((outcome.status, outcome.rule, outcome.said), TONES[outcome.status], notes)
 
 
 def verdict(report: Conformance) -> Verdict:
     """How many rules are kept."""
-    kept = sum(found.status == "PASS" for found in report.rows)
+    kept = sum(outcome.status == "PASS" for outcome in report.rows)
     first = f"; first {report.failed[0].rule}: {report.failed[0].said}" if report.failed else ""
     reason = f"{kept} of {len(report.rows)} rules kept, {len(report.failed)} broken{first}"
     status, tone = STATUSES[report.exit_code]

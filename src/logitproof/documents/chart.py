@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,14 @@ from logitproof.documents.wording import encodable, legal_xml, visible
 from logitproof.files.atomic import content_key
 
 WIDTH, HEIGHT = 860, 320
+BELOW = 36
+"""Height that pygal takes for a legend beyond the height that it was given."""
 LABELS, DECADES = 20, 6
 """Labels along an axis, about."""
 LIGHT = ("#b3261e", "#1f5fa8", "#17652f", "#7a3ea8")
 DARK = ("#ff8a80", "#8cbcf5", "#6fcf8c", "#cf9ff5")
-DASHES = ("none", "7 3", "2 3", "10 3 2 3")
-"""How the lines are told apart without their colours."""
+DASHES = {"solid": "none", "dashed": "7 3", "dotted": "2 3", "dash-dotted": "10 3 2 3"}
+"""How the lines are told apart without their colours; a legend says the word."""
 
 
 def svg(chart: Chart) -> Markup:
@@ -35,6 +38,7 @@ def svg(chart: Chart) -> Markup:
             parent.remove(script)
     for element in list(root.iter())[1:]:
         element.attrib.pop("id", None)
+    root.set("viewBox", f"0 0 {WIDTH} {HEIGHT + BELOW * (len(chart.series) > 1)}")
     root.set("role", "img")
     root.set("aria-label", _shown(chart.alt))
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer of the tree
@@ -46,10 +50,11 @@ def _along(chart: Chart) -> Any:
     drawn = (pygal.Line if chart.kind == "lines" else pygal.Bar)(_options(chart))
     drawn.x_labels = [f"{x:g}" for x in places]
     drawn.x_labels_major_every = max(1, -(-len(places) // LABELS))
-    for series in chart.series:
+    for series, dash in zip(chart.series, itertools.cycle(DASHES)):
         points = dict(series.points)
         shown = [points.get(x, math.nan) for x in places]
-        drawn.add(_shown(series.name), [value if _is_drawn(chart, value) else None for value in shown])
+        name = f"{series.name} ({dash})" if chart.kind == "lines" and len(chart.series) > 1 else series.name
+        drawn.add(_shown(name), [value if _is_drawn(chart, value) else None for value in shown])
     values = [value for series in chart.series for _, value in series.points if _is_drawn(chart, value)]
     if chart.logarithmic and values:
         drawn.y_labels = _decades(min(values), max(values))
@@ -80,7 +85,7 @@ def _options(chart: Chart) -> Any:
         style=_style(), width=WIDTH, height=HEIGHT, js=[], disable_xml_declaration=True, explicit_size=False, show_dots=False,
         logarithmic=chart.logarithmic, x_title=_shown(chart.across), y_title=_shown(chart.upwards), legend_at_bottom=True,
         legend_box_size=12, spacing=14, margin=8, show_minor_x_labels=False,
-        legend_at_bottom_columns=3, margin_bottom=16, no_data_text="nothing to show",
+        legend_at_bottom_columns=3, show_legend=len(chart.series) > 1, no_data_text="nothing to show",
         include_x_axis=False,
         formatter=_told, value_formatter=_told, x_value_formatter=_told,
         truncate_legend=-1, truncate_label=-1,
@@ -105,12 +110,13 @@ def _style() -> Style:
 def _css(uuid: str) -> str:
     """Dashes for lines, and the colours of a dark page."""
     here = f"#chart-{uuid}"
-    dashes = "".join(f"{here} .serie-{n} .line {{ stroke-dasharray: {dash} }}" for n, dash in enumerate(DASHES))
+    dashes = "".join(f"{here} .serie-{n} .line {{ stroke-dasharray: {dash} }}" for n, dash in enumerate(DASHES.values()))
     dark = "".join(
         f"{here} .color-{n}, {here} .color-{n} a:visited {{ stroke: {colour}; fill: {colour} }}"
         for n, colour in enumerate(DARK)
     )
-    text = f"{here} text, {here} .axis text, {here} .legends .legend text, {here} .title {{ fill: #e4e8ec }}"
+    places = (f"{here} {place}" for place in ("text", ".axis text", ".axis text.major", ".legends .legend text", ".title"))
+    text = f"{', '.join(places)} {{ fill: #e4e8ec }}"
     guides = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #4a535d }}"
     light = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #c4cad1 }}"
     thin = f"{light}{here} .line {{ fill: none; stroke-width: 1.6 }}"

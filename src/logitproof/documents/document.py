@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from logitproof.documents import html, markdown
 from logitproof.documents.section import Page
 
 
@@ -12,8 +11,14 @@ from logitproof.documents.section import Page
 class Document(Page):
     """An answer: its title, the verdict with the decisive reason, sections, and the command to go on with."""
 
+    # The renderers are imported where they are used: every engine's process imports this, and none draws.
+
     def _repr_html_(self) -> str:
+        from logitproof.documents import html
+
         return html.fragment(self)
 
     def _repr_markdown_(self) -> str:
+        from logitproof.documents import markdown
+
         return markdown.text(self)

@@ -10,6 +10,7 @@ import base64
 import functools
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -23,19 +24,34 @@ from logitproof.documents.wording import encodable, plain, visible
 
 WHOLE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'{{ allowed }}">
+<meta http-equiv="Content-Security-Policy"
+ content="{{ policy }}">
 <title>{{ page.verdict.status|shown }}: {{ page.title|shown }}</title><style>{{ style }}</style></head>
-<body class="logitproof"><main>{{ body }}</main>{% if script %}<script>{{ script }}</script>{% endif %}</body></html>
+<body class="logitproof">{% if site %}{{ navigation }}{% endif %}<main>{{ body }}</main>
+{%- if script %}<script>{{ script }}</script>{% endif %}</body></html>
 """
+POLICY = ("default-src 'none'", "style-src 'unsafe-inline'", "form-action 'self'", "base-uri 'none'")
 FRAGMENT = '<style>{{ style }}</style><div class="logitproof">{{ body }}</div>'
 
 
-def whole(page: Page) -> str:
-    """One page that stands alone; every text in it is escaped."""
-    script = asset("page.js") if _is_interactive(page) else Markup("")
-    allowed = Markup(f"; script-src 'sha256-{_sha256(script)}'") if script else ""  # noqa: S704 made of a hash
-    template = _environment().from_string(WHOLE)
-    return template.render(page=page, body=_body(page, bool(script)), style=asset("page.css"), script=script, allowed=allowed)
+@dataclass(frozen=True)
+class Site:
+    """What a page of a server has beside its document: a way back, runs to set side by side, and runs that go on."""
+
+    choices: tuple[str, ...] = ()
+    live: tuple[str, ...] | None = None
+
+
+def whole(page: Page, site: Site | None = None) -> str:
+    """One page that stands alone, or is one of a server's; every text in it is escaped."""
+    script = asset("page.js") if site or _is_interactive(page) else Markup("")
+    policy = [*POLICY, f"script-src 'sha256-{_sha256(script)}'"] if script else list(POLICY)
+    policy += ["connect-src 'self'"] if site else []
+    navigation = Markup(_environment().get_template("site.html").render(site=site))  # noqa: S704 rendered with escapes
+    return _environment().from_string(WHOLE).render(
+        page=page, body=_body(page, bool(script)), style=asset("page.css"), script=script, site=site, navigation=navigation,
+        policy=Markup("; ".join(policy)),  # noqa: S704 ours, and a hash
+    )  # fmt: skip
 
 
 def fragment(page: Page) -> str:

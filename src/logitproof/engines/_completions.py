@@ -91,21 +91,23 @@ class Completion:
 
     def new_rows(self) -> list[Entries]:
         """One row for each new token: what it was chosen from."""
-        said = at(self.choice, "logprobs", where=PATH)
+        logprobs = at(self.choice, "logprobs", where=PATH)
         if self.dialect.name == "content":
-            listed = [at(one, "top_logprobs", where=PATH) for one in at(said, "content", where=PATH)]
-            return [[entry(at(one, "id", where=PATH), at(one, "logprob", where=PATH), PATH) for one in row] for row in listed]
-        tops = at(said, "top_logprobs", where=PATH)
+            listed = [at(position, "top_logprobs", where=PATH) for position in at(logprobs, "content", where=PATH)]
+            return [
+                [entry(at(token, "id", where=PATH), at(token, "logprob", where=PATH), PATH) for token in row] for row in listed
+            ]
+        tops = at(logprobs, "top_logprobs", where=PATH)
         if self.dialect.by_text:
             return [self._by_text(row, f"new position {n}") for n, row in enumerate(tops)]
         return [self._by_id({key.removeprefix(PREFIX): value for key, value in row.items()}, PATH) for row in tops]
 
     def new_tokens(self) -> list[int | None]:
         """The tokens that the server took; None where their text does not tell."""
-        said = at(self.choice, "logprobs", where=PATH)
+        logprobs = at(self.choice, "logprobs", where=PATH)
         if self.dialect.name == "content":
-            return [int(at(one, "id", where=PATH)) for one in at(said, "content", where=PATH)]
-        names = [str(name) for name in at(said, "tokens", where=PATH)]
+            return [int(at(token, "id", where=PATH)) for token in at(logprobs, "content", where=PATH)]
+        names = [str(name) for name in at(logprobs, "tokens", where=PATH)]
         if self.dialect.by_text:
             assert self.texts is not None
             return [self.texts.ids.get(name) for name in names]
@@ -115,8 +117,8 @@ class Completion:
         if not isinstance(row, dict):
             raise ServerError(f"{where}: the log-probabilities are {row!r}")
         pairs = []
-        for key, said in row.items():
-            value = said.get("logprob") if isinstance(said, dict) else said
+        for key, content in row.items():
+            value = content.get("logprob") if isinstance(content, dict) else content
             pairs.append(entry(int(key) if str(key).isdecimal() else key, value, where))
         return pairs
 
@@ -138,12 +140,12 @@ class Completion:
         return pairs
 
     def _check_echo(self, ids: Sequence[int]) -> None:
-        """The server's own words for the prompt's tokens, against those that were asked for."""
+        """Compare the server's own words for the prompt's tokens with those that were asked for."""
         assert self.texts is not None
-        said = at(self.choice, "logprobs", "tokens", where=PATH)
+        words = at(self.choice, "logprobs", "tokens", where=PATH)
         for n, token in enumerate(ids):
             known = self.texts.bytes[token].decode("utf-8", "replace")
-            heard = at(said, n, where=PATH)
+            heard = at(words, n, where=PATH)
             if heard != known and "�" not in known and "�" not in str(heard):
                 raise ServerError(f"the server tokenizes otherwise: at index {n} it has {heard!r}, sent was {known!r}")
 
@@ -152,7 +154,7 @@ def identify(server: Server, model: str | None) -> tuple[dict[str, str], str]:
     """What the server says it is, and the model to ask for."""
     listed = server.get("/v1/models")
     models = at(listed.body, "data", where="/v1/models")
-    names = [str(at(one, "id", where="/v1/models")) for one in models]
+    names = [str(at(card, "id", where="/v1/models")) for card in models]
     if not names or (model is not None and model not in names):
         raise Refusal(f"the server serves {', '.join(names) or 'no model'}", field="model", remedy="name one of these")
     chosen = models[names.index(model)] if model is not None else models[0]
@@ -184,14 +186,14 @@ def probe(server: Server, model: str, ids: list[int]) -> tuple[Dialect, Any]:
 
 
 def _spoken(choice: dict[str, Any], answer: Answer) -> Name:
-    said = choice.get("logprobs")
+    logprobs = choice.get("logprobs")
     if isinstance(choice.get("prompt_logprobs"), list):
         return "prompt_logprobs"
-    if isinstance(said, dict) and said.get("content"):
+    if isinstance(logprobs, dict) and logprobs.get("content"):
         return "content"
-    if isinstance(said, dict) and said.get("top_logprobs"):
+    if isinstance(logprobs, dict) and logprobs.get("top_logprobs"):
         fed = int(at(answer.body, "usage", "prompt_tokens", where=PATH))
-        return "echo" if len(said["top_logprobs"]) > fed else "new-tokens"
+        return "echo" if len(logprobs["top_logprobs"]) > fed else "new-tokens"
     raise Refusal(
         "the server gives no log-probabilities for `logprobs`, so there is nothing to compare",
         field="url",

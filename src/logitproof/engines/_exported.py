@@ -27,7 +27,7 @@ def exported(model: Path, made_by: Mapping[str, Any], make: Callable[[Path], Non
     """The folder that `make` filled from the HF folder `model`.
 
     `made_by` names whatever can change the result: versions and options. Raises Refusal for what is no HF folder,
-    ModelError for damaged weights, and what `make` raises; of a half-made export nothing stays.
+    ModelError for damaged weights, and what `make` raises; nothing of a half-made export stays.
     """
     if not (model / "config.json").is_file():
         raise Refusal(f"{model} is no HF model folder", field="model", remedy="name the folder that holds config.json")

@@ -138,13 +138,13 @@ class Server:
         given_up = threading.Event()
         threading.Thread(target=ask, daemon=True).start()
         try:
-            found = answered.get(timeout=self._timeout)
+            outcome = answered.get(timeout=self._timeout)
         except queue.Empty:
             given_up.set()
             raise httpx2.ReadTimeout(f"no whole answer within {self._timeout:g} s") from None
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def _read(self, response: Any, path: str) -> Answer:
         place, code = f"{self.url}{path}", response.status_code
@@ -169,9 +169,9 @@ class Server:
         """The server's words without the key, should it repeat it."""
         text = text.replace(self._key, "***") if self._key else text
         try:
-            told = json.loads(text)
-            told = told.get("error", told.get("detail", told)) if isinstance(told, dict) else told
-            text = str(told.get("message", told)) if isinstance(told, dict) else str(told)
+            content = json.loads(text)
+            content = content.get("error", content.get("detail", content)) if isinstance(content, dict) else content
+            text = str(content.get("message", content)) if isinstance(content, dict) else str(content)
         except (ValueError, RecursionError):
             pass
         return text.strip()[:WORDS] or "nothing"
@@ -222,6 +222,6 @@ def at(value: Any, *path: str | int, where: str) -> Any:
         try:
             value = value[key]
         except (KeyError, IndexError, TypeError):
-            place = ".".join(str(one) for one in path[: n + 1])
+            place = ".".join(str(part) for part in path[: n + 1])
             raise ServerError(f"{where}: its answer has no {place}: {json.dumps(value)[:WORDS]}") from None
     return value

@@ -82,14 +82,14 @@ class Library:
 
     def files(self) -> list[Path]:
         """What the kernel says is mapped: a run path may lead to a libggml far from this libllama."""
-        found = {self.path.resolve()}
+        files = {self.path.resolve()}
         maps = Path("/proc/self/maps")
         if maps.exists():
             rows = [line.split(maxsplit=5) for line in maps.read_text().splitlines()]
             mapped = {Path(row[5]) for row in rows if len(row) == 6}
         else:
             mapped = {path.resolve() for path in self.path.parent.glob("lib*.dylib")}
-        return sorted(found | {path for path in mapped if path.name.startswith(("libllama", "libggml"))})
+        return sorted(files | {path for path in mapped if path.name.startswith(("libllama", "libggml"))})
 
     def features(self) -> dict[str, str]:
         """The instruction sets of each loaded backend: what it was built for and found on this processor."""
@@ -109,7 +109,7 @@ class Library:
 
     def load_backend(self, backend: str | None) -> None:
         """Load the CPU variant that was asked for; exactly one CPU backend must be there afterwards."""
-        linked = b"CPU" in [self._call("ggml_backend_reg_name", found) for found in self._backends()]
+        linked = b"CPU" in [self._call("ggml_backend_reg_name", registry) for registry in self._backends()]
         if backend is None:
             if not linked:
                 variants = ", ".join(sorted(path.name for path in self.path.parent.glob("libggml-cpu*"))) or "none here"
@@ -153,9 +153,9 @@ class Library:
 
     def function(self, name: str, returns: Any, *takes: Any) -> Any:
         """A function of the libggml or libllama that is in this process."""
-        found = self._handle[name]
-        found.restype, found.argtypes = returns, takes
-        return found
+        symbol = self._handle[name]
+        symbol.restype, symbol.argtypes = returns, takes
+        return symbol
 
     def _call(self, name: str, *arguments: Any, returns: Any = ctypes.c_char_p) -> Any:
         function = self._handle[name]
@@ -216,9 +216,9 @@ def _check_layout(llama: Any, library: str | None) -> None:
         (llama.llama_model_default_params, MODEL_DEFAULTS),
     ):
         params = function()
-        found = {name: getattr(params, name) for name in expected}
-        if found != expected:
-            wrong = {name: value for name, value in found.items() if value != expected[name]}
+        defaults = {name: getattr(params, name) for name in expected}
+        if defaults != expected:
+            wrong = {name: value for name, value in defaults.items() if value != expected[name]}
             right = {name: expected[name] for name in wrong}
             raise Refusal(
                 f"this libllama is of another version than the bindings {llama.__version__}: its defaults read as {wrong}, "

@@ -23,22 +23,22 @@ LIMIT = 1 << 22
 """Bytes of the largest cache or changelog that is read."""
 
 
-def build_facts(file: Path, said: str) -> dict[str, str]:
-    """`llama.cpp commit` and `build flags` of the library or program at `file`; `said` is what it says of its commit.
+def build_facts(file: Path, stated: str) -> dict[str, str]:
+    """`llama.cpp commit` and `build flags` of the library or program at `file`; `stated` is what it states of its commit.
 
     What nobody says is left out.
     """
     cache = _cache_of(file.resolve())
     facts = {}
-    if commit := _commit(said, cache):
+    if commit := _commit(stated, cache):
         facts["llama.cpp commit"] = commit
     if cache and (flags := _flags(cache)):
         facts["build flags"] = flags
     return facts
 
 
-def _commit(said: str, cache: str) -> str:
-    if match := re.search(r"\b[0-9a-f]{7,40}\b", said):
+def _commit(stated: str, cache: str) -> str:
+    if match := re.search(r"\b[0-9a-f]{7,40}\b", stated):
         return match[0]
     home = HOME.search(cache)
     folders = [Path(home[1]).resolve()] if home else []

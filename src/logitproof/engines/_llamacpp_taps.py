@@ -54,8 +54,25 @@ NAMED = {
     "final_output": "linear_attn.norm",
     "linear_attn_out": "linear_attn.out",
     "l_out": "out",
+    "kv_cmpr": "attn.latent",
+    "ffn_xielu": "mlp.activation",
+    "mamba_out": "scan.out",
+    "mamba2_y_add_d": "scan.core",
+    "kda_out": "attn.out",
+    "kda_beta": "linear_attn.b",
+    "mla_out": "attn.out",
+    "model.layers.{}.operator_norm": "attn_norm",
+    "model.layers.{}.ffn_norm": "ffn_norm",
+    "model.layers.{}.conv.out_proj": "shortconv.out",
 }
 """llama.cpp's name of a node to the tap; a later node of the same name takes the place of an earlier one."""
+ANOTHER_VALUE = {
+    # the file's weights hold the factors that the model multiplies by afterwards
+    "falcon-h1": ("attn.k_proj", "attn.out", "mlp.gate"),
+    # the sum holds the shared expert, and nothing says how pairs lie where no layer rotates
+    "granitehybrid": ("moe.out", "attn.q_proj", "attn.k_proj"),
+}
+"""Taps of an architecture whose nodes are another value than the tap."""
 SHARED = ("ffn_shexp", "ffn_shexp_out")
 """The shared expert, of which the first name is before its gate."""
 POST_NORMS = {"gemma": {"attn_post_norm": "attn_post_norm", "ffn_post_norm": "mlp_post_norm"}}
@@ -134,13 +151,15 @@ class Recorder:
             for name, pieces in self._found.items()
             if len(pieces) == 1 or vocabulary.split(name)[1] not in vocabulary.MATRICES
         }
-        for name in [one for one in whole if one.endswith("moe.index")]:
+        for name in [tap for tap in whole if tap.endswith("moe.index")]:
             order = whole[name].argsort(axis=-1)
             whole[name] = np.take_along_axis(whole[name], order, -1)
             weights = name.replace("index", "weights")
             if weights in whole:
                 whole[weights] = np.take_along_axis(whole[weights], order, -1)
-        return {name: self._canonical(name, value) for name, value in whole.items()}
+        other = ANOTHER_VALUE.get(self.architecture, ())
+        kept = {name: value for name, value in whole.items() if vocabulary.split(name)[1] not in other}
+        return {name: self._canonical(name, value) for name, value in kept.items()}
 
     def _read(self, node: _Tensor) -> None:
         name, operation = node.name.decode("utf-8", "replace"), self.name_of_operation(node.op).decode()
@@ -148,9 +167,9 @@ class Recorder:
             self._now["embedding"] = _values(node)
         elif name == "result_norm":
             self._now["norm"] = _values(node)
-        elif found := _NODE.fullmatch(name):
-            self._layer = int(found[2])
-            self._inside(node, operation, found[1], self._layer)
+        elif match := _NODE.fullmatch(name):
+            self._layer = int(match[2])
+            self._inside(node, operation, match[1], self._layer)
         elif name == "ffn_post_norm":
             self._inside(node, operation, name, self._layer)
         elif operation in ("MUL_MAT", "ADD", "SCALE"):
@@ -158,6 +177,8 @@ class Recorder:
 
     def _inside(self, node: _Tensor, operation: str, name: str, layer: int) -> None:
         leaf = self._leaf(name, operation, layer)
+        for own in [own for own, tap in vocabulary.OWN.items() if tap.node == name]:
+            self._now[f"layers.{layer}.{own}"] = _values(node)
         if name.startswith("kq") and operation != "SOFT_MAX":
             self._scores = _values(node)
         elif operation == "SOFT_MAX" and name.startswith("kq"):
@@ -240,7 +261,7 @@ class Recorder:
 def _values(node: _Tensor) -> np.ndarray:
     """The node's values as float32, positions first: ne [a, b, c, d] is an array [d, c, b, a] without leading ones."""
     kind = np.dtype(KINDS.get(node.type, np.float32))
-    shape, strides = [int(one) for one in reversed(node.ne)], [int(one) for one in reversed(node.nb)]
+    shape, strides = [int(number) for number in reversed(node.ne)], [int(number) for number in reversed(node.nb)]
     while len(shape) > 2 and shape[0] == 1:
         shape, strides = shape[1:], strides[1:]
     extent = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + kind.itemsize

@@ -29,14 +29,14 @@ IN_TRAINING = {
 
 def names_for_mlx(config: dict[str, Any]) -> dict[str, Any]:
     """The older names of what a config says, and a text-only Qwen3.5 as mlx-lm knows it. Empty where nothing is to be said."""
-    found = older_names(config)
+    names = older_names(config)
     if config.get("model_type") == "qwen3_5_text":
-        found["model_type"] = "qwen3_5"
-    return found
+        names["model_type"] = "qwen3_5"
+    return names
 
 
 def settings_read(model: Any) -> set[str]:
     """The settings that the model's own `ModelArgs` has fields for, and those that say nothing about the computation."""
     holders = [model, getattr(model, "language_model", None)]
-    known = {one.name for holder in holders if holder is not None for one in dataclasses.fields(holder.args)}
+    known = {setting.name for holder in holders if holder is not None for setting in dataclasses.fields(holder.args)}
     return known | SAID_BY_OTHERS | IN_TRAINING

@@ -54,14 +54,14 @@ Call = tuple[str | None, str | None]
 @contextmanager
 def tapped(model: nn.Module, patterns: Sequence[str]) -> Iterator[Found]:
     """Pieces [T, ...] float32 of every wanted tap, one a pass; the model is as before afterwards."""
-    found: Found = {}
+    pieces: Found = {}
     named = model.named_modules()
     paths = {path for path, _ in named}
     watched = [(module, module.__class__, calls) for path, module in named if (calls := _calls(path, module, paths))]
     for module, kind, calls in watched:
-        module.__class__ = _watching(kind, _Watch(calls, found, patterns))
+        module.__class__ = _watching(kind, _Watch(calls, pieces, patterns))
     try:
-        yield found
+        yield pieces
     finally:
         for module, kind, _ in watched:
             module.__class__ = kind
@@ -70,8 +70,8 @@ def tapped(model: nn.Module, patterns: Sequence[str]) -> Iterator[Found]:
 class _Watch:
     """Keeps input and output of one module under the names of its calls, in turn."""
 
-    def __init__(self, calls: list[Call], found: Found, patterns: Sequence[str]) -> None:
-        self._calls, self._found, self._patterns = calls, found, patterns
+    def __init__(self, calls: list[Call], pieces: Found, patterns: Sequence[str]) -> None:
+        self._calls, self._found, self._patterns = calls, pieces, patterns
         self._count = 0
 
     def keep(self, given: mx.array, made: mx.array) -> None:

@@ -11,19 +11,19 @@ from logitproof.files.untrusted import read_object
 
 def older_names(config: dict[str, Any]) -> dict[str, Any]:
     """What configs of transformers 5 say in other words than those before it, in the older words. Empty where nothing is."""
-    rope, found = config.get("rope_parameters") or {}, {}
+    rope, older = config.get("rope_parameters") or {}, {}
     if "rope_theta" in rope and "rope_theta" not in config:
-        found["rope_theta"] = rope["rope_theta"]
+        older["rope_theta"] = rope["rope_theta"]
     if rope.get("rope_type", "default") != "default" and not config.get("rope_scaling"):
-        found["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+        older["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
     if "partial_rotary_factor" in rope and "partial_rotary_factor" not in config:
-        found["partial_rotary_factor"] = rope["partial_rotary_factor"]
+        older["partial_rotary_factor"] = rope["partial_rotary_factor"]
     if "num_local_experts" in config and "num_experts" not in config:
-        found["num_experts"] = config["num_local_experts"]
+        older["num_experts"] = config["num_local_experts"]
     kinds = config.get("layer_types") or []
     if "linear_attention" in kinds and "full_attention_interval" not in config and (every := _interval(kinds)):
-        found["full_attention_interval"] = every
-    return found
+        older["full_attention_interval"] = every
+    return older
 
 
 def with_settings(model: Path, settings: dict[str, Any], out: Path) -> Path:

@@ -93,7 +93,9 @@ def rotate_neighbours(x: Array, angles: Array, scale: float) -> Array:
 def lengths_or_temperature(q: Array, k: Array, places: Array, config: dict[str, Any], turned: bool) -> tuple[Array, Array]:
     """Llama 4: q and k over their length where they were rotated, else q times 1 + a · log(1 + floor((p + 1) / f))."""
     if turned and config["use_qk_norm"]:
-        return tuple(one / np.sqrt(np.mean(one * one, -1, keepdims=True) + config["rms_norm_eps"]) for one in (q, k))  # type: ignore[return-value]
+        return tuple(
+            vectors / np.sqrt(np.mean(vectors * vectors, -1, keepdims=True) + config["rms_norm_eps"]) for vectors in (q, k)
+        )  # type: ignore[return-value]
     if turned or not config["attn_temperature_tuning"]:
         return q, k
     factor = 1 + config["attn_scale"] * np.log1p(np.floor((places + 1) / config["floor_scale"]))
@@ -113,7 +115,7 @@ def attend(
 ) -> Array:
     """Causal attention of q [T, H, D] at positions start… to k, v [S, K, D]: [T, H·D]."""
     heads, groups = q.shape[1], q.shape[1] // k.shape[1]
-    k, v = (np.repeat(one, groups, axis=1) for one in (k, v))
+    k, v = (np.repeat(vectors, groups, axis=1) for vectors in (k, v))
     scores = np.einsum("thd,shd->hts", q, k) * scale
     if cap:
         scores = np.tanh(scores / cap) * cap
@@ -133,8 +135,8 @@ def delta_rule(q: Array, k: Array, v: Array, decay: Array, beta: Array, state: A
     out = np.empty_like(v)
     for at in range(len(q)):
         state = state * np.exp(decay[at])[:, None, None]
-        found = np.einsum("hkv,hk->hv", state, k[at])
-        state = state + np.einsum("hk,hv->hkv", k[at], (v[at] - found) * beta[at][:, None])
+        recalled = np.einsum("hkv,hk->hv", state, k[at])
+        state = state + np.einsum("hk,hv->hkv", k[at], (v[at] - recalled) * beta[at][:, None])
         out[at] = np.einsum("hkv,hk->hv", state, q[at])
     return out, state
 

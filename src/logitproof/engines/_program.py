@@ -69,12 +69,12 @@ class Program:
             for name in (name for text in texts for name in _places(text)):
                 if name not in PLACES:
                     raise Refusal(f"{{{name}}} stands for nothing{did_you_mean(name, list(PLACES))}", field=field)
-        found = shutil.which(self.argv[0], path=self.environment.get("PATH"))
-        if found is None:
+        program = shutil.which(self.argv[0], path=self.environment.get("PATH"))
+        if program is None:
             remedy = "give a path (relative to the contract) or a name on PATH, and make it executable"
             raise Refusal(f"{self.argv[0]!r} is no program that can be run", field="argv", remedy=remedy)
         # A script is what its arguments name, and changes logits as its interpreter does.
-        files = [Path(found), *(Path(word) for word in self.argv[1:] if Path(word).is_file())]
+        files = [Path(program), *(Path(word) for word in self.argv[1:] if Path(word).is_file())]
         return {file.name: file_sha256(file) for file in files}
 
     def needs(self, *names: str) -> bool:
@@ -87,7 +87,7 @@ class Program:
         """What `read` makes of one run; the files of the run are gone afterwards."""
         with tempfile.TemporaryDirectory(prefix="logitproof-") as name:
             folder = Path(name)
-            tokens = self.separator.join(str(one) for one in token_ids)
+            tokens = self.separator.join(str(token) for token in token_ids)
             self._write_tokens(folder / "tokens", tokens, token_ids)
             values = {
                 "model": str(model),
@@ -198,7 +198,7 @@ def _places(text: str) -> list[str]:
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     return re.sub(
-        r"\{\{|\}\}|\{([^{}]*)\}", lambda found: found[0][0] if found[1] is None else values.get(found[1], found[0]), text
+        r"\{\{|\}\}|\{([^{}]*)\}", lambda match: match[0][0] if match[1] is None else values.get(match[1], match[0]), text
     )
 
 

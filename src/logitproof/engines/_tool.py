@@ -38,22 +38,22 @@ class Tool:
 
     @functools.cached_property
     def path(self) -> Path:
-        found = shutil.which(self.program)
-        if found is None:
+        path = shutil.which(self.program)
+        if path is None:
             remedy = "name the built program; `make llama-tools` builds the pinned one"
             raise Refusal(f"{self.program!r} is no program that can be run", field="binary", remedy=remedy)
-        return Path(found).resolve()
+        return Path(path).resolve()
 
     @functools.cached_property
     def flags(self) -> set[str]:
         """Every flag that its `--help` names."""
-        said = self._run(["--help"], 60.0)
-        return set(FLAG.findall(said.stdout.decode("utf-8", "replace") + said.stderr.decode("utf-8", "replace")))
+        output = self._run(["--help"], 60.0)
+        return set(FLAG.findall(output.stdout.decode("utf-8", "replace") + output.stderr.decode("utf-8", "replace")))
 
     def versions(self) -> dict[str, str]:
         """What it calls itself, and the sha256 of it and of the libraries beside it."""
-        said = self._run(["--version"], 60.0)
-        text = (said.stdout + said.stderr).decode("utf-8", "replace")
+        output = self._run(["--version"], 60.0)
+        text = (output.stdout + output.stderr).decode("utf-8", "replace")
         line = next((line.strip() for line in text.splitlines() if "version" in line), "unknown")
         files = [self.path, *sorted(self.path.parent.glob("lib*.so*"))]
         hashes = {file.name: file_sha256(file) for file in files if not file.is_symlink()}

@@ -44,10 +44,10 @@ class Command(Engine):
             )
         if self.sha256 is not None:
             with open(program, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self.sha256.lower():
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != self.sha256.lower():
                 raise Refusal(
-                    f"{program} has sha256 {found}, pinned is {self.sha256}",
+                    f"{program} has sha256 {digest}, pinned is {self.sha256}",
                     field="argv",
                     remedy="build the pinned version, or pin the new one on purpose",
                 )

@@ -60,12 +60,12 @@ class CTranslate2(Engine):
         self._generator = None
         folder = model if (model / MODEL).is_file() else self._converted(model)
         try:
-            made, said = _heard(
+            made, lines = _heard(
                 lambda: ctranslate2.Generator(str(folder), compute_type=self.compute_type, intra_threads=self.threads)
             )
         except (RuntimeError, ValueError) as error:
             raise Refusal(f"CTranslate2 does not load {model.name}: {error}", field="model") from error
-        self._isa |= dict(pair for line in said if (pair := _evidence(line)))
+        self._isa |= dict(pair for line in lines if (pair := _evidence(line)))
         settings = _read(model / "config.json") | _read(model / "generation_config.json")
         self._texts = read_json(folder / "vocabulary.json")
         self._generator = made
@@ -164,6 +164,6 @@ def _heard(call: Callable[[], Any]) -> tuple[Any, list[str]]:
             os.dup2(own, 2)
             os.close(own)
             file.seek(0)
-            said = file.read().decode("utf-8", "replace")
-            sys.stderr.write(said)
-    return made, said.splitlines()
+            text = file.read().decode("utf-8", "replace")
+            sys.stderr.write(text)
+    return made, text.splitlines()

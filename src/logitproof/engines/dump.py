@@ -89,7 +89,7 @@ class Dump(Engine):
 
 
 def _tokens_sha256(contents: Contents) -> str:
-    facts = [[one.token_ids, one.prompt_length, one.positions.tolist(), one.text] for one in contents.prompts]
+    facts = [[prompt.token_ids, prompt.prompt_length, prompt.positions.tolist(), prompt.text] for prompt in contents.prompts]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

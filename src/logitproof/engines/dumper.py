@@ -42,10 +42,10 @@ class Dumper(ProgramEngine):
         if not run.out.is_file():
             raise ProgramFailed(f"it ended and wrote no file {{out}}{run.quoted()}")
         kind = np.dtype(self.dtype).newbyteorder("<")
-        found, wanted = run.out.stat().st_size, self.skip_bytes + count * self._size * kind.itemsize
-        if found != wanted:
+        size, wanted = run.out.stat().st_size, self.skip_bytes + count * self._size * kind.itemsize
+        if size != wanted:
             raise ProgramFailed(
-                f"{{out}} has {found} bytes, {count} rows of {self._size} {self.dtype} are {wanted}{run.quoted()}"
+                f"{{out}} has {size} bytes, {count} rows of {self._size} {self.dtype} are {wanted}{run.quoted()}"
             )
         rows = np.fromfile(run.out, kind, offset=self.skip_bytes).reshape(count, self._size)
         return rows if rows.dtype.itemsize >= 4 else rows.astype(np.float32)

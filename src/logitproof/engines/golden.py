@@ -80,12 +80,12 @@ class Golden(Engine):
 
     def _check(self, model: Path, header: Header) -> None:
         try:
-            found = open_model(model).sha256
+            sha256 = open_model(model).sha256
         except ContractError as error:
             raise Refusal(error.text, field=error.where, remedy=error.remedy) from None
-        if found != header.model_sha256:
+        if sha256 != header.model_sha256:
             raise Refusal(
-                f"was frozen from weights {header.model_sha256[:12]}, {model.name} is {found[:12]}",
+                f"was frozen from weights {header.model_sha256[:12]}, {model.name} is {sha256[:12]}",
                 field=str(self.path),
                 remedy="freeze it again, or name the weights it was made from",
             )

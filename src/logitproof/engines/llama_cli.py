@@ -60,29 +60,29 @@ class LlamaCli(Engine):
 
     def _next(self, ids: list[int]) -> int:
         text = self._known().text(ids)
-        said = self._heard(text)
-        fed = prompt_ids(said.err)
+        output = self._heard(text)
+        fed = prompt_ids(output.err)
         if fed != ids:
             raise Refusal(
                 f"the tool tokenizes this text otherwise: {fed[:8]} ({len(fed)}), asked are {ids[:8]} ({len(ids)})",
                 field="token_ids",
                 remedy="give this engine prompts that its own tokenizer makes; a forced BOS is a fault of the file",
             )
-        piece = said.out
+        piece = output.out
         for end in END:
             piece = piece.removesuffix(end)
-        found = self._tokens.get(piece, [])
-        if len(found) != 1:
-            raise RuntimeError(f"the tool wrote {said.out!r}, which is the text of {len(found)} tokens, not of one")
-        return found[0]
+        tokens = self._tokens.get(piece, [])
+        if len(tokens) != 1:
+            raise RuntimeError(f"the tool wrote {output.out!r}, which is the text of {len(tokens)} tokens, not of one")
+        return tokens[0]
 
     def _heard(self, text: str) -> Said:
         # It writes through a logger that nobody waits for, so that a run may end well and without its last lines.
         for _ in range(ATTEMPTS):
-            said = self._tool().run(self._arguments(text), self.timeout_s)
-            if said.out.endswith(END[0]):
-                return said
-        raise RuntimeError(f"the tool ended {ATTEMPTS} times with exit code 0 and without its text, last with {said.out!r}")
+            output = self._tool().run(self._arguments(text), self.timeout_s)
+            if output.out.endswith(END[0]):
+                return output
+        raise RuntimeError(f"the tool ended {ATTEMPTS} times with exit code 0 and without its text, last with {output.out!r}")
 
     def _arguments(self, text: str) -> list[str]:
         return ["-m", str(self._model), *FIXED, *self.arguments, "-p", text]

@@ -75,9 +75,9 @@ class LlamaPerplexity(Engine):
             prompt.write_text(text + "\n" + text * (2 * window // len(ids) + 2), "utf-8", newline="")
             files = ["-m", str(self._model), "-f", str(prompt), "--kl-divergence-base", str(saved), "--no-escape"]
             sizes = ["-c", str(window), "-b", str(window), "--chunks", "1"]
-            said = Tool(self.binary).run([*files, *sizes, *self.arguments], self.timeout_s)
+            output = Tool(self.binary).run([*files, *sizes, *self.arguments], self.timeout_s)
             if not saved.is_file():
-                raise RuntimeError(f"the tool saved no logits: {said.err[-600:]}")
+                raise RuntimeError(f"the tool saved no logits: {output.err[-600:]}")
             (held,) = checked(LlamacppKlBase().read(saved), saved).prompts
             fed = held.token_ids[: min(window, len(ids))]
             if fed != ids[: len(fed)] or held.logits is None or len(held.token_ids) != window:

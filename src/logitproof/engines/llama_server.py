@@ -49,10 +49,10 @@ class LlamaServer(HttpEngine):
     def hello(self) -> Hello:
         self._server.get("/health")
         props, meta = self._props(), self._meta()
-        said = {name: str(meta.get(name, "")) for name in ("n_vocab", "n_params", "size", "ftype", "n_ctx")}
+        facts = {name: str(meta.get(name, "")) for name in ("n_vocab", "n_params", "size", "ftype", "n_ctx")}
         versions = {"llama.cpp": str(props.get("build_info", "unknown")), "weights": str(props.get("model_path", "unknown"))}
         probe = json.dumps(self._row(self._completion(PROBE, cached=False), 16, "fingerprint"))
-        versions = {**versions, **said, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()}
+        versions = {**versions, **facts, "fingerprint": hashlib.sha256(probe.encode()).hexdigest()}
         return Hello(versions, machine=self._server.machine)
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
@@ -118,11 +118,11 @@ class LlamaServer(HttpEngine):
         return dict(self._server.get("/props").body)
 
     def _meta(self) -> dict[str, Any]:
-        found = at(self._server.get("/v1/models").body, "data", 0, "meta", where="/v1/models")
-        if not isinstance(found, dict) or "n_vocab" not in found:
+        meta = at(self._server.get("/v1/models").body, "data", 0, "meta", where="/v1/models")
+        if not isinstance(meta, dict) or "n_vocab" not in meta:
             raise Refusal("the server names no n_vocab in /v1/models: it is no llama-server", field="url")
-        self._vocab = int(found["n_vocab"])
-        return found
+        self._vocab = int(meta["n_vocab"])
+        return meta
 
     def _completion(self, ids: Sequence[int], *, cached: bool) -> dict[str, Any]:
         return {**NEUTRAL, "prompt": list(ids), "n_predict": 1, "n_probs": self._asked(), "cache_prompt": cached}
@@ -132,7 +132,7 @@ class LlamaServer(HttpEngine):
 
     def _entries(self, answer: Answer, n: int, where: str, asked: int | None = None) -> Entries:
         listed = at(answer.body, "completion_probabilities", n, "top_logprobs", where=where)
-        pairs = [entry(at(one, "id", where=where), at(one, "logprob", where=where), where) for one in listed]
+        pairs = [entry(at(token, "id", where=where), at(token, "logprob", where=where), where) for token in listed]
         return best_entries(pairs, asked or self._asked(), self._vocab, where, least=LEAST)
 
     def _check_fed(self, answer: Answer, prefix: list[int], mode: Mode, where: str) -> None:
@@ -147,17 +147,17 @@ class LlamaServer(HttpEngine):
             raise ServerError(f"{where}: prefill needs an empty KV cache, the server took {reused} tokens from it")
 
 
-def _same_weights(said: str, model: Path) -> str:
+def _same_weights(loaded: str, model: Path) -> str:
     """How sure it is that the server computes with `model`; refuses where it is sure that it does not."""
-    named = Path(said)
+    named = Path(loaded)
     if named.is_file() and model.is_file():
         if file_sha256(named) != file_sha256(model):
             raise Refusal(
-                f"the server has loaded {said}, the contract names {model}: another file",
+                f"the server has loaded {loaded}, the contract names {model}: another file",
                 field="url",
                 remedy="restart the server with the contract's file, or name the server's in the contract",
             )
-        return f"proven: {said} has the sha256 of {model.name}"
+        return f"proven: {loaded} has the sha256 of {model.name}"
     if named.name != model.name:
-        raise Refusal(f"the server has loaded {said or 'nothing it names'}, the contract names {model.name}", field="url")
-    return f"not proven: the server says {said}, which is not on this machine"
+        raise Refusal(f"the server has loaded {loaded or 'nothing it names'}, the contract names {model.name}", field="url")
+    return f"not proven: the server says {loaded}, which is not on this machine"

@@ -193,8 +193,8 @@ class LlamaCpp(Engine):
                 return Generated(new, np.stack(rows), "stop", self._dispatched)
             if len(new) < max_new_tokens:
                 row = self._last(new[-1:], len(token_ids) + len(new) - 1)
-        found = np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32)
-        return Generated(new, found, "length", self._dispatched)
+        logits = np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32)
+        return Generated(new, logits, "length", self._dispatched)
 
     def sample(
         self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
@@ -238,8 +238,8 @@ class LlamaCpp(Engine):
         finally:
             self._free_context()
             self._watching = None
-        found = recorder.found()
-        return found | ({"logits": np.concatenate(logits)} if wanted("logits", names) else {})
+        taps = recorder.found()
+        return taps | ({"logits": np.concatenate(logits)} if wanted("logits", names) else {})
 
     def _recorder(self, names: Sequence[str], positions: int) -> Recorder:
         name_of_operation = self._library().function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
@@ -375,10 +375,10 @@ class LlamaCpp(Engine):
         path, library = Path(self.adapter or ""), self._library()
         if not path.is_file():
             raise Refusal(f"no such file: {path}", field="adapter", remedy="`logitproof lora` makes one of a PEFT folder")
-        found = library.llama.llama_adapter_lora_init(self._model, str(path).encode())
-        if not found:
+        adapter = library.llama.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
             raise Refusal(f"llama.cpp refuses the adapter: {library.log.errors()}", field="adapter")
-        return found
+        return adapter
 
     def _context_params(self, positions: int) -> Any:
         llama = self._library().llama
@@ -400,15 +400,17 @@ class LlamaCpp(Engine):
         return params
 
     def _check_context(self, positions: int) -> None:
-        """What the library says it made, against what it was asked for: nothing is taken on trust."""
-        found, wish = self._settings(), self._context_params(positions)
+        """Compare what the library says it made with what it was asked for: nothing is taken on trust."""
+        settings, wish = self._settings(), self._context_params(positions)
         asked = {
             "n_batch": wish.n_batch, "n_ubatch": wish.n_ubatch, "threads": self.threads,
             "flash_attention": "enabled" if self.flash_attention else "disabled",
         }  # fmt: skip
-        if found["kv_types"] or not any(line.startswith("llama_memory_recurrent") for line in self._context_log):
+        if settings["kv_types"] or not any(line.startswith("llama_memory_recurrent") for line in self._context_log):
             asked["kv_types"] = [[self.kv_type, self.kv_type_v or self.kv_type]]
-        wrong = [f"{name} is {found[name]}, asked for was {value}" for name, value in asked.items() if found[name] != value]
+        wrong = [
+            f"{name} is {settings[name]}, asked for was {value}" for name, value in asked.items() if settings[name] != value
+        ]
         if wrong or self._context_size < positions:
             raise RuntimeError(f"llama.cpp made another context: {'; '.join(wrong) or f'n_ctx is {self._context_size}'}")
 
@@ -426,12 +428,12 @@ class LlamaCpp(Engine):
             batch.n_tokens = count * self.sequences
             for place in range(count * self.sequences):
                 # the others get the same tokens in other orders, so that a mix-up cannot go unseen
-                index, other = place % count, place // count
-                batch.token[place] = token_ids[(index + other) % count if count > 1 else 0]
+                index, sequence = place % count, place // count
+                batch.token[place] = token_ids[(index + sequence) % count if count > 1 else 0]
                 batch.pos[place] = start + index
                 batch.n_seq_id[place] = 1
-                batch.seq_id[place][0] = other
-                batch.logits[place] = other == 0 and index >= first
+                batch.seq_id[place][0] = sequence
+                batch.logits[place] = sequence == 0 and index >= first
             library.log.clear()
             if (code := llama.llama_decode(self._context, batch)) != 0:
                 raise RuntimeError(f"llama_decode returned {code}: {library.log.errors()}")
@@ -481,8 +483,8 @@ class LlamaCpp(Engine):
         """Operations that are narrower than the weights and the cache, as `arithmetic`."""
         text = ctypes.create_string_buffer(64)
         self._library().llama.llama_model_meta_val_str(self._model, b"general.architecture", text, 64)
-        found = text.value.decode("utf-8", "replace").startswith(WITH_GELU)
-        return {"arithmetic": {"gelu": "float16"}} if found else {}
+        has_gelu = text.value.decode("utf-8", "replace").startswith(WITH_GELU)
+        return {"arithmetic": {"gelu": "float16"}} if has_gelu else {}
 
     def _free(self) -> None:
         self._free_context()

@@ -136,18 +136,20 @@ class MistralRs(Engine):
         content = answer.choices[0].logprobs.content
         if len(content) != new:
             raise RuntimeError(f"mistral.rs made {len(content)} tokens, {new} were asked for")
-        return [sorted(((one.token, one.logprob) for one in row.top_logprobs), key=lambda pair: -pair[1]) for row in content]
+        return [
+            sorted(((entry.token, entry.logprob) for entry in row.top_logprobs), key=lambda pair: -pair[1]) for row in content
+        ]
 
-    def _rows(self, found: list[Entries]) -> np.ndarray:
+    def _rows(self, rows: list[Entries]) -> np.ndarray:
         """Whole rows [T, V] where every entry is known, else the best entries."""
-        if found and all(len(row) == self._vocab_size for row in found):
-            whole = np.empty((len(found), self._vocab_size), np.float32)
-            for at, row in enumerate(found):
+        if rows and all(len(row) == self._vocab_size for row in rows):
+            whole = np.empty((len(rows), self._vocab_size), np.float32)
+            for at, row in enumerate(rows):
                 whole[at, [token for token, _ in row]] = [value for _, value in row]
             return whole
-        width = max((len(row) for row in found), default=1)
-        ids, values = np.full((len(found), width), -1, np.int32), np.full((len(found), width), np.nan, np.float32)
-        for at, row in enumerate(found):
+        width = max((len(row) for row in rows), default=1)
+        ids, values = np.full((len(rows), width), -1, np.int32), np.full((len(rows), width), np.nan, np.float32)
+        for at, row in enumerate(rows):
             ids[at, : len(row)], values[at, : len(row)] = [token for token, _ in row], [value for _, value in row]
         return top_rows(ids, values)
 
@@ -165,7 +167,7 @@ class MistralRs(Engine):
 
 def _asked_for(config: dict[str, Any]) -> dict[str, Any]:
     """The older names, and the setting that mistral.rs wants of every Qwen3-MoE, where it can change nothing."""
-    found = older_names(config)
+    settings = older_names(config)
     if config.get("model_type") == "qwen3_moe" and "max_window_layers" not in config and not config.get("use_sliding_window"):
-        found["max_window_layers"] = config["num_hidden_layers"]
-    return found
+        settings["max_window_layers"] = config["num_hidden_layers"]
+    return settings

@@ -56,8 +56,8 @@ class Mlx(Engine):
 
     def hello(self) -> Hello:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        said = mx.device_info()
-        isa = {name: str(said[name]) for name in ("architecture", "device_name") if name in said}
+        device = mx.device_info()
+        isa = {name: str(device[name]) for name in ("architecture", "device_name") if name in device}
         return Hello(versions=versions, sample=True, taps=TAPS, isa=isa | {"device": self.device})
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
@@ -137,9 +137,9 @@ class Mlx(Engine):
         if given:
             raise Refusal("mlx-lm cannot be given the tensors of another engine", field="given")
         ids = self._checked(token_ids)
-        with tapped(self._model, names) as found:
+        with tapped(self._model, names) as recorded:
             logits = self._pass(ids, 1 if mode == "decode" else len(ids))
-        taps = {name: np.concatenate(pieces) for name, pieces in found.items()}
+        taps = {name: np.concatenate(pieces) for name, pieces in recorded.items()}
         return taps | ({"logits": logits} if wanted("logits", names) else {})
 
     def tokenize(self, text: str) -> list[int]:
@@ -161,7 +161,7 @@ class Mlx(Engine):
             rows.append(self._model(mx.array([ids[start:end]]), cache=cache)[0].astype(mx.float32))
             # else a long decode is one graph, and the memory of all its steps is held
             mx.eval(rows[-1])
-        return np.concatenate([np.array(one) for one in rows])
+        return np.concatenate([np.array(row) for row in rows])
 
     def _checked(self, token_ids: Sequence[int]) -> list[int]:
         if self._model is None:

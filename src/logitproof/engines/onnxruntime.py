@@ -64,10 +64,10 @@ class OnnxRuntime(Cached):
             name: ort.InferenceSession(str(folder / f"{name}.onnx"), options, providers=providers)
             for name in ("prefill", "decode")
         }
-        said = read_object(folder / "export.json")
-        self._vocab_size, self._context_length = int(said["vocab_size"]), said["context_length"]
+        export = read_object(folder / "export.json")
+        self._vocab_size, self._context_length = int(export["vocab_size"]), export["context_length"]
         details = {"dtype": "float32", "export": str(folder), "inputs": self._inputs("decode")}
-        return Loaded(self._vocab_size, self._context_length, said["bos"], tuple(said["eos"]), details)
+        return Loaded(self._vocab_size, self._context_length, export["bos"], tuple(export["eos"]), details)
 
     def _begin(self, positions: int) -> None:
         self._cache, self._fed = {}, 0
@@ -82,11 +82,11 @@ class OnnxRuntime(Cached):
             **{f"input.{key}": value for key, value in self._cache.items()},
         }
         session = self._sessions[name]
-        found = session.run(None, {key: given[key] for key in self._inputs(name)})
-        named = {one.name: value for one, value in zip(session.get_outputs(), found, strict=True)}
+        outputs = session.run(None, {key: given[key] for key in self._inputs(name)})
+        named = {output.name: value for output, value in zip(session.get_outputs(), outputs, strict=True)}
         self._fed += count
         self._cache = {key.removeprefix("output."): value for key, value in named.items() if key != "logits"}
         return np.asarray(named["logits"][0], np.float32)
 
     def _inputs(self, name: str) -> list[str]:
-        return [one.name for one in self._sessions[name].get_inputs()]
+        return [tensor.name for tensor in self._sessions[name].get_inputs()]

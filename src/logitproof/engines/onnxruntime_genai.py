@@ -45,14 +45,14 @@ class OnnxRuntimeGenai(Cached):
         self._vocab_size = 0
         folder = model if (model / "genai_config.json").is_file() else self._built(model)
         self._model = og.Model(str(folder))
-        said = read_object(folder / "genai_config.json")["model"]
-        self._vocab_size, self._context_length = int(said["vocab_size"]), int(said["context_length"])
+        settings = read_object(folder / "genai_config.json")["model"]
+        self._vocab_size, self._context_length = int(settings["vocab_size"]), int(settings["context_length"])
         self._tokenizer = og.Tokenizer(self._model)
         self._tokenizer.update_options(add_special_tokens=str(self.special_tokens).lower())
-        eos = said.get("eos_token_id")
+        eos = settings.get("eos_token_id")
         stops = tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),)
-        details = {"dtype": self.precision, "type": said["type"], "built": str(folder)}
-        return Loaded(self._vocab_size, self._context_length, said.get("bos_token_id"), stops, details)
+        details = {"dtype": self.precision, "type": settings["type"], "built": str(folder)}
+        return Loaded(self._vocab_size, self._context_length, settings.get("bos_token_id"), stops, details)
 
     def tokenize(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]

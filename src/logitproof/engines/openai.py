@@ -48,8 +48,8 @@ class Openai(HttpEngine):
     def hello(self) -> Hello:
         facts, self._name = identify(self._server, self.model)
         self._dialect, answer = probe(self._server, self._name, PROBE)
-        said = json.dumps(answer, sort_keys=True)
-        fingerprint = hashlib.sha256(said.encode()).hexdigest()
+        text = json.dumps(answer, sort_keys=True)
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
         versions = {**facts, "model": self._name, "dialect": self._dialect.name, "fingerprint": fingerprint}
         return Hello(versions, ("prefill",), generate=True, tokenize=False, machine=self._server.machine)
 
@@ -69,12 +69,12 @@ class Openai(HttpEngine):
         if spoken.scores_prompt:
             # By id, one token more, so that the row behind the last is a prompt's too; an echo holds it anyway.
             fed = ids if spoken.by_text else [*ids, ids[-1]]
-            found = self._completion(self._server.post(PATH, self._body(fed, 1)).body, len(fed)).prompt_rows(ids)
+            rows = self._completion(self._server.post(PATH, self._body(fed, 1)).body, len(fed)).prompt_rows(ids)
         else:
             bodies = [self._body(ids[: n + 1], 1) for n in range(len(ids))]
             answers = self._server.post_all(PATH, bodies)
-            found = [self._completion(answer.body, n + 1).new_rows()[0] for n, answer in enumerate(answers)]
-        return Scored(as_rows([self._kept(row, f"position {n}") for n, row in enumerate(found)], self._vocab))
+            rows = [self._completion(answer.body, n + 1).new_rows()[0] for n, answer in enumerate(answers)]
+        return Scored(as_rows([self._kept(row, f"position {n}") for n, row in enumerate(rows)], self._vocab))
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         ids, new, rows = list(token_ids), list[int](), list[Entries]()

@@ -55,12 +55,12 @@ class OpenVino(Cached):
             str(folder / "openvino_model.xml"), "CPU", {**settings, "INFERENCE_NUM_THREADS": str(self.threads)}
         )
         self._request = self._compiled.create_infer_request()
-        said = read_object(folder / "config.json")
-        said = said.get("text_config") or said
-        self._vocab_size, self._context_length = int(said["vocab_size"]), said.get("max_position_embeddings")
-        eos = said.get("eos_token_id")
+        facts = read_object(folder / "config.json")
+        facts = facts.get("text_config") or facts
+        self._vocab_size, self._context_length = int(facts["vocab_size"]), facts.get("max_position_embeddings")
+        eos = facts.get("eos_token_id")
         stops = tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),)
-        return Loaded(self._vocab_size, self._context_length, said.get("bos_token_id"), stops, self._details(folder))
+        return Loaded(self._vocab_size, self._context_length, facts.get("bos_token_id"), stops, self._details(folder))
 
     def _begin(self, positions: int) -> None:
         self._request.reset_state()
@@ -75,9 +75,9 @@ class OpenVino(Cached):
             "beam_idx": np.zeros(1, np.int32),
         }
         names = {name for port in self._compiled.inputs for name in port.get_names()}
-        found = self._request.infer({name: value for name, value in given.items() if name in names})
+        outputs = self._request.infer({name: value for name, value in given.items() if name in names})
         self._fed += count
-        return np.array(found["logits"][0], np.float32)
+        return np.array(outputs["logits"][0], np.float32)
 
     def _exported(self, model: Path) -> Path:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -49,7 +49,7 @@ class Plain(Engine):
         if self._config["model_type"] not in FAMILIES:
             raise Refusal(f"{self._config['model_type']!r} is not one of {', '.join(FAMILIES)}", field="model")
         kind = np.dtype(self.dtype)
-        self._tensors = {name: self._stored(name, one).astype(kind) for name, one in read_checkpoint(model).items()}
+        self._tensors = {name: self._stored(name, values).astype(kind) for name, values in read_checkpoint(model).items()}
         return Loaded(self._config["vocab_size"], self._config["max_position_embeddings"], details={"dtype": "float32"})
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
@@ -142,7 +142,7 @@ class Plain(Engine):
         kernel = tensors[f"{place}.conv1d.weight"][:, 0].T
         mixed = layers.silu(np.stack([(window[at : at + taps] * kernel).sum(0) for at in range(len(x))]))
         q, k, v = np.split(mixed, [keys * size, 2 * keys * size], axis=-1)
-        q, k = (np.repeat(layers.unit(one.reshape(len(x), keys, size)), values // keys, axis=1) for one in (q, k))
+        q, k = (np.repeat(layers.unit(vectors.reshape(len(x), keys, size)), values // keys, axis=1) for vectors in (q, k))
         v = v.reshape(len(x), values, -1)
         beta = layers.sigmoid(layers.linear(x, tensors, f"{place}.in_proj_b"))
         speed = np.logaddexp(0, layers.linear(x, tensors, f"{place}.in_proj_a") + tensors[f"{place}.dt_bias"])

@@ -58,9 +58,9 @@ class Stdout(ProgramEngine):
             _check(self.pattern)
 
     def read(self, run: Run, count: int) -> np.ndarray:
-        found = self._events(run.stdout) if self.prefix is not None else self._matches(run.stdout)
+        printed = self._events(run.stdout) if self.prefix is not None else self._matches(run.stdout)
         rows: dict[int, _Row] = {}
-        for position, row in found:
+        for position, row in printed:
             # A program that prints its last row alone counts as it likes.
             at = 0 if self.rows == "last" else position
             if at in rows and (rows[at].whole is not None or row.whole is not None or self.prefix is not None):
@@ -119,7 +119,8 @@ class Stdout(ProgramEngine):
         width = max(len(entries) for entries in ordered)
         filled = [[*entries, *([(-1, math.nan)] * (width - len(entries)))] for entries in ordered]
         return top_rows(
-            np.array([[token for token, _ in one] for one in filled]), np.array([[v for _, v in one] for one in filled])
+            np.array([[token for token, _ in entries] for entries in filled]),
+            np.array([[v for _, v in entries] for entries in filled]),
         )
 
 

@@ -113,7 +113,7 @@ class Tinygrad(Engine):
 
     def _forget(self) -> None:
         """A cache of attention is written over; a recurrent state is not."""
-        resets = [one for block in self._model.blk for one in block._state_reset_ops()]
+        resets = [reset for block in self._model.blk for reset in block._state_reset_ops()]
         if resets:
             Tensor.realize(*resets)
 

@@ -176,11 +176,11 @@ class Transformers(Engine):
             for _ in range(max_new_tokens):
                 out, cache = through_cache(self._model, step, cache)
                 rows = self._rows(out.logits[None, :, -1])
-                tokens = [self._choose(row, [*token_ids, *one], sampling, rng) for row, one in zip(rows, drawn, strict=True)]
-                for one, token in zip(drawn, tokens, strict=True):
-                    if not (one and one[-1] in stop):
-                        one.append(token)
-                if all(one[-1] in stop for one in drawn):
+                tokens = [self._choose(row, [*token_ids, *tail], sampling, rng) for row, tail in zip(rows, drawn, strict=True)]
+                for tail, token in zip(drawn, tokens, strict=True):
+                    if not (tail and tail[-1] in stop):
+                        tail.append(token)
+                if all(tail[-1] in stop for tail in drawn):
                     break
                 step = torch.tensor(tokens, device=self.device)[:, None]
         return drawn
@@ -233,7 +233,7 @@ class Transformers(Engine):
         except ContractError as error:
             raise Refusal(error.text, field="mutation", remedy=error.remedy) from error
         except ValidationError as error:
-            text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
             raise Refusal(text, field="mutation_options") from error
         if not mutation.applies(self._model.config):
             text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
@@ -308,12 +308,12 @@ class Transformers(Engine):
     def _batched(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits [1, T, V] of `ids` [T] as the first of a batch whose other sequences are longer."""
         others = [torch.cat([ids.flip(0), ids.new_full((3 * more,), int(ids[0]))]) for more in range(1, self.batch)]
-        length = max(len(one) for one in others)
+        length = max(len(sequence) for sequence in others)
         tokens = ids.new_zeros(self.batch, length)
         mask = torch.zeros_like(tokens)
-        for row, one in enumerate([ids, *others]):
-            place = slice(length - len(one), None) if self.padding == "left" else slice(len(one))
-            tokens[row, place], mask[row, place] = one, 1
+        for row, sequence in enumerate([ids, *others]):
+            place = slice(length - len(sequence), None) if self.padding == "left" else slice(len(sequence))
+            tokens[row, place], mask[row, place] = sequence, 1
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         logits = self._model(tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
         return logits[:1, -len(ids) :] if self.padding == "left" else logits[:1, : len(ids)]

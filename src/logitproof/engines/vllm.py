@@ -143,11 +143,11 @@ class Vllm(Engine):
         (made,) = self._llm.generate({"prompt_token_ids": ids}, greedy, use_tqdm=False)
         return made
 
-    def _rows(self, found: Sequence[Mapping[int, Any]]) -> np.ndarray:
+    def _rows(self, positions: Sequence[Mapping[int, Any]]) -> np.ndarray:
         """[T, V] from a mapping of token to log-probability a position, each of the whole vocabulary."""
-        rows = np.full((len(found), self._vocab_size), np.nan, np.float32)
-        for row, said in zip(rows, found, strict=True):
-            row[list(said)] = [one.logprob for one in said.values()]
+        rows = np.full((len(positions), self._vocab_size), np.nan, np.float32)
+        for row, by_token in zip(rows, positions, strict=True):
+            row[list(by_token)] = [entry.logprob for entry in by_token.values()]
         return rows
 
     def _checked(self, token_ids: Sequence[int]) -> list[int]:

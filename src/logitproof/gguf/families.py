@@ -1,12 +1,14 @@
 """What a GGUF file of each model family holds: its keys, and its tensors as functions of checkpoint tensors.
 
 To add a family, write a function that gives its `Layout` and enter it in `ARCHITECTURES` under the name that
-config.json has in `architectures`. A layout names every tensor, so the caller can tell what is missing and
+config.json has in `architectures`; a package of your own registers such a function in the entry-point group
+`logitproof.layouts`. A layout names every tensor, so the caller can tell what is missing and
 what is left over. Facts are llama.cpp's (its converter and `src/models/`); shapes are those of PyTorch.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,10 +239,16 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
 def layout_of(values: dict[str, Any], where: str) -> Layout:
     """The layout for a config.json; ContractError for a family that is not in the table."""
     named = architecture_of(values, Path(where)) or "nothing"
-    if named not in ARCHITECTURES:
-        raise ContractError(f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(ARCHITECTURES))}")
+    known = ARCHITECTURES | _registered()
+    if named not in known:
+        raise ContractError(f"unknown architecture {named!r}", where=where, remedy=f"known: {', '.join(sorted(known))}")
     try:
-        return ARCHITECTURES[named](Config(values, where))
+        return known[named](Config(values, where))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         text = f"a value is of the wrong kind for {named}: {type(error).__name__}: {error}"
         raise ModelError(text, where=where, remedy="take config.json from the model's publisher") from None
+
+
+def _registered() -> dict[str, Callable[[Config], Layout]]:
+    """Layouts of other packages: functions in the entry-point group `logitproof.layouts`, by the architecture's name."""
+    return {point.name: point.load() for point in importlib.metadata.entry_points(group="logitproof.layouts")}

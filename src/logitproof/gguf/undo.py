@@ -107,5 +107,6 @@ def _split(flat: Array, shapes: Sequence[Shape]) -> list[Any]:
 
 
 def _misfit(planned: Planned, held: Shape, wanted: Shape) -> ModelError:
-    text = f"is {list(held)}, and a model of these settings has {list(wanted)}"
+    source = planned.sources[0]
+    text = f"of {source} is {list(held)}, and a model of these settings has {list(wanted)}"
     return ModelError(text, where=planned.name, remedy="name the config of the model that the file was made from")

@@ -47,8 +47,11 @@ def strings_in(value: Any) -> Iterable[str]:
 
 def _named(options: Mapping[str, Any]) -> set[Path]:
     """The files of catalogue entries that are named in the options: a planted bug, a reader."""
+    texts = set(strings_in(options))
+    if not texts:
+        return set()  # reading what bugs there are takes longer than a run that finds everything in the store
     known = catalog.entries("mutations") | catalog.entries("readers")
-    return {known[text].file for text in strings_in(options) if text in known}
+    return {known[text].file for text in texts if text in known}
 
 
 def _plugin(module: str) -> dict[str, str]:

@@ -41,7 +41,9 @@ class GgmlKernels:
         self.ggml = Ggml(build)
         self._config = bench.model.config
         self._functions, self._missing, self._done = bench.functions, list[Missing](), set[tuple[object, ...]]()
-        self._calls = {kind: [one for one in bench.calls if one.kind == kind] for kind in {one.kind for one in bench.calls}}
+        self._calls = {
+            kind: [call for call in bench.calls if call.kind == kind] for kind in {call.kind for call in bench.calls}
+        }
         mixtures = zip(self._calls.get("MoE", []), self._calls.get("router", []), strict=True)
         self._mixtures = [weighted.Experts(block, router) for block, router in mixtures]
 
@@ -56,7 +58,7 @@ class GgmlKernels:
     @property
     def missing(self) -> list[dict[str, str]]:
         """What the cases so far left out."""
-        return [asdict(one) for one in self._missing]
+        return [asdict(missing) for missing in self._missing]
 
     def weighted(self, quantization: str) -> Iterator[Case]:
         """Matrices, the experts' products, and whole blocks of experts."""
@@ -70,12 +72,12 @@ class GgmlKernels:
                 weight = call.module.weight
                 if self._is_new("matmul", call.name, short := weighted.type_for(weight.shape[1], kind), weight.shape):
                     yield weighted.matmul(call, short, self.ggml)
-            for one in self._mixtures:
-                for name, weight in one.parameters.items():
+            for mixture in self._mixtures:
+                for name, weight in mixture.parameters.items():
                     if self._is_new("experts", name, short := weighted.type_for(weight.shape[-1], kind), weight.shape):
-                        yield one.product(name, short, self.ggml)
-                if self._is_new("MoE", one.block.name, kind, ()):
-                    yield one.whole(kind, self.ggml)
+                        yield mixture.product(name, short, self.ggml)
+                if self._is_new("MoE", mixture.block.name, kind, ()):
+                    yield mixture.whole(kind, self.ggml)
 
     def plain(self) -> Iterator[Case]:
         """Norms, activations, positions, softmax, attention, routers and what is special to delta nets."""
@@ -87,8 +89,8 @@ class GgmlKernels:
         yield plain.softmax(attention)
         for precision, flash in (("F32", False), ("F16", False), ("F16", True)):
             yield from (plain.attention(attention, precision, flash=flash, last=last) for last in (False, True))
-        for one in self._mixtures:
-            yield from (one.routed(), one.combined())
+        for mixture in self._mixtures:
+            yield from (mixture.routed(), mixture.combined())
         yield from (case for call in self._calls.get("delta-net", []) for case in delta.gates(call))
         special: dict[str, Callable[..., Case]] = {
             "causal_conv1d_fn": delta.convolution,

@@ -45,8 +45,8 @@ class Case:
         with torch.inference_mode(), wide.float64():
             exact = self.reference()
             noisy = torch.stack([self._noisy(seed) for seed in range(SEEDS)])
-        found = torch.from_numpy(self.computed(ggml)).reshape(exact.shape)
-        return kernel_of("ggml", self.kind, self.name, self.precision, self.shape, self.given, exact, found, noisy)
+        result = torch.from_numpy(self.computed(ggml)).reshape(exact.shape)
+        return kernel_of("ggml", self.kind, self.name, self.precision, self.shape, self.given, exact, result, noisy)
 
     def _noisy(self, seed: int) -> torch.Tensor:
         with self.disturbed(seed), Noise(self.spec, self.module, seed):
@@ -54,12 +54,12 @@ class Case:
 
 
 def narrowed(value: torch.Tensor) -> torch.Tensor:
-    """The float64 of what float32 has of it, so that both sides are given the same."""
+    """`value` rounded to float32, as float64, so that both sides are given the same numbers."""
     return torch.from_numpy(array(value).astype(np.float64))
 
 
 def array(value: torch.Tensor, *shape: int) -> np.ndarray:
     """float32, in this shape."""
     # not by torch, whose float32 is float64 while the reference runs
-    found = np.ascontiguousarray(value.detach().numpy().astype(np.float32))
-    return found.reshape(shape) if shape else found
+    numbers = np.ascontiguousarray(value.detach().numpy().astype(np.float32))
+    return numbers.reshape(shape) if shape else numbers

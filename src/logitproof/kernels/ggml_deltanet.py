@@ -20,7 +20,7 @@ EPSILON = 1e-6
 
 def convolution(call: Call) -> Case:
     """Each channel with its own few weights, then silu: x [1, C, T], weight [C, K]."""
-    x, weight = (narrowed(one) for one in call.args[:2])
+    x, weight = (narrowed(tensor) for tensor in call.args[:2])
     _, channels, length = x.shape
     given = np.pad(array(x[0]), ((0, 0), (weight.shape[1] - 1, 0)))[None]
 
@@ -41,7 +41,7 @@ def gates(call: Call) -> list[Case]:
     net = call.module
     hidden = call.args[0] if call.args else call.kwargs["hidden_states"]
     with torch.inference_mode(), wide.float64():
-        alpha, beta = (narrowed(one(hidden)) for one in (net.in_proj_a, net.in_proj_b))
+        alpha, beta = (narrowed(projection(hidden)) for projection in (net.in_proj_a, net.in_proj_b))
         slope = narrowed(-net.A_log.exp())
     shift, shape = narrowed(net.dt_bias), tuple(alpha.shape)
 
@@ -62,7 +62,7 @@ def gates(call: Call) -> list[Case]:
 
 def delta_rule(call: Call) -> Case:
     """Queries and keys [1, T, K, D], values [1, T, H, D], decay and strength [1, T, H], from an empty state."""
-    query, key, value = (narrowed(one) for one in call.args[:3])
+    query, key, value = (narrowed(tensor) for tensor in call.args[:3])
     decay, strength = narrowed(call.kwargs["g"]), narrowed(call.kwargs["beta"])
     length, heads, size = value.shape[1:]
     # ggml gives value head h the key head h mod K, transformers h // (H / K)
@@ -78,18 +78,18 @@ def delta_rule(call: Call) -> Case:
     def computed(ggml: Ggml) -> np.ndarray:
         state = np.zeros((1, heads, size, size), np.float32)
         values = array(value)[:, :, order]
-        gates = [array(one)[:, :, order, None] for one in (decay, strength)]
+        gates = [array(tensor)[:, :, order, None] for tensor in (decay, strength)]
         with ggml.graph(array(query), array(key), values, *gates, state, state) as graph:
-            pair = [_normalized(graph, array(one)) for one in (query, key)]
-            rest = [graph.put(np.ascontiguousarray(one)) for one in (values, *gates, state)]
+            pair = [_normalized(graph, array(tensor)) for tensor in (query, key)]
+            rest = [graph.put(np.ascontiguousarray(part)) for part in (values, *gates, state)]
             result = graph.apply("gated_delta_net", *pair, *rest, 1)
-            found = graph.computed(result, (1, length, heads, size))
-        return found[:, :, np.argsort(order)]
+            output = graph.computed(result, (1, length, heads, size))
+        return output[:, :, np.argsort(order)]
 
     return Case("delta-net", "gated_delta_rule", "F32", tuple(value.shape), value, reference, computed)
 
 
 def _normalized(graph: Graph, x: np.ndarray) -> int:
-    """By the length of each head, as llama.cpp makes it of its RMS norm."""
+    """Each head divided by its length, as llama.cpp makes it from its RMS norm."""
     size = x.shape[-1]
     return graph.apply("scale", graph.apply("rms_norm", graph.put(x), EPSILON / size), 1 / math.sqrt(size))

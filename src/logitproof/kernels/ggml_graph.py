@@ -52,12 +52,12 @@ class Stored:
         number = GGMLQuantizationType[self.kind]
         rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
         if self.kind == "F32":
-            found = rows.view(np.float32)
+            values = rows.view(np.float32)
         elif self.kind == "F16":
-            found = rows.view(np.float16).astype(np.float32)
+            values = rows.view(np.float16).astype(np.float32)
         else:
-            found = np.asarray(dequantize(rows, number), np.float32)
-        return found.reshape(self.shape)
+            values = np.asarray(dequantize(rows, number), np.float32)
+        return values.reshape(self.shape)
 
 
 class Ggml:
@@ -92,7 +92,7 @@ class Ggml:
     @contextmanager
     def graph(self, *inputs: np.ndarray) -> Iterator[Graph]:
         """An empty graph with room for these arrays and what becomes of them."""
-        params = _Params(MEMORY + GROWTH * sum(one.nbytes for one in inputs), None, False)
+        params = _Params(MEMORY + GROWTH * sum(values.nbytes for values in inputs), None, False)
         context = self._library.function("ggml_init", ctypes.c_void_p, _Params)(params)
         if not context:
             raise MemoryError("ggml has no memory for one operation")
@@ -128,11 +128,11 @@ class Graph:
         self._ggml.call("build_forward_expand", "t", "tt", graph, result)
         if self._ggml.compute(self._context, graph, 1) != 0:
             raise RuntimeError("ggml did not compute the graph")
-        found = np.empty(tuple(shape), np.float32)
-        if self._ggml.call("nbytes", "z", "t", result) < found.nbytes:
-            raise RuntimeError(f"ggml's result is smaller than {found.shape}")
-        ctypes.memmove(found.ctypes.data, self._ggml.call("get_data", "t", "t", result), found.nbytes)
-        return found
+        elements = np.empty(tuple(shape), np.float32)
+        if self._ggml.call("nbytes", "z", "t", result) < elements.nbytes:
+            raise RuntimeError(f"ggml's result is smaller than {elements.shape}")
+        ctypes.memmove(elements.ctypes.data, self._ggml.call("get_data", "t", "t", result), elements.nbytes)
+        return elements
 
     def _tensor(self, kind: int, shape: Sequence[int], data: np.ndarray) -> int:
         sizes = [*reversed(shape), 1, 1, 1, 1][:4]

@@ -29,7 +29,7 @@ PRECISIONS: dict[str, Format | None] = {"F32": None, "F16": "f16"}
 
 def norm(call: Call) -> Case:
     """RMS norm, times the weight, and times silu of the gate where there is one."""
-    x, *gate = (narrowed(one).reshape(-1, one.shape[-1]) for one in call.args)
+    x, *gate = (narrowed(tensor).reshape(-1, tensor.shape[-1]) for tensor in call.args)
     module, eps = call.module, _epsilon(call.module)
     with torch.inference_mode(), wide.float64():
         ones = [torch.ones_like(x[:1])]
@@ -65,7 +65,7 @@ def swiglu(call: Call) -> Case:
     """silu(gate)·up of a feed-forward block, in one kernel."""
     block = call.module
     with torch.inference_mode(), wide.float64():
-        gate, up = (narrowed(one(call.args[0])) for one in (block.gate_proj, block.up_proj))
+        gate, up = (narrowed(projection(call.args[0])) for projection in (block.gate_proj, block.up_proj))
     shape = tuple(gate.shape)
 
     def computed(ggml: Ggml) -> np.ndarray:
@@ -96,15 +96,15 @@ def rope(call: Call, table: torch.nn.Module, config: Any, first: int = 0) -> Cas
 def settings(config: Any, size: int) -> dict[str, Any]:
     """How llama.cpp rotates the heads of this family: `mode`, `count` of dimensions, `base`, `factors`, `sections`."""
     rules = config.rope_parameters
-    found: dict[str, Any] = {"base": float(rules["rope_theta"]), "mode": HALVES}
-    found["count"] = int(size * rules.get("partial_rotary_factor", 1.0))
+    rotation: dict[str, Any] = {"base": float(rules["rope_theta"]), "mode": HALVES}
+    rotation["count"] = int(size * rules.get("partial_rotary_factor", 1.0))
     if config.model_type == "llama":
-        found["mode"] = NEIGHBOURS
+        rotation["mode"] = NEIGHBOURS
     if "mrope_section" in rules:
-        found |= {"mode": SECTIONS, "sections": [*rules["mrope_section"], 0]}
+        rotation |= {"mode": SECTIONS, "sections": [*rules["mrope_section"], 0]}
     if rules.get("rope_type") == "llama3":
-        found["factors"] = llama3_rope_factors(rules, size)
-    return found
+        rotation["factors"] = llama3_rope_factors(rules, size)
+    return rotation
 
 
 def rotated(
@@ -131,7 +131,7 @@ def rotated(
 
 
 def softmax(call: Call) -> Case:
-    """Of the scores of the first layer's attention, scaled and masked."""
+    """Softmax of the scores of the first layer's attention, scaled and masked."""
     mask = call.args[4]
     scaling = float(call.kwargs["scaling"])
     scores = narrowed(scores_of(call))
@@ -151,7 +151,7 @@ def softmax(call: Call) -> Case:
 def attention(call: Call, precision: str, *, flash: bool, last: bool = False) -> Case:
     """Queries on keys and values of a type, in three kernels or in one; all of them, or the `last` alone as in decode."""
     module, *given, mask = call.args[:5]
-    query, key, value = (narrowed(one) for one in given)
+    query, key, value = (narrowed(tensor) for tensor in given)
     if last:
         query, mask = query[:, :, -1:], mask[:, :, -1:]
     halves = flash and precision == "F16" and query.shape[2] < AT_ONCE
@@ -161,7 +161,7 @@ def attention(call: Call, precision: str, *, flash: bool, last: bool = False) ->
         out: torch.Tensor = call.module(module, query, key, value, mask, **call.kwargs)[0]
         return out
 
-    parts = [array(one[0]) for one in (query, key, value)]
+    parts = [array(tensor[0]) for tensor in (query, key, value)]
     kind = np.float16 if precision == "F16" else np.float32
     function: Callable[..., np.ndarray] = attended_at_once if flash else attended
     computed = partial(
@@ -191,7 +191,7 @@ def attended_at_once(ggml: Ggml, *, query: np.ndarray, key: np.ndarray, value: n
 
 
 def _mask(keys: int, queries: int) -> np.ndarray:
-    """Of the last queries, what each may not see."""
+    """What each of the last queries may not see."""
     return np.triu(np.full((queries, keys), -np.inf, np.float32), keys - queries + 1)
 
 

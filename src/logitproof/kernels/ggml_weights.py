@@ -27,7 +27,9 @@ LEAST_SUM = 2.0**-14
 
 def type_for(columns: int, kind: str) -> str:
     """The type that llama.cpp gives rows of this length in a file of `kind`: a smaller block where they are no whole ones."""
-    return next(one for one in (kind, SMALLER.get(kind, kind), "F16") if columns % BLOCKS.get(ACTIVATIONS[one] or "", 1) == 0)
+    return next(
+        short for short in (kind, SMALLER.get(kind, kind), "F16") if columns % BLOCKS.get(ACTIVATIONS[short] or "", 1) == 0
+    )
 
 
 def matmul(call: Call, kind: str, ggml: Ggml) -> Case:
@@ -54,11 +56,11 @@ class Chosen(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, rows: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
         """[T, k, N]."""
-        found = rows.new_zeros((*experts.shape, self.weight.shape[1]))
+        products = rows.new_zeros((*experts.shape, self.weight.shape[1]))
         for number in range(len(self.weight)):
             taken = experts == number
-            found[taken] = torch.nn.functional.linear(rows[taken], self.weight[number])
-        return found
+            products[taken] = torch.nn.functional.linear(rows[taken], self.weight[number])
+        return products
 
 
 class Experts:
@@ -122,21 +124,21 @@ class Experts:
     def whole(self, kind: str, ggml: Ggml) -> Case:
         """The block as llama.cpp builds it in a file of `kind`, with its own choice of experts."""
         kinds = {name: type_for(weight.shape[-1], kind) for name, weight in self.parameters.items()}
-        stored = {name: ggml.stored(array(self.parameters[name]), one) for name, one in kinds.items()}
+        stored = {name: ggml.stored(array(self.parameters[name]), short) for name, short in kinds.items()}
         module = copy.deepcopy(self.block.module)
-        for name, one in stored.items():
-            setattr(module.experts, name, _parameter(one))
-        spec = _spec({f"experts.{name}": one for name, one in kinds.items()}, routes=[self.chosen])
+        for name, weight in stored.items():
+            setattr(module.experts, name, _parameter(weight))
+        spec = _spec({f"experts.{name}": short for name, short in kinds.items()}, routes=[self.chosen])
         size, inner = self.x.shape[1], stored["down_proj"].shape[-1]
-        halves = [ggml.stored(array(one), kinds["gate_up_proj"]) for one in self.parameters["gate_up_proj"].chunk(2, 1)]
+        halves = [ggml.stored(array(half), kinds["gate_up_proj"]) for half in self.parameters["gate_up_proj"].chunk(2, 1)]
 
         def computed(ggml: Ggml) -> np.ndarray:
             given = array(self.x)
-            with ggml.graph(given, *(one.data for one in (*halves, stored["down_proj"]))) as graph:
+            with ggml.graph(given, *(weight.data for weight in (*halves, stored["down_proj"]))) as graph:
                 x = graph.put(given)
                 weights, ids = self._routes(graph, x)
                 rows = graph.apply("reshape_3d", x, size, 1, len(given))
-                parts = [graph.apply("mul_mat_id", graph.put(one), rows, ids) for one in halves]
+                parts = [graph.apply("mul_mat_id", graph.put(half), rows, ids) for half in halves]
                 active = graph.apply("swiglu_split", *parts)
                 outputs = graph.apply("mul_mat_id", graph.put(stored["down_proj"]), active, ids)
                 scales = graph.apply("reshape_3d", weights, 1, self.chosen.shape[1], len(given))
@@ -160,12 +162,12 @@ class Experts:
 
     def _activated(self, rows: torch.Tensor) -> torch.Tensor:
         gate, up = _of_experts(rows, self.parameters["gate_up_proj"], self.chosen).chunk(2, -1)
-        found: torch.Tensor = self.block.module.experts.act_fn(gate) * up
-        return found
+        active: torch.Tensor = self.block.module.experts.act_fn(gate) * up
+        return active
 
 
 def _sum(graph: Graph, outputs: int, weights: int, shape: Sequence[int]) -> int:
-    """Over the k of outputs [T, k, E] times weights [T, k, 1], one added after the other."""
+    """Sum over the k of outputs [T, k, E] times weights [T, k, 1], added one after the other."""
     length, count, size = shape
     scaled, row = graph.apply("mul", outputs, weights), size * FLOAT
     parts = [graph.apply("view_2d", scaled, size, length, count * row, number * row) for number in range(count)]
@@ -179,7 +181,7 @@ def _of_experts(rows: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor) 
 def _spec(kinds: Mapping[str, str], routes: Sequence[torch.Tensor] | None = None) -> Spec:
     """What calibrate assumes of a product with parameters of these types."""
     known: dict[str, Format | None] = {name: ACTIVATIONS[kind] for name, kind in kinds.items()}
-    return Spec(lanes=GGML_LANES, formats={name: one for name, one in known.items() if one}, routes=routes)
+    return Spec(lanes=GGML_LANES, formats={name: layout for name, layout in known.items() if layout}, routes=routes)
 
 
 def _parameter(stored: Stored) -> torch.nn.Parameter:

@@ -41,8 +41,8 @@ def measure_on(
         evidence = _said_by_torch(pin, isa, model, Path(name))
         measured = _measured(pin, isa, model, parts, Path(name) / "kernels.json")
     if ggml is not None:
-        said = {f"isa.{key}": str(value) for key, value in measured["isa"].items()}
-        evidence = {**evidence, **ggml.proof.read(said, {}, f"ggml on {isa}")}
+        features = {f"isa.{key}": str(value) for key, value in measured["isa"].items()}
+        evidence = {**evidence, **ggml.proof.read(features, {}, f"ggml on {isa}")}
     return {**measured, "pinned_to": isa, "evidence": evidence}
 
 
@@ -58,7 +58,7 @@ def _backend(pin: Pinned, folder: Path) -> Path:
     """The file of the backend for this instruction set."""
     file = folder / f"libggml-cpu-{pin.options['variant']}.so"
     if not file.is_file():
-        built = ", ".join(sorted(one.name for one in folder.glob("libggml-cpu-*.so"))) or "no backend at all"
+        built = ", ".join(sorted(library.name for library in folder.glob("libggml-cpu-*.so"))) or "no backend at all"
         text = f"{pin.proof.isa} cannot be measured: there is no {file} ({built} there)"
         raise ContractError(text, where="--isa", remedy="run `make isa`, or name a build with variants by --ggml")
     return file

@@ -47,10 +47,10 @@ def measure_kernels(
     opened = open_model(model, where="MODEL")
     try:
         bench = TorchKernels(model, text)
-        found: list[Kernel] = []
+        kernels: list[Kernel] = []
         for dtype in dtypes:
             say(f"torch in {dtype}")
-            found += bench.measure(dtype)
+            kernels += bench.measure(dtype)
         versions, isa = bench.versions, bench.isa
         missing: list[dict[str, str]] = []
         if quantizations:
@@ -59,8 +59,8 @@ def measure_kernels(
 
             ggml = GgmlKernels(bench, build)
             versions, isa = {**versions, **ggml.ggml.versions}, {**isa, **ggml.ggml.features}
-            found += ggml.measure_plain()
-            found += [one for quantization in dict.fromkeys(quantizations) for one in ggml.measure(quantization)]
+            kernels += ggml.measure_plain()
+            kernels += [kernel for quantization in dict.fromkeys(quantizations) for kernel in ggml.measure(quantization)]
             missing = ggml.missing
     except Refusal as refusal:
         raise ContractError(refusal.text, where=refusal.field or str(model), remedy=refusal.remedy) from None
@@ -71,11 +71,11 @@ def measure_kernels(
         "machine": platform.machine(),
         "versions": versions,
         "isa": isa,
-        "kernels": [asdict(one) for one in found],
+        "kernels": [asdict(kernel) for kernel in kernels],
         "not_measured": missing,
     }
 
 
 def left(measured: dict[str, Any]) -> list[dict[str, str]]:
     """What was not measured, each reason once for a kernel."""
-    return [dict(one) for one in dict.fromkeys(tuple(one.items()) for one in measured["not_measured"])]
+    return [dict(record) for record in dict.fromkeys(tuple(record.items()) for record in measured["not_measured"])]

@@ -50,26 +50,28 @@ class TorchKernels:
         with torch.no_grad():
             for rounded, exact in zip(*(model.parameters() for model in models), strict=True):
                 exact.copy_(rounded)
-        modules = [(call, *(one.get_submodule(call.path) for one in models)) for call in self.calls]
+        modules = [(call, *(model.get_submodule(call.path) for model in models)) for call in self.calls]
         functions = [(call, call.module, call.module) for call in self._functions()]
         with torch.inference_mode():
             return [_measured(call, dtype, rounding, widened) for call, rounding, widened in (*modules, *functions)]
 
     def _functions(self) -> list[Call]:
         """The operations that are functions, and the softmax that is inside of one."""
-        found = [replace(call, kind=KINDS[name][0], path=KINDS[name][1]) for name, call in self.functions.items()]
+        calls = [replace(call, kind=KINDS[name][0], path=KINDS[name][1]) for name, call in self.functions.items()]
         attention = self.functions["eager_attention_forward"]
         given = (scores_of(attention) * attention.kwargs["scaling"] + attention.args[4],)
-        return [*found, Call("softmax", "softmax", _softmax, given, {})]
+        return [*calls, Call("softmax", "softmax", _softmax, given, {})]
 
 
 def _measured(call: Call, dtype: str, narrow: Any, exact: Any) -> Kernel:
     """A module, or the same function twice, in this type and in float64 with and without noise."""
     kind = FLOATS[dtype]
-    args, kwargs = (_cast(one, kind) for one in (call.args, call.kwargs))
+    args, kwargs = (_cast(values, kind) for values in (call.args, call.kwargs))
     rounded = _first(narrow(*args, **kwargs))
     given = (_cast(args, torch.float64), _cast(kwargs, torch.float64))
-    parameters = [tuple(one.shape) for one in call.module.parameters()] if isinstance(call.module, torch.nn.Module) else []
+    parameters = (
+        [tuple(parameter.shape) for parameter in call.module.parameters()] if isinstance(call.module, torch.nn.Module) else []
+    )
     module = exact if isinstance(exact, torch.nn.Module) else torch.nn.Module()
     tables = [exact] if hasattr(exact, "inv_freq") else []
     arithmetic = Arithmetic(base=dtype)  # type: ignore[arg-type]
@@ -81,12 +83,12 @@ def _measured(call: Call, dtype: str, narrow: Any, exact: Any) -> Kernel:
             with disturbed(tables, arithmetic, seed), Noise(Spec(base=kind), module, seed):
                 noisy.append(_first(exact(*given[0], **given[1])))
     shape = next(iter(parameters), tuple(right.shape))
-    first = next(one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor) and one.is_floating_point())
+    first = next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor) and value.is_floating_point())
     return kernel_of("torch", call.kind, call.name, dtype, shape, first, right, rounded, torch.stack(noisy))
 
 
 def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    """As models have it: in float32, whatever the scores are."""
+    """Softmax as models have it: in float32, whatever the scores are."""
     return torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
@@ -115,17 +117,17 @@ def _cast(value: Any, kind: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(kind) if value.is_floating_point() else value
     if isinstance(value, dict):
-        return {key: _cast(one, kind) for key, one in value.items()}
-    return type(value)(_cast(one, kind) for one in value) if isinstance(value, tuple | list) else value
+        return {key: _cast(part, kind) for key, part in value.items()}
+    return type(value)(_cast(part, kind) for part in value) if isinstance(value, tuple | list) else value
 
 
 def _tag(value: Any, kind: torch.dtype) -> None:
-    """Say of every tensor that it would be of this type, as `Noise` reads it."""
+    """Mark every tensor as one that would be of this type, as `Noise` reads it."""
     if isinstance(value, torch.Tensor):
         value._kind = kind  # type: ignore[attr-defined]
     elif isinstance(value, dict | tuple | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            _tag(one, kind)
+        for part in value.values() if isinstance(value, dict) else value:
+            _tag(part, kind)
 
 
 def _first(value: Any) -> torch.Tensor:

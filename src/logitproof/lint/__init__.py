@@ -86,8 +86,8 @@ def lint(path: Path) -> list[Finding]:
         remedy = error.remedy or "correct it; see docs/contract.md"
         return [Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)]
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
-    found = [finding for rule in rules for finding in rule.look(opened)]
-    return sorted(_unwaived(opened, found), key=lambda finding: (finding.line, finding.code))
+    findings = [finding for rule in rules for finding in rule.look(opened)]
+    return sorted(_unwaived(opened, findings), key=lambda finding: (finding.line, finding.code))
 
 
 class _Leave(Rule):
@@ -96,10 +96,10 @@ class _Leave(Rule):
     codes: ClassVar[Mapping[str, str]] = WAIVED
 
 
-def _unwaived(opened: OpenContract, found: list[Finding]) -> Iterator[Finding]:
+def _unwaived(opened: OpenContract, findings: list[Finding]) -> Iterator[Finding]:
     """The findings that the contract does not let stand, and what is wrong with its leave."""
     today, used = date.today(), set[int]()
-    for finding in found:
+    for finding in findings:
         covering = [
             index
             for index, waiver in enumerate(opened.contract.lint)

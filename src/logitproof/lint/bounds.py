@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from logitproof import catalog
 from logitproof.bands.calculated import METHOD, calculated_band
 from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract.contract import ORIGINAL, Gate, OpenContract
@@ -77,6 +78,7 @@ class Bounds(Rule):
         "LP013": "a gate that no cell of the matrix measures",
         "LP014": "a typed band is far looser than the calculated one",
         "LP015": "a typed band is tighter than the calculated noise",
+        "LP016": "a bound that nothing can meet",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -85,6 +87,7 @@ class Bounds(Rule):
         for index, gate in enumerate(opened.contract.gates):
             yield from self._loosened(opened, index, gate, before.get(gate.id))
             yield from self._vacuous(opened, index, gate)
+            yield from self._impossible(opened, index, gate)
             yield from self._outside(opened, index, gate)
             yield from self._unmeasured(opened, index, gate)
         if folder_of(opened).is_dir():
@@ -92,7 +95,7 @@ class Bounds(Rule):
 
     def _beside_calculated(self, opened: OpenContract) -> Iterator[Finding]:
         """Typed bands beside those that were calculated, where the contract's weights were calibrated; each band once."""
-        weights, said = weights_of(opened, open_models(opened)), set[tuple[int, str]]()
+        weights, reported = weights_of(opened, open_models(opened)), set[tuple[int, str]]()
         for cell in matrix_cells(opened):
             chosen = [index for index, band in enumerate(opened.contract.bands) if band.where.selects(cell.axes)]
             match = opened.contract.bands[chosen[-1]].match if chosen else None
@@ -102,8 +105,8 @@ class Bounds(Rule):
                 continue
             calculated = calculated_band(calibration).summary.match
             code = "LP014" if match > VACUOUS * calculated else "LP015" if match * METHOD < calculated else ""
-            if code and (chosen[-1], code) not in said:
-                said.add((chosen[-1], code))
+            if code and (chosen[-1], code) not in reported:
+                reported.add((chosen[-1], code))
                 text = f"match is {match:.3g} logits and {calculated:.3g} is calculated for {cell.id}"
                 remedy = "write `bound: calibrated`, or say in the basis what else the band must allow"
                 yield self.finding(opened, code, "bands", chosen[-1], text=text, remedy=remedy)
@@ -128,6 +131,13 @@ class Bounds(Rule):
         if gate.bound >= high if gate.at_most is not None else gate.bound <= low:
             text = f"{gate.metric} lies between {low:g} and {high:g}, so {gate.id!r} holds for any engine"
             yield self.finding(opened, "LP012", "gates", index, text=text, remedy="give a bound that a bug would break")
+
+    def _impossible(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
+        kind = catalog.load("metrics", gate.metric)
+        if gate.bound < kind.least if gate.at_most is not None else gate.bound > kind.greatest:
+            range_ = f"{gate.metric} lies between {kind.least:g} and {kind.greatest:g}"
+            text = f"{range_}, so no engine can meet the bound {gate.bound:g} of {gate.id!r}"
+            yield self.finding(opened, "LP016", "gates", index, text=text, remedy="give a bound inside that range")
 
     def _outside(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
         if gate.metric not in USUAL or gate.statistic not in ("mean", "median") or EVIDENCE.search(gate.basis):

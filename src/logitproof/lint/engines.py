@@ -44,13 +44,13 @@ class Engines(Rule):
         flags = [word.partition("=")[0] for word in argv[1:] if word.startswith("-") and word != "--"]
         if not flags or os.path.basename(path).rstrip("0123456789.") in INTERPRETERS:
             return  # an interpreter's flags and its script's cannot be told apart
-        said = _help(path, str(opened.folder))
-        if said is None:
+        text_of_help = _help(path, str(opened.folder))
+        if text_of_help is None:
             text = f"{argv[0]} --help did not end within {SECONDS} s or could not be started"
             yield self.finding(opened, "LP030", *place, text=text, remedy="let it answer --help")
             return
         for flag in flags:
-            if flag not in said:
+            if flag not in text_of_help:
                 text = f"{argv[0]} does not name {flag} in its --help"
                 yield self.finding(opened, "LP031", *place, text=text, remedy="use a flag of the pinned build")
 

@@ -40,15 +40,15 @@ class Tensor(Message):
         """Bytes of the file."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    def other_size(self, found: int) -> str:
+    def other_size(self, actual: int) -> str:
         """What is wrong with a file of `found` bytes."""
-        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {found}"
+        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {actual}"
 
     def open(self) -> np.ndarray:
         """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""
         kind = np.dtype(self.dtype).newbyteorder("<")
-        if (found := Path(self.path).stat().st_size) != self.size:
-            raise ValueError(self.other_size(found))
+        if (actual := Path(self.path).stat().st_size) != self.size:
+            raise ValueError(self.other_size(actual))
         if self.size == 0:
             return np.empty(self.shape, kind)
         return np.memmap(self.path, dtype=kind, mode="r", shape=self.shape)

@@ -20,7 +20,7 @@ BLOCKS = re.compile(r"(u?int|[iu]|i?q|tq|mxfp|nvfp|f8|fp8|float8)_?\d|float8")
 
 
 def precision_of(word: str) -> Precision | None:
-    """The precision of a type as engines or files spell it; None of a word that names no type."""
+    """The precision of a type as engines or files spell it; None for a word that names no type."""
     plain = word.lower().removeprefix("torch.")
     return WORDS.get(plain) or ("quantized" if BLOCKS.match(plain) else None)
 

@@ -75,11 +75,11 @@ class RowSink:
         if "" in self._files:
             return {"logits": {"path": str(self.path), "dtype": dtype.newbyteorder("=").name, "shape": shape}}
         probable = f"{self.path}.topk_logprobs"
-        found = {"topk_ids": {"path": f"{self.path}.topk_ids", "dtype": "int32", "shape": shape}}
+        files = {"topk_ids": {"path": f"{self.path}.topk_ids", "dtype": "int32", "shape": shape}}
         if self._is_probable:
-            return {**found, "topk_logprobs": {"path": probable, "dtype": "float32", "shape": shape}}
+            return {**files, "topk_logprobs": {"path": probable, "dtype": "float32", "shape": shape}}
         Path(probable).unlink()
-        return found
+        return files
 
     def _add(self, name: str, rows: np.ndarray, dtype: np.dtype[Any]) -> None:
         # not `tofile`: what it has buffered when the disk is full is lost without a word

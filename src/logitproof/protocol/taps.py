@@ -7,12 +7,39 @@ query heads, K the heads of K and V, D the size of a head, S the keys, F the inn
 from __future__ import annotations
 
 import fnmatch
+import importlib.metadata
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OwnTap:
+    """A tap that a package registers in the entry-point group `logitproof.taps`, as `module:NAME` of a dict of these by name.
+
+    `says` gives shape and meaning. In transformers it is what the submodule `module` of a layer gives, or `reads`; in
+    llama.cpp the node that is called `node`.
+    """
+
+    says: str
+    module: str = ""
+    reads: bool = False
+    node: str = ""
+
+
+def _registered() -> dict[str, OwnTap]:
+    """The taps of installed packages."""
+    found: dict[str, OwnTap] = {}
+    for point in importlib.metadata.entry_points(group="logitproof.taps"):
+        found |= point.load()
+    return found
+
 
 BEGIN = {"embedding": "[T, E] what the first layer reads"}
 LAYER = {
     "attn_norm": "[T, E] the norm before attention, or before the gated delta-net",
+    "attn.latent": "[T, L] the latent of K and V after its norm, where attention is latent",
+    "attn.q_latent": "[T, L] the latent of Q after its norm",
     "attn.q_proj": "[T, H * D] the projection of Q with its bias, a gate that is fused into it included",
     "attn.k_proj": "[T, K * D] the projection of K with its bias",
     "attn.v_proj": "[T, K * D] the projection of V with its bias",
@@ -32,6 +59,15 @@ LAYER = {
     "linear_attn.core": "[T, H, D] what the gated delta rule gives",
     "linear_attn.norm": "[T, H * D] normed and gated: what the output projection reads",
     "linear_attn.out": "[T, E] the output projection of a gated delta-net",
+    "scan.in": "[T, C] the projection of a Mamba-2 scan: gate, x, B, C and the steps",
+    "scan.conv": "[T, C] x, B and C after the causal convolution and its activation",
+    "scan.core": "[T, H * P] what the scan gives, with the skip of its input",
+    "scan.norm": "[T, H * P] gated and normed: what the output projection reads",
+    "scan.out": "[T, E] the output projection of a scan",
+    "shortconv.in": "[T, 3 * E] the projection of a gated short convolution",
+    "shortconv.conv": "[T, E] after the convolution",
+    "shortconv.gated": "[T, E] gated: what the output projection reads",
+    "shortconv.out": "[T, E] the output projection of a short convolution",
     "attn_post_norm": "[T, E] the norm after attention, where there is one",
     "residual": "[T, E] the residual stream after attention was added",
     "ffn_norm": "[T, E] the norm before the MLP",
@@ -47,6 +83,9 @@ LAYER = {
     "mlp_post_norm": "[T, E] the norm after the MLP, where there is one",
     "out": "[T, E] the residual stream after the MLP was added",
 }
+OWN = _registered()
+"""Taps of packages that register theirs, by name."""
+LAYER |= {name: tap.says for name, tap in OWN.items() if name not in LAYER}
 END = {"norm": "[T, E] the norm before the head", "logits": "[T, V] what the engine reports"}
 BOUNDARIES = ("embedding", "layers.*.out", "norm", "logits")
 """What tells which layer diverges first."""
@@ -61,8 +100,8 @@ _NAME = re.compile(r"layers\.(\d+)\.(.+)")
 
 def split(name: str) -> tuple[int | None, str]:
     """Layer and the rest of a name: `layers.3.attn.q` is (3, "attn.q"), `norm` is (None, "norm")."""
-    found = _NAME.fullmatch(name)
-    return (int(found[1]), found[2]) if found else (None, name)
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (None, name)
 
 
 def is_known(name: str) -> bool:

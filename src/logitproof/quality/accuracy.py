@@ -84,30 +84,30 @@ def read_questions(path: str) -> list[Question]:
     try:
         lines = read_text(file).splitlines()
     except ContractError as error:
-        names = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.jsonl")))
+        names = ", ".join(sorted(task.stem for task in SHIPPED.glob("*.jsonl")))
         raise ContractError(f"cannot be read: {error}", where=path, remedy=f"a JSON Lines file, or one of {names}") from None
-    found = []
+    questions = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(Question.model_validate(parse_json(line, file, f"line {number}")))
+                questions.append(Question.model_validate(parse_json(line, file, f"line {number}")))
             except (ContractError, ValidationError) as error:
                 text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else error.text
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
-    if not found:
+    if not questions:
         raise ContractError("holds no question", where=str(file))
-    return found
+    return questions
 
 
 def answer(questions: Sequence[Question], score: Score) -> Answers:
     """Let an engine answer: the letter with the highest log-probability, the first of a tie."""
     chosen, margins, right = [], [], []
-    for one in questions:
-        scores = [score(one.prompt, f" {LETTERS[n]}") for n in range(len(one.choices))]
+    for question in questions:
+        scores = [score(question.prompt, f" {LETTERS[n]}") for n in range(len(question.choices))]
         order = np.argsort([-value for value in scores], kind="stable")
         chosen.append(int(order[0]))
         margins.append(float(scores[order[0]] - scores[order[1]]))
-        right.append(chosen[-1] == one.index)
+        right.append(chosen[-1] == question.index)
     return Answers(tuple(chosen), tuple(margins), tuple(right))
 
 

@@ -29,7 +29,7 @@ def adapter_distances(report: Report) -> dict[str, tuple[float, float]]:
     if not spec.options.get("adapter"):
         return {}
     plain = replace(spec, options={key: value for key, value in spec.options.items() if "adapter" not in key})
-    found: dict[str, tuple[float, float]] = {}
+    means: dict[str, tuple[float, float]] = {}
     with Workers() as workers, tempfile.TemporaryDirectory() as folder:
         worker = workers.of(plain, "reference without its adapter")
         worker.hello()
@@ -44,8 +44,8 @@ def adapter_distances(report: Report) -> dict[str, tuple[float, float]]:
                 without = np.array(worker.score(reference.token_ids, "prefill", path).logits.open())
                 distances.append((_kl(reference, without), _kl(candidate, without)))
             if distances:
-                found[f"{cell.candidate}/{cell.model}/{cell.quantization}"] = tuple(np.mean(distances, axis=0))  # type: ignore[assignment]
-    return found
+                means[f"{cell.candidate}/{cell.model}/{cell.quantization}"] = tuple(np.mean(distances, axis=0))  # type: ignore[assignment]
+    return means
 
 
 def _measured(rows: Sequence[Compared]) -> list[Compared]:

@@ -55,13 +55,13 @@ def compare_templates(reference: str, candidate: str) -> list[Rendered]:
     """Conversations that the two templates render differently, with and without the prompt for an answer."""
     if reference == candidate:
         return []
-    found = []
+    differences = []
     for name, messages in CONVERSATIONS.items():
         for prompted in (True, False):
-            ours, theirs = (render(template, messages, prompted) for template in (reference, candidate))
-            if ours != theirs:
-                found.append(Rendered(f"{name}{', prompted' if prompted else ''}", ours, theirs))
-    return found
+            reference_text, candidate_text = (render(template, messages, prompted) for template in (reference, candidate))
+            if reference_text != candidate_text:
+                differences.append(Rendered(f"{name}{', prompted' if prompted else ''}", reference_text, candidate_text))
+    return differences
 
 
 def render(template: str, messages: list[dict[str, str]], prompted: bool) -> str:

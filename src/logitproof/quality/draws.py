@@ -57,9 +57,9 @@ def compared_sides(
     """Draw from both, with seeds that are independent, and test; both are fed the reference's token ids."""
     worker, loaded = opened(workers, reference)
     ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
-    ours = draw(worker, ids, stop, drawing, 2 * seed)
-    theirs = draw(open_side(workers, candidate), ids, stop, drawing, 2 * seed + 1)
-    return two_sample(ours, theirs, permutations=drawing.permutations, seed=seed)
+    reference_samples = draw(worker, ids, stop, drawing, 2 * seed)
+    candidate_samples = draw(open_side(workers, candidate), ids, stop, drawing, 2 * seed + 1)
+    return two_sample(reference_samples, candidate_samples, permutations=drawing.permutations, seed=seed)
 
 
 def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | Missing:
@@ -71,24 +71,24 @@ def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Sy
 def power(
     workers: Workers, side: Side, prompts: Sequence[Prompt], right: Drawing, wrong: Drawing, alpha: float, trials: int
 ) -> float:
-    """Share of trials in which the engine as it should sample and as `wrong` says are told apart."""
+    """Share of trials that tell the engine as it should sample from the engine as `wrong` has it."""
     worker, loaded = opened(workers, side)
     ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
     seen = 0
     for trial in range(trials):
-        ours = draw(worker, ids, stop, right, 7000 + 2 * trial)
-        theirs = draw(worker, ids, stop, wrong, 7001 + 2 * trial)
-        seen += two_sample(ours, theirs, permutations=right.permutations, seed=trial).differs(alpha)
+        right_samples = draw(worker, ids, stop, right, 7000 + 2 * trial)
+        wrong_samples = draw(worker, ids, stop, wrong, 7001 + 2 * trial)
+        seen += two_sample(right_samples, wrong_samples, permutations=right.permutations, seed=trial).differs(alpha)
     return seen / trials
 
 
 def twice(test: Callable[[int], TwoSample], alpha: float = 0.05) -> TwoSample:
-    """The test, and where it rejects at `alpha` the weaker of it and a second one on fresh draws.
+    """The test; where it rejects at `alpha`, the weaker of it and a second test on fresh draws.
 
     So equal engines are called different in alpha squared of all runs, not in alpha.
     """
     first = test(0)
-    return max(first, test(1), key=lambda one: one.p_value) if first.differs(alpha) else first
+    return max(first, test(1), key=lambda result: result.p_value) if first.differs(alpha) else first
 
 
 def compared_candidates(
@@ -98,24 +98,24 @@ def compared_candidates(
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, SamplerTests]:
     """The tests of every candidate, model and quantization of a run, or the reason why there is none."""
-    found: dict[str, SamplerTests] = {}
+    tests: dict[str, SamplerTests] = {}
     started = specs(contract)
     prompts = drawing.spread([prompt for suite in contract.suites for prompt in suite.prompts])
     with Workers() as workers:
         hellos: Mapping[str, Any] = workers.hello(started)
         for cell in cells:
             key = f"{cell.candidate}/{cell.model}/{cell.quantization}"
-            if key in found:
+            if key in tests:
                 continue
             reference, candidate = sides(contract, cell)
             silent = [side.name for side in (reference, candidate) if not getattr(hellos[side.name], "sample", False)]
             if silent:
-                found[key] = SamplerTests(*2 * [Missing(f"the engine of {silent[0]} does not sample")])
+                tests[key] = SamplerTests(*2 * [Missing(f"the engine of {silent[0]} does not sample")])
                 continue
             on_progress(f"drawing completions: {key}")
             test = _or_why(lambda: twice(lambda seed: compared_sides(workers, reference, candidate, prompts, drawing, seed)))  # noqa: B023
-            found[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, prompts)))  # noqa: B023
-    return found
+            tests[key] = SamplerTests(test, _or_why(lambda: replayed_side(workers, candidate, prompts)))  # noqa: B023
+    return tests
 
 
 def _or_why(measure: Callable[[], T]) -> T | Missing:

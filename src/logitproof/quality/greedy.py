@@ -67,33 +67,37 @@ class Rate:
 
 def token_rate(continuations: Sequence[Continuation], n: int, tie: float = 0.0) -> Rate:
     """Share of the first `n` tokens of all prompts that agree."""
-    counts = [one.matched(n, tie) for one in continuations]
+    counts = [continuation.matched(n, tie) for continuation in continuations]
     return Rate(sum(hits for hits, _ in counts), sum(trials for _, trials in counts))
 
 
 def prompt_rate(continuations: Sequence[Continuation], n: int, tie: float = 0.0) -> Rate:
     """Share of prompts whose first `n` tokens all agree."""
-    counts = [one.matched(n, tie) for one in continuations]
+    counts = [continuation.matched(n, tie) for continuation in continuations]
     return Rate(sum(hits == trials for hits, trials in counts), len(counts))
 
 
 def histogram(continuations: Sequence[Continuation]) -> dict[str, int]:
     """How many prompts part at which new token (from 0), and how many never do."""
-    found = {_label(low, high): 0 for low, high in _bins()} | {"never": 0}
-    for one in continuations:
-        if not one.parted:
-            found["never"] += 1
+    counts = {_label(low, high): 0 for low, high in _bins()} | {"never": 0}
+    for continuation in continuations:
+        if not continuation.parted:
+            counts["never"] += 1
         else:
-            found[
-                next(_label(low, high) for low, high in _bins() if low <= one.shared and (high is None or one.shared < high))
+            counts[
+                next(
+                    _label(low, high)
+                    for low, high in _bins()
+                    if low <= continuation.shared and (high is None or continuation.shared < high)
+                )
             ] += 1
-    return found
+    return counts
 
 
 def worst(continuations: Sequence[Continuation], count: int = 10) -> list[Continuation]:
     """Prompts that part first, those with the larger regret before the others."""
-    parted = [one for one in continuations if one.parted]
-    return sorted(parted, key=lambda one: (one.shared, -(one.regret or 0.0)))[:count]
+    parted = [continuation for continuation in continuations if continuation.parted]
+    return sorted(parted, key=lambda continuation: (continuation.shared, -(continuation.regret or 0.0)))[:count]
 
 
 def _bins() -> list[tuple[int, int | None]]:

@@ -35,7 +35,7 @@ AROUND = 8
 
 def horizon(kl: Sequence[np.ndarray], boundaries: Sequence[int] = (), *, resamples: int = 400, seed: int = 0) -> Horizon:
     """KL in nats by position of every prompt, [T] each. Raises ValueError where no prompt has 16 positions."""
-    rows = [np.maximum(np.asarray(one, np.float64), FLOOR) for one in kl if len(one) >= 16]
+    rows = [np.maximum(np.asarray(column, np.float64), FLOOR) for column in kl if len(column) >= 16]
     if not rows:
         raise ValueError("no prompt has 16 positions, so no drift could be seen")
     slopes = np.array([_slope(row) for row in rows])

@@ -17,7 +17,7 @@ from logitproof.rows.distance import first_difference
 class Likelihood:
     """Scores continuations with a loaded worker; rows of a context that was just scored are used again.
 
-    What has no context stands after the model's begin token, or after its end token where it has none, as in
+    A text without a context follows the model's begin token, or its end token where it has no begin token, as in
     lm-evaluation-harness.
     """
 
@@ -57,9 +57,9 @@ class Likelihood:
 
     def _from(self, whole: list[int], start: int) -> tuple[float, bool]:
         logits = self._rows(whole)
-        found = label_log_probabilities(logits, whole, start)
+        log_probabilities = label_log_probabilities(logits, whole, start)
         greedy = (logits[start - 1 : len(whole) - 1].argmax(axis=1) == np.asarray(whole[start:])).all()
-        return float(found.sum()), bool(greedy)
+        return float(log_probabilities.sum()), bool(greedy)
 
     def _rows(self, token_ids: list[int]) -> np.ndarray:
         """Logits at every position; the row before a last token does not depend on it."""

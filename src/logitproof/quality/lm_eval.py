@@ -34,10 +34,10 @@ def run_tasks(side: Side, tasks: list[str], limit: int | None = None, include_pa
         score = Likelihood(worker, loaded)
         try:
             model = _model(score, worker, list(loaded.eos_token_ids))
-            found = harness.simple_evaluate(model=model, tasks=tasks, limit=limit, task_manager=manager, bootstrap_iters=0)
+            outcome = harness.simple_evaluate(model=model, tasks=tasks, limit=limit, task_manager=manager, bootstrap_iters=0)
         finally:
             score.close()
-    return dict(found["results"])
+    return dict(outcome["results"])
 
 
 def _model(score: Likelihood, worker: Worker, stop: list[int]) -> Any:
@@ -66,6 +66,6 @@ def _until(worker: Worker, stop: list[int], context: str, settings: dict[str, An
         made = worker.generate(worker.tokenize(context), length, stop, Path(folder) / "logits.bin")
     text = worker.detokenize([token for token in made.token_ids if token not in stop])
     stops = settings.get("until") or []
-    for one in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(one)[0]
+    for ending in [stops] if isinstance(stops, str) else stops:
+        text = text.partition(ending)[0]
     return text

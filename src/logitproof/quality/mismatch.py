@@ -53,7 +53,7 @@ def mismatch(
 
     Raises ValueError where nothing was drawn, or lengths differ.
     """
-    if not any(len(one) for one in tokens):
+    if not any(len(drawn) for drawn in tokens):
         raise ValueError("no token was drawn")
     p, q = (
         np.concatenate([np.asarray(x, np.float64) for x in rollout]),

@@ -55,19 +55,19 @@ class Picked:
 
     @property
     def replaced(self) -> list[Hanging]:
-        return [one for one in self.hanging if one.reserve is not None]
+        return [hanging for hanging in self.hanging if hanging.reserve is not None]
 
     @property
     def left(self) -> list[Hanging]:
         """Prompts that still hang on a tie."""
-        return [one for one in self.hanging if one.reserve is None]
+        return [hanging for hanging in self.hanging if hanging.reserve is None]
 
 
 Measure = Callable[[Prompt, int], Least]
 
 
 def least_margin(logits: np.ndarray) -> Least:
-    """Of the rows [N, V] that new tokens were chosen from. Raises ContractError where there is none."""
+    """The least margin of the rows [N, V] that new tokens were chosen from. Raises ContractError where there is none."""
     if not len(logits):
         raise ContractError("the reference continues it by no token, so no margin can be measured", remedy="ask for tokens")
     best = np.partition(np.asarray(logits, np.float64), -2, axis=1)
@@ -101,26 +101,26 @@ def pick(
     A reserve has the same bucket, takes over how far the prompt is continued, and is used once.
     """
     own = {prompt.sha256 for prompt in suite.prompts} | {prompt.id for prompt in suite.prompts}
-    stock = [one for one in reserve.prompts if one.sha256 not in own and one.id not in own]
+    stock = [spare for spare in reserve.prompts if spare.sha256 not in own and spare.id not in own]
     prompts: list[Prompt] = []
     hanging: list[Hanging] = []
     tried = 0
     for prompt in suite.prompts:
         length = min(tokens, suite.continuation(prompt))
         least = measure(prompt, length)
-        found = Hanging(prompt, least)
-        while least.margin < tie and found.reserve is None:
-            other = next((one for one in stock if one.bucket == prompt.bucket), None)
-            if other is None:
+        entry = Hanging(prompt, least)
+        while least.margin < tie and entry.reserve is None:
+            replacement = next((spare for spare in stock if spare.bucket == prompt.bucket), None)
+            if replacement is None:
                 break
-            stock.remove(other)
+            stock.remove(replacement)
             tried += 1
-            if (new := measure(other, length)).margin >= tie:
-                found = Hanging(prompt, least, other, new)
+            if (new := measure(replacement, length)).margin >= tie:
+                entry = Hanging(prompt, least, replacement, new)
         if least.margin < tie:
-            hanging.append(found)
-            on_prompt(str(found))
-        taken = found.reserve and found.reserve.model_copy(update={"max_new_tokens": suite.continuation(prompt)})
+            hanging.append(entry)
+            on_prompt(str(entry))
+        taken = entry.reserve and entry.reserve.model_copy(update={"max_new_tokens": suite.continuation(prompt)})
         prompts.append(taken or prompt)
     return Picked(suite.model_copy(update={"prompts": prompts, "frozen": None}), tuple(hanging), tried)
 
@@ -154,7 +154,7 @@ def write_picked(picked: Picked, path: Path, reference: str, tie: float, tokens:
     about = f"{picked.suite.about}; picked for {reference}: margins of the first {tokens} tokens at least {tie:g} logits"
     suite = picked.suite.model_copy(update={"suite": path.stem, "about": about})
     suite = suite.model_copy(update={"frozen": suite.sha256})
-    notes = "".join(f"# {one}\n" for one in picked.hanging)
+    notes = "".join(f"# {hanging}\n" for hanging in picked.hanging)
     data = suite.model_dump(exclude_none=True)
     data["prompts"] = data.pop("prompts")  # the prompts stand last, where a reader looks for them
     write_atomically(path, notes + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=120))

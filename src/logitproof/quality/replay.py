@@ -86,7 +86,7 @@ def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Seque
         return Missing("the engine does not tell where its noise comes from")
     if not prompts:
         return Missing("there is no prompt to draw for")
-    shortest, found = sorted(prompts, key=len)[:PROMPTS], NOTHING
+    shortest, total = sorted(prompts, key=len)[:PROMPTS], NOTHING
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "logits.bin"
         # Rounding of quantized activations is nothing for most texts and a tenth of a logit for some.
@@ -97,8 +97,8 @@ def replayed(worker: Worker, details: Mapping[str, Any], prompts: Sequence[Seque
         for number, prompt in enumerate(shortest):
             for setting in SETTINGS:
                 sampling = replace(setting, seed=setting.seed + 100 * number)
-                found += _replayed(worker, noise, prompt, sampling, tie, file)
-    return found
+                total += _replayed(worker, noise, prompt, sampling, tie, file)
+    return total
 
 
 def _rounding(worker: Worker, prompt: Sequence[int], file: Path) -> float:
@@ -111,24 +111,24 @@ def _rounding(worker: Worker, prompt: Sequence[int], file: Path) -> float:
 def _replayed(worker: Worker, noise: Noise, prompt: Sequence[int], sampling: Sampling, tie: float, file: Path) -> Synchronized:
     drawn = worker.sample(prompt, COUNT, TOKENS, [], sampling)
     numbers = noise.numbers(sampling.seed, COUNT, TOKENS)
-    found = NOTHING
+    total = NOTHING
     for tokens, uniform in zip(drawn, numbers, strict=True):
         ids = [*prompt, *tokens]
-        found += _foretold(_rows(worker, ids[:-1], len(prompt), file, "prefill"), ids, uniform, noise, sampling, tie)
-    return found
+        total += _foretold(_rows(worker, ids[:-1], len(prompt), file, "prefill"), ids, uniform, noise, sampling, tie)
+    return total
 
 
 def _foretold(
     rows: np.ndarray, ids: Sequence[int], numbers: np.ndarray, noise: Noise, sampling: Sampling, tie: float
 ) -> Synchronized:
     """The last tokens of `ids` against the rows [N, V] and numbers [N] that they were drawn from."""
-    by_rank, found, start = noise.by_rank(sampling), NOTHING, len(ids) - len(rows)
+    by_rank, total, start = noise.by_rank(sampling), NOTHING, len(ids) - len(rows)
     for step, row in enumerate(rows):
         seen, token, u = ids[: start + step], ids[start + step], float(numbers[step])
         expected = expected_by_uniform(row, seen, sampling, u, by_rank=by_rank, last=noise.last)
         may = expected == token or reach(row, seen, sampling, tie, last=noise.last).by_uniform(u, token, by_rank=by_rank)
-        found += judged(Fault(_shown(sampling), step, expected, token), may)
-    return found
+        total += judged(Fault(_shown(sampling), step, expected, token), may)
+    return total
 
 
 def _rows(worker: Worker, ids: Sequence[int], start: int, file: Path, mode: Any) -> np.ndarray:

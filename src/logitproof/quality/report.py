@@ -33,55 +33,55 @@ SUMMARY = (
 )
 
 
-def write(report: Report, found: Sequence[Quality], folder: Path) -> Path:
+def write(report: Report, qualities: Sequence[Quality], folder: Path) -> Path:
     """Write report.md, report.html and quality.json into `folder`; returns the page."""
-    answer(report, found).write(folder / "quality.json")
-    return write_pages(document(report, found), folder)
+    answer(report, qualities).write(folder / "quality.json")
+    return write_pages(document(report, qualities), folder)
 
 
-def answer(report: Report, found: Sequence[Quality]) -> Answer:
+def answer(report: Report, qualities: Sequence[Quality]) -> Answer:
     """quality.json."""
-    cells = [quality.as_json() for quality in found]
+    cells = [quality.as_json() for quality in qualities]
     data = {"contract": report.opened.contract.contract, "cells": cells, **report.facts}
-    return Answer(KIND, report.opened.contract.contract, exit_code(report, found), data)
+    return Answer(KIND, report.opened.contract.contract, exit_code(report, qualities), data)
 
 
-def exit_code(report: Report, found: Sequence[Quality]) -> int:
+def exit_code(report: Report, qualities: Sequence[Quality]) -> int:
     """0 every candidate meets its bar · 1 one does not · 3 nothing was measured, or an engine failed."""
-    if report.verdict.status == "ERROR" or not found:
+    if report.verdict.status == "ERROR" or not qualities:
         return 3
-    return 0 if all(quality.meets_bar for quality in found) else 1
+    return 0 if all(quality.meets_bar for quality in qualities) else 1
 
 
-def document(report: Report, found: Sequence[Quality]) -> Document:
+def document(report: Report, qualities: Sequence[Quality]) -> Document:
     """The numbers of a release note, what each section found, and in pages where texts part."""
     contract = report.opened.contract
     sections: list[Section] = [Text((Line(contract.about or f"Contract {contract.contract}."),), detail=True)]
-    sections += [Table(SUMMARY, tuple(_summary(quality) for quality in found)), _legend(found)]
-    for quality in found:
+    sections += [Table(SUMMARY, tuple(_summary(quality) for quality in qualities)), _legend(qualities)]
+    for quality in qualities:
         sections += [_sections(quality), *_histogram(quality), *_horizon(quality), *_worst(report, quality)]
-    return Document(f"Generation quality of {contract.contract}", verdict(report, found), tuple(sections))
+    return Document(f"Generation quality of {contract.contract}", verdict(report, qualities), tuple(sections))
 
 
-def verdict(report: Report, found: Sequence[Quality]) -> Verdict:
+def verdict(report: Report, qualities: Sequence[Quality]) -> Verdict:
     """How many meet their bar, and what the first that does not misses."""
-    met = sum(quality.meets_bar for quality in found)
-    short = next((quality for quality in found if not quality.meets_bar), None)
+    met = sum(quality.meets_bar for quality in qualities)
+    short = next((quality for quality in qualities if not quality.meets_bar), None)
     missed = f"; {_name(short)}: {', '.join(_missing(short))}" if short else ""
-    status = ("MET", "MISSED", "", "ERROR")[exit_code(report, found)]
+    status = ("MET", "MISSED", "", "ERROR")[exit_code(report, qualities)]
     tone: Tone = {"MET": "good", "MISSED": "bad"}.get(status, "unsure")  # type: ignore[assignment]
-    return Verdict(status, f"{met} of {len(found)} meet their bar{missed}", tone)
+    return Verdict(status, f"{met} of {len(qualities)} meet their bar{missed}", tone)
 
 
 def _name(quality: Quality) -> str:
     return f"{quality.candidate} {quality.model} {quality.quantization}"
 
 
-def _legend(found: Sequence[Quality]) -> Text:
+def _legend(qualities: Sequence[Quality]) -> Text:
     lines = [
         f"{bar.name} bar: greedy match@10 at least {bar.greedy10:.0%}, mean KL at most {bar.kl:g} nats, "
         f"total variation of what is drawn at most {bar.tv:g}, sampler not rejected at {bar.alpha:g}."
-        for bar in {quality.bar.name: quality.bar for quality in found}.values()
+        for bar in {quality.bar.name: quality.bar for quality in qualities}.values()
     ]
     lines += [
         "Greedy match@n is the share of the first n free-running tokens that agree; once a prompt parts, nothing agrees. "

@@ -46,7 +46,7 @@ class Quality:
         return "missed" not in states.values() and states["greedy"] == states["teacher forcing"] == "met"
 
     def section(self, name: str) -> Section:
-        return next(one for one in self.sections if one.name == name)
+        return next(section for section in self.sections if section.name == name)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; numbers that are not finite become null."""
@@ -56,7 +56,7 @@ class Quality:
             "quantization": self.quantization,
             "bar": asdict(self.bar),
             "meets_bar": self.meets_bar,
-            "sections": [asdict(one) for one in self.sections],
+            "sections": [asdict(section) for section in self.sections],
         }
 
 
@@ -104,8 +104,8 @@ def _quality(
     bar: Bar | None,
 ) -> Quality:
     bar = bar or Bar.of(key[2])
-    rows = {mode: [row for row in found if row.comparison is not None] for mode, (_, found) in cells.items()}
-    failed = [row.failure.text for _, found in cells.values() for row in found if row.failure]
+    rows = {mode: [row for row in compared if row.comparison is not None] for mode, (_, compared) in cells.items()}
+    failed = [row.failure.text for _, compared in cells.values() for row in compared if row.failure]
     continuations = [_continuation(report, row) for row in rows.get("greedy", [])]
     sections = (
         _set_up(failed),
@@ -135,8 +135,8 @@ def _teacher_forced(rows: Sequence[Compared], bar: Bar) -> Section:
     figures = _kl(rows)
     kl = figures["kl_divergence"]["mean"]
     low, high = figures["kl_divergence"]["interval"] or (math.nan, math.nan)
-    said = f"mean KL {kl:.3g} nats (95 % {low:.3g} to {high:.3g}), at most {bar.kl:g}; top-1 {figures['top1']['mean']:.2%}"
-    return Section("teacher forcing", "met" if kl <= bar.kl else "missed", said, figures)
+    text = f"mean KL {kl:.3g} nats (95 % {low:.3g} to {high:.3g}), at most {bar.kl:g}; top-1 {figures['top1']['mean']:.2%}"
+    return Section("teacher forcing", "met" if kl <= bar.kl else "missed", text, figures)
 
 
 def _decode(rows: Mapping[str, Sequence[Compared]], bar: Bar) -> Section:
@@ -149,36 +149,36 @@ def _decode(rows: Mapping[str, Sequence[Compared]], bar: Bar) -> Section:
         _kl(rows["prefill"])["kl_divergence"]["mean"] if rows.get("prefill") else 0.0,
     )
     allowed = max(bar.kl, 2 * prefill)
-    said = f"mean KL through the cache {kl:.3g} nats, in one pass {prefill:.3g}, at most {allowed:.3g}"
-    return Section("cache", "met" if kl <= allowed else "missed", said, figures)
+    text = f"mean KL through the cache {kl:.3g} nats, in one pass {prefill:.3g}, at most {allowed:.3g}"
+    return Section("cache", "met" if kl <= allowed else "missed", text, figures)
 
 
 def _greedy(
     report: Report,
     cells: Mapping[str, tuple[Cell, Sequence[Compared]]],
-    found: Sequence[free.Continuation],
+    continuations: Sequence[free.Continuation],
     bar: Bar,
 ) -> Section:
-    if not found:
+    if not continuations:
         return Section("greedy", "not measured", "the contract has no greedy cell of it")
     tie = _tie(report, cells["greedy"])
-    at10, at50 = free.token_rate(found, 10, tie), free.token_rate(found, 50, tie)
-    regrets = [one.regret for one in found if one.regret is not None]
-    strict = free.token_rate(found, 10)
+    at10, at50 = free.token_rate(continuations, 10, tie), free.token_rate(continuations, 50, tie)
+    regrets = [continuation.regret for continuation in continuations if continuation.regret is not None]
+    strict = free.token_rate(continuations, 10)
     figures = {
         "match10": _rate(at10),
         "match50": _rate(at50),
         "match10_strict": _rate(strict),
-        "match50_strict": _rate(free.token_rate(found, 50)),
-        "prompts10": _rate(free.prompt_rate(found, 10, tie)),
-        "prompts10_strict": _rate(free.prompt_rate(found, 10)),
+        "match50_strict": _rate(free.token_rate(continuations, 50)),
+        "prompts10": _rate(free.prompt_rate(continuations, 10, tie)),
+        "prompts10_strict": _rate(free.prompt_rate(continuations, 10)),
         "tie_margin": tie,
-        "first_divergence": free.histogram(found),
+        "first_divergence": free.histogram(continuations),
         "regret_mean": float(np.mean(regrets)) if regrets else None,
         "regret_max": max(regrets, default=None),
     }
-    said = f"greedy match@10 {at10}, at least {bar.greedy10:.0%}; @50 {at50.value:.2%}; strict @10 {strict.value:.2%}"
-    return Section("greedy", "met" if at10.value >= bar.greedy10 else "missed", said, figures)
+    text = f"greedy match@10 {at10}, at least {bar.greedy10:.0%}; @50 {at50.value:.2%}; strict @10 {strict.value:.2%}"
+    return Section("greedy", "met" if at10.value >= bar.greedy10 else "missed", text, figures)
 
 
 def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Bar) -> Section:
@@ -190,18 +190,20 @@ def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Ba
         reference, candidate = _traces(report, row)
         for position in places(len(reference.token_ids)):
             part = slice(position, position + 1)
-            one = drawn_from(reference.logits[part], candidate.logits[part], reference.token_ids[: position + 1], sampling)
+            distances = drawn_from(
+                reference.logits[part], candidate.logits[part], reference.token_ids[: position + 1], sampling
+            )
             for key, values in columns.items():
-                values.append(getattr(one, key))
+                values.append(getattr(distances, key))
     figures = {key: summarize([np.concatenate(values)], seed=0) for key, values in columns.items()}
     tv = figures["tv"]["mean"]
-    said = f"at {name} total variation {tv:.3g} in the mean, at most {bar.tv:g}; KL {figures['kl']['mean']:.3g} nats"
-    return Section("distribution", "met" if tv <= bar.tv else "missed", said, {"sampling": asdict(sampling), **figures})
+    text = f"at {name} total variation {tv:.3g} in the mean, at most {bar.tv:g}; KL {figures['kl']['mean']:.3g} nats"
+    return Section("distribution", "met" if tv <= bar.tv else "missed", text, {"sampling": asdict(sampling), **figures})
 
 
-def _tie(report: Report, found: tuple[Cell, Sequence[Compared]] | None) -> float:
+def _tie(report: Report, entry: tuple[Cell, Sequence[Compared]] | None) -> float:
     """Logits below which a margin is a tie in this cell; 0 where there is no cell or it has no band."""
-    bands = [one.band for one in report.verdict.cells if found and one.cell == found[0]]
+    bands = [cell.band for cell in report.verdict.cells if entry and cell.cell == entry[0]]
     return next((min(band.tie_margin, TIE) for band in bands if band), 0.0)
 
 
@@ -210,23 +212,23 @@ def _pairs(report: Report, rows: Sequence[Compared]) -> Iterator[tuple[str, Trac
         yield (row.pair.prompt.id, *_traces(report, row))
 
 
-def _adapter(found: tuple[float, float] | None, rows: Sequence[Compared], bar: Bar) -> Section:
+def _adapter(distances: tuple[float, float] | None, rows: Sequence[Compared], bar: Bar) -> Section:
     """The candidate must be nearer to the model with its adapter than to the one without, and the two must differ."""
-    if found is None or not rows:
+    if distances is None or not rows:
         return Section("adapter", "not measured", "the reference has no adapter")
-    changed, ignored = found
+    changed, ignored = distances
     kl = _kl(rows)["kl_divergence"]["mean"]
     figures = {"changes": changed, "to_plain": ignored, "to_adapted": kl}
     if changed <= 10 * bar.kl:
         return Section(
             "adapter", "missed", f"the adapter changes the reference by {changed:.3g} nats only: nothing is proven", figures
         )
-    said = f"{kl:.3g} nats from the model with its adapter, {ignored:.3g} from the one without; they differ by {changed:.3g}"
-    return Section("adapter", "met" if kl < ignored / 4 else "missed", said, figures)
+    text = f"{kl:.3g} nats from the model with its adapter, {ignored:.3g} from the one without; they differ by {changed:.3g}"
+    return Section("adapter", "met" if kl < ignored / 4 else "missed", text, figures)
 
 
 def _rollout(report: Report, rows: Sequence[Compared]) -> Section:
-    """The candidate as trainer of what the reference generated; told, not judged: no bar is agreed on for it."""
+    """The candidate as trainer of what the reference generated; reported and not judged, since no bar is agreed on."""
     pairs = [_traces(report, row) for row in rows]
     tokens = [trace.token_ids[max(row.prompt_length, 1) :] for (trace, _), row in zip(pairs, rows, strict=True)]
     if not any(tokens):
@@ -235,27 +237,27 @@ def _rollout(report: Report, rows: Sequence[Compared]) -> Section:
     for pair, row in zip(pairs, rows, strict=True):
         for side, trace in zip(sides, pair, strict=True):
             side.append(label_log_probabilities(trace.logits, pair[0].token_ids, max(row.prompt_length, 1)))
-    found: Mismatch = mismatch(sides[0], sides[1], tokens, [row.pair.prompt.id for row in rows])
-    said = (
-        f"k1 {found.k1:.3g}, k3 {found.k3:.3g} nats, effective samples {found.effective_samples:.1%}, "
-        f"largest ratio {found.max_ratio:.3g} over {found.tokens} tokens"
+    gap: Mismatch = mismatch(sides[0], sides[1], tokens, [row.pair.prompt.id for row in rows])
+    text = (
+        f"k1 {gap.k1:.3g}, k3 {gap.k3:.3g} nats, effective samples {gap.effective_samples:.1%}, "
+        f"largest ratio {gap.max_ratio:.3g} over {gap.tokens} tokens"
     )
-    return Section("mismatch", "met", said, asdict(found))
+    return Section("mismatch", "met", text, asdict(gap))
 
 
 def _long(rows: Sequence[Compared]) -> Section:
     try:
-        found: Horizon = horizon([row.comparison.metrics["kl_divergence"] for row in rows if row.comparison], BOUNDARIES)
+        drift: Horizon = horizon([row.comparison.metrics["kl_divergence"] for row in rows if row.comparison], BOUNDARIES)
     except ValueError as error:
         return Section("long horizon", "not measured", str(error))
-    low, high = found.interval
-    said = f"KL grows as position^{found.growth:.2f} (95 % {low:.2f} to {high:.2f}) over {found.bins[-1][1] + 1} positions"
-    if found.jumps:
-        said += "; it jumps at " + ", ".join(f"{at} (×{ratio:.3g})" for at, ratio in found.jumps)
+    low, high = drift.interval
+    text = f"KL grows as position^{drift.growth:.2f} (95 % {low:.2f} to {high:.2f}) over {drift.bins[-1][1] + 1} positions"
+    if drift.jumps:
+        text += "; it jumps at " + ", ".join(f"{at} (×{ratio:.3g})" for at, ratio in drift.jumps)
     # Rounding noise of 1e-12 nats may grow as it likes: what is nothing everywhere is no drift.
-    last = found.bins[-1][2]
-    bad = (found.grows or found.jumps) and last > TRIFLE
-    return Section("long horizon", "missed" if bad else "met", said, asdict(found))
+    last = drift.bins[-1][2]
+    bad = (drift.grows or drift.jumps) and last > TRIFLE
+    return Section("long horizon", "missed" if bad else "met", text, asdict(drift))
 
 
 BOUNDARIES = (32, 64, 128, 256, 512, 1024, 2048)
@@ -274,13 +276,13 @@ def _kl(rows: Sequence[Compared]) -> dict[str, Any]:
 
 def _continuation(report: Report, row: Compared) -> free.Continuation:
     reference, candidate = _traces(report, row)
-    ours, theirs = tuple(reference.new_token_ids), tuple(candidate.new_token_ids)
-    found = free.Continuation(row.pair.prompt.id, row.pair.prompt.bucket, ours, theirs)
-    if not found.parted or row.comparison is None or found.shared >= row.comparison.positions:
-        return found
+    reference_ids, candidate_ids = tuple(reference.new_token_ids), tuple(candidate.new_token_ids)
+    continuation = free.Continuation(row.pair.prompt.id, row.pair.prompt.bucket, reference_ids, candidate_ids)
+    if not continuation.parted or row.comparison is None or continuation.shared >= row.comparison.positions:
+        return continuation
     columns = row.comparison.metrics
-    margin, regret = float(columns["margin"][found.shared]), float(columns["regret"][found.shared])
-    return free.Continuation(found.prompt, found.bucket, ours, theirs, margin, regret)
+    margin, regret = float(columns["margin"][continuation.shared]), float(columns["regret"][continuation.shared])
+    return free.Continuation(continuation.prompt, continuation.bucket, reference_ids, candidate_ids, margin, regret)
 
 
 def _traces(report: Report, row: Compared) -> tuple[Trace, Trace]:

@@ -76,9 +76,9 @@ class Synchronized:
         """Share of draws that are no fault; NaN where nothing was drawn."""
         return 1 - len(self.faults) / self.draws if self.draws else float("nan")
 
-    def __add__(self, other: Synchronized) -> Synchronized:
-        faults = (*self.faults, *other.faults)
-        return Synchronized(self.draws + other.draws, self.equal + other.equal, self.ties + other.ties, faults)
+    def __add__(self, addend: Synchronized) -> Synchronized:
+        faults = (*self.faults, *addend.faults)
+        return Synchronized(self.draws + addend.draws, self.equal + addend.equal, self.ties + addend.ties, faults)
 
 
 NOTHING = Synchronized(0, 0, 0, ())
@@ -113,15 +113,15 @@ def synchronized(
 
     `drawn_from` is the candidate's sampler; the reference's is the right one. The noise is that of sampling.seed.
     """
-    found = NOTHING
+    total = NOTHING
     for position in range(len(reference)) if positions is None else positions:
         seen, row = token_ids[: position + 1], reference[position]
         noise = gumbel(sampling.seed, position, len(row))
         expected = _most(probabilities(row, seen, sampling), noise)
         drawn = _most(drawn_from(candidate[position], seen, sampling), noise)
         may = expected == drawn or reach(row, seen, sampling, tie).by_gumbel(noise, drawn)
-        found += judged(Fault(prompt, position, expected, drawn), may)
-    return found
+        total += judged(Fault(prompt, position, expected, drawn), may)
+    return total
 
 
 def judged(pair: Fault, may: bool) -> Synchronized:

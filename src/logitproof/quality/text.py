@@ -18,11 +18,11 @@ SHOWN = 12
 WRONG = 3
 
 
-def of_samples(about: str, found: TwoSample, alpha: float, power: float, replay: Synchronized | str) -> Document:
+def of_samples(about: str, test: TwoSample, alpha: float, power: float, replay: Synchronized | str) -> Document:
     """Whether completions differ, how well such a difference would be seen, and what the seeded sampler did."""
     wrong = () if isinstance(replay, str) else replay.faults
-    differs = found.differs(alpha)
-    tested = f"{'different' if differs else 'not different'}: MMD² {found.mmd:.4g}, p = {found.p_value:.3g} (alpha {alpha:g})"
+    differs = test.differs(alpha)
+    tested = f"{'different' if differs else 'not different'}: MMD² {test.mmd:.4g}, p = {test.p_value:.3g} (alpha {alpha:g})"
     seeded = (
         f"not measured, {replay}"
         if isinstance(replay, str)
@@ -30,7 +30,7 @@ def of_samples(about: str, found: TwoSample, alpha: float, power: float, replay:
     )
     lines = [
         Line(tested, "bad" if differs else "plain"),
-        Line(f"{found.completions} completions of {found.prompts} prompts, {found.permutations} permutations"),
+        Line(f"{test.completions} completions of {test.prompts} prompts, {test.permutations} permutations"),
         Line(f"power: {power:.0%} of 5 trials against a repetition penalty of 1.1 are seen with this many completions"),
         Line(f"seeded sampler: {seeded}", "bad" if wrong else "plain"),
     ]
@@ -42,33 +42,33 @@ def of_samples(about: str, found: TwoSample, alpha: float, power: float, replay:
     return Document(f"Do they sample from one distribution? {about}", verdict, (Text(tuple(lines)),))
 
 
-def of_tokenizers(about: str, found: Found, rendered: Sequence[Rendered]) -> Document:
+def of_tokenizers(about: str, result: Found, rendered: Sequence[Rendered]) -> Document:
     """Texts that are cut differently, each by its smallest part, and chat templates."""
     lines = [
         Line(f"{each.name}: {each.smallest!r} is {list(each.reference)} for the reference, {list(each.candidate)} here", "bad")
-        for each in found.differences
+        for each in result.differences
     ]
-    trips = [Line(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}") for trip in found.trips]
+    trips = [Line(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}") for trip in result.trips]
     more = [Line(f"… and {len(lines) - SHOWN} more")] if lines[SHOWN:] else []
     templates = [Line(_template(text), "bad") for text in rendered]
     shown = (*lines[:SHOWN], *more, *trips[:SHOWN], *templates)
     reason = (
-        f"{found.tried} texts: {len(found.differences)} are cut differently, {len(found.trips)} do not come back; "
+        f"{result.tried} texts: {len(result.differences)} are cut differently, {len(result.trips)} do not come back; "
         f"chat template: {'differs' if rendered else 'the same'}"
     )
-    differs = bool(found.differences or rendered)
+    differs = bool(result.differences or rendered)
     verdict = Verdict("DIFFERENT" if differs else "SAME", reason, "bad" if differs else "good")
     rest = (*lines[SHOWN:], *trips[SHOWN:])
     sections = (Text(shown), *((Text(rest, "All others", detail=True),) if rest else ()))
     return Document(f"Two tokenizers: {about}", verdict, sections if shown else ())
 
 
-def of_answers(names: Sequence[str], found: Sequence[Answers], both: Paired | None) -> Document:
+def of_answers(names: Sequence[str], by_engine: Sequence[Answers], both: Paired | None) -> Document:
     """Accuracy of one engine, or of two on the same questions and whether they answer equally well."""
     columns = (Column("engine", "code"), Column("accuracy"))
-    rows = tuple(Row((name, str(answers.accuracy))) for name, answers in zip(names, found, strict=True))
+    rows = tuple(Row((name, str(answers.accuracy))) for name, answers in zip(names, by_engine, strict=True))
     if both is None:
-        return Document("Multiple choice", Verdict("MEASURED", f"accuracy {found[0].accuracy}"), (Table(columns, rows),))
+        return Document("Multiple choice", Verdict("MEASURED", f"accuracy {by_engine[0].accuracy}"), (Table(columns, rows),))
     low, high = both.interval
     paired = f"{both.flips} answers flip, {both.lost} lost, {both.won} won; McNemar p = {both.p_value:.3g}"
     difference = Text((Line(f"difference of accuracy {both.difference:+.2%} (95 % {low:+.2%} to {high:+.2%})"),))

@@ -46,9 +46,9 @@ def two_sample(first: Samples, second: Samples, *, permutations: int = 500, seed
         raise ValueError("each prompt needs two completions a side or more")
     rng = np.random.default_rng(seed)
     total = np.zeros(permutations + 1)
-    for ours, theirs in zip(first, second, strict=True):
-        kernel = spectrum_kernel([*ours, *theirs])
-        total += mmd_of_permutations(kernel, len(ours), permutations, rng)
+    for left, right in zip(first, second, strict=True):
+        kernel = spectrum_kernel([*left, *right])
+        total += mmd_of_permutations(kernel, len(left), permutations, rng)
     total /= len(first)
     p_value = share_at_least(float(total[0]), total[1:])
     count = sum(map(len, first)) + sum(map(len, second))
@@ -64,13 +64,13 @@ def spectrum_kernel(texts: Sequence[Sequence[int]]) -> np.ndarray:
     for n in NGRAMS:
         grams = [Counter(tuple(text[at : at + n]) for at in range(len(text) - n + 1)) for text in texts]
         if n == 1:
-            grams = [Counter({(*gram, k): 1 for gram, times in one.items() for k in range(times)}) for one in grams]
-        index = {gram: at for at, gram in enumerate(dict.fromkeys(gram for one in grams for gram in one))}
+            grams = [Counter({(*gram, k): 1 for gram, times in counter.items() for k in range(times)}) for counter in grams]
+        index = {gram: at for at, gram in enumerate(dict.fromkeys(gram for counter in grams for gram in counter))}
         counts = np.zeros((len(texts), max(len(index), 1)))
-        for row, one in enumerate(grams):
-            for gram, times in one.items():
+        for row, counter in enumerate(grams):
+            for gram, times in counter.items():
                 counts[row, index[gram]] = times
-        repeats = np.array([sum(one.values()) - len({gram[0] for gram in one}) for one in grams], np.float64)
+        repeats = np.array([sum(counter.values()) - len({gram[0] for gram in counter}) for counter in grams], np.float64)
         norms = np.sqrt((counts**2).sum(axis=1))
         whole += (counts @ counts.T) / np.maximum(np.outer(norms, norms), 1e-12)
         if n == 1:

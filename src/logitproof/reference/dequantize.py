@@ -85,6 +85,9 @@ class GgufWeights:
         """Every tensor of the file once, one at a time; names that mean nothing are refused together."""
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
+        if foreign and all(self._is_beyond(name) for name in foreign):
+            text = f"{self._path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {some(foreign)}"
+            raise Refusal(text, field=str(self._path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(
                 f"{self._path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
@@ -115,9 +118,12 @@ class GgufWeights:
 
     def _is_extra(self, name: str) -> bool:
         """Divisors of frequencies are a setting; blocks past the last layer are a draft head, which no logit depends on."""
-        block = re.match(r"blk\.(\d+)\.", name)
         extra = self._value(f"{self.architecture}.nextn_predict_layers") or 0
-        return name == "rope_freqs.weight" or bool(block and extra and int(block[1]) >= self._layers)
+        return name == "rope_freqs.weight" or bool(extra and self._is_beyond(name))
+
+    def _is_beyond(self, name: str) -> bool:
+        block = re.match(r"blk\.(\d+)\.", name)
+        return bool(block and int(block[1]) >= self._layers)
 
     def _value(self, key: str) -> Any:
         return self._reader.value(key)

@@ -6,6 +6,7 @@ the taps of another engine applies every operation of this model to the other en
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,10 +17,23 @@ import torch
 from logitproof.protocol import taps as vocabulary
 from logitproof.reference import parts
 from logitproof.reference.parts import function_names, roles
-from logitproof.reference.patches import CHUNKED, RECURRENT, functions_replaced, replaced
+from logitproof.reference.patches import CHUNKED, RECURRENT, functions_replaced, replaced, replaced_in
 
 ATTEND = "eager_attention_forward"
+SCAN = ("mamba2_chunk_scan", "mamba2_selective_state_update")
 CONVOLVE = ("causal_conv1d_fn", "causal_conv1d_update")
+SCANS = ("mamba", "mixer")
+INSIDE: dict[str, tuple[tuple[str, ...], bool]] = {
+    "attn.latent": (("self_attn.kv_a_layernorm",), False),
+    "attn.q_latent": (("self_attn.q_a_layernorm",), False),
+    "scan.in": (tuple(f"{name}.in_proj" for name in SCANS), False),
+    "scan.norm": (tuple(f"{name}.out_proj" for name in SCANS), True),
+    "scan.out": (tuple(f"{name}.out_proj" for name in SCANS), False),
+    "shortconv.in": (("conv.in_proj",), False),
+    "shortconv.gated": (("conv.out_proj",), True),
+    "shortconv.out": (("conv.out_proj",), False),
+}
+"""Taps that are what a submodule of a layer gives, or reads where it says True."""
 TAPS = (*vocabulary.BEGIN, *(f"layers.*.{name}" for name in vocabulary.LAYER), *vocabulary.END)
 
 
@@ -88,6 +102,9 @@ def tapped(model: Any, watch: Watch, taps: Taps) -> Iterator[None]:
         if parts.delta_nets(model):
             stack.enter_context(replaced(model, (CHUNKED, RECURRENT), lambda layer, original: _core(taps, layer, original)))
             stack.enter_context(replaced(model, CONVOLVE, lambda layer, original: _convolved(taps, layer, original)))
+        for layers, leaf in ((parts.scans(model), "scan.conv"), (parts.short_convolutions(model), "shortconv.conv")):
+            stack.enter_context(replaced_in(layers, CONVOLVE, functools.partial(_convolved_as, taps, leaf)))
+        stack.enter_context(replaced_in(parts.scans(model), SCAN, functools.partial(_scanned, taps)))
         if (norm := parts.final_norm(model)) is not None:
             hook.output(norm, "norm")
         yield
@@ -176,7 +193,17 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
             _attention(hook, module, number)
         elif name in ("mlp", "block_sparse_moe", "feed_forward"):
             _mlp(hook, module, number)
+    for leaf, (path, reads) in _paths(layer).items():
+        (hook.input if reads else hook.output)(layer.get_submodule(path), leaf, number)
     hook.output(layer, "out", number)
+
+
+def _paths(layer: Any) -> dict[str, tuple[str, bool]]:
+    """Taps that are what one submodule of the layer gives, or reads: their paths, of those that the layer has."""
+    modules = dict(layer.named_modules())
+    table = INSIDE | {name: ((tap.module,), tap.reads) for name, tap in vocabulary.OWN.items() if tap.module}
+    found = {leaf: (next((path for path in paths if path in modules), ""), reads) for leaf, (paths, reads) in table.items()}
+    return {leaf: (path, reads) for leaf, (path, reads) in found.items() if path}
 
 
 def _attention(hook: _Hooks, attention: Any, number: int) -> None:
@@ -218,11 +245,13 @@ def _mlp(hook: _Hooks, mlp: Any, number: int) -> None:
     if hasattr(mlp, "gate_up_proj"):
         size = mlp.gate_up_proj.out_features // 2
         hook.pieces(mlp.gate_up_proj, ("mlp.gate", "mlp.up"), (size, size), number)
-    for name in ("gate", "up"):
-        if hasattr(mlp, f"{name}_proj"):
-            hook.output(getattr(mlp, f"{name}_proj"), f"mlp.{name}", number)
-    if hasattr(mlp, "down_proj"):
-        hook.input(mlp.down_proj, "mlp.activation", number)
+    for leaf, names in (("mlp.gate", ("gate_proj", "w1")), ("mlp.up", ("up_proj", "w3"))):
+        for name in names:
+            if isinstance(projection := getattr(mlp, name, None), torch.nn.Module):
+                hook.output(projection, leaf, number)
+    for name in ("down_proj", "w2"):
+        if isinstance(projection := getattr(mlp, name, None), torch.nn.Module):
+            hook.input(projection, "mlp.activation", number)
     hook.output(mlp, "mlp.out", number)
 
 
@@ -280,6 +309,29 @@ def _core(taps: Taps, layer: Any, original: Callable[..., Any]) -> Callable[...,
         return (taps.at("linear_attn.core", out[0], layer=layer.layer_idx)[None], *rest)
 
     return rule
+
+
+def _convolved_as(taps: Taps, leaf: str, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A causal convolution [1, C, T], of which the last positions are those of this pass, under a name of its own."""
+
+    def convolve(*args: Any, **named: Any) -> Any:
+        out = original(*args, **named)
+        now = taps.at(leaf, out[0, :, -taps.length :].transpose(0, 1), layer=layer.layer_idx)
+        return torch.cat([out[:, :, : -taps.length], now.transpose(0, 1)[None]], dim=-1)
+
+    return convolve
+
+
+def _scanned(taps: Taps, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A Mamba-2 scan: [1, T, H, P], or [1, H, P] of one position, and the state after it where it is asked for."""
+
+    def scan(*args: Any, **named: Any) -> Any:
+        result = original(*args, **named)
+        out, *rest = result if isinstance(result, tuple) else (result,)
+        flowing = taps.at("scan.core", out.reshape(taps.length, -1), layer=layer.layer_idx).reshape(out.shape)
+        return (flowing, *rest) if isinstance(result, tuple) else flowing
+
+    return scan
 
 
 def _convolved(taps: Taps, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:

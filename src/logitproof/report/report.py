@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.documents.answer import Answer
+from logitproof.errors import ContractError
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.specs import reference_name
@@ -68,6 +69,22 @@ class Report:
         """The report in a notebook, laid out by the reporter of its page."""
         shown: str = catalog.load("reporters", "html")().shown(self)
         return shown
+
+    def positions(self, kind: Literal["arrow", "pandas", "polars"] = "arrow") -> Any:
+        """Every compared position, a row each: its cell, prompt, status, every metric and the best five of both sides.
+
+        An Arrow table, or a frame of pandas or polars, which must be installed then.
+        """
+        table = catalog.load("reporters", "positions")().table(self)
+        if kind == "arrow":
+            return table
+        if kind == "pandas":
+            return table.to_pandas()
+        if kind == "polars":
+            import polars
+
+            return polars.from_arrow(table)
+        raise ContractError(f"no frame is called {kind!r}", where="positions", remedy="name arrow, pandas or polars")
 
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
@@ -187,7 +204,7 @@ def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[t
     table = row.comparison.table
     columns = [table[f"top5_ids_{side}"].combine_chunks().flatten() for side in ("reference", "candidate")]
     singles = {token for column in [*columns, table["label"]] for token in column.to_pylist() if token >= 0}
-    stretches = [reference.token_ids, *(parting(reference, candidate) if row.whole else [])]
+    stretches = [reference.token_ids, reference.token_ids[:1], *(parting(reference, candidate) if row.whole else [])]
     return {(token,) for token in singles} | {tuple(stretch) for stretch in stretches if stretch}
 
 

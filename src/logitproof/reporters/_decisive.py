@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from logitproof.documents.stored import Kept
+from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.reporters._findings import findings
 from logitproof.verdict.judge import CellVerdict
@@ -21,8 +23,15 @@ def decisive(report: Report, answers: Sequence[Kept] = ()) -> str:
         held = sum(gate.status == "PASS" for gate in counted)
         positions = sum(cell.positions for cell in verdict.cells)
         return f"{held} of {len(counted)} gates hold; {positions} positions in {len(verdict.cells)} cells"
-    causes = [f"{kept.kind}: {_short(kept.document.verdict.reason)}" for kept in answers]
+    asked = sorted(answers, key=lambda kept: kept.kind, reverse=True)  # where it starts, then why
+    causes = [f"{kept.kind}: {_short(kept.document.verdict.reason.partition('; ')[0])}" for kept in asked]
     return "; ".join([_first(report), *causes])
+
+
+def following(report: Report, folder: Path, answers: Sequence[Kept] = ()) -> str:
+    """The next command; where the cause is known already, the one that shows it."""
+    known = [kept.document.next_command for kept in answers if kept.document.next_command]
+    return known[0] if known else next_command(report, folder)
 
 
 def _first(report: Report) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 from logitproof.documents.document import Document
 from logitproof.documents.section import Explorer, Line, Section, Text, Tone, Verdict, lines
 from logitproof.documents.stored import Kept
-from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.reporters import _page_tables as tables
 from logitproof.reporters._charts import pictures
-from logitproof.reporters._decisive import decisive
+from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._errors import distinct_failures
 from logitproof.reporters._explorer import explorer
 
@@ -44,7 +43,7 @@ def document(report: Report, folder: Path, answers: Sequence[Kept] = ()) -> Docu
     ]
     kept = tuple(section for section in sections if section is not None)
     reason = Verdict(verdict.status, decisive(report, answers), TONES[verdict.status])
-    return Document(f"{stated.contract} {stated.version}", reason, kept, next_command(report, folder))
+    return Document(f"{stated.contract} {stated.version}", reason, kept, following(report, folder, answers))
 
 
 def _summary(report: Report) -> Text:

@@ -17,12 +17,11 @@ from logitproof.documents.section import Chart, Grid
 from logitproof.documents.stored import Kept, kept_answers
 from logitproof.documents.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
-from logitproof.report.next_step import next_command
 from logitproof.report.report import Report, parting, position_record
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._charts import pictures
-from logitproof.reporters._decisive import decisive
+from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._errors import distinct_failures
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import Compared
@@ -46,7 +45,7 @@ class Markdown(Reporter):
         path = folder / "report.md"
         answers = kept_answers(folder, report.facts.get("run_id", ""))
         sections: list[Callable[[Report], Iterator[str]]] = [
-            functools.partial(_head, answers=answers, following=next_command(report, folder)),
+            functools.partial(_head, answers=answers, command=following(report, folder, answers)),
             functools.partial(_pictures, files=_drawn(report, folder)),
             functools.partial(_answers, answers=answers),
             _cells,
@@ -72,7 +71,7 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     yield ""
 
 
-def _head(report: Report, answers: Sequence[Kept], following: str) -> Iterator[str]:
+def _head(report: Report, answers: Sequence[Kept], command: str) -> Iterator[str]:
     """The verdict with what decided it in the first line, and what to do next."""
     verdict, stated = report.verdict, report.opened.contract
     measured = sum(cell.positions for cell in verdict.cells)
@@ -80,7 +79,7 @@ def _head(report: Report, answers: Sequence[Kept], following: str) -> Iterator[s
     counted = sum(not gate.control for gate in verdict.gates)
     yield f"# {verdict.status}: {words(stated.contract)} {words(stated.version)}: {words(decisive(report, answers))}"
     yield ""
-    yield f"Next: {code(following)}"
+    yield f"Next: {code(command)}"
     yield ""
     if stated.about:
         yield paragraph(stated.about)

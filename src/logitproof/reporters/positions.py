@@ -22,8 +22,7 @@ class Positions(Reporter):
 
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "positions.parquet"
-        tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]
-        whole = pa.concat_tables(tables) if tables else _nothing()
+        whole = self.table(report)
         with environment_errors(path):
             handle, name = tempfile.mkstemp(dir=folder, prefix=".positions.")
             os.close(handle)
@@ -35,6 +34,12 @@ class Positions(Reporter):
                 Path(name).unlink(missing_ok=True)
                 raise
         return path
+
+
+    def table(self, report: Report) -> pa.Table:
+        """The same rows without a file."""
+        tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]
+        return pa.concat_tables(tables) if tables else _nothing()
 
 
 def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,6 +44,7 @@ def _run(report: Report) -> dict[str, Any]:
         "tool": {
             "driver": {
                 "name": "logitproof",
+                "informationUri": _home(),
                 "semanticVersion": versions.get("logitproof", "0"),
                 "rules": [_rule(report, rule) for rule in rules],
             }
@@ -53,6 +55,16 @@ def _run(report: Report) -> dict[str, Any]:
         "columnKind": "unicodeCodePoints",
         "results": [_result(report, one, rules.index(one.rule)) for one in found],
     }
+
+
+def _home() -> str:
+    """The address that the package says is its home; where it says none, the URL of the package itself."""
+    try:
+        urls = importlib.metadata.metadata("logitproof").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        urls = []
+    named = dict(url.split(", ", 1) for url in urls)
+    return named.get("Homepage", "pkg:pypi/logitproof")
 
 
 def _rule(report: Report, rule: str) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from logitproof.documents.stored import kept_answers
 from logitproof.documents.wording import code, encodable, number, words
 from logitproof.files.atomic import write_atomically
-from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.reporters import Reporter
-from logitproof.reporters._decisive import decisive
+from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._findings import Finding, findings
 from logitproof.verdict.judge import CellVerdict
 
@@ -27,20 +26,20 @@ class StepSummary(Reporter):
     def render(self, report: Report, folder: Path) -> Path:
         path = folder / "step_summary.md"
         answers = kept_answers(folder, report.facts.get("run_id", ""))
-        head = _head(report, decisive(report, answers), next_command(report, folder))
+        head = _head(report, decisive(report, answers), following(report, folder, answers))
         lines = [*head, *_findings(report), *_cells(report)]
         write_atomically(path, encodable("\n".join(lines)) + "\n")
         return path
 
 
-def _head(report: Report, reason: str, following: str) -> Iterator[str]:
+def _head(report: Report, reason: str, command: str) -> Iterator[str]:
     verdict, contract = report.verdict, report.opened.contract
     counted = [gate for gate in verdict.gates if not gate.control]
     held = sum(gate.status == "PASS" for gate in counted)
     positions = sum(cell.positions for cell in verdict.cells)
     yield f"## {verdict.status}: {words(contract.contract)} {words(contract.version)}: {words(reason)}"
     yield ""
-    yield f"Next: {code(following)}"
+    yield f"Next: {code(command)}"
     yield ""
     measured = f"{positions} positions in {len(verdict.cells)} cells"
     yield f"{held} of {len(counted)} gates hold; {measured}. Exit code {verdict.exit_code}."

@@ -97,9 +97,8 @@ def _try(contract: Path, repository: Path, build: Sequence[str], out: Path) -> t
 
 def _git(repository: Path, *words: str, checked: bool = True) -> str:
     try:
-        done = subprocess.run(
-            [shutil.which("git") or "git", "-C", str(repository), *words], capture_output=True, text=True, errors="replace", check=False
-        )
+        argv = [shutil.which("git") or "git", "-C", str(repository), *words]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise ContractError(f"git cannot be started: {error.strerror}", where="git", remedy="install git") from None
     if checked and done.returncode != 0:

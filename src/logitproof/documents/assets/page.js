@@ -285,5 +285,18 @@
     legend(); go(data.start[0], data.start[1], null); follow();
   }
 
+  // Runs that go on, where a server is asked; one that has ended is in the list of a fresh page.
+  for (const place of document.querySelectorAll("[data-live]")) {
+    let before = place.children.length;
+    setInterval(async () => {
+      const answer = await fetch("/live.json").catch(() => null);
+      if (!answer || !answer.ok) return;
+      const runs = await answer.json();
+      place.replaceChildren(...runs.map((run) => make("p", {}, `${run.contract}: ${run.done} of ${run.total} jobs, last ${run.what}`)));
+      if (runs.length < before) location.reload();
+      before = runs.length;
+    }, 1000);
+  }
+
   window.addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details.part")) part.open = true; });
 })();

@@ -13,8 +13,6 @@ from logitproof.mutations.attention._interface import Out, WrongAttention, addit
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced
 
-SCORES = "layers.0.attn.scores"
-
 
 class _WrongChunks(WrongAttention):
     """Which keys a query of a chunked layer sees: said in `seen`, for one pass over all positions."""
@@ -44,7 +42,7 @@ class ChunksIgnored(_WrongChunks, id="attention.chunks_ignored"):
 
     record = Record(
         shows="exact within the first chunk, wrong after",
-        first_tap=SCORES,
+        first_tap="layers.0.attn.scores",
         remedy="a query sees the keys of its own chunk alone",
     )
 
@@ -55,7 +53,11 @@ class ChunksIgnored(_WrongChunks, id="attention.chunks_ignored"):
 class ChunksAsWindow(_WrongChunks, id="attention.chunks_as_window"):
     """Chunked layers attend within a window of the chunk's size that moves with the query."""
 
-    record = Record(shows="exact within the first chunk, wrong after", first_tap=SCORES, remedy="chunks have fixed boundaries")
+    record = Record(
+        shows="exact within the first chunk, wrong after",
+        first_tap="layers.0.attn.scores",
+        remedy="chunks have fixed boundaries",
+    )
 
     def seen(self, places: torch.Tensor, size: int) -> torch.Tensor:
         return places[:, None] - places[None] < size
@@ -65,7 +67,9 @@ class ChunkBoundaryLate(_WrongChunks, id="attention.chunk_boundary_late"):
     """Chunks begin one position late."""
 
     record = Record(
-        shows="wrong at the first position of each chunk", first_tap=SCORES, remedy="position p belongs to chunk p // size"
+        shows="wrong at the first position of each chunk",
+        first_tap="layers.0.attn.scores",
+        remedy="position p belongs to chunk p // size",
     )
 
     def seen(self, places: torch.Tensor, size: int) -> torch.Tensor:
@@ -87,7 +91,7 @@ class TemperatureMissing(_Tempered, id="attention.temperature_missing"):
 
     record = Record(
         shows="exact at first, wrong after the first step",
-        first_tap=SCORES,
+        first_tap="layers.0.attn.scores",
         remedy="multiply q by 1 + a * log(1 + floor((p + 1) / f))",
     )
 
@@ -99,7 +103,9 @@ class TemperatureStep(_Tempered, id="attention.temperature_step_doubled"):
     """Queries grow in steps of another length than the config's."""
 
     record = Record(
-        shows="exact at first, wrong after the first step", first_tap=SCORES, remedy="read floor_scale of the config"
+        shows="exact at first, wrong after the first step",
+        first_tap="layers.0.attn.scores",
+        remedy="read floor_scale of the config",
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
@@ -132,7 +138,9 @@ class _WrongTemperature(_Tempered, WrongAttention):
 class TemperaturePosition(_WrongTemperature, id="attention.temperature_position_one_less"):
     """The step is counted from position p and not from p + 1."""
 
-    record = Record(shows="wrong at the last position before each step", first_tap=SCORES, remedy="use floor((p + 1) / f)")
+    record = Record(
+        shows="wrong at the last position before each step", first_tap="layers.0.attn.scores", remedy="use floor((p + 1) / f)"
+    )
 
     def factor(self, layer: Any, places: torch.Tensor, known: int) -> torch.Tensor:
         return tempered(layer, places - 1) / tempered(layer, places)
@@ -141,7 +149,9 @@ class TemperaturePosition(_WrongTemperature, id="attention.temperature_position_
 class TemperatureLinear(_WrongTemperature, id="attention.temperature_not_logarithmic"):
     """Queries grow with the number of steps and not with its logarithm."""
 
-    record = Record(shows="growing with position after the first step", first_tap=SCORES, remedy="use log(1 + steps)")
+    record = Record(
+        shows="growing with position after the first step", first_tap="layers.0.attn.scores", remedy="use log(1 + steps)"
+    )
 
     def factor(self, layer: Any, places: torch.Tensor, known: int) -> torch.Tensor:
         return (1 + layer.attn_scale * torch.floor((places + 1) / layer.floor_scale)) / tempered(layer, places)
@@ -152,7 +162,7 @@ class TemperatureRestarts(_WrongTemperature, id="attention.temperature_restarts_
 
     record = Record(
         shows="prefill exact, decode wrong after the first step",
-        first_tap=SCORES,
+        first_tap="layers.0.attn.scores",
         remedy="count the positions in the cache",
         needs="decode",
     )

@@ -43,7 +43,9 @@ class ScaleOfValueHead(_WrongScale, id="attention.latent_scale_of_value_head"):
     """Scores are divided by the root of the size of a head of V."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use qk_nope_head_dim + qk_rope_head_dim"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="use qk_nope_head_dim + qk_rope_head_dim",
     )
 
     def scaling(self, layer: Any, config: Any) -> float:
@@ -54,7 +56,9 @@ class ScaleOfUnturnedPart(_WrongScale, id="attention.latent_scale_of_nope_part")
     """Scores are divided by the root of the size of the part without positions alone."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use qk_nope_head_dim + qk_rope_head_dim"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="use qk_nope_head_dim + qk_rope_head_dim",
     )
 
     def scaling(self, layer: Any, config: Any) -> float:
@@ -65,7 +69,10 @@ class ScaleOfAbsorbedHead(_WrongScale, id="attention.latent_scale_of_absorbed_he
     """Scores are divided by the root of the absorbed size, latent and rotary part, and not by that of the head."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use qk_nope_head_dim + qk_rope_head_dim"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="use qk_nope_head_dim + qk_rope_head_dim",
+        seen_in=("ollama #13893",),
     )
 
     def scaling(self, layer: Any, config: Any) -> float:
@@ -93,8 +100,11 @@ class FactorMissing(_WrongFactor, id="attention.latent_mscale_missing"):
     """YaRN's factor (mscale) is missing from the scale of the scores."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="multiply the scale by mscale squared",
-    )  # fmt: skip
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="multiply the scale by mscale squared",
+        seen_in=("mobius #548", "optimum-intel #1877", "transformers #47435"),
+    )
 
     def factor(self, mscale: float) -> float:
         return 1.0
@@ -104,7 +114,9 @@ class FactorOnce(_WrongFactor, id="attention.latent_mscale_once"):
     """YaRN's factor (mscale) is in the scale of the scores once and not squared."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="multiply the scale by mscale squared"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="multiply the scale by mscale squared",
     )
 
     def factor(self, mscale: float) -> float:
@@ -116,7 +128,7 @@ class FactorTwice(_WrongFactor, id="attention.latent_mscale_twice"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=SCORES,
+        first_tap="layers.0.attn.scores",
         remedy="multiply the scale by mscale squared, once",
     )
 
@@ -128,7 +140,10 @@ class FactorOfOne(_WrongScale, id="attention.latent_mscale_of_one"):
     """YaRN's factor is computed with a weight of one and not with mscale_all_dim of the config."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=SCORES, remedy="use mscale_all_dim of the config"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.scores",
+        remedy="use mscale_all_dim of the config",
+        seen_in=("Megatron-LM #1429",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -143,9 +158,11 @@ class FactorInRotation(_WrongLatent, id="attention.latent_mscale_in_rotation"):
     """YaRN's factor multiplies cosine and sine although mscale and mscale_all_dim cancel there."""
 
     record = Record(
-        shows="wrong from position 0 on where q and k are rotated", first_tap="layers.0.attn.q_rope",
+        shows="wrong from position 0 on where q and k are rotated",
+        first_tap="layers.0.attn.q_rope",
         remedy="multiply cosine and sine by the quotient of the two factors",
-    )  # fmt: skip
+        seen_in=("kekzl/imp #880",),
+    )
 
     def applies(self, config: Any) -> bool:
         """Models with the factor."""
@@ -160,7 +177,9 @@ class LatentNormMissing(_WrongLatent, id="attention.latent_norm_missing"):
     """The latent of K and V is not normed."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=LATENT, remedy="norm the latent (kv_a_layernorm) before it is cached"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.attn.latent",
+        remedy="norm the latent (kv_a_layernorm) before it is cached",
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
@@ -172,7 +191,9 @@ class QueryNormMissing(_WrongLatent, id="attention.query_latent_norm_missing"):
     """The latent of Q is not normed."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=Q, remedy="norm the latent of q (q_a_layernorm)"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.attn.q",
+        remedy="norm the latent of q (q_a_layernorm)",
     )
 
     def applies(self, config: Any) -> bool:
@@ -187,7 +208,9 @@ class QueryNormMissing(_WrongLatent, id="attention.query_latent_norm_missing"):
 class LatentNormWithRotaryPart(_WrongLatent, id="attention.latent_norm_over_rotary_part"):
     """The norm's mean is taken over the latent and the rotary part together."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=LATENT, remedy="split the rotary part off before the norm")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.attn.latent", remedy="split the rotary part off before the norm"
+    )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         stack = ExitStack()
@@ -222,7 +245,9 @@ class RotaryKeyBeforeLatent(_WrongLatent, id="attention.latent_rotary_key_first"
     """The projection of the latent is parted the wrong way: the rotary key is taken from its first columns."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=LATENT, remedy="the projection holds the latent, then the rotary key"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.attn.latent",
+        remedy="the projection holds the latent, then the rotary key",
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
@@ -253,7 +278,9 @@ class _WrongUp(WrongTensors):
 class ValuesBeforeKeys(_WrongUp, id="attention.latent_values_before_keys"):
     """The up projection's rows of V are taken for those of K, and the other way round."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=K, remedy="each head's rows are those of K, then those of V")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.attn.k", remedy="each head's rows are those of K, then those of V"
+    )
 
     def read(self, right: torch.Tensor, nope: int) -> torch.Tensor:
         return right.roll(-nope, dims=1)
@@ -262,7 +289,7 @@ class ValuesBeforeKeys(_WrongUp, id="attention.latent_values_before_keys"):
 class KeysOfAllHeadsFirst(_WrongUp, id="attention.latent_keys_of_all_heads_first"):
     """The up projection is read as the K of all heads and then the V of all heads."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=K, remedy="K and V lie together head by head")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.attn.k", remedy="K and V lie together head by head")
 
     def read(self, right: torch.Tensor, nope: int) -> torch.Tensor:
         heads, rows, _ = right.shape
@@ -276,7 +303,7 @@ class AbsorbedTransposed(_WrongUp, id="attention.latent_absorbed_transposed"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=K,
+        first_tap="layers.0.attn.k",
         remedy="transpose K's rows of each head before they are absorbed",
     )
 
@@ -290,7 +317,7 @@ class HeadsOfKeysRolled(_WrongUp, id="attention.latent_heads_of_keys_rolled"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=K,
+        first_tap="layers.0.attn.k",
         remedy="head h of q belongs to head h of the up projection",
     )
 
@@ -324,7 +351,9 @@ class LatentNormedAgain(_WrongLatentCache, id="attention.latent_normed_again"):
     """Latents are cached after their norm and normed again when they are read."""
 
     record = Record(
-        shows="prefill exact, decode wrong from position 1 on", first_tap=K, remedy="norm once, before or after the cache"
+        shows="prefill exact, decode wrong from position 1 on",
+        first_tap="layers.0.attn.k",
+        remedy="norm once, before or after the cache",
     )
 
     def old(self, layer: Any, latents: torch.Tensor) -> torch.Tensor:
@@ -334,7 +363,9 @@ class LatentNormedAgain(_WrongLatentCache, id="attention.latent_normed_again"):
 class LatentCachedBeforeNorm(_WrongLatentCache, id="attention.latent_cached_before_norm"):
     """Latents are cached without the weight of their norm and read as if they had it."""
 
-    record = Record(shows="prefill exact, decode wrong from position 1 on", first_tap=K, remedy="cache the normed latent")
+    record = Record(
+        shows="prefill exact, decode wrong from position 1 on", first_tap="layers.0.attn.k", remedy="cache the normed latent"
+    )
 
     def old(self, layer: Any, latents: torch.Tensor) -> torch.Tensor:
         return latents / layer.kv_a_layernorm.weight

@@ -11,8 +11,6 @@ import torch
 from logitproof.mutations import Mutation, Record
 from logitproof.reference import parts
 
-FIRST = "layers.0.mlp.gate"
-
 
 class _WrongBranch(Mutation):
     """Another input of the feed-forward block than the norm's output: said in `read`."""
@@ -58,7 +56,9 @@ class AsSequential(_WrongBranch, id="attention.parallel_as_sequential"):
     """The feed-forward block reads the stream after attention was added, as in families with two norms."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=FIRST, remedy="both blocks read the same norm of the layer's input"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.mlp.gate",
+        remedy="both blocks read the same norm of the layer's input",
     )
 
     def read(self, layer: Any, stream: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,9 @@ class WithoutNorm(_WrongBranch, id="attention.parallel_without_norm"):
     """The feed-forward block reads the residual stream without the norm."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=FIRST, remedy="both blocks read the same norm of the layer's input"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.mlp.gate",
+        remedy="both blocks read the same norm of the layer's input",
     )
 
     def read(self, layer: Any, stream: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,6 @@ from logitproof.mutations._tensors import Change, SpoiltTensors, WrongTensors, Z
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced, outputs_changed
 
-CORE, NORM = "layers.0.linear_attn.core", "layers.0.linear_attn.norm"
-
 
 def _layers(model: Any) -> list[Any]:
     return [module for module in model.modules() if type(module).__name__.endswith("DeltaAttention")]
@@ -33,7 +31,7 @@ class DecayOfHead(_WrongChannels, id="deltanet.channel_decay_of_head"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=CORE,
+        first_tap="layers.0.linear_attn.core",
         remedy="each channel of a head decays at its own speed",
     )
 
@@ -47,7 +45,7 @@ class DecayMissing(_WrongChannels, id="deltanet.channel_decay_missing"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=CORE,
+        first_tap="layers.0.linear_attn.core",
         remedy="multiply the state by exp(g) before each step",
     )
 
@@ -58,7 +56,9 @@ class DecayMissing(_WrongChannels, id="deltanet.channel_decay_missing"):
 class BetaMissing(_WrongChannels, id="deltanet.channel_beta_missing"):
     """Beta, how much of a token is written, is one."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CORE, remedy="beta is the sigmoid of its projection")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.linear_attn.core", remedy="beta is the sigmoid of its projection"
+    )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         return outputs_changed([layer.b_proj for layer in _layers(model)], lambda module, _, out: torch.full_like(out, 100.0))
@@ -67,7 +67,9 @@ class BetaMissing(_WrongChannels, id="deltanet.channel_beta_missing"):
 class GateSilu(_WrongChannels, id="deltanet.channel_gate_silu_for_sigmoid"):
     """The output's gate passes SiLU, as in a gated delta-net, in place of a sigmoid."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=NORM, remedy="the gate's activation is a sigmoid")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.linear_attn.norm", remedy="the gate's activation is a sigmoid"
+    )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         return attributes_replaced([(layer.o_norm, "activation", "silu") for layer in _layers(model)])
@@ -76,7 +78,11 @@ class GateSilu(_WrongChannels, id="deltanet.channel_gate_silu_for_sigmoid"):
 class DtBiasMissing(ZeroTensors, id="deltanet.channel_dt_bias_missing"):
     """The bias of the forget gate (dt_bias) is not loaded."""
 
-    record = Record(shows="position 0 exact, wrong from position 1 on", first_tap=CORE, remedy="add dt_bias before softplus")
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.linear_attn.core",
+        remedy="add dt_bias before softplus",
+    )
 
     def found(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.dt_bias for layer in _layers(model)]
@@ -85,7 +91,11 @@ class DtBiasMissing(ZeroTensors, id="deltanet.channel_dt_bias_missing"):
 class DecayExponentiatedTwice(SpoiltTensors, id="deltanet.channel_a_log_exponentiated_twice"):
     """A_log is exponentiated although the loader did it already."""
 
-    record = Record(shows="position 0 exact, wrong from position 1 on", first_tap=CORE, remedy="the speed is exp(A_log), once")
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.linear_attn.core",
+        remedy="the speed is exp(A_log), once",
+    )
 
     def found(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.A_log for layer in _layers(model)]

@@ -13,8 +13,6 @@ from logitproof.mutations import Mutation, Record
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced
 
-FIRST = "layers.0.mlp.activation"
-
 
 class _WrongActivation(Mutation):
     """Another function than an activation module's own: subclasses name its class and say it in `activated`."""
@@ -57,7 +55,9 @@ class _WrongXielu(_WrongActivation):
 class XieluRawSlopes(_WrongXielu, id="mlp.xielu_slopes_raw"):
     """The slopes of xIELU are taken as they are stored, without softplus."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="apply softplus to alpha_p and alpha_n")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="apply softplus to alpha_p and alpha_n"
+    )
 
     def parameters(self, module: Any) -> Any:
         return module.alpha_p, module.beta + module.alpha_n, module.beta, module.eps
@@ -67,7 +67,9 @@ class XieluBetaNotAdded(_WrongXielu, id="mlp.xielu_beta_not_in_slope"):
     """beta is not added to xIELU's slope below zero."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=FIRST, remedy="the slope below zero is beta + softplus(alpha_n)"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.mlp.activation",
+        remedy="the slope below zero is beta + softplus(alpha_n)",
     )
 
     def parameters(self, module: Any) -> Any:
@@ -77,7 +79,9 @@ class XieluBetaNotAdded(_WrongXielu, id="mlp.xielu_beta_not_in_slope"):
 class XieluSlopesSwapped(_WrongXielu, id="mlp.xielu_slopes_swapped"):
     """xIELU's slopes above and below zero are mistaken for each other."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="alpha_p is for positive values")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="alpha_p is for positive values"
+    )
 
     def parameters(self, module: Any) -> Any:
         return functional.softplus(module.alpha_n), module.beta + functional.softplus(module.alpha_p), module.beta, module.eps
@@ -86,7 +90,9 @@ class XieluSlopesSwapped(_WrongXielu, id="mlp.xielu_slopes_swapped"):
 class XieluSlopesOfInit(_WrongXielu, id="mlp.xielu_slopes_not_loaded"):
     """xIELU's slopes are those of its initialization."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="load alpha_p and alpha_n of every layer")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="load alpha_p and alpha_n of every layer"
+    )
 
     def parameters(self, module: Any) -> Any:
         init = torch.full_like(module.alpha_p, 0.8)
@@ -96,7 +102,9 @@ class XieluSlopesOfInit(_WrongXielu, id="mlp.xielu_slopes_not_loaded"):
 class XieluLinearMissing(_WrongXielu, id="mlp.xielu_linear_part_missing"):
     """xIELU lacks its linear part beta * x."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="add beta * x on both sides of zero")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="add beta * x on both sides of zero"
+    )
 
     def parameters(self, module: Any) -> Any:
         right = super().parameters(module)
@@ -112,7 +120,7 @@ class _WrongSquare(_WrongActivation):
 class SquareMissing(_WrongSquare, id="mlp.squared_relu_not_squared"):
     """The squared ReLU is not squared."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="square what ReLU gives")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="square what ReLU gives")
 
     def activated(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         return x.relu()
@@ -121,7 +129,9 @@ class SquareMissing(_WrongSquare, id="mlp.squared_relu_not_squared"):
 class SquareOfBothSides(_WrongSquare, id="mlp.squared_relu_of_both_sides"):
     """Negative values are squared too: ReLU is left out of the squared ReLU."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="cut off at zero before the square")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="cut off at zero before the square"
+    )
 
     def activated(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         return x.square()
@@ -130,7 +140,9 @@ class SquareOfBothSides(_WrongSquare, id="mlp.squared_relu_of_both_sides"):
 class SquaredSilu(_WrongSquare, id="mlp.squared_silu_for_relu"):
     """SiLU is squared in place of ReLU."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="the activation is ReLU squared")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="the activation is ReLU squared"
+    )
 
     def activated(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         return functional.silu(x).square()

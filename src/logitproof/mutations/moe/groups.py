@@ -15,8 +15,6 @@ from logitproof.mutations.moe._router import Routed, WrongRoute, scaled
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced, outputs_changed
 
-INDEX, WEIGHTS = "layers.0.moe.index", "layers.0.moe.weights"
-
 
 class _WrongGroups(WrongRoute):
     """Experts of other groups than those whose best two are best: subclasses say in `worth` what a group is worth."""
@@ -54,8 +52,9 @@ class GroupsByBest(_WrongGroups, id="moe.groups_by_their_best"):
 
     record = Record(
         shows="discrete: other experts at some positions",
-        first_tap=INDEX,
+        first_tap="layers.0.moe.index",
         remedy="add the two highest corrected scores of each group",
+        seen_in=("vLLM #13474", "Megatron-LM #1378"),
     )
 
     def worth(self, groups: torch.Tensor, uncorrected: torch.Tensor) -> torch.Tensor:
@@ -67,7 +66,7 @@ class GroupsBySum(_WrongGroups, id="moe.groups_by_their_sum"):
 
     record = Record(
         shows="discrete: other experts at some positions",
-        first_tap=INDEX,
+        first_tap="layers.0.moe.index",
         remedy="add the two highest corrected scores of each group",
     )
 
@@ -79,7 +78,9 @@ class GroupsWithoutCorrection(_WrongGroups, id="moe.groups_without_correction"):
     """Groups are chosen by the scores without their correction; experts inside of them by those with it."""
 
     record = Record(
-        shows="discrete: other experts at some positions", first_tap=INDEX, remedy="choose groups by the corrected scores too"
+        shows="discrete: other experts at some positions",
+        first_tap="layers.0.moe.index",
+        remedy="choose groups by the corrected scores too",
     )
 
     def worth(self, groups: torch.Tensor, uncorrected: torch.Tensor) -> torch.Tensor:
@@ -90,7 +91,9 @@ class GroupsInterleaved(_WrongGroups, id="moe.groups_interleaved"):
     """Experts are dealt out over the groups in turn: expert x belongs to group x modulo the number of groups."""
 
     record = Record(
-        shows="discrete: other experts at some positions", first_tap=INDEX, remedy="a group is a run of neighbouring experts"
+        shows="discrete: other experts at some positions",
+        first_tap="layers.0.moe.index",
+        remedy="a group is a run of neighbouring experts",
     )
 
     def grouped(self, values: torch.Tensor, count: int) -> torch.Tensor:
@@ -105,7 +108,7 @@ class CorrectionInLogits(WrongRoute, id="moe.correction_bias_before_sigmoid"):
 
     record = Record(
         shows="every position with experts",
-        first_tap=WEIGHTS,
+        first_tap="layers.0.moe.weights",
         remedy="add the correction to the sigmoids, for the choice alone",
     )
 
@@ -122,7 +125,9 @@ class CorrectionNotLoaded(ZeroTensors, id="moe.correction_bias_not_loaded"):
     """The correction that a router is given, or keeps apart from its matrix, is not loaded."""
 
     record = Record(
-        shows="discrete: other experts where scores are close", first_tap=INDEX, remedy="load e_score_correction_bias"
+        shows="discrete: other experts where scores are close",
+        first_tap="layers.0.moe.index",
+        remedy="load e_score_correction_bias",
     )
 
     def found(self, model: Any) -> list[torch.Tensor]:
@@ -137,7 +142,9 @@ class CorrectedShares(WrongRoute, id="moe.softmax_correction_in_weights"):
     """The correction of a softmax router is left in the weights and not only in the choice."""
 
     record = Record(
-        shows="every position with experts", first_tap=WEIGHTS, remedy="take the weights from the softmax without correction"
+        shows="every position with experts",
+        first_tap="layers.0.moe.weights",
+        remedy="take the weights from the softmax without correction",
     )
 
     def applies(self, config: Any) -> bool:
@@ -152,7 +159,11 @@ class CorrectedShares(WrongRoute, id="moe.softmax_correction_in_weights"):
 class NormalizedOverAll(WrongRoute, id="moe.normalized_over_all"):
     """Sigmoids are divided by the sum over all experts and not over the chosen ones."""
 
-    record = Record(shows="every position with experts", first_tap=WEIGHTS, remedy="divide by the sum over the chosen experts")
+    record = Record(
+        shows="every position with experts",
+        first_tap="layers.0.moe.weights",
+        remedy="divide by the sum over the chosen experts",
+    )
 
     def applies(self, config: Any) -> bool:
         """Sigmoid routers that normalize."""
@@ -167,7 +178,7 @@ class NormalizedOverAll(WrongRoute, id="moe.normalized_over_all"):
 class Capacity(WrongRoute, id="moe.capacity"):
     """An expert takes as many tokens as fall to it on average, as in training, and drops the others."""
 
-    record = Record(shows="later positions lack experts", first_tap=WEIGHTS, remedy="drop no token in inference")
+    record = Record(shows="later positions lack experts", first_tap="layers.0.moe.weights", remedy="drop no token in inference")
     factor: float = swept(1.0, grid=(1.0, 1.25), between=(0.3, 2.0))
 
     def weighted(self, router: Any, logits: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -259,7 +270,9 @@ class SoftmaxOnInput(_WrongInputWeights, id="moe.input_weights_softmax"):
     """The weights of an expert's input are a softmax over all experts in place of a sigmoid."""
 
     record = Record(
-        shows="every position with experts", first_tap=WEIGHTS, remedy="take the sigmoid of the chosen expert's logit"
+        shows="every position with experts",
+        first_tap="layers.0.moe.weights",
+        remedy="take the sigmoid of the chosen expert's logit",
     )
 
     def forward(self, block: Any, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,6 @@ from logitproof.mutations._tensors import SpoiltTensors, ZeroTensors
 from logitproof.mutations.scan._scan import CONVOLVE, WrongScanCall
 from logitproof.reference import parts
 
-FIRST = "layers.0.scan.conv"
-
 
 class _WrongTaps(SpoiltTensors):
     """The taps of the convolution [C, 1, K], the newest last."""
@@ -27,7 +25,9 @@ class _WrongTaps(SpoiltTensors):
 class ConvReversed(_WrongTaps, id="scan.conv_reversed"):
     """The convolution's taps are reversed, as in a mathematical convolution."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="the last tap belongs to the token itself")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="the last tap belongs to the token itself"
+    )
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
         return right.flip(-1)
@@ -37,7 +37,9 @@ class ConvWindowShort(_WrongTaps, id="scan.conv_window_short"):
     """The convolution's window is one too short: its oldest tap is lost."""
 
     record = Record(
-        shows="exact until the window is full, wrong after", first_tap=FIRST, remedy="keep conv_kernel - 1 earlier tokens"
+        shows="exact until the window is full, wrong after",
+        first_tap="layers.0.scan.conv",
+        remedy="keep conv_kernel - 1 earlier tokens",
     )
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
@@ -47,7 +49,9 @@ class ConvWindowShort(_WrongTaps, id="scan.conv_window_short"):
 class ConvWindowShifted(_WrongTaps, id="scan.conv_window_shifted"):
     """The convolution's window ends one token too early and does not see the token itself."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="the last tap belongs to the token itself")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="the last tap belongs to the token itself"
+    )
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
         return functional.pad(right[..., 1:], (0, 1))
@@ -56,7 +60,7 @@ class ConvWindowShifted(_WrongTaps, id="scan.conv_window_shifted"):
 class ConvBiasMissing(ZeroTensors, id="scan.conv_bias_missing"):
     """The convolution's bias is not loaded."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="load conv1d.bias")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="load conv1d.bias")
 
     def found(self, model: Any) -> list[torch.Tensor]:
         return [scan.conv1d.bias for scan in parts.scans(model) if scan.conv1d.bias is not None]
@@ -81,7 +85,7 @@ class _WrongConvolution(WrongScanCall):
 class ConvActivationMissing(_WrongConvolution, id="scan.conv_activation_missing"):
     """The activation (SiLU) after the convolution is left out."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="apply SiLU after the convolution")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="apply SiLU after the convolution")
 
     def convolved(self, layer: Any, right: Callable[..., Any], x: torch.Tensor, *rest: Any, **named: Any) -> Any:
         return right(x, *rest, **{**named, "activation": None})
@@ -90,7 +94,9 @@ class ConvActivationMissing(_WrongConvolution, id="scan.conv_activation_missing"
 class ConvOfInputAlone(_WrongConvolution, id="scan.conv_of_input_alone"):
     """B and C pass the convolution by: only x is convolved."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="x, B and C pass the convolution together")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="x, B and C pass the convolution together"
+    )
 
     def convolved(self, layer: Any, right: Callable[..., Any], x: torch.Tensor, *rest: Any, **named: Any) -> Any:
         out = right(x, *rest, **named)
@@ -109,7 +115,9 @@ class ConvStateNotCarried(_WrongUpdate, id="scan.conv_state_not_carried"):
     """The convolution's state is not carried from token to token: in decode it sees only the token itself."""
 
     record = Record(
-        shows="prefill exact, decode wrong from position 1 on", first_tap=FIRST, remedy="keep the last tokens in the cache"
+        shows="prefill exact, decode wrong from position 1 on",
+        first_tap="layers.0.scan.conv",
+        remedy="keep the last tokens in the cache",
     )
 
     def instead_of(self, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +132,7 @@ class ConvStateLate(_WrongUpdate, id="scan.conv_state_late"):
 
     record = Record(
         shows="prefill exact, decode wrong from position 1 on",
-        first_tap=FIRST,
+        first_tap="layers.0.scan.conv",
         remedy="store the state after the token was added",
     )
 

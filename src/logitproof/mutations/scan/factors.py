@@ -12,8 +12,6 @@ from logitproof.mutations import Mutation, Record
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced
 
-EVERYWHERE = "wrong from position 0 on"
-
 
 class _FactorMissing(Mutation):
     """A factor that is one: subclasses name the attribute, and in `owners` the modules that have it."""
@@ -41,7 +39,7 @@ class _FactorMissing(Mutation):
 class OfEmbedding(_FactorMissing, id="scan.factor_of_embedding_missing"):
     """The embedding is not multiplied by embedding_multiplier."""
 
-    record = Record(shows=EVERYWHERE, first_tap="embedding", remedy="multiply the embedding")
+    record = Record(shows="wrong from position 0 on", first_tap="embedding", remedy="multiply the embedding")
     attribute = "embedding_multiplier"
 
 
@@ -64,35 +62,41 @@ class OfKeys(_FactorMissing, id="scan.factor_of_keys_missing"):
 class OfAttentionInput(_FactorMissing, id="scan.factor_of_attention_input_missing"):
     """What attention reads is not multiplied by attention_in_multiplier."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.attn.q_proj", remedy="multiply the norm's output for attention")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.attn.q_proj", remedy="multiply the norm's output for attention"
+    )
     attribute = "attention_in_multiplier"
 
 
 class OfAttentionOutput(_FactorMissing, id="scan.factor_of_attention_output_missing"):
     """What attention gives is not multiplied by attention_out_multiplier."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.residual", remedy="multiply the output of attention")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.residual", remedy="multiply the output of attention")
     attribute = "attn_out_multiplier"
 
 
 class OfInput(_FactorMissing, id="scan.factor_of_input_missing"):
     """What the scan reads is not multiplied by ssm_in_multiplier."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.scan.in", remedy="multiply the norm's output for the scan")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.in", remedy="multiply the norm's output for the scan"
+    )
     attribute = "ssm_in_multiplier"
 
 
 class OfOutput(_FactorMissing, id="scan.factor_of_output_missing"):
     """What the scan gives is not multiplied by ssm_out_multiplier."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.residual", remedy="multiply the output of the scan")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.residual", remedy="multiply the output of the scan")
     attribute = "ssm_out_multiplier"
 
 
 class OfParts(_FactorMissing, id="scan.factors_of_parts_missing"):
     """The five parts of the scan's projection are not multiplied by ssm_multipliers."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.scan.in", remedy="multiply z, x, B, C and dt, each by its own")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.in", remedy="multiply z, x, B, C and dt, each by its own"
+    )
     attribute = "mup_vector"
 
     def owners(self, model: Any) -> Iterable[Any]:
@@ -102,12 +106,14 @@ class OfParts(_FactorMissing, id="scan.factors_of_parts_missing"):
 class OfGate(_FactorMissing, id="scan.factor_of_mlp_gate_missing"):
     """The gate of the feed-forward block is not multiplied by the first of mlp_multipliers."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.mlp.activation", remedy="multiply the gate before its activation")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.mlp.activation", remedy="multiply the gate before its activation"
+    )
     attribute = "gate_multiplier"
 
 
 class OfDown(_FactorMissing, id="scan.factor_of_mlp_output_missing"):
     """The feed-forward block's output is not multiplied by the second of mlp_multipliers."""
 
-    record = Record(shows=EVERYWHERE, first_tap="layers.0.mlp.out", remedy="multiply the output of the block")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.mlp.out", remedy="multiply the output of the block")
     attribute = "down_multiplier"

@@ -13,13 +13,13 @@ from logitproof.mutations._tensors import Change, WrongTensors, ZeroTensors
 from logitproof.mutations.scan._scan import WrongScanNorm, divided
 from logitproof.reference import parts
 
-FIRST = "layers.0.scan.norm"
-
 
 class GateMissing(WrongScanNorm, id="scan.gate_missing"):
     """The output is normed and not gated."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="multiply by SiLU of the gate before the norm")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.norm", remedy="multiply by SiLU of the gate before the norm"
+    )
 
     def gated(self, norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         return divided(norm, x, norm.group_size)
@@ -28,7 +28,7 @@ class GateMissing(WrongScanNorm, id="scan.gate_missing"):
 class GateSigmoid(WrongScanNorm, id="scan.gate_sigmoid_for_silu"):
     """The gate passes a sigmoid in place of SiLU."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="the gate's activation is SiLU")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.norm", remedy="the gate's activation is SiLU")
 
     def gated(self, norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         return divided(norm, x * gate.sigmoid(), norm.group_size)
@@ -38,7 +38,10 @@ class NormBeforeGate(WrongScanNorm, id="scan.norm_before_gate"):
     """The output is normed first and gated afterwards."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap=FIRST, remedy="gate first, then norm (norm_before_gate = false)"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.scan.norm",
+        remedy="gate first, then norm (norm_before_gate = false)",
+        seen_in=("flash-linear-attention #63",),
     )
 
     def gated(self, norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
@@ -48,7 +51,7 @@ class NormBeforeGate(WrongScanNorm, id="scan.norm_before_gate"):
 class NormMissing(WrongScanNorm, id="scan.norm_missing"):
     """The gated output is not normed."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="norm the gated output")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.norm", remedy="norm the gated output")
 
     def gated(self, norm: Any, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         return x * functional.silu(gate) * norm.weight
@@ -57,7 +60,12 @@ class NormMissing(WrongScanNorm, id="scan.norm_missing"):
 class NormOverAllGroups(WrongScanNorm, id="scan.norm_over_all_groups"):
     """The norm's mean is taken over all channels and not over those of each group."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="norm the channels of each group by themselves")
+    record = Record(
+        shows="wrong from position 0 on",
+        first_tap="layers.0.scan.norm",
+        remedy="norm the channels of each group by themselves",
+        seen_in=("mamba #910", "vmlx-swift #188", "transformers #35943"),
+    )
 
     def applies(self, config: Any) -> bool:
         """Models with more than one group."""

@@ -12,14 +12,14 @@ from logitproof.mutations._precision import rounded
 from logitproof.mutations.scan._scan import SCAN, Given, WrongScanCall, WrongScanInput
 from logitproof.reference import parts
 
-FIRST = "layers.0.scan.core"
-
 
 class InAndOutSwapped(WrongScanInput, id="scan.b_and_c_swapped"):
     """B, which writes into the state, and C, which reads out of it, are mistaken for each other."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap=FIRST, remedy="the projection holds x, B, C in this order"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.scan.core",
+        remedy="the projection holds x, B, C in this order",
     )
 
     def given(self, right: Given) -> Given:
@@ -37,7 +37,9 @@ class _OfGroups(WrongScanInput):
 class OneGroup(_OfGroups, id="scan.one_group_for_all"):
     """All heads read B and C of the first group."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="head h belongs to group h // (heads / groups)")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="head h belongs to group h // (heads / groups)"
+    )
 
     def given(self, right: Given) -> Given:
         groups = right["b"].ndim - 2
@@ -47,7 +49,9 @@ class OneGroup(_OfGroups, id="scan.one_group_for_all"):
 class GroupsReversed(_OfGroups, id="scan.groups_in_other_order"):
     """B and C are dealt out to the heads in another order of the groups."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="head h belongs to group h // (heads / groups)")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="head h belongs to group h // (heads / groups)"
+    )
 
     def given(self, right: Given) -> Given:
         return {name: right[name].flip(-2) for name in ("b", "c")}
@@ -56,7 +60,7 @@ class GroupsReversed(_OfGroups, id="scan.groups_in_other_order"):
 class GroupsNotForReading(_OfGroups, id="scan.groups_of_c_ignored"):
     """C is read from the first group by all heads; B is right."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="B and C have the same groups")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="B and C have the same groups")
 
     def given(self, right: Given) -> Given:
         return {"c": right["c"].narrow(right["c"].ndim - 2, 0, 1).expand_as(right["c"])}
@@ -65,7 +69,9 @@ class GroupsNotForReading(_OfGroups, id="scan.groups_of_c_ignored"):
 class SkipMissing(WrongScanInput, id="scan.skip_missing"):
     """The skip of the input past the state (D * x) is left out."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="add D * x to what is read out of the state")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="add D * x to what is read out of the state"
+    )
 
     def given(self, right: Given) -> Given:
         return {"d": torch.zeros_like(right["d"])}
@@ -74,7 +80,7 @@ class SkipMissing(WrongScanInput, id="scan.skip_missing"):
 class SkipOfOne(WrongScanInput, id="scan.skip_not_loaded"):
     """The skip D is one, as it is initialized, and not what the checkpoint holds."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="load D")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="load D")
 
     def given(self, right: Given) -> Given:
         return {"d": torch.ones_like(right["d"])}
@@ -83,7 +89,7 @@ class SkipOfOne(WrongScanInput, id="scan.skip_not_loaded"):
 class SkipOfFirstHead(WrongScanInput, id="scan.skip_shared"):
     """All heads take the skip D of the first one."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="each head has a D of its own")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="each head has a D of its own")
 
     def given(self, right: Given) -> Given:
         return {"d": right["d"][:1].expand_as(right["d"])}
@@ -117,7 +123,9 @@ class StateReset(_StepByStep, id="scan.state_reset"):
     """The state is empty at every token of decode."""
 
     record = Record(
-        shows="prefill exact, decode wrong from position 1 on", first_tap=FIRST, remedy="keep the state between tokens"
+        shows="prefill exact, decode wrong from position 1 on",
+        first_tap="layers.0.scan.core",
+        remedy="keep the state between tokens",
     )
 
     def found(self, state: torch.Tensor) -> torch.Tensor:
@@ -129,7 +137,7 @@ class StateLowPrecision(_StepByStep, id="scan.state_low_precision"):
 
     record = Record(
         shows="prefill exact, decode wrong from position 1 on, growing with position",
-        first_tap=FIRST,
+        first_tap="layers.0.scan.core",
         remedy="keep the state in float32",
     )
 
@@ -142,7 +150,7 @@ class StateOfHeadsRolled(_StepByStep, id="scan.state_heads_rolled"):
 
     record = Record(
         shows="prefill exact, decode wrong from position 1 on",
-        first_tap=FIRST,
+        first_tap="layers.0.scan.core",
         remedy="the state is [heads, head size, state size]",
     )
 
@@ -155,7 +163,7 @@ class ChunkStateLost(WrongScanCall, id="scan.chunk_state_lost"):
 
     record = Record(
         shows="one pass exact, pieces wrong after the first",
-        first_tap=FIRST,
+        first_tap="layers.0.scan.core",
         remedy="begin a piece with the state of the one before",
         needs="chunked prefill",
     )

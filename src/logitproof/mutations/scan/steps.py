@@ -7,13 +7,11 @@ import torch
 from logitproof.mutations import Record
 from logitproof.mutations.scan._scan import Given, WrongScanInput, steps
 
-FIRST = "layers.0.scan.core"
-
 
 class DtBiasMissing(WrongScanInput, id="scan.dt_bias_missing"):
     """The bias of the step sizes (dt_bias) is not added."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="add dt_bias before softplus")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="add dt_bias before softplus")
 
     def given(self, right: Given) -> Given:
         return {"dt_bias": torch.zeros_like(right["dt_bias"])}
@@ -22,7 +20,12 @@ class DtBiasMissing(WrongScanInput, id="scan.dt_bias_missing"):
 class DtBiasTwice(WrongScanInput, id="scan.dt_bias_twice"):
     """The bias of the step sizes (dt_bias) is added twice: before the kernel and in it."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="give the kernel the raw steps, or no bias")
+    record = Record(
+        shows="wrong from position 0 on",
+        first_tap="layers.0.scan.core",
+        remedy="give the kernel the raw steps, or no bias",
+        seen_in=("flash-linear-attention #63",),
+    )
 
     def given(self, right: Given) -> Given:
         return {"dt_bias": 2 * right["dt_bias"]}
@@ -31,7 +34,9 @@ class DtBiasTwice(WrongScanInput, id="scan.dt_bias_twice"):
 class SoftplusMissing(WrongScanInput, id="scan.softplus_is_relu"):
     """Step sizes are cut off at zero (ReLU) where softplus belongs."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="apply softplus to the steps and their bias")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="apply softplus to the steps and their bias"
+    )
 
     def given(self, right: Given) -> Given:
         biased = right["dt"] + right["dt_bias"].to(right["dt"].dtype)
@@ -41,7 +46,9 @@ class SoftplusMissing(WrongScanInput, id="scan.softplus_is_relu"):
 class SoftplusInaccurate(WrongScanInput, id="scan.softplus_inaccurate"):
     """Softplus returns its argument above 1 in place of above 20, where the two are equal in float32."""
 
-    record = Record(shows="wrong where a step is large", first_tap=FIRST, remedy="use log1p(exp(x)), and x above 20")
+    record = Record(
+        shows="wrong where a step is large", first_tap="layers.0.scan.core", remedy="use log1p(exp(x)), and x above 20"
+    )
 
     def given(self, right: Given) -> Given:
         biased = right["dt"] + right["dt_bias"].to(right["dt"].dtype)
@@ -52,7 +59,7 @@ class SoftplusInaccurate(WrongScanInput, id="scan.softplus_inaccurate"):
 class StepsShared(WrongScanInput, id="scan.steps_shared"):
     """All heads take the step of the first one."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="each head has a step of its own")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="each head has a step of its own")
 
     def given(self, right: Given) -> Given:
         heads = 1 if right["x"].ndim == 3 else 2
@@ -63,7 +70,7 @@ class StepsShared(WrongScanInput, id="scan.steps_shared"):
 class StepNotInInput(WrongScanInput, id="scan.step_not_in_input"):
     """The input is not multiplied by its step: only the decay is discretized."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=FIRST, remedy="the state grows by dt * B * x")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.core", remedy="the state grows by dt * B * x")
 
     def given(self, right: Given) -> Given:
         size = steps(right)
@@ -75,7 +82,9 @@ class StepNotInInput(WrongScanInput, id="scan.step_not_in_input"):
 class DecayExponentiatedTwice(WrongScanInput, id="scan.a_exponentiated_twice"):
     """A_log is exponentiated although the loader did it already."""
 
-    record = Record(shows="position 0 exact, wrong from position 1 on", first_tap=FIRST, remedy="A is -exp(A_log), once")
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on", first_tap="layers.0.scan.core", remedy="A is -exp(A_log), once"
+    )
 
     def given(self, right: Given) -> Given:
         return {"a": -torch.exp(-right["a"])}
@@ -84,7 +93,9 @@ class DecayExponentiatedTwice(WrongScanInput, id="scan.a_exponentiated_twice"):
 class DecayOfTheLogarithm(WrongScanInput, id="scan.a_log_not_exponentiated"):
     """A_log is taken for A, negated but not exponentiated."""
 
-    record = Record(shows="position 0 exact, wrong from position 1 on", first_tap=FIRST, remedy="A is -exp(A_log)")
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on", first_tap="layers.0.scan.core", remedy="A is -exp(A_log)"
+    )
 
     def given(self, right: Given) -> Given:
         return {"a": -torch.log(-right["a"]).abs()}
@@ -93,7 +104,11 @@ class DecayOfTheLogarithm(WrongScanInput, id="scan.a_log_not_exponentiated"):
 class DecayUniform(WrongScanInput, id="scan.decay_uniform"):
     """All heads decay at the speed of the first one."""
 
-    record = Record(shows="position 0 exact, wrong from position 1 on", first_tap=FIRST, remedy="each head has an A of its own")
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.scan.core",
+        remedy="each head has an A of its own",
+    )
 
     def given(self, right: Given) -> Given:
         return {"a": right["a"][:1].expand_as(right["a"])}

@@ -14,7 +14,6 @@ from logitproof.mutations._tensors import SpoiltTensors
 from logitproof.reference import parts
 from logitproof.reference.patches import outputs_changed, replaced_in
 
-IN, CONV = "layers.0.shortconv.in", "layers.0.shortconv.conv"
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -40,7 +39,7 @@ class GatesSwapped(_WrongGates, id="shortconv.gates_swapped"):
 
     record = Record(
         shows="position 0 exact, wrong from position 1 on",
-        first_tap=CONV,
+        first_tap="layers.0.shortconv.conv",
         remedy="the projection holds B, C, x: B before, C after",
     )
 
@@ -51,7 +50,11 @@ class GatesSwapped(_WrongGates, id="shortconv.gates_swapped"):
 class InputFirst(_WrongGates, id="shortconv.input_first"):
     """The projection is read as x, B, C."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="the projection holds B, C, x in this order")
+    record = Record(
+        shows="wrong from position 0 on",
+        first_tap="layers.0.shortconv.conv",
+        remedy="the projection holds B, C, x in this order",
+    )
 
     def parted(self, before: torch.Tensor, after: torch.Tensor, x: torch.Tensor) -> Three:
         return after, x, before
@@ -60,7 +63,7 @@ class InputFirst(_WrongGates, id="shortconv.input_first"):
 class GateBeforeMissing(_WrongGates, id="shortconv.gate_before_missing"):
     """The input is not gated before the convolution."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="convolve B * x")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.shortconv.conv", remedy="convolve B * x")
 
     def parted(self, before: torch.Tensor, after: torch.Tensor, x: torch.Tensor) -> Three:
         return torch.ones_like(before), after, x
@@ -80,7 +83,9 @@ class GateAfterMissing(_WrongGates, id="shortconv.gate_after_missing"):
 class GatesActivated(_WrongGates, id="shortconv.gates_activated"):
     """The gates pass a sigmoid, as gates of other families do."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="the gates have no activation")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.shortconv.conv", remedy="the gates have no activation"
+    )
 
     def parted(self, before: torch.Tensor, after: torch.Tensor, x: torch.Tensor) -> Three:
         return before.sigmoid(), after.sigmoid(), x
@@ -97,7 +102,9 @@ class _WrongTaps(SpoiltTensors):
 class TapsReversed(_WrongTaps, id="shortconv.taps_reversed"):
     """The convolution's taps are reversed, as in a mathematical convolution."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="the last tap belongs to the token itself")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.shortconv.conv", remedy="the last tap belongs to the token itself"
+    )
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
         return right.flip(-1)
@@ -107,7 +114,9 @@ class WindowShort(_WrongTaps, id="shortconv.window_short"):
     """The window is one too short: its oldest tap is lost."""
 
     record = Record(
-        shows="exact until the window is full, wrong after", first_tap=CONV, remedy="keep conv_L_cache - 1 earlier tokens"
+        shows="exact until the window is full, wrong after",
+        first_tap="layers.0.shortconv.conv",
+        remedy="keep conv_L_cache - 1 earlier tokens",
     )
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
@@ -117,7 +126,7 @@ class WindowShort(_WrongTaps, id="shortconv.window_short"):
 class WindowShifted(_WrongTaps, id="shortconv.window_shifted"):
     """The window ends one token too early: it is padded on the wrong side."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="pad on the left by K - 1")
+    record = Record(shows="wrong from position 0 on", first_tap="layers.0.shortconv.conv", remedy="pad on the left by K - 1")
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
         return functional.pad(right[..., 1:], (0, 1))
@@ -144,7 +153,9 @@ class _WrongCall(Mutation):
 class ActivationInvented(_WrongCall, id="shortconv.activation_invented"):
     """SiLU is applied after the convolution, as in Mamba."""
 
-    record = Record(shows="wrong from position 0 on", first_tap=CONV, remedy="the convolution has no activation")
+    record = Record(
+        shows="wrong from position 0 on", first_tap="layers.0.shortconv.conv", remedy="the convolution has no activation"
+    )
     functions = ("causal_conv1d_fn", "causal_conv1d_update")
 
     def instead_of(self, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,7 +167,7 @@ class StateNotCarried(_WrongCall, id="shortconv.state_not_carried"):
 
     record = Record(
         shows="prefill exact, decode wrong from position 1 on",
-        first_tap=CONV,
+        first_tap="layers.0.shortconv.conv",
         remedy="keep the last K - 1 gated inputs",
         needs="decode",
     )
@@ -171,7 +182,7 @@ class StateLate(_WrongCall, id="shortconv.state_late"):
 
     record = Record(
         shows="prefill exact, decode wrong from position 1 on",
-        first_tap=CONV,
+        first_tap="layers.0.shortconv.conv",
         remedy="shift the state before the token is added",
         needs="decode",
     )

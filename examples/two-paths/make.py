@@ -1,6 +1,6 @@
 """Two code paths of one engine that do not agree: which is right, and which operation is the first that is wrong?
 
-    python examples/two_paths/make.py OUT
+    python examples/two-paths/make.py OUT
     logitproof localize transformers:OUT/model OUT/fused OUT/simple
 
 The engine is NumPy, one Qwen3 layer with small whole numbers as weights. Its `simple` path is right. Its `fused` path
@@ -10,6 +10,7 @@ several units off.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for tap, values in taps.items():
             np.save(folder / f"{tap}.npy", values.astype(np.float32))
+        np.save(folder / "rows.npy", taps["logits"].astype(np.float32))
+        beside = {"token_ids": TOKENS, "prompt_length": len(TOKENS), "id": "ids", "provenance": {"path": name}}
+        (folder / "rows.npy.json").write_text(json.dumps(beside), "utf-8")
         mapping = {tap: {"file": f"{tap}.npy"} for tap in taps}
         (folder / "taps.yaml").write_text(yaml.safe_dump({"token_ids": TOKENS, "taps": mapping}), "utf-8")
     return 0

@@ -1,0 +1,34 @@
+"""The figures of `kl` beside those that `llama-perplexity --kl-divergence` printed, digit for digit."""
+
+from __future__ import annotations
+
+import re
+
+from logitproof.divergence.measure import Measured
+from logitproof.divergence.text import label, shown
+
+FLAGS = ["-t", "1", "-fa", "off", "--no-warmup", "--no-repack"]
+"""The kernels of the engine `llamacpp` by its defaults, but for the types of the cache."""
+FLOAT32 = 1e-7
+PERPLEXITIES = ("ppl", "ppl_base", "ppl_difference")
+"""Hundreds are printed with nine digits, of which the tool's float32 holds seven."""
+
+
+def differences(found: Measured, printed: str) -> dict[str, tuple[str, str]]:
+    """(ours, the tool's) of every figure whose digits differ, or that the tool has not printed; empty where all are alike."""
+    said = dict(figure for line in printed.splitlines() if (figure := _figure(line)))
+    lost = FLOAT32 * max(found.figures[name].value for name in PERPLEXITIES[:2])
+    wrong = {}
+    for name, figure in found.figures.items():
+        own = shown(name, figure.value).rstrip("%"), shown(name, figure.error).rstrip("%")
+        value, error = said.get(label(name), ("nan", "nan"))
+        alike = own[0] == value or (name in PERPLEXITIES and abs(float(own[0]) - float(value)) <= lost)
+        if not alike or (own[1] != error and not (name in PERPLEXITIES and abs(float(own[1]) - float(error)) <= lost)):
+            wrong[name] = " ± ".join(own), f"{value} ± {error}"
+    return wrong
+
+
+def _figure(line: str) -> tuple[str, tuple[str, str]] | None:
+    """Name, value and error of a line such as `Mean    KLD:   0.036690 ±   0.001555`."""
+    read = re.match(r"\s*([^:=]+?)\s*:\s*(-?[\d.]+)%?(?: ±\s*([\d.]+))?", line)
+    return (" ".join(read[1].split()), (read[2], read[3] or "")) if read else None
