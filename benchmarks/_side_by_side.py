@@ -56,6 +56,12 @@ def timed(argv: Sequence[str | Path], left: Sequence[Path] = ()) -> Used:
     return Used(used.wall, spent, used.left, used.out)
 
 
+def warm(candidate: Path, text: Path) -> None:
+    """What is done once on a machine and never again: our kernels are compiled, and both files are in the page cache."""
+    argv = [PYTHON, "-m", "logitproof", "kl", candidate, REAL, "--text", text]
+    run([*argv, "--context", "8", "--windows", "1", "--threads", "1"])
+
+
 def together(*parts: Used) -> Used:
     """Several commands as one."""
     return Used(sum(part.wall for part in parts), sum(part.cpu for part in parts), sum(part.left for part in parts))

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import yaml
-from _side_by_side import CORES, PYTHON, REAL, ROOT, machine, ratio, requantized, summary, timed
+from _side_by_side import CORES, PYTHON, REAL, ROOT, machine, ratio, requantized, summary, timed, warm
 from gguf import GGMLQuantizationType, LlamaFileType
 from peer import written
 
@@ -51,6 +51,7 @@ def main() -> None:
         bare = [PYTHON, ROOT / "benchmarks/_bare.py", text, str(options.context), windows, str(options.threads), other, REAL]
         kl = [PYTHON, "-m", "logitproof", "kl", other, REAL, "--text", text, "--threads", str(options.threads)]
         kl += ["--context", str(options.context), "--windows", windows]
+        warm(other, text)
         pairs = [(timed(bare), timed(kl)) for _ in range(options.repeats)]
         restart = restarted(place, options.repeats)
     alone, ours = [first for first, _ in pairs], [second for _, second in pairs]

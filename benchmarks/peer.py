@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _side_by_side import CORES, PYTHON, REAL, ROOT, TOOLS, Used, machine, ratio, requantized, summary, timed, together
+from _side_by_side import CORES, PYTHON, REAL, ROOT, TOOLS, Used, machine, ratio, requantized, summary, timed, together, warm
 from gguf import GGMLQuantizationType, LlamaFileType
 
 LIMITS = {"wall_ratio": 1.0, "wall_ratio_cached": 0.6, "disk_ratio": 0.1, "script_ratio": 20.0}
@@ -40,6 +40,7 @@ def main() -> None:
         place = Path(folder)
         candidate = requantized(REAL, place / "q8_0.gguf", GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0)
         text = written(place / "text.txt")
+        warm(candidate, text)
         rounds = [measured(place, candidate, text, options) for _ in range(options.repeats)]
         script = timed([PYTHON, ROOT / "benchmarks/_script.py", text, options.script, options.threads, candidate, REAL])
     result = concluded(rounds, script, options)

@@ -1,4 +1,4 @@
-"""Bugs of mechanisms of 2026: a probe kills each by ten bands and leaves the model as it was, by the record."""
+"""Bugs of the mechanisms of 2026: a probe kills each by ten bands, and the model is as before."""
 
 from __future__ import annotations
 

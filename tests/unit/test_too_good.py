@@ -111,15 +111,7 @@ def test_a_contract_cannot_say_that_a_known_engine_computes_otherwise(project: A
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        (
-            {
-                "candidates": {
-                    "good": {"engine": "toy", "options": {"noise": 1e-7}},
-                    "bad": {"engine": "toy", "options": {"noise": 1.0}},
-                }
-            },
-            "bad/m",
-        ),
+        ({"candidates": {name: {"engine": "toy", "options": {"noise": 1e-7}} for name in ("good", "bad")}}, "bad/m"),
         ({"matrix": {"mode": ["prefill", "greedy"]}}, "greedy"),
         ({"candidates": {"good": {"engine": "toy", "options": {"noise": 1.0}}}}, "candidates.good"),
         ({"reference": {"engine": "toy", "options": {"noise": 1e-9}}}, "reference"),

@@ -48,7 +48,8 @@ def test_an_engine_that_truncates_its_answer_later_changes_nothing(project: Any)
     assert done.returncode >= 0, done.stderr
     (cell,) = json.loads((project.folder / "run/verdict.json").read_text())["cells"]
     failures = [prompt["failure"]["text"] for prompt in cell["prompts"] if prompt["failure"]]
-    assert all("the file has" in text or "PF50" in text for text in failures), "cut off before it was taken"
+    # what was cut off before it was taken is one row, never the end
+    assert all("the file has" in text or "PF50" in text for text in failures)
     assert cell["positions"] > 0 or failures
 
 

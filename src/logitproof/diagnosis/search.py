@@ -12,6 +12,7 @@ import numpy as np
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import Trial
+from logitproof.mutations import Mutation
 from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
 from logitproof.reference.search import refine, scan
 
@@ -131,7 +132,11 @@ class Searcher:
         if self.trial.planted.layers < 2:
             return
         order = {mutant.name: place for place, mutant in enumerate(ranked)}
-        inside = [(name, kind) for name, kind in kinds if kind.first_tap.startswith("layers.") and "layer" not in kind.grid]
+        inside = [
+            (name, kind)
+            for name, kind in kinds
+            if kind.first_tap.startswith("layers.") and kind.instances is Mutation.instances
+        ]
         for name, kind in sorted(inside, key=lambda found: order.get(found[0], len(order))):
             for options in grid(kind):
                 if kind(**options).applies(config):

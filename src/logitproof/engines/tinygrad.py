@@ -21,6 +21,7 @@ from tinygrad.nn.state import get_state_dict
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
+from logitproof.weights.model import is_gguf
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Tinygrad(Engine):
         return Hello(versions=versions, isa={"device": os.environ["DEV"], "renderer": renderer})
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
-        if model.suffix != ".gguf":
+        if not is_gguf(model):
             raise Refusal(f"{model} is no GGUF file", field="model", remedy="tinygrad's language models are read from GGUF")
         os.environ["HALF"] = str(int(self.dtype == "float16"))
         self._model = self._tokenizer = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,9 +71,7 @@ def groups_of(jobs: Iterable[Job], names: Mapping[str, str]) -> list[Group]:
     found: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         found[spec_key(job.spec)].append(job)
-    return [
-        Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(sorted(own, key=_order))) for key, own in found.items()
-    ]
+    return [Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(_ordered(own))) for key, own in found.items()]
 
 
 def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Outcome, None, None]:
@@ -217,8 +215,12 @@ class _Running:
         return Outcome(job.key, failure)
 
 
-def _order(job: Job) -> tuple[str, bool]:
-    return str(job.model), job.after is not None
+def _ordered(jobs: Sequence[Job]) -> list[Job]:
+    """Model by model, each job behind the one that it continues, also where that one reads other weights: first of all then."""
+    models = {job.key: job.model for job in jobs}
+    waited = {job.after for job in jobs if job.after in models and models[job.after] != job.model}
+    first = {models[key] for key in waited if key is not None}
+    return sorted(jobs, key=lambda job: (job.key not in waited, job.model not in first, str(job.model), job.after is not None))
 
 
 def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:

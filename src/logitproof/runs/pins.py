@@ -23,7 +23,7 @@ from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
 from logitproof.jobs.specs import specs
 from logitproof.protocol.messages import HelloResult
-from logitproof.weights.model import Model, open_model
+from logitproof.weights.model import Model, is_gguf, open_model
 
 FORMAT = 1
 TOKENIZER_FILES = (
@@ -255,7 +255,7 @@ def _of_model(model: PinnedModel, folder: Path) -> Iterator[Difference]:
         known = set(model.files)
         for name in sorted(set(open_model(path).files) - known) if not broken else []:
             yield Difference(str(path / name), "no such file", "a file", "take it away, or pin it")
-    elif not broken and path.suffix == ".gguf":
+    elif not broken and is_gguf(path):
         for name, sha256 in gguf_tokenizer_hashes(path).items():
             if model.tokenizer.get(name) != sha256:
                 remedy = "use the file with the pinned tokenizer, or pin the new one"

@@ -83,6 +83,19 @@ class LowPrecision(WrongLogits, id="head.low_precision"):
         return rounded(logits, self.bits)
 
 
+class Probabilities(WrongLogits, id="head.probabilities"):
+    """Probabilities are reported for logits."""
+
+    record = Record(
+        shows="every number in [0, 1], each row sums to one: greedy text is exact, every distribution nearly flat",
+        first_tap="logits",
+        remedy="report logits, or their log-softmax; softmax comes after",
+    )
+
+    def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(logits, dim=-1)
+
+
 class LogProbabilities(WrongLogits, id="head.log_probabilities"):
     """Log-probabilities are reported for logits."""
 

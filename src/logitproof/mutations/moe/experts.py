@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -67,6 +68,12 @@ class OneExpertDead(WrongRoute, id="moe.one_expert_dead"):
         remedy="run every expert of the checkpoint",
     )
     expert: int = 0
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every expert."""
+        names = ("num_experts", "num_local_experts", "n_routed_experts")
+        count = next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
+        yield from ({"expert": expert} for expert in range(count))
 
     def weighted(self, router: Any, logits: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return weights.masked_fill(index == self.expert, 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations import Record
+from logitproof.mutations import Record, swept
 from logitproof.mutations._precision import rounded
 from logitproof.mutations.rope._tables import WrongPositions, is_recomputed
 
@@ -60,6 +60,20 @@ class Offset(WrongPositions, id="rope.offset"):
 
     def positions(self, right: torch.Tensor) -> torch.Tensor:
         return right + 1
+
+
+class Multiplied(WrongPositions, id="rope.positions_multiplied"):
+    """Positions are multiplied by a number: linear scaling invented, inverted, or positions that are counted twice."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on, growing smoothly with position",
+        first_tap="layers.0.attn.q_rope",
+        remedy="rotate by the position itself; scale it only as the model's rope_parameters say, and once",
+    )
+    factor: float = swept(2.0, grid=(2.0, 0.5, 0.25, 0.125, 4.0, 8.0), between=(0.02, 50.0))
+
+    def positions(self, right: torch.Tensor) -> torch.Tensor:
+        return right * self.factor
 
 
 class OffsetInDecode(WrongPositions, id="rope.offset_in_decode"):

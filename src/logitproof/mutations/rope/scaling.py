@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from logitproof.mutations import Record, swept
-from logitproof.mutations.rope._tables import Parameters, WrongParameters, WrongScaling
+from logitproof.mutations.rope._tables import Parameters, WrongParameters, WrongScaling, is_plain
 
 
 class _Linear(WrongScaling):
@@ -138,3 +138,48 @@ class Llama3OriginalLength(_Llama3, id="rope.scaling.llama3_original_length"):
 
     def scaled(self, right: Parameters, config: Any) -> Parameters:
         return {"original_max_position_embeddings": self.original_length}
+
+
+class _Invented(WrongParameters):
+    """Scaling of a type that the model does not have: subclasses name it."""
+
+    def applies(self, config: Any) -> bool:
+        """Models without any scaling; transformers scales none whose config leaves the head size open."""
+        return is_plain(config) and getattr(config, "head_dim", 0) is not None and super().applies(config)
+
+    def parameters(self, right: Parameters, config: Any) -> Parameters | None:
+        """The right ones with a scaling."""
+        return right | self.scaled(config)
+
+    def scaled(self, config: Any) -> Parameters:
+        """The parameters of the scaling."""
+        raise NotImplementedError
+
+
+class Llama3Invented(_Invented, id="rope.scaling.llama3_invented"):
+    """RoPE is scaled as Llama 3.1's is in a model without scaling."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on, growing with position: slow frequencies slower still",
+        first_tap="layers.0.attn.q_rope",
+        remedy="scale only where rope_parameters name a type, and by that type",
+    )
+    factor: float = swept(8.0, grid=(8.0, 32.0), between=(1.01, 256.0))
+
+    def scaled(self, config: Any) -> Parameters:
+        lengths = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        return {"rope_type": "llama3", "factor": self.factor, **lengths}
+
+
+class YarnInvented(_Invented, id="rope.scaling.yarn_invented"):
+    """RoPE is scaled by YaRN in a model without scaling."""
+
+    record = Record(
+        shows="wrong from position 1 on: the factor also sets the scale of the scores",
+        first_tap="layers.0.attn.q_rope",
+        remedy="scale only where rope_parameters name a type, and by that type",
+    )
+    factor: float = swept(4.0, grid=(4.0, 8.0, 16.0, 32.0, 40.0), between=(1.01, 256.0))
+
+    def scaled(self, config: Any) -> Parameters:
+        return {"rope_type": "yarn", "factor": self.factor, "original_max_position_embeddings": 4096}

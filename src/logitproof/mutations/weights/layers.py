@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +15,25 @@ from logitproof.reference import parts
 from logitproof.reference.patches import outputs_changed
 
 
+@dataclass
 class _WrongTwins(WrongTensors):
-    """A bug in the first two layers of the same shapes: subclasses say in `loaded` what each has."""
+    """A bug in two layers of the same shapes, the first two or those that are named: `loaded` says what each has."""
+
+    first: int = -1
+    second: int = -1
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every two layers of the same shapes."""
+        shapes = [_shapes(layer) for layer in parts.layers(parts.skeleton(config))]
+        for first, shape in enumerate(shapes):
+            for second, other in enumerate(shapes):
+                if first != second and shape == other:
+                    yield {"first": first, "second": second}
 
     def changes(self, model: Any) -> list[Change]:
         """What the two have, or nothing where no two are alike."""
-        twins = _twins(model)
+        layers = parts.layers(model)
+        twins = _twins(model) if self.first < 0 else (layers[self.first], layers[self.second])
         return self.loaded(*(list(layer.parameters()) for layer in twins)) if twins else []
 
     def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
@@ -44,6 +59,29 @@ class LastLayerSkipped(Mutation, id="weights.last_layer_skipped"):
         """Return the last layer's input."""
         layer = parts.layers(model)[-1]
         return outputs_changed([layer], _unchanged)
+
+
+class LayerSkipped(Mutation, id="weights.layer_skipped"):
+    """A layer in the middle is not run, or all its weights are missing."""
+
+    record = Record(
+        shows="exact before the layer, then its input is its output",
+        first_tap="layers.0.out",
+        remedy="run every layer that the config counts",
+    )
+    layer: int = 0
+
+    def applies(self, config: Any) -> bool:
+        """Models with more layers than one."""
+        return len(parts.layers(parts.skeleton(config))) > 1
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every layer."""
+        yield from ({"layer": layer} for layer in range(config.num_hidden_layers))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Return the layer's input."""
+        return outputs_changed([parts.layers(model)[self.layer]], _unchanged)
 
 
 class LayerDuplicated(_WrongTwins, id="weights.layer_duplicated"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,14 @@ class _OneTensor(SpoiltTensors):
         grid=("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight", "up_proj.weight", "down_proj.weight"),
     )
     layer: int = swept(0, grid=(0, 1))
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every tensor of the grid in every layer that the grid has not."""
+        known = type(self).grid
+        layers = [layer for layer in range(config.num_hidden_layers) if layer not in known["layer"]]
+        default = [(tensor, layer) for tensor in known["tensor"] for layer in known["layer"]]
+        for tensor, layer in [*default, *((tensor, layer) for tensor in known["tensor"] for layer in layers)]:
+            yield {"tensor": tensor, "layer": layer}
 
     def found(self, model: Any) -> list[torch.Tensor]:
         """The tensor, where the layer has it."""

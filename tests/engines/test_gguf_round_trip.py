@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,3 +67,24 @@ def settings(folder: Path) -> dict[str, Any]:
     """What transformers makes of config.json, without what is of training alone and where nothing means the same as no."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     return {name: value for name, value in config.items() if name not in TRAINING and value not in (None, False, 0)}
+
+
+def test_two_quantizations_of_one_model_in_llama_cpp_need_no_leave(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    files = {label: to_gguf(ROOT / "zoo/qwen3", tmp_path / f"{label}.gguf", label) for label in ("Q8_0", "Q4_0")}
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({"suite": "s", "max_new_tokens": 2, "prompts": [{"id": "a", "text": "The capital"}]})
+    )
+    contract = {
+        "contract": "two", "reference": {"engine": "llamacpp"}, "candidates": {"same": {"engine": "llamacpp"}},
+        "models": {"m": {"original": str(files["Q8_0"]), "Q4_0": str(files["Q4_0"])}}, "suites": ["s.yaml"],
+        "matrix": {"mode": ["prefill"], "quantization": ["Q4_0"]}, "error_bar": {"vary": []},
+        "bands": [{"match": 5.0, "wrong": 9.0, "basis": "what four bits take of a small model"}],
+        "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": 1.0, "basis": "what four bits take"}],
+    }  # fmt: skip
+    (tmp_path / "c.parity.yaml").write_text(yaml.safe_dump(contract))
+    argv = [sys.executable, "-m", "logitproof", "check", "c.parity.yaml", "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert cell["status"] == "MATCH" and cell["counts"]["MATCH"] >= 2
