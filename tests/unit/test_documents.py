@@ -278,15 +278,17 @@ def test_what_commands_print_as_json_fits_the_published_schemas(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.json").write_text('{"vocab_size": 300, "seed": 1}')
     (tmp_path / "two.yaml").write_text("suite: two\nmax_new_tokens: 3\nprompts: [{id: a, text: hello}, {id: b, text: world}]\n")
-    done = CliRunner().invoke(main, ["capture", "toy", "toy.json", "two.yaml", "--out", "one"])
-    assert done.exit_code == 0, done.output
+    for name, noise in (("one", "noise=0.0"), ("other", "noise=1.0e-6")):
+        done = CliRunner().invoke(main, ["capture", "toy", "toy.json", "two.yaml", "--out", name, "-o", noise])
+        assert done.exit_code == 0, done.output
     answered("list", "engines", kind="list")
     answered("mutations", "show", "rope.base", kind="mutation")
     answered("lint", "missing.yaml", kind="lint")
     answered("engines", "list", "--into", str(tmp_path), kind="engines")
-    answered("compare", "one", "one", kind="compare")
-    answered("freeze", "one", "--out", "one.golden", "--no-determinism", kind="freeze")
-    answered("compare", "one.golden", "one.golden", kind="compare")
+    answered("compare", "one", "other", kind="compare")
+    for name in ("one", "other"):
+        answered("freeze", name, "--out", f"{name}.golden", "--no-determinism", kind="freeze")
+    answered("compare", "one.golden", "other.golden", kind="compare")
 
 
 def test_answers_that_take_long_to_get_fit_their_schemas() -> None:

@@ -66,7 +66,7 @@ def test_leave_to_stay_unmeasured_reaches_what_an_engine_cannot_answer(project: 
         "cli": engines["engine"],
         "whole": {**project.engine(name="other.py"), "options": engines["whole"]["options"]},
     }
-    candidates["whole"]["environment"] = {"OTHER": "1"}
+    candidates["whole"] |= {"environment": {"OTHER": "1"}, "may_be_exact": "the same program under another name"}
     verdict = project.check(
         reference=engines["whole"], candidates=candidates, gates=[TOP1, KL], may_be_unmeasured=["cli/*"]
     ).verdict

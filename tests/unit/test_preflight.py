@@ -401,6 +401,7 @@ def test_a_finding_ends_the_cell_in_a_set_up_error_without_running_it(project: A
 def test_a_finding_may_stand_with_a_reason_that_is_shown(project: Any) -> None:
     fake = project.engine()
     fake["options"]["argv"] += ["--temp", "0.7"]
+    fake["may_be_exact"] = "the same program, with a flag that it ignores"
     engines = {"reference": project.engine(name="other.py"), "candidates": {"fake": fake}}
     assert project.check(**engines).verdict.exit_code == 2
     leave = {"skip": ["PF403"], "reason": "this program ignores the flag"}
