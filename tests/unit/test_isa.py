@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import BASIS, Project, as_dict
 
+from conftest import BASIS, Project, as_dict
 from logitproof import catalog
 from logitproof.contract import isa
 from logitproof.errors import ContractError
