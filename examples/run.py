@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ class Step(_Strict):
     folder: str = Field("", description="below OUT: the run folder whose verdict.json is looked into")
     gates: dict[str, str] = {}
     lines: int = Field(0, description="lines that failures.jsonl must have at least")
+    clears: str = Field("", description="a folder below OUT that an earlier run left and that the command will not write into")
     needs: str = Field("", description="a file of the checkout without which it is not run")
 
 
@@ -113,6 +115,8 @@ def ran(team: str, step: Step) -> Outcome:
     out = OUT / team
     out.mkdir(parents=True, exist_ok=True)
     shown = " ".join(step.run)
+    if step.clears:
+        shutil.rmtree(out / step.clears, ignore_errors=True)
     if step.needs and not (ROOT / step.needs).exists():
         return Outcome(step.name, shown, 0.0, f"not run: {step.needs} is not there", ran=False)
     words = [word.replace("OUT", str(out)).replace("ROOT", str(ROOT)) for word in step.run]
