@@ -384,7 +384,7 @@ def test_a_run_of_another_shape_is_refused_by_judge(foreign: dict[str, Any], tmp
         try:
             space.judge_again(folder / "c.parity.yaml")
         except ContractError as error:
-            assert str(path) in str(error) or "contract" in str(error)  # noqa: PT017
+            assert str(folder) in str(error) or "contract" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("data", [b"[" * DEEP, b"\xff", b"[]", b"5", b"{}", b'{"format": 2}'])

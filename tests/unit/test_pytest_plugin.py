@@ -218,7 +218,9 @@ def test_two_contracts_of_one_name_are_not_mixed_up(project: pytest.Pytester) ->
     write(project, "", **{"1.0e-6": "1.0e-30"})
     project.path.joinpath("demo.parity.yaml").rename(project.path / "other.parity.yaml")
     write(project, "")
-    run(project, "-k", "verdict").assert_outcomes(passed=1, failed=1, deselected=10)
+    result = run(project, "-k", "verdict")
+    result.assert_outcomes(passed=1, errors=1, deselected=10)
+    assert "which another would take the place of" in result.stdout.str()
 
 
 def test_the_fixture_runs_a_contract_and_compares_logits(project: pytest.Pytester) -> None:

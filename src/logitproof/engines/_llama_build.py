@@ -7,11 +7,13 @@ changelog of llama-cpp-python names the commit of each of its versions. Flags st
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+from logitproof.errors import ContractError
+from logitproof.files.untrusted import parse_json
 
 PACKAGE = "llama-cpp-python"
 SECTION = re.compile(r"^## \[([^\]]+)\]", re.M)
@@ -62,8 +64,9 @@ def _installed() -> Iterator[tuple[Path, str]]:
     """The folder that the installed bindings were built from, where their record names one here, and their version."""
     try:
         package = importlib.metadata.distribution(PACKAGE)
-        url = urlparse(json.loads(package.read_text("direct_url.json") or "{}").get("url", ""))
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+        record = parse_json((package.read_text("direct_url.json") or "{}").encode(), Path("direct_url.json"))
+        url = urlparse(str(record.get("url", "")) if isinstance(record, dict) else "")
+    except (importlib.metadata.PackageNotFoundError, ContractError, ValueError):
         return
     if url.scheme == "file":
         yield Path(unquote(url.path)), package.version

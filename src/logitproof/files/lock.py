@@ -12,6 +12,7 @@ from pathlib import Path
 
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
+from logitproof.files.untrusted import parse_json
 
 NAME = "in-use.json"
 
@@ -43,7 +44,7 @@ def in_use(folder: Path, what: str) -> Iterator[None]:
 def _told(descriptor: int) -> str:
     """What the holder wrote of itself; nothing where it has not yet."""
     try:
-        record = json.loads(os.pread(descriptor, 4096, 0))
+        record = parse_json(os.pread(descriptor, 4096, 0), Path(NAME), "record")
         return f": {record['what']}, process {record['pid']}, since {record['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ContractError, KeyError, TypeError):
         return ""

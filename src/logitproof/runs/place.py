@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -55,7 +54,7 @@ def record_run(report: Report, folder: Path) -> str:
     from logitproof.runs.ledger import commit_of, quietly
     from logitproof.runs.recorded import recorded
 
-    verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
+    verdict = read_object(folder / "verdict.json")
     run = recorded(verdict, str(folder.resolve()), commit_of(report.opened.path.resolve().parent))
     return quietly(lambda ledger: ledger.record(run))
 
