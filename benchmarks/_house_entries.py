@@ -164,7 +164,9 @@ ADDITIONS = (
         ("tests/power/test_mutations_head.py", "-k", "added"),
     ),
     Addition("reader", "readers/added.py", READER, ("list", "readers"), "added", 'entries("readers")'),
-    Addition("command", "commands/added.py", COMMAND, ("--help",), "added", "list_commands"),
+    Addition(
+        "command", "commands/added.py", COMMAND, ("--help",), "added", "list_commands", ("tests/unit/test_commands_page.py",)
+    ),
 )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def test_an_unknown_ending_names_the_formats(captures: Path) -> None:
 
 
 def test_a_floor_needs_a_reason(captures: Path) -> None:
-    np.save(captures / "x.npy", np.zeros((2, 3), np.float32))
-    said = logitproof("compare", "x.npy", "x.npy", "--floor", "-30", cwd=captures)
+    for name, value in (("x.npy", 0.0), ("y.npy", 1.0)):
+        np.save(captures / name, np.full((2, 3), value, np.float32))
+    said = logitproof("compare", "x.npy", "y.npy", "--floor", "-30", cwd=captures)
     assert said.returncode == 2 and "reason" in said.stderr
