@@ -209,7 +209,7 @@ class _WrongShared(Mutation):
 class SharedScaled(_WrongShared, id="moe.routed_scaling_of_shared"):
     """The factor of the routed experts multiplies the shared one too."""
 
-    record = Record(shows="every position with experts", first_tap="layers.0.moe.out", remedy="scale the routed part alone")
+    record = Record(shows="every position with experts", first_tap="layers.0.moe.shared", remedy="scale the routed part alone")
 
     def factor(self, config: Any) -> float:
         return float(getattr(config, "routed_scaling_factor", 1.0))
