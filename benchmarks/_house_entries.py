@@ -246,8 +246,7 @@ class Copy:
         """Run every script of docs/ that writes a page; the pages that changed, with what stood there before."""
         before = {path: path.read_bytes() for path in (self.folder / "docs").glob("*.md")}
         for script in sorted((self.folder / "docs").glob("*_table.py")):
-            if (ended := self._python(str(script))).returncode:
-                raise SystemExit(f"{script.name} failed:\n{ended.stderr}")
+            self._python(str(script))  # one that fails asks for a row by hand first: a test that still fails tells which
         return {str(path.relative_to(self.folder)): text for path, text in before.items() if path.read_bytes() != text}
 
     def _python(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -41,8 +41,8 @@ TRAINING = {
 )
 def test_hf_to_gguf_and_back_is_the_identity(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGITPROOF_DERIVED", str(tmp_path / "derived"))
-    if read_config(folder).get("hidden_act") == "gelu":
-        pytest.skip("llama.cpp has no Llama with this activation: it is not written as GGUF")
+    if read_config(folder).get("hidden_act") == "gelu" or folder.name == "llama4-chunked":
+        pytest.skip("llama.cpp has no such activation, or chunks of 8192 positions only: it is not written as GGUF")
     file = to_gguf(folder, tmp_path / "model.gguf", "F32")
     if GgufFile(file).value("general.architecture") not in FAMILIES:
         with pytest.raises(UnknownArchitecture, match="whose config is not known"):
