@@ -116,7 +116,7 @@ class SoftcapInvented(_Own, id="attention.softcap_invented"):
         first_tap="layers.0.attn.probs",
         remedy="cap scores only where the config has attn_logit_softcapping",
     )
-    cap: float = swept(5.0, grid=(5.0, 20.0, 30.0, 50.0), between=(0.5, 200.0))
+    cap: float = swept(5.0, grid=(5.0, 20.0, 30.0), between=(0.5, 200.0))
 
     def weights(self, scores: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         return torch.softmax(self.cap * torch.tanh(scores / self.cap) + hidden, dim=-1)
