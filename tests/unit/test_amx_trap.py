@@ -6,8 +6,8 @@ from pathlib import Path
 
 import gguf
 import pytest
-from conftest import Project
 
+from conftest import Project
 from logitproof.contract import isa
 from logitproof.jobs import amx_trap
 from logitproof.jobs.worker import Spec

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import as_dict
 
+from conftest import as_dict
 from logitproof.comparison.compare import compare
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.jobs.worker import Spec, Worker
