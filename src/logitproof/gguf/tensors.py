@@ -5,7 +5,7 @@ A matrix [R, C] is R rows; a vector is one row; a stack of matrices [X, R, C] is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,9 +82,9 @@ class _Stored:
 class FolderTensors:
     """The tensors of a Hugging Face folder under their own names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Sequence[str] | None = None) -> None:
         index = folder / "model.safetensors.index.json"
-        files = shards(index) if index.is_file() else _only(folder)
+        files = files or (shards(index) if index.is_file() else _only(folder))
         self._tensors: dict[str, _Stored] = {}
         for file in files:
             held = safetensors.Tensors(folder / file)
@@ -115,9 +115,8 @@ class PlannedTensors:
 
     def __init__(self, folder: FolderTensors, layout: Layout) -> None:
         self._folder = folder
-        self._planned = {
-            planned.name: planned for planned in layout.tensors if all(name in folder.names for name in planned.sources)
-        }
+        held = set(folder.names)
+        self._planned = {planned.name: planned for planned in layout.tensors if held.issuperset(planned.sources)}
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
         self._orders: dict[str, Array | None] = {}
@@ -129,6 +128,10 @@ class PlannedTensors:
         if len(set(sources)) == 1 and len(sources) > 1 and self._order(name) is not None:
             return (len(sources), *sources[0])
         return self._changed(name).shape
+
+    def is_reordered(self, name: str) -> bool:
+        """Whether its rows are rows of the folder, as they are."""
+        return self._order(name) is not None
 
     def kind(self, name: str) -> str:
         kinds = {self._folder.kind(source) for source in self._planned[name].sources}
