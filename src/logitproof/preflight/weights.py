@@ -13,9 +13,10 @@ from logitproof.gguf.layout import Layout
 from logitproof.gguf.side import Side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
 from logitproof.gguf.write import account_for_tensors
-from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named
+from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named, short
 from logitproof.preflight._explain import explain, is_constant
 from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import stray_weights
 
 WHOLE_BELOW = 1 << 22
 """Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""
@@ -71,6 +72,7 @@ class Weights(Check):
             yield Setting("weights", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
             return
         yield from _accounted(ours)
+        yield from _beside(setup)
         if theirs.format == "safetensors" and theirs.path != ours.path:
             yield from _accounted(theirs)
         if ours.path == theirs.path:
@@ -104,6 +106,17 @@ def _accounted(side: Side) -> Iterator[Finding]:
             code, "checkpoint", error.text, tie, file_of(side.path, "model.safetensors"), error.text.rpartition(": ")[2],
             error.remedy,
         )  # fmt: skip
+
+
+def _beside(setup: Setup) -> Iterator[Setting]:
+    """Weights in a model's folder that are no part of the model; a finding about the model they are not."""
+    ours, theirs = (short(", ".join(_strays(side)) or "none") for side in (setup.original, setup.file))
+    if (ours, theirs) != ("none", "none"):
+        yield Setting("weights beside the model", ours, theirs, "listed", "not named by the model: nobody reads them")
+
+
+def _strays(side: Side) -> list[str]:
+    return stray_weights(side.path) if side.format == "safetensors" else []
 
 
 def _compared(ours: Tensors, theirs: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
