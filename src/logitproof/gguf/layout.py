@@ -31,11 +31,11 @@ class Noted(dict[str, Any]):
         self.read.add(name)
         return super().get(name, default)
 
-    def __or__(self, other: Mapping[str, Any]) -> Noted:  # type: ignore[override]
-        return Noted({**self, **other}, self.read)
+    def __or__(self, more: Mapping[str, Any]) -> Noted:  # type: ignore[override]
+        return Noted({**self, **more}, self.read)
 
-    def __ror__(self, other: Mapping[str, Any]) -> Noted:  # type: ignore[override]
-        return Noted({**other, **self}, self.read)
+    def __ror__(self, more: Mapping[str, Any]) -> Noted:  # type: ignore[override]
+        return Noted({**more, **self}, self.read)
 
     @property
     def left(self) -> dict[str, Any]:

@@ -103,8 +103,8 @@ WITHOUT_EFFECT = {"rope.scaling.finetuned", "nextn_predict_layers", "pooling_typ
 """Keys that change no logit of a decoder."""
 OF_FILES = {
     "architectures", "model_type", "vocab_size", "transformers_version", "torch_dtype", "dtype", "use_cache", "auto_map",
-    "return_dict", "output_attentions", "output_hidden_states", "output_router_logits", "pretraining_tp", "id2label", "label2id",
-    "torchscript", "problem_type", "max_window_layers", "quantization_config", "is_decoder", "task_specific_params",
+    "return_dict", "output_attentions", "output_hidden_states", "output_router_logits", "pretraining_tp", "id2label",
+    "label2id", "torchscript", "problem_type", "max_window_layers", "quantization_config", "is_decoder", "task_specific_params",
     "chunk_size_feed_forward", "name_or_path", "head_dim", "num_key_value_heads", "max_position_embeddings", "rope_parameters",
     "rope_scaling", "rope_theta", "original_max_position_embeddings", "partial_rotary_factor", "num_logits_to_keep",
     "chunk_size", "mamba_chunk_size", "residual_in_fp32", "rescale_prenorm_residual", "time_step_floor", "time_step_max",
@@ -156,11 +156,11 @@ def value_of(key: str, side: Side) -> Value:
     """The setting, or what an engine takes where it is not named."""
     keys = side.keys
     if key in keys:
-        said = keys[key]
+        value = keys[key]
         # llama.cpp reads a type `none`, and a linear scaling by 1 or by nothing, as no scaling.
-        if key == "rope.scaling.type" and said == "linear" and keys.get("rope.scaling.factor", 0) in (0, 1):
-            said = "none"
-        return Value(1.0 if key in NO_SCALE and said == 0 else said)
+        if key == "rope.scaling.type" and value == "linear" and keys.get("rope.scaling.factor", 0) in (0, 1):
+            value = "none"
+        return Value(1.0 if key in NO_SCALE and value == 0 else value)
     return Value(_unsaid(key, side), is_said=False)
 
 
@@ -169,11 +169,11 @@ def is_assumed(key: str, side: Side) -> bool:
     return side.format == "gguf" and key not in side.keys and key in LOADERS.get(side.architecture, {})
 
 
-def unknown_keys(side: Side, other: Side) -> list[str]:
+def unknown_keys(side: Side, opposite: Side) -> list[str]:
     """Keys below a GGUF file's architecture that nothing here knows: neither this table nor the layout of the other side."""
     if side.format != "gguf":
         return []
-    known = KNOWN.keys() | NEUTRAL.keys() | WITHOUT_EFFECT | LOADERS.get(side.architecture, {}).keys() | other.keys.keys()
+    known = KNOWN.keys() | NEUTRAL.keys() | WITHOUT_EFFECT | LOADERS.get(side.architecture, {}).keys() | opposite.keys.keys()
     return sorted(key for key, value in side.keys.items() if key not in known and not is_nothing(value))
 
 
@@ -190,15 +190,15 @@ def unknown_fields(side: Side) -> dict[str, Any]:
 
 def rope_left(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the rotary parameters that their own `rope_type` has no use for, by their path."""
-    found: dict[str, Any] = {}
+    left: dict[str, Any] = {}
     for name in ("rope_parameters", "rope_scaling"):
         held = config.get(name)
         nested = {f"{name}.{kind}": value for kind, value in held.items()} if isinstance(held, dict) else {}
         if nested and all(isinstance(value, dict) for value in nested.values()):
-            found |= {f"{path}.{field}": value for path, part in nested.items() for field, value in _rope_left(part).items()}
+            left |= {f"{path}.{field}": value for path, part in nested.items() for field, value in _rope_left(part).items()}
         elif isinstance(held, dict):
-            found |= {f"{name}.{field}": value for field, value in _rope_left(held).items()}
-    return found
+            left |= {f"{name}.{field}": value for field, value in _rope_left(held).items()}
+    return left
 
 
 def _rope_left(rope: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,22 +41,27 @@ class Config(Check):
     }
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
-        ours, theirs = setup.original, setup.file
-        if "other" in (ours.format, theirs.format):
-            yield Setting("config", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
+        reference, candidate = setup.original, setup.file
+        if "other" in (reference.format, candidate.format):
+            yield Setting(
+                "config", reference.format, candidate.format, "not compared", "only its own engine can read such a file"
+            )
             return
         yield from _undescribed(setup)
         yield from _unknown(setup)
-        if ours.path == theirs.path:
-            yield Setting("config", ours.settings_file, theirs.settings_file, "same", "one file")
-            yield from _assumptions(ours)
+        if reference.path == candidate.path:
+            yield Setting("config", reference.settings_file, candidate.settings_file, "same", "one file")
+            yield from _assumptions(reference)
             return
-        if isinstance(ours.layout if ours.format == "safetensors" else None, Layout) or ours.format == theirs.format:
-            named = Value(ours.architecture), Value(theirs.architecture)
+        if (
+            isinstance(reference.layout if reference.format == "safetensors" else None, Layout)
+            or reference.format == candidate.format
+        ):
+            named = Value(reference.architecture), Value(candidate.architecture)
             yield from _row("PF200", "architecture", named, setup, "general.architecture")
-        known = [key for key in KNOWN if key in ours.keys or key in theirs.keys]
-        untold = unknown_keys(ours, theirs) + unknown_keys(theirs, ours)
-        for key in [*known, *sorted((ours.keys.keys() | theirs.keys.keys()) - KNOWN.keys() - set(untold))]:
+        known = [key for key in KNOWN if key in reference.keys or key in candidate.keys]
+        untold = unknown_keys(reference, candidate) + unknown_keys(candidate, reference)
+        for key in [*known, *sorted((reference.keys.keys() | candidate.keys.keys()) - KNOWN.keys() - set(untold))]:
             yield from _compare(key, setup)
 
 
@@ -79,43 +84,43 @@ def _assumptions(side: Side) -> Iterator[Setting]:
 
 def _undescribed(setup: Setup) -> Iterator[Finding | Setting]:
     """Why a folder has no layout: its family is not known, it lacks a field, or GGUF has no word for a setting."""
-    ours, theirs = setup.original, setup.file
-    if ours.format != "safetensors" or isinstance(ours.layout, Layout):
+    reference, candidate = setup.original, setup.file
+    if reference.format != "safetensors" or isinstance(reference.layout, Layout):
         return
-    error: ContractError = ours.layout
-    if error.text.startswith(UNKNOWN) or (theirs.format != "gguf" and not isinstance(error, ModelError)):
+    error: ContractError = reference.layout
+    if error.text.startswith(UNKNOWN) or (candidate.format != "gguf" and not isinstance(error, ModelError)):
         yield Setting("config", error.text, "–", "not compared", "the layouts of known families are")
     else:
-        yield Finding("PF200", "config", error.text, "–", ours.settings_file, "", error.remedy)
+        yield Finding("PF200", "config", error.text, "–", reference.settings_file, "", error.remedy)
 
 
 def _compare(key: str, setup: Setup) -> Iterator[Setting | Finding]:
     code, name, field = KNOWN.get(key, ("PF215", key, key))
     sides = setup.original, setup.file
-    ours, theirs = (value_of(key, side) for side in sides)
+    reference, candidate = (value_of(key, side) for side in sides)
     assumed = [side.path.name for side in sides if is_assumed(key, side)]
-    if (ours.is_missing or theirs.is_missing) and not _is_demanded(key, setup):
-        yield Setting(name, _shown(ours), _shown(theirs), "not compared", "one side does not say")
+    if (reference.is_missing or candidate.is_missing) and not _is_demanded(key, setup):
+        yield Setting(name, _shown(reference), _shown(candidate), "not compared", "one side does not say")
         return
     where = setup.file.field_of(key) if setup.file.format == "gguf" else field
     note = f"assumed for {', '.join(assumed)}, as llama.cpp's loader has it" if assumed else ""
-    yield from _row(code, name, (ours, theirs), setup, where, note)
+    yield from _row(code, name, (reference, candidate), setup, where, note)
 
 
 def _unknown(setup: Setup) -> Iterator[Setting | Finding]:
     """What a file says in the names that change logits and nothing here knows; told, and compared where both are folders."""
-    ours, theirs = setup.original, setup.file
-    for side, other in ((ours, theirs), (theirs, ours)) if ours.path != theirs.path else ((ours, ours),):
-        for key in unknown_keys(side, other if side is not other else ours):
-            yield _told(f"{side.path.name}: {side.field_of(key)}", side.keys[key], is_reference=side is ours)
-    fields, others = unknown_fields(ours), unknown_fields(theirs) if ours.path != theirs.path else {}
-    if ours.path != theirs.path and ours.format == theirs.format == "safetensors":
+    reference, candidate = setup.original, setup.file
+    for side, opposite in ((reference, candidate), (candidate, reference))[: 1 if reference.path == candidate.path else 2]:
+        for key in unknown_keys(side, opposite):
+            yield _told(f"{side.path.name}: {side.field_of(key)}", side.keys[key], is_reference=side is reference)
+    fields, others = unknown_fields(reference), unknown_fields(candidate) if reference.path != candidate.path else {}
+    if reference.path != candidate.path and reference.format == candidate.format == "safetensors":
         for name in sorted(fields.keys() | others.keys()):
-            yield from _row("PF215", name, (_held(ours, name), _held(theirs, name)), setup, name)
+            yield from _row("PF215", name, (_held(reference, name), _held(candidate, name)), setup, name)
         return
-    for side, held in ((ours, fields), (theirs, others)):
+    for side, held in ((reference, fields), (candidate, others)):
         for name, value in sorted(held.items()):
-            yield _told(f"{side.settings_file}: {name}", value, is_reference=side is ours)
+            yield _told(f"{side.settings_file}: {name}", value, is_reference=side is reference)
 
 
 def _told(name: str, value: Any, *, is_reference: bool) -> Setting:
@@ -139,10 +144,10 @@ def _row(
     code: str, name: str, values: tuple[Value, Value], setup: Setup, field: str, note: str = ""
 ) -> Iterator[Setting | Finding]:
     same = _equal(*(value.value for value in values))
-    ours, theirs = map(_shown, values)
-    yield Setting(name, ours, theirs, "same" if same else "differs", note)
+    reference, candidate = map(_shown, values)
+    yield Setting(name, reference, candidate, "same" if same else "differs", note)
     if not same:
-        yield Finding(code, name, ours, theirs, setup.file.settings_file, field, REMEDY)
+        yield Finding(code, name, reference, candidate, setup.file.settings_file, field, REMEDY)
 
 
 def _is_demanded(key: str, setup: Setup) -> bool:
@@ -151,11 +156,11 @@ def _is_demanded(key: str, setup: Setup) -> bool:
     return isinstance(layout, Layout) and key in layout.keys
 
 
-def _equal(ours: Any, theirs: Any) -> bool:
+def _equal(reference: Any, candidate: Any) -> bool:
     """Equal as a float32 file can hold them; one number stands for a list of the same."""
-    if isinstance(ours, list) != isinstance(theirs, list):
-        many, one = (ours, theirs) if isinstance(ours, list) else (theirs, ours)
+    if isinstance(reference, list) != isinstance(candidate, list):
+        many, one = (reference, candidate) if isinstance(reference, list) else (candidate, reference)
         return all(_equal(item, one) for item in many)
-    if isinstance(ours, int | float) and isinstance(theirs, int | float):
-        return bool(np.float32(ours) == np.float32(theirs))
-    return bool(ours == theirs)
+    if isinstance(reference, int | float) and isinstance(candidate, int | float):
+        return bool(np.float32(reference) == np.float32(candidate))
+    return bool(reference == candidate)

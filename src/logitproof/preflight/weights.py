@@ -110,9 +110,9 @@ def _accounted(side: Side) -> Iterator[Finding]:
 
 def _beside(setup: Setup) -> Iterator[Setting]:
     """Weights in a model's folder that are no part of the model; a finding about the model they are not."""
-    ours, theirs = (short(", ".join(_strays(side)) or "none") for side in (setup.original, setup.file))
-    if (ours, theirs) != ("none", "none"):
-        yield Setting("weights beside the model", ours, theirs, "listed", "not named by the model: nobody reads them")
+    strays, others = (short(", ".join(_strays(side)) or "none") for side in (setup.original, setup.file))
+    if (strays, others) != ("none", "none"):
+        yield Setting("weights beside the model", strays, others, "listed", "not named by the model: nobody reads them")
 
 
 def _strays(side: Side) -> list[str]:
