@@ -79,7 +79,7 @@ def _same(floor: Floor, known: Known) -> Diagnosis | None:
 def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
     """The verdict: one bug, one fitted value, one place, several bugs; then what explains a part; then nothing."""
     ranked = searcher.singles()
-    floor = _told_by(searcher.trial, floor, ranked)
+    floor = _lowered(searcher.trial, floor, ranked)
     if (named := _named(searcher.trial, ranked, floor)) is not None:
         return named
     if floor.to_reference <= noises.NOISE * floor.level:
@@ -105,7 +105,7 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
     yield searcher.places(ranked)
 
 
-def _told_by(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
+def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
     """The noise, once the nearest bugs were tried: where one brings a position nearer than the noise, there is less of it."""
     for mutant in ranked[:3]:
         floor = shown(floor, trial.by_position([(mutant.name, mutant.options)]))

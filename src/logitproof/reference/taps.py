@@ -42,7 +42,7 @@ class Taps:
 
     def __init__(self, patterns: Sequence[str], given: Mapping[str, np.ndarray]) -> None:
         self._patterns, self._given = patterns, given
-        self._found: dict[str, list[np.ndarray]] = {}
+        self._kept: dict[str, list[np.ndarray]] = {}
         self.layer, self.start, self.length = 0, 0, 0
         self.whole = True
 
@@ -52,7 +52,7 @@ class Taps:
         if leaf in vocabulary.MATRICES and not self.whole:
             return value
         if vocabulary.wanted(name, self._patterns):
-            self._found.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
+            self._kept.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
         if name not in self._given:
             return value
         part = self._given[name]
@@ -62,9 +62,9 @@ class Taps:
             return value  # of another size it cannot flow on; that it is, the comparison says
         return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
 
-    def found(self) -> dict[str, np.ndarray]:
+    def kept(self) -> dict[str, np.ndarray]:
         """Everything that was kept, over all passes."""
-        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._found.items()}
+        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._kept.items()}
 
 
 class Watch:
