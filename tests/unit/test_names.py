@@ -14,7 +14,6 @@ from import_graph import PACKAGE
 
 PRONOUNS = frozenset({"one", "found", "said", "told", "theirs", "ours", "other"})
 LEFT = {
-    "acid": 31,
     "comparison": 2,
     "contract": 9,
     "divergence": 15,
@@ -22,11 +21,8 @@ LEFT = {
     "engines": 1,
     "files": 4,
     "gguf": 5,
-    "golden": 19,
     "jobs": 35,
     "lint": 1,
-    "mutations": 31,
-    "preflight": 69,
     "protocol": 2,
     "readers": 14,
     "report": 6,
