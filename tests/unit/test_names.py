@@ -24,7 +24,6 @@ LEFT = {
     "files": 4,
     "gguf": 5,
     "golden": 19,
-    "jobs": 35,
     "lint": 1,
     "localization": 83,
     "mutations": 31,
@@ -37,7 +36,6 @@ LEFT = {
     "runs": 65,
     "serve": 2,
     "traces": 1,
-    "verdict": 13,
     "web": 2,
     "weights": 2,
 }
