@@ -33,7 +33,6 @@ LEFT = {
     "reference": 54,
     "report": 6,
     "reporters": 46,
-    "runs": 65,
     "serve": 2,
     "traces": 1,
     "web": 2,
