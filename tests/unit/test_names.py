@@ -15,25 +15,12 @@ from import_graph import PACKAGE
 PRONOUNS = frozenset({"one", "found", "said", "told", "theirs", "ours", "other"})
 LEFT = {
     "acid": 31,
-    "comparison": 2,
-    "contract": 9,
     "diagnosis": 67,
-    "documents": 1,
-    "engines": 1,
-    "files": 4,
-    "gguf": 5,
     "golden": 19,
-    "lint": 1,
     "localization": 83,
     "mutations": 31,
     "preflight": 69,
-    "protocol": 2,
-    "readers": 14,
     "reference": 54,
-    "serve": 2,
-    "traces": 1,
-    "web": 2,
-    "weights": 2,
 }
 
 
