@@ -157,8 +157,8 @@ class Recorder:
             weights = name.replace("index", "weights")
             if weights in whole:
                 whole[weights] = np.take_along_axis(whole[weights], order, -1)
-        other = ANOTHER_VALUE.get(self.architecture, ())
-        kept = {name: value for name, value in whole.items() if vocabulary.split(name)[1] not in other}
+        differing = ANOTHER_VALUE.get(self.architecture, ())
+        kept = {name: value for name, value in whole.items() if vocabulary.split(name)[1] not in differing}
         return {name: self._canonical(name, value) for name, value in kept.items()}
 
     def _read(self, node: _Tensor) -> None:
