@@ -93,9 +93,9 @@ def compare_logits(
 
 def _values(metric: Metric, stats: Any, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     """float64 [T] of a metric, from the statistics of T positions or, where it needs them, from the rows."""
-    found = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
+    values = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
     bad = stats.nonfinite_reference + stats.nonfinite_candidate > 0
-    return np.where(bad, np.nan, np.asarray(found, np.float64))
+    return np.where(bad, np.nan, np.asarray(values, np.float64))
 
 
 def all_metrics() -> dict[str, Metric]:

@@ -48,11 +48,11 @@ class Answers:
             return result
         assert result.topk_ids is not None
         wanted = (count, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
-        found = {"topk_ids": self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))}
+        tensors = {"topk_ids": self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))}
         if result.topk_logprobs is not None:
             place = Path(f"{asked}.topk_logprobs")
-            found["topk_logprobs"] = self._tensor(result.topk_logprobs, place, wanted, ("float32",))
-        result = result.model_copy(update=found)
+            tensors["topk_logprobs"] = self._tensor(result.topk_logprobs, place, wanted, ("float32",))
+        result = result.model_copy(update=tensors)
         if fault := top_fault(_opened(result), self.vocab_size):
             text = f"its best entries at position {fault[0]} cannot be true: {fault[1]}"
             raise EngineGarbage(text, where=self.name, remedy="give log-probabilities over the whole vocabulary, best first")
@@ -88,17 +88,17 @@ class Answers:
 
     def taps(self, tensors: Mapping[str, protocol.Tensor], folder: Path) -> dict[str, protocol.Tensor]:
         """The taps in files of ours, once every one lies in `folder`, is of its size, and holds no NaN."""
-        found: dict[str, protocol.Tensor] = {}
+        kept: dict[str, protocol.Tensor] = {}
         for name, tensor in tensors.items():
             if Path(tensor.path).parent != folder:
                 raise Untrusted(f"wrote tap {name} to another folder than it was given")
             try:
-                found[name] = taken(tensor)
+                kept[name] = taken(tensor)
             except NotTaken as error:
                 raise Untrusted(f"the file of tap {name} is not what it says: {error}") from None
-            if np.isnan(found[name].open()).any():
+            if np.isnan(kept[name].open()).any():
                 raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
-        return found
+        return kept
 
     def _tensor(
         self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]

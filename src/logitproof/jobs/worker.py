@@ -214,8 +214,8 @@ class Worker:
         """
         params = {"token_ids": list(token_ids), "mode": mode, "names": list(names), "folder": str(folder)}
         asked = {**params, "given": {name: tensor.model_dump() for name, tensor in (given or {}).items()}}
-        found = cast(protocol.TapsResult, self._ask("taps", asked)).taps
-        return self._trusted(self._answers.taps, found, folder)
+        taps = cast(protocol.TapsResult, self._ask("taps", asked)).taps
+        return self._trusted(self._answers.taps, taps, folder)
 
     def close(self) -> None:
         """End the engine: politely, then not."""
@@ -324,13 +324,13 @@ class Worker:
         if proof is None:
             return dict(isa)
         self._say_what_proves()
-        said = {**self._said, **{f"isa.{name}": text for name, text in isa.items()}}
+        words = {**self._said, **{f"isa.{name}": text for name, text in isa.items()}}
         # What it wrote before its answer may still be on its way through the other pipe.
         end = time.monotonic() + (GRACE if proof.watched else 0.0)
         while time.monotonic() < end and not all(text in matched for source, text in proof.must if source == STDERR):
             time.sleep(0.01)
-        found = proof.read(said, dict(matched), self.name)
-        return {**{f"isa.{name}": text for name, text in isa.items()}, **found}
+        proven = proof.read(words, dict(matched), self.name)
+        return {**{f"isa.{name}": text for name, text in isa.items()}, **proven}
 
     def _say_what_proves(self) -> None:
         """Have `hello` asked where a proof may rest on it: between two requests, never inside of one."""

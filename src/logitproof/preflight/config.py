@@ -159,8 +159,8 @@ def _is_demanded(key: str, setup: Setup) -> bool:
 def _equal(reference: Any, candidate: Any) -> bool:
     """Equal as a float32 file can hold them; one number stands for a list of the same."""
     if isinstance(reference, list) != isinstance(candidate, list):
-        many, one = (reference, candidate) if isinstance(reference, list) else (candidate, reference)
-        return all(_equal(item, one) for item in many)
+        entries, number = (reference, candidate) if isinstance(reference, list) else (candidate, reference)
+        return all(_equal(entry, number) for entry in entries)
     if isinstance(reference, int | float) and isinstance(candidate, int | float):
         return bool(np.float32(reference) == np.float32(candidate))
     return bool(reference == candidate)

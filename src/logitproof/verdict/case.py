@@ -95,13 +95,13 @@ def bounds_of(
     if calibration is None or any(row.failure for row in rows):
         return {}
     counting = _without(rows, waivers_of(contract, cell, rows, today))
-    found: dict[str, Bound] = {}
+    bounds: dict[str, Bound] = {}
     for gate in contract.gates:
         if gate.is_calibrated and gate.selects(cell.axes) and can_measure(gate, counting):
             places = [(row.token_ids, [row.start + at for at in chosen(gate, row)]) for row in counting]
             value = gate_bound(calibration, gate.metric, gate.statistic, places, at_most=gate.at_most is not None)
-            found[gate.id] = Bound(value, calibration.basis)
-    return found
+            bounds[gate.id] = Bound(value, calibration.basis)
+    return bounds
 
 
 def waivers_of(contract: Contract, cell: Cell, rows: Sequence[Compared], today: date) -> dict[str, Waiver]:
@@ -109,7 +109,7 @@ def waivers_of(contract: Contract, cell: Cell, rows: Sequence[Compared], today: 
     if contract.candidates[cell.candidate].expect is not None:
         return {}
     prompts = [row.pair.prompt for row in rows if row.failure is None]
-    return {prompt.id: one for prompt in prompts for one in contract.waivers if one.covers(cell.id, prompt, today)}
+    return {prompt.id: waiver for prompt in prompts for waiver in contract.waivers if waiver.covers(cell.id, prompt, today)}
 
 
 def _without(rows: Sequence[Compared], prompts: Container[str]) -> list[Compared]:

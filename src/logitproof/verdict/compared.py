@@ -55,8 +55,8 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
 
 def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
     """Free-running rows are comparable up to and including the first divergence."""
-    ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    if not ours:
+    tokens, candidate_tokens = reference.new_token_ids, candidate.new_token_ids
+    if not tokens:
         return Compared(
             pair,
             failure=Failure(
@@ -67,15 +67,15 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
                 remedy="raise the suite's max_new_tokens or drop the greedy mode",
             ),
         )
-    same = first_difference(ours, theirs)
-    rows = min(same + 1, len(ours), len(theirs))
+    same = first_difference(tokens, candidate_tokens)
+    rows = min(same + 1, len(tokens), len(candidate_tokens))
     if rows == 0:
         return Compared(pair, failure=Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"))
-    labels = np.array(ours[:rows], np.int64)
+    labels = np.array(tokens[:rows], np.int64)
     comparison = _finite(compare(reference.logits[:rows], candidate.logits[:rows], labels=labels), reference, candidate)
     margins = comparison.metrics["margin"]
-    whole = {name: float(metric.compute(ours, theirs, margins)) for name, metric in _prompt_metrics().items()}
-    sequence = (*reference.token_ids, *ours)
+    whole = {name: float(metric.compute(tokens, candidate_tokens, margins)) for name, metric in _prompt_metrics().items()}
+    sequence = (*reference.token_ids, *tokens)
     return Compared(pair, 0, comparison, None, whole, token_ids=sequence, start=len(reference.token_ids) - 1)
 
 
@@ -106,14 +106,14 @@ def _tokenized_otherwise(pair: Pair, results: Results) -> Failure | None:
         return own
     if not isinstance(source, Trace) or own.token_ids == source.token_ids:
         return None
-    ours, theirs = source.token_ids, own.token_ids
-    at = first_difference(ours, theirs)
+    token_ids, candidate_ids = source.token_ids, own.token_ids
+    at = first_difference(token_ids, candidate_ids)
     return Failure(
         pair.candidate,
         own.engine,
         "setup",
-        f"tokenizes the prompt otherwise than the reference: at index {at} it has {theirs[at : at + 4]}, "
-        f"the reference {ours[at : at + 4]} ({len(theirs)} tokens against {len(ours)})",
+        f"tokenizes the prompt otherwise than the reference: at index {at} it has {candidate_ids[at : at + 4]}, "
+        f"the reference {token_ids[at : at + 4]} ({len(candidate_ids)} tokens against {len(token_ids)})",
         where=f"prompt {pair.prompt.id}",
         remedy="look at BOS, special tokens and the pre-tokenizer of the candidate's file",
     )

@@ -241,12 +241,12 @@ def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, Summary]:
     for row in rows:
         names.update(dict.fromkeys(row.comparison.metrics if row.comparison else ()))
         names.update(dict.fromkeys(row.whole))
-    found = {}
+    summaries = {}
     for name in names:
         values = [values_of(row, name) for row in rows if row.comparison is not None]
-        if any(np.isfinite(one).any() for one in values):
-            found[name] = summarize(values, seed=seed)
-    return found
+        if any(np.isfinite(series).any() for series in values):
+            summaries[name] = summarize(values, seed=seed)
+    return summaries
 
 
 def _waiver_verdicts(cells: Sequence[CellVerdict], contract: Contract, today: date) -> tuple[WaiverVerdict, ...]:
@@ -263,15 +263,15 @@ def _waiver_verdicts(cells: Sequence[CellVerdict], contract: Contract, today: da
                 verdicts.append(
                     WaiverVerdict(waiver.id, status, waiver.issue, str(waiver.until), cell.cell.id, prompt.pair.prompt.id, text)
                 )
-    return (*verdicts, *unused(contract.waivers, {one.id for one in verdicts}, today))
+    return (*verdicts, *unused(contract.waivers, {verdict.id for verdict in verdicts}, today))
 
 
 def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsified, ...]:
     failed = {gate.id for gate in gates if gate.status == "FAIL" and not gate.control}
     return tuple(
-        Falsified(one.id, one.prediction, tuple(sorted(failed & set(one.test))), tuple(one.next_steps(failed)))
-        for one in contract.falsification
-        if failed & set(one.test)
+        Falsified(claim.id, claim.prediction, tuple(sorted(failed & set(claim.test))), tuple(claim.next_steps(failed)))
+        for claim in contract.falsification
+        if failed & set(claim.test)
     )
 
 
