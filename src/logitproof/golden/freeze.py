@@ -101,8 +101,8 @@ def freeze(
             opened = _from_capture(source)
         else:
             opened = _from_contract(open_contract(source), model, store or Store(Path(scratch) / "store"))
-        said = _determinism(opened, Path(scratch)) if determinism else {"said": "not measured: it was not asked for"}
-        header = _header(opened, said, small, limits)
+        record = _determinism(opened, Path(scratch)) if determinism else {"said": "not measured: it was not asked for"}
+        header = _header(opened, record, small, limits)
         if small:
             header = header.model_copy(update={"top_k": _small_k(header, limits)})
         written, size = write_golden([item.trace for item in opened.items], header, out, limits)
@@ -217,8 +217,8 @@ def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:
     except LogitproofError as error:
         return {"said": f"not measured: {error.text.splitlines()[0]}"}
     largest, rms, flips = 0.0, 0.0, 0
-    for one, two in zip(*traces, strict=True):
-        for a, b in zip(one.logits, two.logits, strict=True):
+    for first, second in zip(*traces, strict=True):
+        for a, b in zip(first.logits, second.logits, strict=True):
             gap = delta(np.asarray(a, np.float64), np.asarray(b, np.float64))
             largest, rms = max(largest, float(np.abs(gap).max())), max(rms, math.sqrt(float(np.mean(gap**2))))
             flips += int(np.argmax(a) != np.argmax(b))

@@ -105,19 +105,24 @@ class Config(Check):
     }
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
-        ours, theirs = setup.original, setup.file
-        if "other" in (ours.format, theirs.format):
-            yield Setting("config", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
+        reference, candidate = setup.original, setup.file
+        if "other" in (reference.format, candidate.format):
+            yield Setting(
+                "config", reference.format, candidate.format, "not compared", "only its own engine can read such a file"
+            )
             return
         yield from _undescribed(setup)
-        if ours.path == theirs.path:
-            yield Setting("config", ours.settings_file, theirs.settings_file, "same", "one file")
-            yield from _assumptions(ours)
+        if reference.path == candidate.path:
+            yield Setting("config", reference.settings_file, candidate.settings_file, "same", "one file")
+            yield from _assumptions(reference)
             return
-        if isinstance(ours.layout if ours.format == "safetensors" else None, Layout) or ours.format == theirs.format:
-            yield from _row("PF200", "architecture", (ours.architecture, theirs.architecture), setup, "general.architecture")
-        known = [key for key in KNOWN if key in ours.keys or key in theirs.keys]
-        for key in [*known, *sorted((ours.keys.keys() | theirs.keys.keys()) - KNOWN.keys())]:
+        laid_out = reference.format == "safetensors" and isinstance(reference.layout, Layout)
+        if laid_out or reference.format == candidate.format:
+            yield from _row(
+                "PF200", "architecture", (reference.architecture, candidate.architecture), setup, "general.architecture"
+            )
+        known = [key for key in KNOWN if key in reference.keys or key in candidate.keys]
+        for key in [*known, *sorted((reference.keys.keys() | candidate.keys.keys()) - KNOWN.keys())]:
             yield from _compare(key, setup)
 
 
@@ -140,36 +145,36 @@ def _assumptions(side: Side) -> Iterator[Setting]:
 
 def _undescribed(setup: Setup) -> Iterator[Finding | Setting]:
     """Why a folder has no layout: its family is not known, it lacks a field, or GGUF has no word for a setting."""
-    ours, theirs = setup.original, setup.file
-    if ours.format != "safetensors" or isinstance(ours.layout, Layout):
+    reference, candidate = setup.original, setup.file
+    if reference.format != "safetensors" or isinstance(reference.layout, Layout):
         return
-    error: ContractError = ours.layout
-    if error.text.startswith(UNKNOWN) or (theirs.format != "gguf" and not isinstance(error, ModelError)):
+    error: ContractError = reference.layout
+    if error.text.startswith(UNKNOWN) or (candidate.format != "gguf" and not isinstance(error, ModelError)):
         yield Setting("config", error.text, "–", "not compared", "the layouts of known families are")
     else:
-        yield Finding("PF200", "config", error.text, "–", ours.settings_file, "", error.remedy)
+        yield Finding("PF200", "config", error.text, "–", reference.settings_file, "", error.remedy)
 
 
 def _compare(key: str, setup: Setup) -> Iterator[Setting | Finding]:
     code, name, field = KNOWN.get(key, ("PF215", key, key))
-    ours, theirs = (_value(key, side) for side in (setup.original, setup.file))
+    reference, candidate = (_value(key, side) for side in (setup.original, setup.file))
     assumed = [side.path.name for side in (setup.original, setup.file) if _is_assumed(key, side)]
-    if MISSING in (ours, theirs) and not _is_demanded(key, setup):
-        yield Setting(name, short(ours), short(theirs), "not compared", "one side does not say")
+    if MISSING in (reference, candidate) and not _is_demanded(key, setup):
+        yield Setting(name, short(reference), short(candidate), "not compared", "one side does not say")
         return
     where = setup.file.field_of(key) if setup.file.format == "gguf" else field
     note = f"assumed for {', '.join(assumed)}, as llama.cpp's loader has it" if assumed else ""
-    yield from _row(code, name, (ours, theirs), setup, where, note)
+    yield from _row(code, name, (reference, candidate), setup, where, note)
 
 
 def _row(
     code: str, name: str, values: tuple[Any, Any], setup: Setup, field: str, note: str = ""
 ) -> Iterator[Setting | Finding]:
-    ours, theirs = values
-    same = _equal(ours, theirs)
-    yield Setting(name, short(ours), short(theirs), "same" if same else "differs", note)
+    reference, candidate = values
+    same = _equal(reference, candidate)
+    yield Setting(name, short(reference), short(candidate), "same" if same else "differs", note)
     if not same:
-        yield Finding(code, name, short(ours), short(theirs), setup.file.settings_file, field, REMEDY)
+        yield Finding(code, name, short(reference), short(candidate), setup.file.settings_file, field, REMEDY)
 
 
 def _is_demanded(key: str, setup: Setup) -> bool:
@@ -224,11 +229,11 @@ def _scale(keys: Mapping[str, Any]) -> Any:
     return float(size) ** -0.5 if isinstance(size, int) else MISSING
 
 
-def _equal(ours: Any, theirs: Any) -> bool:
+def _equal(reference: Any, candidate: Any) -> bool:
     """Equal as a float32 file can hold them; one number stands for a list of the same."""
-    if isinstance(ours, list) != isinstance(theirs, list):
-        many, one = (ours, theirs) if isinstance(ours, list) else (theirs, ours)
-        return all(_equal(item, one) for item in many)
-    if isinstance(ours, int | float) and isinstance(theirs, int | float):
-        return bool(np.float32(ours) == np.float32(theirs))
-    return bool(ours == theirs)
+    if isinstance(reference, list) != isinstance(candidate, list):
+        entries, number = (reference, candidate) if isinstance(reference, list) else (candidate, reference)
+        return all(_equal(entry, number) for entry in entries)
+    if isinstance(reference, int | float) and isinstance(candidate, int | float):
+        return bool(np.float32(reference) == np.float32(candidate))
+    return bool(reference == candidate)

@@ -71,10 +71,10 @@ def _fault(table: np.ndarray, ids: np.ndarray) -> tuple[str, str]:
     return "", ""
 
 
-def _shifted(ours: np.ndarray, theirs: np.ndarray, seen: Seen) -> Iterator[Finding]:
-    if len(ours) < NEEDED or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+def _shifted(reference: np.ndarray, candidate: np.ndarray, seen: Seen) -> Iterator[Finding]:
+    if len(reference) < NEEDED or not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
         return
-    a, b = (table - table.mean(axis=1, keepdims=True) for table in (ours, theirs))
+    a, b = (table - table.mean(axis=1, keepdims=True) for table in (reference, candidate))
     here = float(np.linalg.norm(a[1:-1] - b[1:-1]))
     for offset, text in ((1, "row t is the reference's row t+1"), (-1, "row t is the reference's row t-1")):
         there = float(np.linalg.norm(a[1 + offset : len(a) - 1 + offset] - b[1:-1]))

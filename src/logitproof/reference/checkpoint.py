@@ -46,7 +46,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
     names = _tensor_names(folder)
     with _captured_log() as log:
         try:
-            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
@@ -54,9 +54,9 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
-        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in found[kind]))}"
+        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in loading_info[kind]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-        if found.get(kind)
+        if loading_info.get(kind)
     ]
     if problems:
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"

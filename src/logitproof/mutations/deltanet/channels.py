@@ -84,7 +84,7 @@ class DtBiasMissing(ZeroTensors, id="deltanet.channel_dt_bias_missing"):
         remedy="add dt_bias before softplus",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.dt_bias for layer in _layers(model)]
 
 
@@ -97,7 +97,7 @@ class DecayExponentiatedTwice(SpoiltTensors, id="deltanet.channel_a_log_exponent
         remedy="the speed is exp(A_log), once",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.A_log for layer in _layers(model)]
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:

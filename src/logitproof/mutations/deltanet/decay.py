@@ -17,7 +17,7 @@ class _WrongTensors(WrongDeltaNet, SpoiltTensors):
 
     tensor: ClassVar[str]
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """It, in every layer."""
         return [getattr(net, self.tensor) for net in parts.delta_nets(model)]
 

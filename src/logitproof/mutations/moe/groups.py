@@ -130,7 +130,7 @@ class CorrectionNotLoaded(ZeroTensors, id="moe.correction_bias_not_loaded"):
         remedy="load e_score_correction_bias",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         named = [*model.named_parameters(), *model.named_buffers()]
         own = {
             id(router.e_score_correction_bias) for router in parts.routers(model) if hasattr(router, "e_score_correction_bias")
