@@ -28,8 +28,9 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
-WORDS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-NUMBERS = WORDS.split()
+UP_TO_TEN = "two three four five six seven eight nine ten"
+BEYOND = "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+NUMBERS = [*UP_TO_TEN.split(), *BEYOND.split()]
 COUNTED = (
     "bugs mutations mutants probes families engines metrics formats readers layouts reporters commands checks rules taps models"
 )
