@@ -23,7 +23,7 @@ from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.gguf.tensors import FolderTensors, PlannedTensors, chunks, row_count
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import Array, check_stored, checkpoint_files
+from logitproof.weights.checkpoint import Array, check_stored
 from logitproof.weights.config import read_config
 
 OWN_TYPES = {
@@ -111,7 +111,7 @@ def _write(folder: Path, out: Path, quantization: str, tokenizer: bool, narrow: 
 def _opened(folder: Path) -> FolderTensors:
     """The tensors of the folder, mapped; ModelError where a file is missing or damaged, or a type is not of floating point."""
     try:
-        stored = FolderTensors(folder, checkpoint_files(folder))
+        stored = FolderTensors(folder)
     except ContractError as error:
         remedy = "complete the download or save the model again"
         raise error if isinstance(error, ModelError) else ModelError(error.text, where=error.where, remedy=remedy) from None

@@ -2,9 +2,11 @@
 
 A matrix is a head of `HEAD` directions whose energy falls as 1/√i, and noise for all other directions; its rows and
 columns are scaled log-normally. The directions of the residual stream are the same in all layers, as training makes them: so
-what a matrix reads is larger than what is lost by rounding it, which chance alone would amplify from layer to layer. Shares and scales are those of SmolLM2-135M and Gemma 3 270M, whose 32 strongest directions
-hold 0.27 to 0.54 of the energy of Q, K and O and 0.13 to 0.23 of the feed-forward matrices, and whose entries have a
-kurtosis of 3 to 12. So blocks of a quantized type have the outliers that they have in a real model.
+what a matrix reads is larger than what is lost by rounding it, which chance alone would amplify from layer to layer.
+
+Shares and scales are those of SmolLM2-135M and Gemma 3 270M, whose 32 strongest directions hold 0.27 to 0.54 of the energy
+of Q, K and O and 0.13 to 0.23 of the feed-forward matrices, and whose entries have a kurtosis of 3 to 12. So blocks of a
+quantized type have the outliers that they have in a real model.
 
 The head is a product of whole numbers below 2^24, which float32 holds exactly whatever the order of its sums, and scales are
 rounded to 1/256: neither the instruction set nor the number of threads changes a bit.
