@@ -50,6 +50,9 @@ test-engines: setup $(VENV)/.test-ready zoo  ## the tests that run real engines,
 zoo: setup           ## GGUF files of every zoo model, in every quantization
 	$(PY) zoo/make_gguf.py
 
+bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
+	$(PY) benchmarks/8b.py
+
 bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes benchmarks/results/NAME.json
 	$(PY) benchmarks/$*.py
 
