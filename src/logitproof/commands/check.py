@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from logitproof.commands._options import JSON, OUT, PARALLEL
 from logitproof.commands._show import show
+
+if TYPE_CHECKING:
+    from logitproof.runs.kept import Keep
 
 
 @click.command("check")
@@ -16,9 +19,16 @@ from logitproof.commands._show import show
 @OUT
 @click.option("--only", default="*", metavar="GLOB", help="Cells to run, such as 'mine/*/Q8_0/*'.")
 @click.option("--resume/--fresh", default=True, help="Reuse what an earlier run measured, or measure all again.")
+@click.option(
+    "--keep",
+    type=click.Choice(["all", "failing", "none"]),
+    default="all",
+    show_default=True,
+    help="Prompts whose logits stay on disk; of the others what was measured stays, for `judge`.",
+)
 @PARALLEL
 @JSON
-def command(contract: Path, out: Path | None, only: str, resume: bool, parallel: int, as_json: bool) -> None:
+def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Keep, parallel: int, as_json: bool) -> None:
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
@@ -28,9 +38,11 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
     opened = open_contract(contract)
     space = Workspace(out or Path("runs") / opened.contract.contract)
     with shown_progress(quiet=as_json) as on_progress:
-        report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress, on_preflight=_say)
-    if space.note:
-        say(space.note)
+        report = space.check(
+            opened, only=only, fresh=not resume, parallel=parallel, keep=keep, on_progress=on_progress, on_preflight=_say
+        )
+    for line in space.note.splitlines():
+        say(line)
     show(report, space.folder, as_json, next_command=space.next_command(report, contract))
 
 

@@ -24,6 +24,6 @@ def command(run: Path, contract: Path | None, as_json: bool) -> None:
 
     space = Workspace(run)
     report = space.judge_again(contract)
-    if space.note:
-        say(space.note)
+    for line in space.note.splitlines():
+        say(line)
     show(report, space.folder, as_json, next_command=space.next_command(report, report.opened.path))

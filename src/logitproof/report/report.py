@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -54,6 +54,8 @@ class Report:
     words: Words
     facts: Mapping[str, Any]
     yardsticks: tuple[Cell, ...] = ()
+    looked: Mapping[Cell, Sequence[Compared]] = field(default_factory=dict, repr=False)
+    """`compared` before any band was asked"""
 
     def piece(self, model: str, token_id: int) -> str:
         """Text of one token; its id in angle brackets where it is not known."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from logitproof.bands.band import Band
@@ -25,6 +26,7 @@ from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.identity import new_run_id
+from logitproof.runs.kept import name_of, together, without
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
 from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
 from logitproof.runs.words import read_words
@@ -108,24 +110,39 @@ class Concluded:
     compared: Mapping[Cell, Sequence[Compared]]
     yardsticks: Mapping[Cell, Sequence[Compared]]
     verdict: Verdict
+    looked: Mapping[Cell, Sequence[Compared]]
+    """as they were compared, before any band"""
 
     def report(self, opened: OpenContract, results: Results, words: Words, facts: Mapping[str, Any]) -> Report:
         """The report, with the reference's own errors among its facts."""
         errors = {"reference_error": as_json(self.yardsticks)}
-        return Report(opened, self.verdict, self.compared, results, words, {**facts, **errors}, tuple(self.yardsticks))
+        yardsticks = tuple(self.yardsticks)
+        return Report(opened, self.verdict, self.compared, results, words, {**facts, **errors}, yardsticks, self.looked)
 
 
-def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: Preflight, weights: Weights) -> Concluded:
-    """From traces to a verdict, by the plan's cells; no engine is needed, so `judge RUN` calls this too."""
+def conclude(
+    opened: OpenContract,
+    planned: Plan,
+    results: Results,
+    preflight: Preflight,
+    weights: Weights,
+    kept: Mapping[str, Mapping[int, Compared]] = MappingProxyType({}),
+) -> Concluded:
+    """From traces to a verdict, by the plan's cells; no engine is needed, so `judge RUN` calls this too.
+
+    Where rows were not kept, `kept` holds what they were compared to, by cell and number of the prompt.
+    """
     contract, today = opened.contract, date.today()
     calibrations = find_calibrations(opened, planned.cells, weights)
-    compared = look(refuse(compare_cells(planned.cells, results), preflight), results, opened, preflight.bos)
-    compared = {
-        cell: [_calibrated(row, cell, calibrations.get(cell.id), opened) for row in compared[cell]] for cell in compared
-    }
+    asked = {cell: without(cell, kept.get(name_of(cell), {})) for cell in (*planned.cells, *planned.yardsticks)}
+    fresh = refuse(compare_cells([asked[cell] for cell in planned.cells], results), preflight)
+    seen = look(fresh, results, opened, preflight.bos)
+    looked = {cell: together(cell, kept.get(name_of(cell), {}), seen[asked[cell]]) for cell in planned.cells}
+    compared = {cell: [_calibrated(row, cell, calibrations.get(cell.id), opened) for row in looked[cell]] for cell in looked}
     bands = {cell: _band(opened, cell, rows, calibrations) for cell, rows in compared.items()}
     compared = {cell: [outside_ties(row, bands[cell]) for row in rows] for cell, rows in compared.items()}
-    measured = compare_cells(planned.yardsticks, results)
+    own = compare_cells([asked[cell] for cell in planned.yardsticks], results)
+    measured = {cell: together(cell, kept.get(name_of(cell), {}), own[asked[cell]]) for cell in planned.yardsticks}
     own_errors, witness = reference_errors(contract, bands, measured), witness_words(compared, measured)
     effects = find_effects(opened, planned.cells, weights)
     cases = []
@@ -144,7 +161,7 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
             suspicion_of(contract, cell, rows, band, same_arithmetic=calibration is None or calibration.is_of_one_arithmetic),
         )
         cases.append(case)
-    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
+    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today), looked | measured)
 
 
 def _band(

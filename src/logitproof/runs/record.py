@@ -79,6 +79,7 @@ class _Run(BaseModel):
     words: dict[str, dict[str, str]]
     facts: _Facts
     measured_by: dict[str, str] = Field({})
+    dropped: dict[str, dict[str, Any]] = Field({})
 
 
 def read_run(path: Path, version: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 RUN/store/…          traces by content hash, reused by the next run
 RUN/run.json         what was planned and what failed, for `judge`
+RUN/kept/…           comparisons of prompts whose rows were not kept
 RUN/begun.json       the id of a run that has not ended, for the one that continues it
 RUN/in-use.json      which process works in the folder, and since when
 RUN/verdict.json …   one file a reporter
@@ -34,6 +35,7 @@ from logitproof.report.report import Report
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
+from logitproof.runs.kept import Keep, bare, dropped, read_kept, write_kept
 from logitproof.runs.measured import Ran, measured_by, refuse_another
 from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_other_contract
 from logitproof.runs.record import read_run
@@ -58,11 +60,14 @@ class Workspace:
         only: str = "*",
         fresh: bool = False,
         parallel: int = 1,
+        keep: Keep = "all",
         executor: Executor | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
         """Run the contract, keep what it needs to be judged again, and render every reporter's files.
+
+        Of rows stay what `keep` says; what was measured of the others is kept in their place.
 
         Raises ContractError where the folder holds the run of another contract, or another run works in it.
         """
@@ -86,9 +91,14 @@ class Workspace:
                 )
             finally:
                 forget_progress(run_id)
-            write_atomically(self.folder / "run.json", json.dumps(_recorded(report), indent=1))
+            gone = dropped(report, keep)
+            write_kept(self.folder, report.looked, gone)
+            write_atomically(self.folder / "run.json", json.dumps(_recorded(report) | {"dropped": gone}, indent=1))
+            for key in gone:
+                store.forget(key)
             identity.end(self.folder)
             self._finish(report)
+            self._say_what_is_gone(gone)
             return report
 
     def judge_again(self, contract: Path | None = None) -> Report:
@@ -104,12 +114,21 @@ class Workspace:
         refuse_another(opened, Ran(planned, record.get("measured_by", {}), record["facts"]["pins"]["suites"], weights))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
+        gone = record.get("dropped", {})
+        kept = read_kept(self.folder, (*cells, *yardsticks), gone)
         results = {key: self._result(key, record, store) for key in keys}
         preflight = Preflight.read(record["facts"]["preflight"])
-        concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
+        concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights, kept)
         report = concluded.report(opened, results, record["words"], record["facts"])
         self._finish(report)
+        self._say_what_is_gone(gone)
         return report
+
+    def _say_what_is_gone(self, gone: Mapping[str, Any]) -> None:
+        if gone:
+            text = f"rows of {len(gone)} traces were not kept: bounds, waivers and gates can be judged again; to localize, "
+            text += "diagnose, freeze or measure another metric of these prompts, run `logitproof check` again"
+            self.note = f"{self.note}\n{text}" if self.note else text
 
     def _finish(self, report: Report) -> None:
         """Lay the run out, keep it where it passed, and write it into the history."""
@@ -144,6 +163,8 @@ class Workspace:
     def _result(self, key: str, record: Mapping[str, Any], store: TraceStore) -> Trace | Failure:
         if key in record["failures"]:
             return Failure(**record["failures"][key])
+        if key in record.get("dropped", {}):
+            return bare(record["dropped"][key], self.folder / "run.json")
         trace = store.read(key)
         if trace is None:
             text = f"the trace {key[:12]} is gone from the store, or damaged"

@@ -86,7 +86,7 @@ class _Logits(BaseModel):
 
 
 @functools.cache
-def _record() -> type[BaseModel]:
+def record_model() -> type[BaseModel]:
     """What `Trace.record` writes, as a model: the fields of a trace, with the shape of the logits in their place."""
     numbers = dict.fromkeys(("token_ids", "new_token_ids", "positions"), list[Number])
     hints = get_type_hints(Trace) | {"logits": _Logits} | numbers
@@ -96,7 +96,9 @@ def _record() -> type[BaseModel]:
 
 
 def whole(trace: Trace) -> Trace:
-    """The trace, if every row of it is there; raises ContractError where its engine holds some of them only."""
+    """The trace, if every row of it is there; raises ContractError where its engine holds some of them only, or none stayed."""
+    if trace.token_ids and trace.kind == "score" and not len(trace.logits):
+        raise ContractError("its rows were not kept", where=trace.engine, remedy="run `logitproof check --keep all` again")
     if trace.positions:
         text = f"holds {len(trace.positions)} of the {len(trace.logits)} positions of its prompt"
         remedy = "every row is needed here: dump every position; gates whose scope is held are judged by `check`"
@@ -112,7 +114,7 @@ def read_trace(folder: Path) -> Trace:
     if seal is not None and seal != content_key(record):
         raise refusal(path, "sha256", "is not that of the record: a byte has changed since it was written", AGAIN)
     record.pop("versions", None)  # empty in traces of earlier versions
-    shape = validated(path, _record(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
+    shape = validated(path, record_model(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
     if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
         text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"
         raise refusal(path, "prompt_length", text, AGAIN)
