@@ -40,7 +40,7 @@ def read(model: Any, family: str, given: dict[str, np.ndarray] | None = None, mo
             flow.at("logits", out.logits[0])
             flow.start += flow.length
     watch.close()
-    return flow.found()
+    return flow.kept()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -92,7 +92,7 @@ class Subject:
         """
         known = [precision for precision in stated(loaded.details) if precision in PRECISIONS]
         known.append(OF_FILES.get(self.weights, "float32"))
-        return next((one for one in known if probe is not None and not probe.judges(one)), coarsest(known))
+        return next((precision for precision in known if probe is not None and not probe.judges(precision)), coarsest(known))
 
     def _load(self, probe: Probe, kind: str) -> LoadResult:
         if kind == "folder":

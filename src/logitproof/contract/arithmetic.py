@@ -101,7 +101,7 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
 
 def _said(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
     if isinstance(value, list):
-        parts = {one for one in (_said(part, options, defaults) for part in value) if one is not None}
+        parts = {word for word in (_said(part, options, defaults) for part in value) if word is not None}
         return parts.pop() if len(parts) == 1 else "several"
     if not (isinstance(value, str) and value.startswith("$")):
         return value

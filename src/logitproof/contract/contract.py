@@ -400,10 +400,10 @@ def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...
     if use.arithmetic is None or known is None:
         return
     for name in ("base", "blocks", "cache"):
-        told, true = getattr(use.arithmetic, name), getattr(known, name)
-        if name in use.arithmetic.model_fields_set and told != true:
+        stated, true = getattr(use.arithmetic, name), getattr(known, name)
+        if name in use.arithmetic.model_fields_set and stated != true:
             raise ContractError(
-                f"says {name}: {told}, and the engine {use.engine} computes with {name}: {true} by these options",
+                f"says {name}: {stated}, and the engine {use.engine} computes with {name}: {true} by these options",
                 where=opened.where(*keys, "arithmetic", name),
                 remedy="take `arithmetic` out, or set the engine's options to what it says",
             )
@@ -463,8 +463,8 @@ def _check_names(opened: OpenContract) -> None:
     filters += [(("bands", index, "where"), band.where) for index, band in enumerate(contract.bands)]
     filters += [(("candidates", name, "only"), use.only) for name, use in contract.candidates.items()]
     matrix = Filter(model=contract.matrix.model, quantization=contract.matrix.quantization)
-    for keys, one in [*filters, (("matrix",), matrix)]:
-        for axis, values in one:
+    for keys, selection in [*filters, (("matrix",), matrix)]:
+        for axis, values in selection:
             for value in values or []:
                 if value not in axes[axis]:
                     raise ContractError(

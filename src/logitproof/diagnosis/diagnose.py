@@ -54,12 +54,12 @@ def diagnose_logits(
     known = noise if isinstance(noise, Known) else Known(noise)
     floor = floor_of(trial, known)
     searcher = Searcher(trial, leave_out)
-    found = _same(floor, known) or _explained(searcher, floor, known)
-    if found.verdict in ("unexplained", "partly", "below noise"):
-        found = replace(found, findings=tuple(shape_of(_difference(trial, floor, known))))
-    records = [catalog.load("mutations", name) for name in found.names]
+    diagnosis = _same(floor, known) or _explained(searcher, floor, known)
+    if diagnosis.verdict in ("unexplained", "partly", "below noise"):
+        diagnosis = replace(diagnosis, findings=tuple(shape_of(_difference(trial, floor, known))))
+    records = [catalog.load("mutations", name) for name in diagnosis.names]
     return replace(
-        found,
+        diagnosis,
         remedies=tuple(dict.fromkeys(str(record.remedy) for record in records)),
         bugs=tuple(dict.fromkeys(str(record.bug) for record in records)),
         passes=planted.passes,
@@ -79,14 +79,14 @@ def _same(floor: Floor, known: Known) -> Diagnosis | None:
 def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
     """The verdict: one bug, one fitted value, one place, several bugs; then what explains a part; then nothing."""
     ranked = searcher.singles()
-    floor = _told_by(searcher.trial, floor, ranked)
+    floor = _lowered(searcher.trial, floor, ranked)
     if (named := _named(searcher.trial, ranked, floor)) is not None:
         return named
     if floor.to_reference <= noises.NOISE * floor.level:
         within: Verdict = "same" if not known.wrong and floor.source != "bfloat16" else "below noise"
         return Diagnosis(within, floor.to_reference, floor.level, tuple(ranked), source=floor.source)
-    for found in _further(searcher, ranked, floor):
-        ranked = one_of_each(sorted([*found, *ranked], key=lambda mutant: mutant.distance))
+    for mutants in _further(searcher, ranked, floor):
+        ranked = one_of_each(sorted([*mutants, *ranked], key=lambda mutant: mutant.distance))
         if (named := _named(searcher.trial, ranked, floor)) is not None:
             return named
     if (several := together(searcher, ranked, floor)) is not None:
@@ -105,7 +105,7 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
     yield searcher.places(ranked)
 
 
-def _told_by(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
+def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
     """The noise, once the nearest bugs were tried: where one brings a position nearer than the noise, there is less of it."""
     for mutant in ranked[:3]:
         floor = shown(floor, trial.by_position([(mutant.name, mutant.options)]))
@@ -133,13 +133,13 @@ def _named(trial: Trial, ranked: Sequence[Mutant], floor: Floor) -> Diagnosis | 
 def _difference(trial: Trial, floor: Floor, known: Known) -> Difference:
     """What the shape of the difference is read from."""
     head = trial.planted.head()
-    other = [np.asarray(rows, np.float64) for rows in known.other] if trial.whole else []
+    other_mode = [np.asarray(rows, np.float64) for rows in known.other] if trial.whole else []
     return Difference(
         tuple(tuple(ids) for ids in trial.planted.sequences),
         tuple(trial.right),
         tuple(trial.candidate),
         trial.mode,
         floor.limit,
-        tuple(other),
+        tuple(other_mode),
         head,
     )

@@ -22,7 +22,7 @@ from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
-from logitproof.traces.trace import Trace
+from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import CellVerdict
 
@@ -35,7 +35,7 @@ MODES = ("prefill", "decode")
 def diagnose_run(
     folder: Path,
     on_progress: Callable[[str], None] = lambda text: None,
-    on_found: Callable[[str, Diagnosis], None] = lambda name, found: None,
+    on_found: Callable[[str, Diagnosis], None] = lambda name, diagnosis: None,
     only: str = "*",
 ) -> dict[str, Diagnosis]:
     """Explain every WRONG cell of a run folder whose id fits `only`, and write diagnosis.json after each of them.
@@ -49,17 +49,17 @@ def diagnose_run(
     wrong = [cell for cell in chosen if cell.status == "WRONG" and cell.cell.mode in MODES]
     if not wrong:
         _refuse_what_was_not_measured(folder, chosen)
-    found: dict[str, Diagnosis] = {}
+    diagnoses: dict[str, Diagnosis] = {}
     for cell in wrong:
         on_progress(f"diagnosing {cell.cell.id}")
-        found[cell.cell.id] = _diagnose_cell(report, cell)
-        on_found(cell.cell.id, found[cell.cell.id])
-        answer(found, str(folder)).write(folder / "diagnosis.json")
+        diagnoses[cell.cell.id] = _diagnose_cell(report, cell)
+        on_found(cell.cell.id, diagnoses[cell.cell.id])
+        answer(diagnoses, str(folder)).write(folder / "diagnosis.json")
     if not wrong:
-        answer(found, str(folder)).write(folder / "diagnosis.json")
+        answer(diagnoses, str(folder)).write(folder / "diagnosis.json")
     else:
-        space.keep(report, KIND, document(found, folder))
-    return found
+        space.keep(report, KIND, document(diagnoses, folder))
+    return diagnoses
 
 
 def _refuse_what_was_not_measured(folder: Path, cells: Sequence[CellVerdict]) -> None:
@@ -71,9 +71,9 @@ def _refuse_what_was_not_measured(folder: Path, cells: Sequence[CellVerdict]) ->
         first = failed[0]
         text = f"{len(failed)} of {len(cells)} cells were not measured: {first.cell.id} is a {first.status}"
         raise ContractError(text, where=str(folder), remedy="mend what `logitproof judge RUN` says of them, and check again")
-    other = [cell for cell in cells if cell.status == "WRONG"]
-    if other:
-        text = f"{other[0].cell.id} is WRONG, and its mode has no logits of given tokens that a bug could be read from"
+    wrong = [cell for cell in cells if cell.status == "WRONG"]
+    if wrong:
+        text = f"{wrong[0].cell.id} is WRONG, and its mode has no logits of given tokens that a bug could be read from"
         raise ContractError(text, where=str(folder), remedy="check the modes prefill and decode, and diagnose those")
 
 
@@ -125,25 +125,25 @@ def _known(report: Report, verdict: CellVerdict) -> Known:
 
 def _other_mode(report: Report, cell: Cell, rows: Sequence[tuple[Compared, Trace]]) -> list[np.ndarray]:
     """The candidate's rows of the same sequences in the other mode; empty ones where it has none."""
-    other = replace(cell, mode="prefill" if cell.mode == "decode" else "decode")
-    found = []
+    twin_cell = replace(cell, mode="prefill" if cell.mode == "decode" else "decode")
+    twin_rows = []
     for row, trace in rows:
-        theirs = [
+        answers = [
             report.results[twin.pair.candidate]
-            for twin in report.compared.get(other, ())
+            for twin in report.compared.get(twin_cell, ())
             if twin.comparison is not None and (twin.pair.suite, twin.pair.prompt_idx) == (row.pair.suite, row.pair.prompt_idx)
         ]
-        same = [twin for twin in theirs if isinstance(twin, Trace) and list(twin.token_ids) == list(trace.token_ids)]
-        found.append(np.asarray(same[0].logits[:LONGEST]) if same else np.empty((0, 0)))
-    return found
+        same = [twin for twin in answers if isinstance(twin, Trace) and list(twin.token_ids) == list(trace.token_ids)]
+        twin_rows.append(np.asarray(same[0].logits[:LONGEST]) if same else np.empty((0, 0)))
+    return twin_rows
 
 
 def _worst(report: Report, cell: Cell) -> list[tuple[Compared, Trace]]:
     """The prompts that are furthest from the reference, with the candidate's traces."""
     rows = [row for row in report.compared[cell] if row.comparison is not None]
     rows.sort(key=_distance, reverse=True)
-    found = [(row, report.results[row.pair.candidate]) for row in rows[:SEQUENCES]]
-    return [(row, trace) for row, trace in found if isinstance(trace, Trace)]
+    pairs = [(row, report.results[row.pair.candidate]) for row in rows[:SEQUENCES]]
+    return [(row, whole(trace)) for row, trace in pairs if isinstance(trace, Trace)]
 
 
 def _distance(row: Any) -> float:

@@ -56,8 +56,8 @@ class Searcher:
     def confirmed(self, mutants: Sequence[Mutant]) -> list[Mutant]:
         """The nearest value of each of the nearest bugs, measured on all sequences; nearest first."""
         near = one_of_each(sorted(mutants, key=lambda mutant: mutant.distance))[:CONFIRMED]
-        found = [Mutant(bug.name, bug.options, self.trial.distance([(bug.name, bug.options)])) for bug in near]
-        return sorted(found, key=lambda mutant: mutant.distance)
+        nearest = [Mutant(bug.name, bug.options, self.trial.distance([(bug.name, bug.options)])) for bug in near]
+        return sorted(nearest, key=lambda mutant: mutant.distance)
 
     def fitted(self, floor: Floor) -> list[Mutant]:
         """The nearest values of parameters between the ends that their mutations name, where the grid has missed.
@@ -70,7 +70,7 @@ class Searcher:
                 if kind().applies(self.trial.planted.config):
                     far = Far(self.trial, (), name, key)
                     scans.append((scan(far, low, high, kind.grid.get(key, ())), far))
-        near = sorted(scans, key=lambda found: min(distance for _, distance in found[0]))[:SEARCHED]
+        near = sorted(scans, key=lambda pair: min(distance for _, distance in pair[0]))[:SEARCHED]
         return [self.fit(far, scanned, floor) for scanned, far in near]
 
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
@@ -79,10 +79,10 @@ class Searcher:
         best = far(value)
         short = (float(f"{value:.{digits}g}") for digits in DIGITS)
         limit = max(ROUNDED * best, floor.quiet / 2)
-        told = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
-        options = dict.fromkeys((far.key,), told)
+        rounded = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
+        options = dict.fromkeys((far.key,), rounded)
         distance = self.trial.distance([*far.others, (far.name, options)])
-        return Mutant(far.name, options, distance, {far.key: uncertainty(far, told, floor.limit)})
+        return Mutant(far.name, options, distance, {far.key: uncertainty(far, rounded, floor.limit)})
 
     def places(self, ranked: Sequence[Mutant]) -> list[Mutant]:
         """Bugs of one instance (a layer, a head, a token, a slot), at every place that the model has, as the budget allows."""
@@ -94,7 +94,7 @@ class Searcher:
             mutant, sketch = self._measured(name, options)
             if mutant is not None:
                 tried.append((mutant, sketch))
-        tried.sort(key=lambda found: found[0].distance)
+        tried.sort(key=lambda pair: pair[0].distance)
         self.screened += tried[:NEAR]
         return self.confirmed([mutant for mutant, _ in tried])
 
@@ -137,7 +137,7 @@ class Searcher:
             for name, kind in kinds
             if kind.first_tap.startswith("layers.") and kind.instances is Mutation.instances
         ]
-        for name, kind in sorted(inside, key=lambda found: order.get(found[0], len(order))):
+        for name, kind in sorted(inside, key=lambda pair: order.get(pair[0], len(order))):
             for options in grid(kind):
                 if kind(**options).applies(config):
                     for layer in range(self.trial.planted.layers):

@@ -53,9 +53,9 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
             if floor.explains(kept.distance, mutants := _mutants(kept)):
                 return _needed(searcher, kept, floor, mutants)
         fitted = [_fitted(searcher, kept, floor) for kept in sets[:3] if any(catalog_ranges(name) for name in kept.names)]
-        for found in fitted:
-            if floor.explains(found[0].distance, found):
-                return found
+        for bugs in fitted:
+            if floor.explains(bugs[0].distance, bugs):
+                return bugs
         if not sets or not sets[0].distance * GAIN <= before:
             return None
         beam = sets
@@ -76,7 +76,7 @@ def _firsts(searcher: Searcher, ranked: Sequence[Mutant]) -> list[Mutant]:
         length = float(np.linalg.norm(sketch))
         return float((sketch * wanted).sum()) / (length * size) if length else 0.0
 
-    pointing = sorted(searcher.screened, key=lambda found: -along(found[1]))
+    pointing = sorted(searcher.screened, key=lambda pair: -along(pair[1]))
     return one_of_each([*ranked[:3], *(mutant for mutant, _ in pointing[:6])])[: BEAM[2]]
 
 
@@ -86,7 +86,7 @@ def _grown(searcher: Searcher, beam: Sequence[_Set]) -> Iterator[_Set]:
     for kept in beam:
         have = searcher.trial.screened(kept.bugs)[1]
         left = wanted - have
-        order = sorted(searcher.screened, key=lambda found: float(np.linalg.norm(left - found[1])))
+        order = sorted(searcher.screened, key=lambda pair: float(np.linalg.norm(left - pair[1])))
         for mutant, _ in order[: max(searcher.budget // len(beam), 1)]:
             if mutant.name not in kept.names:
                 yield from _measured(searcher, (*kept.bugs, (mutant.name, dict(mutant.options))))
@@ -125,10 +125,10 @@ def _measured(searcher: Searcher, bugs: tuple[tuple[str, dict[str, object]], ...
 def _confirmed(searcher: Searcher, sets: Iterator[_Set] | Sequence[_Set]) -> list[_Set]:
     """The nearest sets, one for each choice of names, measured on all sequences."""
     nearest: dict[frozenset[str], _Set] = {}
-    for kept in sorted(sets, key=lambda found: found.distance):
+    for kept in sorted(sets, key=lambda bug_set: bug_set.distance):
         nearest.setdefault(kept.names, kept)
     measured = [_Set(kept.bugs, searcher.trial.distance(kept.bugs)) for kept in list(nearest.values())[:KEPT]]
-    return sorted(measured, key=lambda found: found.distance)
+    return sorted(measured, key=lambda bug_set: bug_set.distance)
 
 
 def _needed(searcher: Searcher, kept: _Set, floor: Floor, mutants: Found) -> Found:

@@ -65,15 +65,15 @@ class Trial:
 
     def quiet(self) -> float:
         """What float32 alone moves a logit of this model, widened by `FLOAT32`."""
-        ours, theirs = (self.planted.logits(cached=cached, beginning=SCREENED)[0] for cached in (False, True))
-        return FLOAT32 * max(rms(distances(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
+        prefill, decode = (self.planted.logits(cached=cached, beginning=SCREENED)[0] for cached in (False, True))
+        return FLOAT32 * max(rms(distances(prefill, decode)), float(np.abs(prefill).max()) * 2.0**-24)
 
     def rounding(self, bugs: Bugs = ()) -> float:
         """The RMS error that bfloat16 arithmetic makes in this model, with these bugs planted."""
-        ours = self.logits(bugs, short=True)[0]
+        exact = self.logits(bugs, short=True)[0]
         with self.planted.rounded():
-            theirs = self.logits(bugs, short=True)[0]
-        return rms(distances(ours, theirs))
+            rounded = self.logits(bugs, short=True)[0]
+        return rms(distances(exact, rounded))
 
     def spread(self) -> float:
         """RMS of the candidate's own logits, each row's mean taken off: what there is to explain at all."""
@@ -97,7 +97,10 @@ class Trial:
 
     def _apart(self, logits: Sequence[np.ndarray], short: bool) -> list[np.ndarray]:
         wanted = [self.candidate[0][:SCREENED]] if short else self.candidate
-        return [distances(ours, theirs, ~np.isnan(theirs)) for ours, theirs in zip(logits, wanted, strict=True)]
+        return [
+            distances(rows, candidate_rows, ~np.isnan(candidate_rows))
+            for rows, candidate_rows in zip(logits, wanted, strict=True)
+        ]
 
     def _sketch(self, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
         if self._signs is None:
@@ -110,11 +113,11 @@ class Trial:
 
 def _known(rows: np.ndarray, vocabulary: int) -> np.ndarray:
     """Log-probabilities [T, V], NaN where none is known; raises ContractError where nothing could be told by them."""
-    found = np.full((len(rows), vocabulary), np.nan)
-    for row, entries in zip(found, rows, strict=True):
+    log_probabilities = np.full((len(rows), vocabulary), np.nan)
+    for row, entries in zip(log_probabilities, rows, strict=True):
         kept = entries[entries["id"] >= 0]
         row[kept["id"]] = kept["log_probability"]
-    if (np.isfinite(found).sum(axis=1) < 2).all():
+    if (np.isfinite(log_probabilities).sum(axis=1) < 2).all():
         text = "no position has the log-probabilities of two tokens, so no bug could be told from another"
         raise ContractError(text, remedy="ask the engine for more log-probabilities, or for whole rows")
-    return found
+    return log_probabilities

@@ -127,7 +127,7 @@ class Transformers(Engine):
         ids = self._checked(token_ids)
         with self._computing():
             logits = np.concatenate(list(self._passes(ids, mode)))
-        return Scored(logits, self._kernels.said)
+        return Scored(logits, self._kernels.report)
 
     def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
         """The same logits, each piece written when its pass has ended."""
@@ -135,7 +135,7 @@ class Transformers(Engine):
         with self._computing():
             for block in self._passes(ids, mode):
                 rows.write(block)
-        return self._kernels.said
+        return self._kernels.report
 
     def _passes(self, ids: torch.Tensor, mode: Mode) -> Iterator[np.ndarray]:
         """Logits [n, V] of pass after pass; those of a pass over everything in blocks, so that float32 is not there twice."""
@@ -163,7 +163,7 @@ class Transformers(Engine):
                 chosen.append(self._greedy(rows[-1], [*token_ids, *chosen]))
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
         logits = np.stack(rows) if rows else np.empty((0, self.reference.vocabulary), np.float32)
-        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.said)
+        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.report)
 
     def sample(
         self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
@@ -201,7 +201,7 @@ class Transformers(Engine):
                     out, cache = through_cache(self._model, part[None], cache)
                 taps.at("logits", out.logits[0])
                 taps.start += taps.length
-        return taps.found()
+        return taps.kept()
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""

@@ -133,13 +133,13 @@ def _pieces(file: GgufFile, tokens: list[str], types: list[int]) -> dict[str, An
 def _merges(tokens: list[str], types: list[int], scores: list[float]) -> list[list[str]]:
     """Every pair of pieces that is a piece, by its score, then by its place in the vocabulary."""
     pieces = {token: number for number, token in enumerate(tokens) if types[number] == NORMAL}
-    found: list[tuple[float, int, int, str, str]] = []
+    pairs: list[tuple[float, int, int, str, str]] = []
     for token, number in pieces.items():
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
             if left in pieces and right in pieces:
-                found.append((-scores[number], number, cut, left, right))
-    return [[left, right] for *_, left, right in sorted(found)]
+                pairs.append((-scores[number], number, cut, left, right))
+    return [[left, right] for *_, left, right in sorted(pairs)]
 
 
 def _bpe(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
@@ -151,11 +151,11 @@ def _bpe(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
 
 def _numbered(tokens: list[str], types: list[int]) -> dict[str, int]:
     """Ids by text without those that fill up the embedding; of a text that stands twice the first, as llama.cpp has it."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, token in enumerate(tokens):
         if types[number] != UNUSED:
-            found.setdefault(token, number)
-    return found
+            numbers.setdefault(token, number)
+    return numbers
 
 
 def _pair(merge: str) -> list[str]:

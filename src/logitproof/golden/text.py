@@ -26,7 +26,9 @@ def document(frozen: Frozen) -> Document:
         )
     lines = [Line(exact), Line(f"threads: {header.determinism['said']}")]
     if header.uncertain:
-        names = ", ".join(f"{one['prompt']} ({one['margin']:.3g} at {one['position']})" for one in header.uncertain[:8])
+        names = ", ".join(
+            f"{near_tie['prompt']} ({near_tie['margin']:.3g} at {near_tie['position']})" for near_tie in header.uncertain[:8]
+        )
         tie = f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts"
         lines.append(Line(tie, "unsure"))
     lines.append(Line(f"use it in a contract: reference: {{engine: golden}} with the model {frozen.path}"))

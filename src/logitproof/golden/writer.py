@@ -130,12 +130,12 @@ def _row_error(exact: np.ndarray, back: np.ndarray) -> dict[str, float]:
 
 def _summary(errors: list[dict[str, float]]) -> dict[str, float | None]:
     """Largest and mean of every error; what is not finite has no number."""
-    found: dict[str, float | None] = {}
+    summary: dict[str, float | None] = {}
     for name in errors[0]:
         values = np.array([error[name] for error in errors])
         for statistic, value in (("max", float(values.max())), ("mean", float(values.mean()))):
-            found[f"{name}_{statistic}"] = value if math.isfinite(value) else None
-    return found
+            summary[f"{name}_{statistic}"] = value if math.isfinite(value) else None
+    return summary
 
 
 def _read_back(traces: Sequence[Trace], header: Header, out: Path, limits: Limits) -> None:

@@ -72,10 +72,10 @@ def installed(name: str, into: Path | None = None) -> Environment | None:
     """The environment of an engine if it is whole, whatever requirements it was made from."""
     try:
         record = read_object((into or root()) / name / RECORD)
-        found = Environment(**record)
+        environment = Environment(**record)
     except (ContractError, ValueError, TypeError):
         return None
-    return found if found.python.exists() else None
+    return environment if environment.python.exists() else None
 
 
 def is_current(name: str, environment: Environment) -> bool:
@@ -128,10 +128,12 @@ def states(into: Path | None = None) -> list[dict[str, object]]:
     for name in catalog.entries("engines"):
         if (pinned := requirements(name)) is None:
             continue
-        found = installed(name, into)
-        state = "missing" if found is None else "current" if is_current(name, found) else "outdated"
+        environment = installed(name, into)
+        state = "missing" if environment is None else "current" if is_current(name, environment) else "outdated"
         pins = [line.strip() for line in pinned.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
-        rows.append({"name": name, "state": state, "python": str(found.python) if found else None, "requirements": pins})
+        rows.append(
+            {"name": name, "state": state, "python": str(environment.python) if environment else None, "requirements": pins}
+        )
     return rows
 
 
@@ -166,9 +168,9 @@ def _run(arguments: Sequence[str], tell: Tell) -> None:
             words.append(line.rstrip())
             tell(line.strip())
     if process.returncode != 0:
-        said = "\n    ".join(words)
+        last_words = "\n    ".join(words)
         raise EnvironmentFailed(
-            f"`{' '.join(arguments[1:4])}` ended with exit code {process.returncode}\n    {said}",
+            f"`{' '.join(arguments[1:4])}` ended with exit code {process.returncode}\n    {last_words}",
             where=arguments[0],
             remedy="mend what it complains of and run the same command again: it goes on where it stopped",
         )
@@ -186,17 +188,17 @@ def _unwanted(pinned: Path) -> list[str]:
 
 def _packages(python: Path) -> dict[str, str]:
     arguments = [str(python), *PIP, "list", "--format", "json"]
-    said = subprocess.run(arguments, capture_output=True, check=True, text=True, env=_clean()).stdout
-    return {one["name"]: one["version"] for one in json.loads(said)}
+    listing = subprocess.run(arguments, capture_output=True, check=True, text=True, env=_clean()).stdout
+    return {package["name"]: package["version"] for package in json.loads(listing)}
 
 
 def _commit(home: Path, made: Environment) -> None:
     part = home / f".{RECORD}"
     part.write_text(json.dumps(asdict(made), indent=1), "utf-8")
     os.replace(part, home / RECORD)
-    for other in home.iterdir():
-        if OURS.fullmatch(other.name) and other != Path(made.folder):
-            shutil.rmtree(other, ignore_errors=True)
+    for entry in home.iterdir():
+        if OURS.fullmatch(entry.name) and entry != Path(made.folder):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager

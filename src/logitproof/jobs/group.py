@@ -68,10 +68,10 @@ class Outcome:
 
 def groups_of(jobs: Iterable[Job], names: Mapping[str, str]) -> list[Group]:
     """One group a specification; `names` are the engines' names by the spec's key."""
-    found: dict[str, list[Job]] = defaultdict(list)
+    by_spec: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        found[spec_key(job.spec)].append(job)
-    return [Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(_ordered(own))) for key, own in found.items()]
+        by_spec[spec_key(job.spec)].append(job)
+    return [Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(_ordered(own))) for key, own in by_spec.items()]
 
 
 def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Outcome, None, None]:
@@ -146,7 +146,7 @@ class _Running:
                 elif job.kind == "generate":
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
-                    trace = _scored(trace, worker.score(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                    trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
                 self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
@@ -235,8 +235,8 @@ def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         yield stretch
 
 
-def _alike(one: Job, other: Job) -> bool:
-    return (one.kind, one.mode, one.model, one.config) == (other.kind, other.mode, other.model, other.config)
+def _alike(first: Job, second: Job) -> bool:
+    return (first.kind, first.mode, first.model, first.config) == (second.kind, second.mode, second.model, second.config)
 
 
 def _refuse_other_weights(job: Job, worker: Worker) -> None:
@@ -291,7 +291,7 @@ def _begun(job: Job, worker: Worker, facts: LoadResult, token_ids: list[int]) ->
 
 
 def _scored(trace: Trace, result: ScoreResult, logits: Path) -> Trace:
-    return replace(trace, logits=_kept(result, logits), isa=result.isa)
+    return replace(trace, logits=_kept(result, logits), isa=result.isa, positions=result.held or [])
 
 
 def _generated(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: list[int]) -> Trace:

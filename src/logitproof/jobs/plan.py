@@ -37,15 +37,15 @@ class Plan:
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     """Check and hash every file of the models that a selected cell needs, by absolute path."""
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     witness = opened.contract.witness
     also = {ORIGINAL, witness.weights} if witness else {ORIGINAL}
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
         files = opened.contract.models[name]
         if quantization in files:
             path = path_of(opened, name, quantization)
-            found.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
-    return found
+            models.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
+    return models
 
 
 def plan(
@@ -120,8 +120,8 @@ class _Builder:
         length = suite.continuation(prompt)
         source = self._job(leads, "generate", "greedy", prompt, length)
         if cell.mode == "greedy":
-            other = first if cell.is_between else reads if cell.against else None
-            reference = self._job(other, "generate", "greedy", prompt, length, source) if other else source
+            side = first if cell.is_between else reads if cell.against else None
+            reference = self._job(side, "generate", "greedy", prompt, length, source) if side else source
             candidate = self._job(asked, "generate", "greedy", prompt, length, source)
         else:
             own = cell.mode == "self"
@@ -145,12 +145,12 @@ class _Builder:
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
         hello = self.capabilities[side.name]
-        said = None if isinstance(hello, Exception) else hello
+        answered = None if isinstance(hello, Exception) else hello
         job = make_job(
-            side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
+            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
         )  # fmt: skip
         references = {reference_name(against) for against in ("", *self.opened.contract.others)}
-        kept = side.name in references or self._names_its_build(side, said)
+        kept = side.name in references or self._names_its_build(side, answered)
         if job.key not in self.jobs or kept:
             self.jobs[job.key] = replace(job, is_kept=kept)
         return job.key
@@ -201,8 +201,8 @@ def _cells(opened: OpenContract) -> Iterable[Cell]:
             for quantization in use.only.quantization or matrix.quantization:
                 for mode in use.only.mode or matrix.mode:
                     for isa in _instruction_sets(use, matrix, (name, model, quantization, mode)):
-                        told = _reference_name(opened, name, mode, isa)
-                        cell = Cell(name, model, quantization, mode, isa, told, f"{name} ({use.engine})")
+                        compared_with = _reference_name(opened, name, mode, isa)
+                        cell = Cell(name, model, quantization, mode, isa, compared_with, f"{name} ({use.engine})")
                         yield cell
                         yield from _against_others(contract, cell)
 
@@ -212,9 +212,9 @@ def _against_others(contract: Contract, cell: Cell) -> Iterable[Cell]:
     if cell.mode == "self" or cell.is_between:
         return
     for name, use in contract.others.items():
-        other = replace(cell, against=name, reference_name=f"{name} ({use.engine})")
-        if any(gate.selects(other.axes) for gate in contract.gates):
-            yield other
+        further = replace(cell, against=name, reference_name=f"{name} ({use.engine})")
+        if any(gate.selects(further.axes) for gate in contract.gates):
+            yield further
 
 
 def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str, str]) -> list[str]:

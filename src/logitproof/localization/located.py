@@ -23,9 +23,9 @@ class Located:
     def explained(self) -> list[Hypothesis]:
         """The nearest bug of each broken tap that explains it."""
         best: dict[str, Hypothesis] = {}
-        for one in self.hypotheses:
-            if one.explains:
-                best.setdefault(one.tap, one)
+        for hypothesis in self.hypotheses:
+            if hypothesis.explains:
+                best.setdefault(hypothesis.tap, hypothesis)
         return list(best.values())
 
 
@@ -62,12 +62,12 @@ class Locations:
             "notes": list(self.notes),
             "located": [
                 {
-                    "name": one.name,
-                    "precision": one.precision,
-                    **one.localization.as_json(),
-                    "hypotheses": [asdict(each) for each in one.hypotheses],
+                    "name": candidate.name,
+                    "precision": candidate.precision,
+                    **candidate.localization.as_json(),
+                    "hypotheses": [asdict(hypothesis) for hypothesis in candidate.hypotheses],
                 }
-                for one in self.located
+                for candidate in self.located
             ],
-            "stages": [asdict(one) for one in self.stages],
+            "stages": [asdict(stage) for stage in self.stages],
         }

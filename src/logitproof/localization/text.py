@@ -31,18 +31,18 @@ WRONG = (
 )
 
 
-def document(found: Locations, name: str = "") -> Document:
+def document(locations: Locations, name: str = "") -> Document:
     """Which operation is the first that is wrong, every one that is, and what in it was wrong; `name` is the cell's."""
-    sections = [section for candidate in found.located for section in _sections(candidate)]
-    stages = [_stages(found)] if found.stages else []
+    sections = [section for candidate in locations.located for section in _sections(candidate)]
+    stages = [_stages(locations)] if locations.stages else []
     cell = f" in {name}" if name else ""
-    title = f"Where it starts{cell}: against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
-    return Document(title, verdict(found), (*sections, *_last(found), *stages), next_command(found))
+    title = f"Where it starts{cell}: against {locations.reference}, {len(locations.token_ids)} tokens, {locations.mode}"
+    return Document(title, verdict(locations), (*sections, *_last(locations), *stages), next_command(locations))
 
 
-def of_cells(found: Mapping[str, Locations]) -> Document:
+def of_cells(cells: Mapping[str, Locations]) -> Document:
     """Every cell that was looked into, in one document; the worst decides."""
-    pages = {name: document(locations, name) for name, locations in found.items()}
+    pages = {name: document(locations, name) for name, locations in cells.items()}
     order: list[Tone] = ["bad", "unsure", "good"]
     worst = min(pages.values(), key=lambda page: order.index(page.verdict.tone) if page.verdict.tone in order else len(order))
     sections: list[Section] = []
@@ -51,22 +51,22 @@ def of_cells(found: Mapping[str, Locations]) -> Document:
     return Document(f"Where {len(pages)} cells go wrong", worst.verdict, tuple(sections), worst.next_command)
 
 
-def answer(found: Locations, name: str = "") -> Answer:
+def answer(locations: Locations, name: str = "") -> Answer:
     """localization.json."""
-    about = name or " ".join([found.reference, *(candidate.name for candidate in found.located)])
-    return Answer(KIND, about, found.exit_code, found.as_json())
+    about = name or " ".join([locations.reference, *(candidate.name for candidate in locations.located)])
+    return Answer(KIND, about, locations.exit_code, locations.as_json())
 
 
-def write(found: Locations, folder: Path, name: str = "") -> None:
+def write(locations: Locations, folder: Path, name: str = "") -> None:
     """localization.json, and localization.html with the picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    answer(found, name).write(folder / "localization.json")
-    write_atomically(folder / "localization.html", html.whole(document(found, name)))
+    answer(locations, name).write(folder / "localization.json")
+    write_atomically(folder / "localization.html", html.whole(document(locations, name)))
 
 
-def verdict(found: Locations) -> Verdict:
+def verdict(locations: Locations) -> Verdict:
     """The first candidate that is wrong decides; where none is, one of which nothing is known does."""
-    worst = min(found.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
+    worst = min(locations.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
     if worst is None:
         return Verdict("NOT MEASURED", "no candidate was looked into", "unsure")
     status = {"bad": "WRONG", "unsure": "NOT MEASURED"}.get(TONES[worst.localization.verdict], "SAME")
@@ -85,9 +85,9 @@ def sentence(candidate: Located) -> str:
     return f"{candidate.name}: nothing could be compared"
 
 
-def next_command(found: Locations) -> str:
+def next_command(locations: Locations) -> str:
     """The record of the bug that explains it, which names the remedy."""
-    bugs = [bug.mutation for candidate in found.located for bug in candidate.explained]
+    bugs = [bug.mutation for candidate in locations.located for bug in candidate.explained]
     return f"logitproof mutations show {bugs[0]}" if bugs else ""
 
 
@@ -137,9 +137,9 @@ def _growth(growth: Sequence[localize.Growth]) -> Table:
     return Table(columns, rows, "The residual stream, layer by layer", detail=True)
 
 
-def _last(found: Locations) -> Iterator[Text]:
-    lines = [Line(f"note: {note}") for note in found.notes]
-    if (stage := found.first_stage) is not None:
+def _last(locations: Locations) -> Iterator[Text]:
+    lines = [Line(f"note: {note}") for note in locations.notes]
+    if (stage := locations.first_stage) is not None:
         who = f"{stage.odd} stands apart" if stage.odd else "no two agree"
         apart = f"{who} by {stage.apart:.2g}, the others by {stage.together:.1e}"
         lines.append(Line(f"first disagreement of all: {stage.tap}: {apart}"))
@@ -147,10 +147,10 @@ def _last(found: Locations) -> Iterator[Text]:
         yield Text(tuple(lines))
 
 
-def _stages(found: Locations) -> Table:
+def _stages(locations: Locations) -> Table:
     columns = (Column("operation", "code"), Column("who stands apart"), Column("by", "number"), Column("the others", "number"))
     rows = []
-    for stage in found.stages:
+    for stage in locations.stages:
         nobody = "nobody: no two agree" if stage.disagree else "nobody: all agree"
         tone: Tone = "bad" if stage.disagree else "plain"
         rows.append(Row((stage.tap, stage.odd or nobody, f"{stage.apart:.2g}", f"{stage.together:.2g}"), tone))

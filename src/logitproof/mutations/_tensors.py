@@ -32,17 +32,17 @@ class WrongTensors(Mutation):
 
 
 class SpoiltTensors(WrongTensors):
-    """Tensors that are spoilt one by one: subclasses say in `found` which, and in `spoilt` what becomes of one."""
+    """Tensors that are spoilt one by one: subclasses say in `affected` which, and in `spoilt` what becomes of one."""
 
     def applies(self, config: Any) -> bool:
         """Models with such tensors."""
-        return bool(self.found(parts.skeleton(config)))
+        return bool(self.affected(parts.skeleton(config)))
 
     def changes(self, model: Any) -> Iterable[Change]:
         """Each of them and what becomes of it."""
-        return [(tensor, self.spoilt(tensor.data)) for tensor in self.found(model)]
+        return [(tensor, self.spoilt(tensor.data)) for tensor in self.affected(model)]
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The tensors that the bug is in."""
         raise NotImplementedError
 

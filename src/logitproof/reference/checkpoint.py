@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
-from logitproof.files.untrusted import read_object
 from logitproof.reference import prequantized
 from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Piece, Place, place_in, some
+from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -46,7 +46,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
     names = _tensor_names(folder)
     with _captured_log() as log:
         try:
-            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
@@ -54,9 +54,9 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
-        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in found[kind]))}"
+        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in loading_info[kind]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-        if found.get(kind)
+        if loading_info.get(kind)
     ]
     if problems:
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
@@ -131,14 +131,9 @@ def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
 
 def _tensor_names(folder: Path) -> list[str]:
     """The name of every tensor of the folder; unreadable files are refused."""
-    index = folder / "model.safetensors.index.json"
     try:
-        if index.is_file():
-            files = sorted({folder / name for name in read_object(index)["weight_map"].values()})
-        else:
-            files = [folder / "model.safetensors"]
         names: list[str] = []
-        for file in files:
+        for file in weight_files(folder):
             with safe_open(file, "pt") as tensors:
                 names.extend(tensors.keys())
         return names

@@ -147,13 +147,13 @@ def place_in(parameters: Mapping[str, torch.Tensor], name: str) -> Place:
 
 def parameters_of(layout: Layout) -> dict[str, str]:
     """The parameter of transformers that holds a GGUF tensor's values (the first, of several), by the tensor's name."""
-    found = {}
+    parameters = {}
     for planned in layout.tensors:
         for source in planned.sources[:1]:
             expert = EXPERT.fullmatch(source)
             stacked = "down_proj" if expert and expert[3] == "down" else "gate_up_proj"
-            found[planned.name] = f"{expert[1]}.{stacked}" if expert else source
-    return found
+            parameters[planned.name] = f"{expert[1]}.{stacked}" if expert else source
+    return parameters
 
 
 def some(names: list[str]) -> str:

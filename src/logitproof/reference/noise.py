@@ -85,7 +85,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         self.spec, self.routes, self._products = spec, list[torch.Tensor](), 0
         first = next(model.parameters(), torch.empty(0, dtype=torch.float64))
         self._wide, self._random = first.dtype, torch.Generator(first.device).manual_seed(seed)
-        self._names = {id(one): name for name, one in model.named_parameters()}
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -94,12 +94,12 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         if func == DTYPE:
             return self._kind(args[0]) or func(*args, **named)
         name = _name(func)
-        given = [one for one in _tensors((args, named)) if one.is_floating_point()]
+        given = [tensor for tensor in _tensors((args, named)) if tensor.is_floating_point()]
         asked = _asked(name, args, named)
         if asked is not None and isinstance(asked, torch.Tensor):
             asked = self._kind(asked)
         target = asked if asked in DIGITS else None
-        args = tuple(self._widened(one) for one in args)
+        args = tuple(self._widened(argument) for argument in args)
         named = {key: self._widened(value) for key, value in named.items()}
         if name in ("linear", "matmul", "__matmul__") and self.spec.scale:
             args = self._inputs(name, args, sys._getframe(1).f_code.co_name)
@@ -114,7 +114,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         self._check(name, given, result)
         if isinstance(result, torch.Tensor):
             return self._finished(name, kind, result, given, args)
-        done = [self._tagged(one, kind, given) if isinstance(one, torch.Tensor) else one for one in result]
+        done = [self._tagged(output, kind, given) if isinstance(output, torch.Tensor) else output for output in result]
         return type(result)(done) if type(result) in (tuple, list) else type(result)(iter(done))
 
     def _finished(
@@ -122,9 +122,9 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
     ) -> torch.Tensor:
         if not result.is_floating_point():
             return result
-        if any(result is one for one in given) and not _in_place(name):
+        if any(result is tensor for tensor in given) and not _in_place(name):
             result = result.detach()
-        narrower = bool(given) and DIGITS[kind] < max(DIGITS[self._kind(one) or kind] for one in given)
+        narrower = bool(given) and DIGITS[kind] < max(DIGITS[self._kind(tensor) or kind] for tensor in given)
         if self.spec.scale and (name.strip("_") in ROUNDING or name in SUMMING or name in IN_PLACE or narrower):
             with torch._C.DisableTorchFunction():
                 error = self._error(name, kind, result, args)
@@ -204,9 +204,9 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
         """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
-        found = getattr(tensor, "_kind", None)
-        if found is not None:
-            return found  # type: ignore[no-any-return]
+        kind = getattr(tensor, "_kind", None)
+        if kind is not None:
+            return kind  # type: ignore[no-any-return]
         with torch._C.DisableTorchFunction():
             if not tensor.is_floating_point():
                 return None
@@ -214,7 +214,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def _promoted(self, given: list[torch.Tensor]) -> torch.dtype | None:
         """Scalars, and tensors without dimensions beside others, do not widen the result."""
-        counting = [one for one in given if one.ndim] or given
+        counting = [tensor for tensor in given if tensor.ndim] or given
         kinds = [kind for kind in map(self._kind, counting) if kind is not None]
         if not kinds:
             return None
@@ -237,7 +237,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         """An operation that is neither known to round nor known not to is refused: silence would make bands too tight."""
         plain = name.strip("_")
         known = plain in ROUNDING or plain in EXACT or name in SUMMING or name in IN_PLACE
-        makes = any(one.is_floating_point() for one in _tensors(result))
+        makes = any(tensor.is_floating_point() for tensor in _tensors(result))
         if given and makes and not known:
             raise Refusal(f"no noise is known for torch's {name}", field="noise", remedy="calibrate another model family")
 
@@ -276,15 +276,15 @@ def _asked(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         return torch.float32
     if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
         return args[1]
-    return next((one for one in (*args, *named.values()) if isinstance(one, torch.dtype)), None)
+    return next((argument for argument in (*args, *named.values()) if isinstance(argument, torch.dtype)), None)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):
-        return [one for part in value.values() for one in _tensors(part)]
-    return [one for part in value for one in _tensors(part)] if isinstance(value, tuple | list) else []
+        return [tensor for part in value.values() for tensor in _tensors(part)]
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
 
 
 def _unit(values: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
@@ -300,12 +300,12 @@ def _exact(name: str, unit: torch.Tensor, kind: torch.dtype, args: Any) -> torch
     plain = name.strip("_")
     if plain not in ("add", "sub", "mul", "div") or _in_place(name):
         return None
-    left, right = (torch.as_tensor(one, dtype=unit.dtype, device=unit.device) for one in args[:2])
+    left, right = (torch.as_tensor(operand, dtype=unit.dtype, device=unit.device) for operand in args[:2])
     if plain in ("mul", "div"):
-        powers = [torch.frexp(one)[0].abs() == 0.5 for one in ((right,) if plain == "div" else (left, right))]
+        powers = [torch.frexp(operand)[0].abs() == 0.5 for operand in ((right,) if plain == "div" else (left, right))]
         return powers[0] | powers[-1]
-    grids = [_unit(one, kind) for one in (left, right)]
-    finer = torch.minimum(*(torch.where(one == 0, torch.inf, one) for one in grids))
+    grids = [_unit(operand, kind) for operand in (left, right)]
+    finer = torch.minimum(*(torch.where(grid == 0, torch.inf, grid) for grid in grids))
     return finer >= unit
 
 

@@ -81,7 +81,7 @@ def functions_replaced(model: Any, owner: str, names: Iterable[str], make: Make)
     and swapped back when it ends, also by an exception: other models of the family keep the originals.
     """
     handles = []
-    for layer in [one for one in model.modules() if type(one).__name__.endswith(owner)]:
+    for layer in [module for module in model.modules() if type(module).__name__.endswith(owner)]:
         for name in names:
             swap = _Swap(sys.modules[type(layer).__module__], name, make)
             handles.append(layer.register_forward_pre_hook(swap.enter))

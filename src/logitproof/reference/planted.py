@@ -101,7 +101,7 @@ class Planted:
         self.passes += 1
         with self._with(bugs), torch.inference_mode(), tapped(self.model, self._watch, flow):
             flow.at("logits", self.model(fed, use_cache=False).logits[0])
-        return flow.found()
+        return flow.kept()
 
     @contextmanager
     def rounded(self) -> Iterator[None]:

@@ -77,8 +77,8 @@ class Predictor:
         with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
-        for ours, theirs in zip(routes, chosen, strict=True):
-            flipped |= (ours.sort(-1)[0] != theirs.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
+        for exact_experts, noisy_experts in zip(routes, chosen, strict=True):
+            flipped |= (exact_experts.sort(-1)[0] != noisy_experts.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
         return Run(logits, flipped)
 
     @property
@@ -90,7 +90,7 @@ class Predictor:
         """The experts that float64 chooses, one array [T, k] of sorted numbers a layer."""
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
-        return [one.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for one in self._routes[tuple(token_ids)]]
+        return [experts.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for experts in self._routes[tuple(token_ids)]]
 
     def _pass(self, token_ids: Sequence[int], spec: Spec, seed: int) -> tuple[np.ndarray, Routes]:
         ids = torch.tensor([list(token_ids)], device=self._reference.device)
@@ -115,7 +115,7 @@ class Predictor:
 
 def _formats(file: Path, config: Path) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
-    found: dict[str, Format] = {}
+    formats: dict[str, Format] = {}
     names = parameters_of(layout_of(read_config(config), str(config)))
     for tensor in GgufFile(file).tensors:
         kind, name = tensor.tensor_type.name, names.get(tensor.name)
@@ -124,5 +124,5 @@ def _formats(file: Path, config: Path) -> Mapping[str, Format]:
             raise Refusal(text, field="model", remedy="calibrate a file of another quantization")
         form = ACTIVATIONS[kind]
         if form is not None and name is not None:
-            found[name] = form
-    return found
+            formats[name] = form
+    return formats

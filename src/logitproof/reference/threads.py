@@ -10,5 +10,5 @@ SMALL = 100_000_000
 
 def fit_threads(model: torch.nn.Module) -> None:
     """One thread for a small model. On a machine that does other things too, threads that wait take its cores."""
-    if sum(one.numel() for one in model.parameters()) < SMALL:
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
         torch.set_num_threads(1)

@@ -99,7 +99,7 @@ class Report:
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
             "unmeasured": [
-                {"cell": one.cell, "reason": one.reason, "allowed": self.is_allowed(one)} for one in verdict.unmeasured
+                {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)} for cell in verdict.unmeasured
             ],
             "waivers": verdict.waivers,
             "falsified": verdict.falsified,
@@ -110,22 +110,22 @@ class Report:
     def _unmeasured(self, cell: Unmeasured) -> UnmeasuredRecord:
         return {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)}
 
-    def is_allowed(self, one: Unmeasured) -> bool:
+    def is_allowed(self, unmeasured: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
-        return one.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(one.cell)
+        return unmeasured.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(unmeasured.cell)
 
     def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
-        found: Evidence = {}
+        evidence: Evidence = {}
         cell = verdict.cell
         names = [] if cell.isa == NATIVE else cell.isa.split(BETWEEN)
         for isa, pair in ((isa, pair) for isa in names for pair in cell.pairs):
             trace = self.results.get(pair.candidate if isa == names[-1] else pair.reference)
             for source, text in trace.isa.items() if isinstance(trace, Trace) else ():
-                texts = found.setdefault(isa, {}).setdefault(source, [])
+                texts = evidence.setdefault(isa, {}).setdefault(source, [])
                 if text not in texts:
                     texts.append(text)
-        return found
+        return evidence
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
         """A record for every failed prompt and every position that breaks a gate or its band, in the order of the matrix."""
@@ -191,9 +191,9 @@ def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
 
 def parting(reference: Trace, candidate: Trace) -> tuple[list[int], list[int], list[int]]:
     """Two free-running continuations as what they share and how each goes on."""
-    ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    shared = first_difference(ours, theirs)
-    return ours[:shared], ours[shared:], theirs[shared:]
+    reference_tokens, candidate_tokens = reference.new_token_ids, candidate.new_token_ids
+    shared = first_difference(reference_tokens, candidate_tokens)
+    return reference_tokens[:shared], reference_tokens[shared:], candidate_tokens[shared:]
 
 
 def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[tuple[int, ...]]:
@@ -230,12 +230,12 @@ def _machine(hello: HelloResult) -> Machine | None:
 
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], name: str) -> dict[str, Any]:
     """What each engine said when it loaded, by weights file: types, sizes and choices in effect."""
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for job in planned.jobs:
         trace = results.get(job.key)
         if isinstance(trace, Trace) and trace.engine == name:
-            found.setdefault(job.model.name, trace.details)
-    return found
+            details.setdefault(job.model.name, trace.details)
+    return details
 
 
 def _version() -> str:

@@ -72,9 +72,9 @@ def check(
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
         hellos = executor.hello(named)
         _refuse(opened, hellos)
-        said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+        answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
-            refuse_differences(verify_engines(pins, said), opened.path)
+            refuse_differences(verify_engines(pins, answered), opened.path)
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
         preflight = examine(opened, planned)
         names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
@@ -92,7 +92,11 @@ def check(
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
-    facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts = {
+        "run_id": run_id or new_run_id(),
+        **provenance(opened, planned, results, answered),
+        "preflight": preflight.as_json(),
+    }
     facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
     return concluded.report(opened, results, words, facts)
 

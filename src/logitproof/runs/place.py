@@ -70,13 +70,13 @@ def announced(on_progress: Callable[[Progress], None], run_id: str, contract: st
     """The callback, and once a second a note in the history of how far the run has come."""
     from logitproof.runs.ledger import quietly
 
-    told = 0.0
+    noted_at = 0.0
 
     def tell(progress: Progress) -> None:
-        nonlocal told
+        nonlocal noted_at
         on_progress(progress)
-        if (now := time.monotonic()) - told >= EVERY:
-            told = now
+        if (now := time.monotonic()) - noted_at >= EVERY:
+            noted_at = now
             what = f"{progress.result.engine} {progress.job.model.name} {progress.job.prompt.id}"
             quietly(lambda ledger: ledger.go_on(run_id, contract, progress.done, progress.total, what))
 

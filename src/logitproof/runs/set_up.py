@@ -39,16 +39,16 @@ def examine(opened: OpenContract, planned: Plan) -> Preflight:
     for key in dict.fromkeys(_key(cell) for cell in planned.cells):
         candidate, model, quantization, against = key
         setup = _setup(opened, key, planned.models, sides)
-        said = [one for check in checks for one in _examined(check, setup)]
-        found = tuple(one for one in said if isinstance(one, Finding))
-        leave = [one for one in found if _is_skipped(one, skip, setup)]
+        examined = [answer for check in checks for answer in _examined(check, setup)]
+        findings = tuple(answer for answer in examined if isinstance(answer, Finding))
+        leave = [finding for finding in findings if _is_skipped(finding, skip, setup)]
         pairs.append(
             Examined(
                 candidate,
                 model,
                 quantization,
-                tuple(one for one in said if isinstance(one, Setting)),
-                tuple(one for one in found if one not in leave),
+                tuple(answer for answer in examined if isinstance(answer, Setting)),
+                tuple(finding for finding in findings if finding not in leave),
                 tuple(leave),
                 skip.reason if skip and leave else "",
                 against,
@@ -80,8 +80,10 @@ def refuse(compared: Mapping[Cell, Sequence[Compared]], preflight: Preflight) ->
     """The same comparisons; every prompt of a cell with findings is a failure of the set-up."""
     refused: dict[Cell, list[Compared]] = {}
     for cell, rows in compared.items():
-        found = preflight.findings(cell)
-        failures = [Compared(row.pair, failure=_failure(row.pair.candidate, cell, found)) for row in rows] if found else None
+        findings = preflight.findings(cell)
+        failures = (
+            [Compared(row.pair, failure=_failure(row.pair.candidate, cell, findings)) for row in rows] if findings else None
+        )
         refused[cell] = failures or list(rows)
     return refused
 
@@ -122,8 +124,10 @@ def _looked(
     first = source if isinstance(source, Trace) and not cell.against else None
     is_intended = contract.reference_of(cell.against).intended is not None
     seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended)
-    found = [one for check in checks for one in check.look(seen) if not _has_leave(one, contract.preflight, cell.axes)]
-    return replace(row, failure=_failure(pair.candidate, cell, found), comparison=None, whole={}) if found else row
+    findings = [
+        finding for check in checks for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
+    ]
+    return replace(row, failure=_failure(pair.candidate, cell, findings), comparison=None, whole={}) if findings else row
 
 
 def _checks() -> list[Check]:
@@ -133,7 +137,7 @@ def _checks() -> list[Check]:
 def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
     name = type(check).__module__.rpartition(".")[2]
     try:
-        return [replace(one, check=name) if isinstance(one, Setting) else one for one in check.examine(setup)]
+        return [replace(answer, check=name) if isinstance(answer, Setting) else answer for answer in check.examine(setup)]
     except LogitproofError as error:
         return [
             Finding(UNREADABLE, name, "–", error.text, error.where or str(setup.file.path), "", error.remedy, "cannot be read")
@@ -168,13 +172,13 @@ def _key(cell: Cell) -> Key:
     return cell.candidate, cell.model, cell.quantization, cell.against
 
 
-def _is_skipped(found: Finding, skip: Skip | None, setup: Setup) -> bool:
+def _is_skipped(finding: Finding, skip: Skip | None, setup: Setup) -> bool:
     axes = {"candidate": setup.candidate_name, "model": setup.model, "quantization": setup.quantization}
-    return _has_leave(found, skip, axes)
+    return _has_leave(finding, skip, axes)
 
 
-def _has_leave(found: Finding, skip: Skip | None, axes: Mapping[str, str]) -> bool:
-    if skip is None or found.code not in skip.skip:
+def _has_leave(finding: Finding, skip: Skip | None, axes: Mapping[str, str]) -> bool:
+    if skip is None or finding.code not in skip.skip:
         return False
     return all(values is None or axis not in axes or axes[axis] in values for axis, values in skip.where)
 
@@ -190,6 +194,6 @@ def _check_codes(opened: OpenContract, checks: Sequence[Check]) -> None:
             )
 
 
-def _failure(key: str, cell: Cell, found: Sequence[Finding]) -> Failure:
-    text = "\n".join(str(one) for one in found)
-    return Failure(key, cell.candidate_name, "setup", text, found[0].where, found[0].remedy)
+def _failure(key: str, cell: Cell, findings: Sequence[Finding]) -> Failure:
+    text = "\n".join(str(finding) for finding in findings)
+    return Failure(key, cell.candidate_name, "setup", text, findings[0].where, findings[0].remedy)

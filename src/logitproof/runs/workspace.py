@@ -115,7 +115,7 @@ class Workspace:
         opened = open_contract(contract or Path(record["contract"]))
         store = Store(self.folder / "store")
         cells = tuple(_cell(cell) for cell in record["cells"])
-        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
+        unmeasured = tuple(Unmeasured(**cell) for cell in record["unmeasured"])
         pinned = record["facts"]["pins"]["models"].items()
         weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
         planned = frozenset({cell.id for cell in cells} | {cell.cell for cell in unmeasured})
@@ -175,8 +175,8 @@ def _recorded(report: Report) -> dict[str, Any]:
         "measured_by": measured_by(report.opened),
         "cells": [_cell_json(cell) for cell in report.compared],
         "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
-        "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
-        "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
+        "unmeasured": [asdict(cell) for cell in report.verdict.unmeasured],
+        "failures": {key: asdict(result) for key, result in report.results.items() if isinstance(result, Failure)},
         "words": report.words,
         "facts": dict(report.facts),
     }

@@ -28,7 +28,7 @@ class Transposed(SpoiltTensors, id="weights.transposed"):
         "q_proj", grid=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj")
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [linear.weight for linear in parts.projections(model, self.projection)]
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
