@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _acid_page
 import numpy as np
 import torch
 import transformers
@@ -73,6 +74,8 @@ def main() -> int:
         dates = result.get("dates", {}) | {part: datetime.datetime.now(datetime.UTC).date().isoformat()}
         result |= found | {"benchmark": "families", "dates": dates, "how": (__doc__ or "").split("\n\n    python")[0]}
         options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if options.out == RESULT:
+        _acid_page.write()
     return 0
 
 

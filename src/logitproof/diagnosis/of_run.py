@@ -22,7 +22,7 @@ from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
-from logitproof.traces.trace import Trace
+from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import CellVerdict
 
@@ -143,7 +143,7 @@ def _worst(report: Report, cell: Cell) -> list[tuple[Compared, Trace]]:
     rows = [row for row in report.compared[cell] if row.comparison is not None]
     rows.sort(key=_distance, reverse=True)
     pairs = [(row, report.results[row.pair.candidate]) for row in rows[:SEQUENCES]]
-    return [(row, trace) for row, trace in pairs if isinstance(trace, Trace)]
+    return [(row, whole(trace)) for row, trace in pairs if isinstance(trace, Trace)]
 
 
 def _distance(row: Any) -> float:

@@ -19,7 +19,7 @@ from logitproof.files.gguf import GgufFile
 from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.weights.checkpoint import Array
-from logitproof.weights.model import shards
+from logitproof.weights.model import weight_files
 
 Index = Array | None
 """Which rows; None is all."""
@@ -83,11 +83,9 @@ class FolderTensors:
     """The tensors of a Hugging Face folder under their own names."""
 
     def __init__(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        files = shards(index) if index.is_file() else _only(folder)
         self._tensors: dict[str, _Stored] = {}
-        for file in files:
-            held = safetensors.Tensors(folder / file)
+        for file in weight_files(folder):
+            held = safetensors.Tensors(file)
             self._tensors |= {name: _Stored(held.kind(name), held.shape(name), held.raw(name)) for name in held.names}
         self.names = list(self._tensors)
 
@@ -222,7 +220,3 @@ def chunks(index: Index, rows: int, columns: int, values: int) -> Iterable[Array
     step = max(1, values // max(columns, 1))
     for start in range(0, len(every), step):
         yield every[start : start + step]
-
-
-def _only(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.safetensors"))

@@ -141,6 +141,15 @@ class Worker:
 
         Of an engine whose `hello` offers `tail`, those from position `first` on may be asked for alone.
         """
+        result = self.score_held(token_ids, mode, logits, first)
+        if result.held is not None:
+            text = f"holds {len(result.held)} of the {len(token_ids) - first} positions of these tokens"
+            remedy = "every row is needed here; gates of a contract whose scope is held are judged by `check`"
+            raise ContractError(text, where=self.name, remedy=remedy)
+        return result
+
+    def score_held(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path, first: int = 0) -> protocol.ScoreResult:
+        """`score` of an engine that may hold some of the rows only, which its `held` then names; the others are NaN."""
         params: dict[str, Any] = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
         # an engine that does not know `first` must never meet it, not even as 0
         asked = params | ({"first": first} if first else {})

@@ -32,6 +32,8 @@ from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
 from logitproof.weights.model import Model
 
+UNKNOWN_HERE = "unknown: nothing here reads it, and it may change logits"
+"""The note of a setting that a file has and nothing here knows."""
 Likeness = Literal["same", "differs", "listed", "not compared"]
 
 
@@ -156,6 +158,11 @@ class Preflight:
         reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(pair_findings)} findings"
         lines = tuple(
             Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in pair_findings
+        )
+        lines += tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: unknown here: {named(names, 6)}", "unsure", 1)
+            for pair in self.pairs
+            if (names := [row.name for row in pair.settings if row.note == UNKNOWN_HERE])
         )
         title = "Do both sides read the same files and settings?"
         return Document(

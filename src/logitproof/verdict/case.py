@@ -63,6 +63,16 @@ class Case:
         """Positions that its prompts have."""
         return sum(row.planned or (row.comparison.positions if row.comparison else 0) for row in self.rows)
 
+    @property
+    def positions(self) -> int:
+        """Positions that were fed to both sides."""
+        return sum(row.comparison.positions for row in self.rows if row.comparison)
+
+    @property
+    def is_held_in_part(self) -> bool:
+        """Whether the reference holds some of the positions only."""
+        return not self.has_failures and self.planned < self.positions
+
     def without(self, prompts: Container[str]) -> Case:
         """The case without some prompts, by their ids."""
         return replace(self, rows=_without(self.rows, prompts))

@@ -10,7 +10,7 @@ import numpy as np
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.safetensors import Tensors, widened
 from logitproof.weights.config import read_model_json
-from logitproof.weights.model import shards
+from logitproof.weights.model import weight_files
 
 STORED = ("BF16", "F16", "F32")
 Array = np.ndarray
@@ -22,11 +22,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
-    """All tensors of the folder's safetensors files, as float32 (exact for bfloat16 and float16)."""
-    index = folder / "model.safetensors.index.json"
-    names = shards(index) if index.is_file() else ["model.safetensors"]
+    """All tensors of the model in a folder, as float32 (exact for bfloat16 and float16)."""
     tensors: dict[str, Array] = {}
-    for path in (folder / name for name in names):
+    for path in weight_files(folder):
         tensors |= read_tensors(path)
     return tensors
 
