@@ -75,7 +75,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
         raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
     config.tie_word_embeddings = weights.ties_embeddings
     with no_init_weights():
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     model.tie_weights()
     model.eval()
     buffers = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
