@@ -63,7 +63,7 @@ def diagnose_run(
 
 
 def _refuse_what_was_not_measured(folder: Path, cells: Sequence[CellVerdict]) -> None:
-    """A run without a WRONG cell is no "same" where cells could not be measured, or are WRONG in ways without logits."""
+    """Refuse to call a run "same" if its cells could not be measured, or are WRONG in modes that have no logits."""
     if not cells:
         raise ContractError("has no such cell", where=str(folder), remedy="see `logitproof judge RUN` for their names")
     failed = [cell for cell in cells if cell.status in ("SET-UP ERROR", "ENGINE ERROR")]
