@@ -57,8 +57,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, family: Fam
 
 def record(name: str, out: Path, streams: dict[str, list[int]], run: dict[str, object]) -> dict[str, object]:
     """Everything worth knowing about the model as saved: read back and computed in float32."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, trust_remote_code=False).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     return {
         "name": name,
         "parameters": sum(weight.numel() for weight in model.parameters()),

@@ -22,13 +22,13 @@ class _Commands(click.Group):
     """Finds commands by file name, and turns every error that was foreseen into one message and its exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.name.startswith("_"))
+        return sorted(file.stem.replace("_", "-") for file in COMMANDS.glob("*.py") if not file.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in (known := self.list_commands(ctx)):
             close = difflib.get_close_matches(name, known, n=1)
             return ctx.fail(f"no command is called {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
-        command: click.Command = importlib.import_module(f"logitproof.commands.{name}").command
+        command: click.Command = importlib.import_module(f"logitproof.commands.{name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

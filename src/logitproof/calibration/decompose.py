@@ -128,7 +128,9 @@ def _is_quantized(report: Report, cell: Any) -> bool:
 
 
 def _whole(report: Report, cell: Any) -> bool:
-    return any(not is_top(candidate.logits) for _, candidate in _traces(report, cell))
+    pairs = _traces(report, cell)
+    held_in_part = any(trace.positions for pair in pairs for trace in pair)
+    return not held_in_part and any(not is_top(candidate.logits) for _, candidate in pairs)
 
 
 def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:

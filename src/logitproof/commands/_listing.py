@@ -10,6 +10,7 @@ from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.errors import ContractError
 
+UNSOURCED = "no public thread that is known"
 STARTER = """\
 # Paths are relative to this file. `logitproof list engines` shows every engine and its options.
 contract: my-engine
@@ -59,10 +60,11 @@ def mutation(name: str) -> dict[str, Any]:
 
 
 def record_document(record: dict[str, Any]) -> Document:
-    """A record with a line a field."""
+    """A record with a line a field; a bug that no public thread tells of says so."""
     titles = {"seen_in": "seen in", "first_tap": "first tap"}
+    fields: dict[str, Any] = record | {"seen_in": record["seen_in"] or UNSOURCED}
     lines = []
-    for key, value in record.items():
+    for key, value in fields.items():
         if key != "options" and value:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
             lines.append(f"{titles.get(key, key) + ':':<12}{shown}")

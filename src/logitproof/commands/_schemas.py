@@ -159,6 +159,20 @@ ANSWERS: dict[str, Shape] = {
         {"tried": int, "differences": list[Cut], "trips": list[Trip], "templates": list[Rendered], "differs": bool}
     ),
     "verify": Shape({"differences": list[Difference]}),
+    "verify-evidence": Shape(
+        {
+            "status": str,
+            "reason": str,
+            "keyid": str,
+            "run_id": str,
+            "attested_at": str,
+            "contract": str,
+            "contract_checked": bool,
+            "subjects": dict[str, str],
+            "gates": list[dict[str, Any]],
+            "coverage": dict[str, dict[str, int]],
+        }
+    ),
 }
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     **schema.SCHEMAS,

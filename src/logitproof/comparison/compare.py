@@ -99,6 +99,24 @@ def compare_logits(
     return Comparison(pa.table(columns), tuple(values))
 
 
+def spread(comparison: Comparison, positions: Sequence[int], labels: np.ndarray) -> Comparison:
+    """The comparison of some `positions` as that of all T of `labels` [T]; the others are not measured."""
+    index = np.full(len(labels), -1)
+    index[list(positions)] = np.arange(len(positions))
+    taken = comparison.table.take(pa.array(index, mask=index < 0))
+    fixed = {"position": np.arange(len(labels)), "label": labels}
+    # a position that nobody gave is no fault of its row: nothing in it is infinite, and its support is not empty
+    fixed |= {name: taken[name].fill_null(int(name == "support")).to_numpy() for name in _COLUMNS[2:]}
+    fixed |= {name: taken[name].fill_null(np.nan).to_numpy() for name in comparison.names}
+    for side in ("reference", "candidate"):
+        for shown, empty in (("ids", -1), ("logits", np.nan)):
+            name = f"top{SHOWN}_{shown}_{side}"
+            values = np.full((len(labels), SHOWN), empty)
+            values[list(positions)] = np.stack(comparison.table[name].to_numpy())
+            fixed[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
+    return Comparison(pa.table({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
+
+
 def _values(metric: Metric, stats: Any, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     """float64 [T] of a metric, from the statistics of T positions or, where it needs them, from the rows."""
     values = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)

@@ -350,8 +350,7 @@ class OpenContract:
 
 def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
-    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
-    contract = _every_label(contract)
+    contract, lines = read_contract(path)
     path = path.resolve()
     suites = tuple(
         open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
@@ -361,6 +360,12 @@ def open_contract(path: Path) -> OpenContract:
     _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def read_contract(path: Path) -> tuple[Contract, Lines]:
+    """A contract by itself, without the suites and the engines that it names, and its lines."""
+    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    return _every_label(contract), lines
 
 
 def _every_label(contract: Contract) -> Contract:

@@ -106,7 +106,7 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
 
 
 def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
-    """The noise, once the nearest bugs were tried: where one brings a position nearer than the noise, there is less of it."""
+    """The noise after the nearest bugs were tried: if a bug brings a position nearer than the noise, the noise is smaller."""
     for mutant in ranked[:3]:
         floor = shown(floor, trial.by_position([(mutant.name, mutant.options)]))
     return floor

@@ -22,7 +22,7 @@ from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
-from logitproof.traces.trace import Trace
+from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import CellVerdict
 
@@ -63,7 +63,7 @@ def diagnose_run(
 
 
 def _refuse_what_was_not_measured(folder: Path, cells: Sequence[CellVerdict]) -> None:
-    """A run without a WRONG cell is no "same" where cells could not be measured, or are WRONG in ways without logits."""
+    """Refuse to call a run "same" if its cells could not be measured, or are WRONG in modes that have no logits."""
     if not cells:
         raise ContractError("has no such cell", where=str(folder), remedy="see `logitproof judge RUN` for their names")
     failed = [cell for cell in cells if cell.status in ("SET-UP ERROR", "ENGINE ERROR")]
@@ -143,7 +143,7 @@ def _worst(report: Report, cell: Cell) -> list[tuple[Compared, Trace]]:
     rows = [row for row in report.compared[cell] if row.comparison is not None]
     rows.sort(key=_distance, reverse=True)
     pairs = [(row, report.results[row.pair.candidate]) for row in rows[:SEQUENCES]]
-    return [(row, trace) for row, trace in pairs if isinstance(trace, Trace)]
+    return [(row, whole(trace)) for row, trace in pairs if isinstance(trace, Trace)]
 
 
 def _distance(row: Any) -> float:

@@ -85,7 +85,7 @@ def _nearest(diagnosis: Diagnosis) -> str:
 
 
 def verdict(diagnoses: Mapping[str, Diagnosis]) -> Verdict:
-    """What is not explained decides, then the first that is."""
+    """The first cell that is not explained decides; if all are, the first that is not "same" does."""
     for name, diagnosis in diagnoses.items():
         if diagnosis.verdict in OPEN:
             return Verdict("UNEXPLAINED", f"{name}: {sentence(diagnosis)}", "unsure")

@@ -64,7 +64,7 @@ class Trial:
         return self._sketch(self.candidate[0][:SCREENED], self.right[0][:SCREENED])
 
     def quiet(self) -> float:
-        """What float32 alone moves a logit of this model, widened by `FLOAT32`."""
+        """How far float32 alone moves a logit of this model, times `FLOAT32`."""
         prefill, decode = (self.planted.logits(cached=cached, beginning=SCREENED)[0] for cached in (False, True))
         return FLOAT32 * max(rms(distances(prefill, decode)), float(np.abs(prefill).max()) * 2.0**-24)
 

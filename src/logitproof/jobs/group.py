@@ -133,9 +133,9 @@ class _Running:
             if len(waiting) > 1 and self.session.hello().batch:
                 yield from self._many(waiting, worker, facts)
             else:
-                yield self._one(waiting.pop(first.key), worker, facts)
+                yield self._outcome_of(waiting.pop(first.key), worker, facts)
 
-    def _one(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
+    def _outcome_of(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
         job, begin = ready.job, time.monotonic()
         try:
             with self.store.partial() as folder:
@@ -146,7 +146,7 @@ class _Running:
                 elif job.kind == "generate":
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
-                    trace = _scored(trace, worker.score(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                    trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
                 self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
@@ -291,7 +291,7 @@ def _begun(job: Job, worker: Worker, facts: LoadResult, token_ids: list[int]) ->
 
 
 def _scored(trace: Trace, result: ScoreResult, logits: Path) -> Trace:
-    return replace(trace, logits=_kept(result, logits), isa=result.isa)
+    return replace(trace, logits=_kept(result, logits), isa=result.isa, positions=result.held or [])
 
 
 def _generated(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: list[int]) -> Trace:

@@ -225,9 +225,10 @@ class Stage:
 
 
 def stages(sources: Mapping[str, Arrays], precision: Precision = "float32") -> list[Stage]:
-    """For every tap that all sources have, the one whose distance to the nearest other is largest.
+    """For every tap that all sources have, the source that is furthest from its nearest neighbour.
 
-    It stands apart where the others are within `CARRIED` times the expected error of each other and it is not.
+    This source stands apart if it is further than `CARRIED` times the expected error from every other source, and all others
+    are within that distance of each other.
     """
     if len(sources) < 3:
         return []

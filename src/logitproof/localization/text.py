@@ -75,7 +75,7 @@ def write(locations: Locations, folder: Path, name: str = "") -> None:
 
 
 def verdict(locations: Locations) -> Verdict:
-    """The first candidate that is wrong decides; where none is, one of which nothing is known does."""
+    """The first wrong candidate decides; if none is wrong, a candidate of which nothing is known does."""
     worst = min(locations.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
     if worst is None:
         return Verdict("NOT MEASURED", "no candidate was looked into", "unsure")

@@ -13,9 +13,10 @@ from logitproof.gguf.layout import Layout
 from logitproof.gguf.side import Side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
 from logitproof.gguf.write import account_for_tensors
-from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named
+from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named, short
 from logitproof.preflight._explain import explain, is_constant
 from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import stray_weights
 
 WHOLE_BELOW = 1 << 22
 """Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""
@@ -73,6 +74,7 @@ class Weights(Check):
             )
             return
         yield from _accounted(reference)
+        yield from _beside(setup)
         if candidate.format == "safetensors" and candidate.path != reference.path:
             yield from _accounted(candidate)
         if reference.path == candidate.path:
@@ -106,6 +108,17 @@ def _accounted(side: Side) -> Iterator[Finding]:
             code, "checkpoint", error.text, tie, file_of(side.path, "model.safetensors"), error.text.rpartition(": ")[2],
             error.remedy,
         )  # fmt: skip
+
+
+def _beside(setup: Setup) -> Iterator[Setting]:
+    """Weights in a model's folder that are no part of the model; a finding about the model they are not."""
+    strays, others = (short(", ".join(_strays(side)) or "none") for side in (setup.original, setup.file))
+    if (strays, others) != ("none", "none"):
+        yield Setting("weights beside the model", strays, others, "listed", "not named by the model: nobody reads them")
+
+
+def _strays(side: Side) -> list[str]:
+    return stray_weights(side.path) if side.format == "safetensors" else []
 
 
 def _compared(reference: Tensors, candidate: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:

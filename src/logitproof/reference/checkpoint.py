@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
-from logitproof.files.untrusted import read_object
 from logitproof.reference import prequantized
 from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Piece, Place, place_in, some
+from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -75,7 +75,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
         raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
     config.tie_word_embeddings = weights.ties_embeddings
     with no_init_weights():
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     model.tie_weights()
     model.eval()
     buffers = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
@@ -131,14 +131,9 @@ def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
 
 def _tensor_names(folder: Path) -> list[str]:
     """The name of every tensor of the folder; unreadable files are refused."""
-    index = folder / "model.safetensors.index.json"
     try:
-        if index.is_file():
-            files = sorted({folder / name for name in read_object(index)["weight_map"].values()})
-        else:
-            files = [folder / "model.safetensors"]
         names: list[str] = []
-        for file in files:
+        for file in weight_files(folder):
             with safe_open(file, "pt") as tensors:
                 names.extend(tensors.keys())
         return names

@@ -108,6 +108,8 @@ class Concluded:
     compared: Mapping[Cell, Sequence[Compared]]
     yardsticks: Mapping[Cell, Sequence[Compared]]
     verdict: Verdict
+    cases: Sequence[Case]
+    """what the verdict was reached from, a cell each"""
 
     def report(self, opened: OpenContract, results: Results, words: Words, facts: Mapping[str, Any]) -> Report:
         """The report, with the reference's own errors among its facts."""
@@ -132,7 +134,7 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
     for cell, rows in compared.items():
         known = calibrations.get(cell.id)
         calibration = None if isinstance(known, Missing) else known
-        band = bands[cell]
+        band, alike = bands[cell], calibration is None or calibration.is_of_one_arithmetic
         case = Case(
             cell,
             rows,
@@ -141,10 +143,11 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
             own_errors.get(cell.id, {}),
             witness.get(cell.id, ""),
             effects.get(cell.id),
-            suspicion_of(contract, cell, rows, band, same_arithmetic=calibration is None or calibration.is_of_one_arithmetic),
+            suspicion_of(contract, cell, rows, band, same_arithmetic=alike),
+            same_arithmetic=alike,
         )
         cases.append(case)
-    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
+    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today), cases)
 
 
 def _band(
