@@ -1,4 +1,4 @@
-"""Every command that a page shows is one that the command line takes: its name, its options, its arguments."""
+"""What a page shows is taken: every command by the command line, with its options, and every whole contract by its reader."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import pytest
 
 from logitproof.cli import main
+from logitproof.contract.contract import read_contract
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -105,3 +106,22 @@ def test_a_command_that_there_is_not_is_found(line: str, word: str) -> None:
 )
 def test_a_command_is_read_as_a_shell_reads_it(line: str) -> None:
     assert [*commands(f"```\n{line}\n```\n")] == [arguments(line)] and "no command" not in fault(arguments(line))
+
+
+def contracts() -> list[tuple[str, str]]:
+    """Page and text of every whole contract that a page shows."""
+    pattern = re.compile(r"^```yaml\n(contract: .*?)^```$", re.MULTILINE | re.DOTALL)
+    return [(str(page.relative_to(ROOT)), text) for page in PAGES for text in pattern.findall(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("number", range(len(contracts())))
+def test_every_whole_contract_of_a_page_is_read(number: int, tmp_path: Path) -> None:
+    page, text = contracts()[number]
+    path = tmp_path / "page.parity.yaml"
+    path.write_text(text, "utf-8")
+    contract = read_contract(path)[0]
+    assert contract.gates and contract.candidates, page
+
+
+def test_the_pages_show_whole_contracts() -> None:
+    assert len(contracts()) >= 7 and len({page for page, _ in contracts()}) >= 6
