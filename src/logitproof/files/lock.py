@@ -30,7 +30,7 @@ def in_use(folder: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = f"is in use by another run{_told(descriptor)}"
+            text = f"is in use by another run{_holder(descriptor)}"
             raise EnvironmentFailed(text, where=str(folder), remedy="wait until it ends, or give another --out") from None
         with environment_errors(folder):
             record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what}
@@ -41,7 +41,7 @@ def in_use(folder: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _told(descriptor: int) -> str:
+def _holder(descriptor: int) -> str:
     """What the holder wrote of itself; nothing where it has not yet."""
     try:
         record = parse_json(os.pread(descriptor, 4096, 0), Path(NAME), "record")

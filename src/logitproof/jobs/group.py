@@ -133,9 +133,9 @@ class _Running:
             if len(waiting) > 1 and self.session.hello().batch:
                 yield from self._many(waiting, worker, facts)
             else:
-                yield self._one(waiting.pop(first.key), worker, facts)
+                yield self._outcome_of(waiting.pop(first.key), worker, facts)
 
-    def _one(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
+    def _outcome_of(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
         job, begin = ready.job, time.monotonic()
         try:
             with self.store.partial() as folder:

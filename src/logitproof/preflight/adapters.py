@@ -44,7 +44,7 @@ class Adapters(Check):
 
 
 def _compared(setup: Setup, reference: Path, candidate: Path) -> Iterator[Setting | Finding]:
-    """The scale of every matrix: that of the reference as its config says it, the candidate's by the size of what it adds."""
+    """Compare the scale of every matrix: the reference's is what its config says, the candidate's the size of what it adds."""
     base = setup.original.path
     if not reference.exists() or not candidate.exists():
         yield Setting("adapter scales", "", "", "not compared", "a path is not there from this folder")

@@ -60,7 +60,7 @@ class Sampler(Check):
 
     def look(self, seen: Seen) -> Iterator[Finding]:
         """The rows that new tokens were chosen from are those that scoring gives for the same tokens."""
-        if seen.source is None or seen.mode == "greedy" or not len(seen.source.logits):
+        if seen.source is None or seen.mode == "greedy" or seen.crosses or not len(seen.source.logits):
             return
         if seen.reference.token_ids != [*seen.source.token_ids, *seen.source.new_token_ids]:
             return

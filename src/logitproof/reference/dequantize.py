@@ -26,6 +26,8 @@ REPLACE = "fetch or convert the file again and compare its sha256"
 OTHER_CONFIG = "name the config of the model it was made from"
 EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 """An expert's matrix in a checkpoint; transformers stacks those of a layer, and gate and up of each in one."""
+PART = 2**21
+"""Bytes of a tensor that are dequantized at once."""
 Index = tuple[int | slice, ...]
 
 
@@ -111,7 +113,9 @@ class GgufWeights:
         tensor = self._tensors[name]
         shape = tuple(int(size) for size in reversed(tensor.shape))
         try:
-            return np.array(dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
+            values = _in_parts(tensor)
+            tensor.forget()
+            return values.reshape(shape)
         except (ValueError, NotImplementedError, KeyError) as error:
             text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {error}"
             raise Refusal(text, field=str(self._path), remedy=REPLACE) from error
@@ -127,6 +131,18 @@ class GgufWeights:
 
     def _value(self, key: str) -> Any:
         return self._reader.value(key)
+
+
+def _in_parts(tensor: Any) -> np.ndarray:
+    """All numbers of a tensor, float32, a few rows at a time: what is made on the way is several times as much."""
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    count = max(int(PART // max(rows.shape[-1], 1)), 1)
+    first = np.asarray(dequantize(rows[:count], tensor.tensor_type), np.float32)
+    values = np.empty((len(rows), first.shape[-1]), np.float32)
+    values[: len(first)] = first
+    for begin in range(count, len(rows), count):
+        values[begin : begin + count] = dequantize(rows[begin : begin + count], tensor.tensor_type)
+    return values
 
 
 def place_in(parameters: Mapping[str, torch.Tensor], name: str) -> Place:

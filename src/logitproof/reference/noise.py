@@ -234,7 +234,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         return self._wide if isinstance(value, torch.dtype) and value in DIGITS else value
 
     def _check(self, name: str, given: list[torch.Tensor], result: Any) -> None:
-        """An operation that is neither known to round nor known not to is refused: silence would make bands too tight."""
+        """Refuse an operation that is known neither to round nor to be exact: silence would make bands too tight."""
         plain = name.strip("_")
         known = plain in ROUNDING or plain in EXACT or name in SUMMING or name in IN_PLACE
         makes = any(tensor.is_floating_point() for tensor in _tensors(result))

@@ -199,7 +199,7 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
 
 
 def _paths(layer: Any) -> dict[str, tuple[str, bool]]:
-    """Taps that are what one submodule of the layer gives, or reads: their paths, of those that the layer has."""
+    """The path of the submodule that gives or reads each tap, for every tap whose submodule the layer has."""
     modules = dict(layer.named_modules())
     table = INSIDE | {name: ((tap.module,), tap.reads) for name, tap in vocabulary.OWN.items() if tap.module}
     first_paths = {
