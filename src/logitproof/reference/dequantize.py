@@ -86,11 +86,13 @@ class GgufWeights:
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
         if foreign and all(self._is_beyond(name) for name in foreign):
-            text = f"{self._path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {some(foreign)}"
+            text = (
+                f"{self._path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {first_few(foreign)}"
+            )
             raise Refusal(text, field=str(self._path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(
-                f"{self._path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
+                f"{self._path.name} has tensors that no {self.architecture} model has: {first_few(foreign)}",
                 field=str(self._path),
                 remedy="convert the model again with the converter of this architecture",
             )
@@ -156,6 +158,7 @@ def parameters_of(layout: Layout) -> dict[str, str]:
     return parameters
 
 
-def some(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first eight names, and how many more there are."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
