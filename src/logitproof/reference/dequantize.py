@@ -89,11 +89,12 @@ class GgufWeights:
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
         if foreign and all(self._is_beyond(name) for name in foreign):
-            text = f"{self.path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {some(foreign)}"
+            last = f"model.layers.{self._layers - 1}, the config's last"
+            text = f"{self.path.name} has layers beyond {last}: {first_few(foreign)}"
             raise Refusal(text, field=str(self.path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(
-                f"{self.path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
+                f"{self.path.name} has tensors that no {self.architecture} model has: {first_few(foreign)}",
                 field=str(self.path),
                 remedy="convert the model again with the converter of this architecture",
             )
@@ -192,6 +193,7 @@ def parameters_of(layout: Layout) -> dict[str, str]:
     return parameters
 
 
-def some(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first eight names, and how many more there are."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
