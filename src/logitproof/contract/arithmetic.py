@@ -68,8 +68,8 @@ class Arithmetic(BaseModel):
     @property
     def bits(self) -> int:
         """Significant bits of the narrowest type that values pass through."""
-        told = (self.accumulation, self.cache)
-        kinds = [self.stored, self.computed, *(("q8_0",) if self.blocks else ()), *(kind for kind in told if kind)]
+        narrower = (self.accumulation, self.cache)
+        kinds = [self.stored, self.computed, *(("q8_0",) if self.blocks else ()), *(kind for kind in narrower if kind)]
         return min(BITS[kind] for kind in kinds)
 
     @property
