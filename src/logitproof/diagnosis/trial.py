@@ -81,7 +81,8 @@ class Trial:
         if key not in self._apart_by:
             logits = self.logits(bugs) if bugs else self.right
             self._apart_by[key] = [
-                distances(rows, candidate, self._entries(candidate)) for rows, candidate in zip(logits, self.candidate, strict=True)
+                distances(rows, candidate, self._entries(candidate))
+                for rows, candidate in zip(logits, self.candidate, strict=True)
             ]
         return self._apart_by[key]
 
