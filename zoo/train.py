@@ -28,8 +28,13 @@ def build_model(family: Family, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     """The untrained model, with spread norms and biases."""
     end = tokenizer.eos_token_id
     config = getattr(transformers, family.config_class)(
-        **family.config, vocab_size=len(tokenizer) + family.padded_rows, architectures=[family.architecture],
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=end, **family.options,
+        **family.config,
+        vocab_size=len(tokenizer) + family.padded_rows,
+        architectures=[family.architecture],
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=end,
+        **family.options,
     )
     model = getattr(transformers, family.architecture)(config)
     with torch.no_grad():
@@ -64,9 +69,7 @@ def record(name: str, out: Path, streams: dict[str, list[int]], run: dict[str, o
         "parameters": sum(weight.numel() for weight in model.parameters()),
         **run,
         "corpus_sha256": sha256_of_corpus(),
-        "versions": {
-            "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
         "measured": {part: measure(model, stream, WINDOW) for part, stream in streams.items()},
         "greedy": greedy_samples(model, tokenizer),
     }

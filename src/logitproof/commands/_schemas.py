@@ -15,6 +15,7 @@ from logitproof.acid.row import Row as AcidRow
 from logitproof.calibration.decompose import Parts
 from logitproof.calibration.text import CalibratedCell
 from logitproof.conformance.conformance import Row as Kept
+from logitproof.contract.history import Unblocked
 from logitproof.diagnosis.found import Diagnosis
 from logitproof.divergence.statistics import Figure
 from logitproof.documents.schema import Shape, answer_schema, record
@@ -134,7 +135,7 @@ ANSWERS: dict[str, Shape] = {
             "candidates": list[CANDIDATE],  # type: ignore[valid-type]
         }
     ),
-    "lint": Shape({"findings": list[Finding]}),
+    "lint": Shape({"findings": list[Finding], "unblocks": list[Unblocked]}),
     "list": Shape({"entries": list[ENTRY]}),  # type: ignore[valid-type]
     "lm-eval": Shape(others=dict[str, Any]),
     "localize": Shape(LOCATIONS),

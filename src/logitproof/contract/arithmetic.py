@@ -66,7 +66,7 @@ class Arithmetic(BaseModel):
         return min(BITS[kind] for kind in kinds)
 
     def in_mode(self, mode: str) -> Arithmetic:
-        """As it is where tokens are scored at once, or one by one through the cache."""
+        """The arithmetic of a mode: tokens are scored at once, or one by one through the cache."""
         return self.model_copy(update={"batch": "whole" if mode == "prefill" else "single"}) if self.flash else self
 
     def sums_values_in_float16(self, positions: int) -> bool:

@@ -182,7 +182,7 @@ def _run(arguments: Sequence[str], tell: Tell) -> None:
 
 
 def _clean() -> dict[str, str]:
-    """Without the paths of this interpreter, which pip would take for packages that are there already."""
+    """The variables without the paths of this interpreter, which pip would take for packages that are there already."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
@@ -208,7 +208,7 @@ def _commit(home: Path, made: Environment) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Two commands that make one environment would spoil each other's."""
+    """Hold a lock: two commands that make one environment would spoil each other's work."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / ".lock").open("w")

@@ -192,7 +192,7 @@ class _Running:
         self.store.write(folder, replace(trace, executed=seen.keep(self.store), unseen=seen.unknown))
 
     def _request_failed(self, waiting: dict[str, _Ready], error: LogitproofError) -> Iterator[Outcome]:
-        """Of a dead engine the first that it owed bears the failure and the others are asked again; a refusal is everyone's."""
+        """The first job that a dead engine owed bears the failure and the others are asked again; a refusal fails all."""
         first = next(iter(waiting.values())).job
         if self.session.holds(first.model, first.config):
             yield from self._left(waiting, failure_of(first, self.name, error))
@@ -240,7 +240,7 @@ def _alike(first: Job, second: Job) -> bool:
 
 
 def _refuse_other_weights(job: Job, worker: Worker) -> None:
-    """What the engine has loaded must be what the job's key is of: it may have been replaced since it was hashed."""
+    """Refuse weights other than the job's key was made of: they may have been replaced since they were hashed."""
     for path, sha256 in ((job.model, job.model_sha256), (job.config, job.config_sha256)):
         if path is not None and sha256 and weights_sha256(path) != sha256:
             text = "the weights are not those that were hashed when the run began: they were replaced since"

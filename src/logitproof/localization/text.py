@@ -131,9 +131,9 @@ def _sections(candidate: Located) -> Iterator[Section]:
 
 def _wrong(row: localize.Row, candidate: Located) -> Row:
     """One wrong operation, and below it the bugs that make its tensor or, where none does, those that come nearest."""
-    another = row.isolated is None and not math.isfinite(row.accumulated)
+    is_reshaped = row.isolated is None and not math.isfinite(row.accumulated)
     own = "not known" if row.isolated is None else f"{row.isolated:.2g}"
-    looks = "another shape" if another else f"{row.ratio:.3g} × what {candidate.precision} explains"
+    looks = "another shape" if is_reshaped else f"{row.ratio:.3g} × what {candidate.precision} explains"
     known = [bug for bug in candidate.explained if bug.tap == row.tap]
     notes = [Line(f"known bug: {bug} (residual {bug.residual:.1e})") for bug in known]
     tried = [bug for bug in candidate.hypotheses if bug.tap == row.tap]

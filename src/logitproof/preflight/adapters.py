@@ -31,11 +31,14 @@ class Adapters(Check):
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
         reference, candidate = _named(setup.reference_use), _named(setup.candidate_use)
-        both = bool(reference) == bool(candidate)
+        is_alike = bool(reference) == bool(candidate)
         yield Setting(
-            "adapter", reference or "none", candidate or "none", "differs" if not both else "listed" if reference else "same"
+            "adapter",
+            reference or "none",
+            candidate or "none",
+            "differs" if not is_alike else "listed" if reference else "same",
         )
-        if not both:
+        if not is_alike:
             side = setup.candidate_name if reference else "reference"
             remedy = "give the adapter to both engines, or merge it into the weights that both read"
             yield Finding("PF405", "adapter", reference or "none", candidate or "none", "contract", f"{side}.options", remedy)

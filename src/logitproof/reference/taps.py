@@ -261,8 +261,8 @@ def _rotated(taps: Taps, original: Callable[..., Any]) -> Callable[..., Any]:
     """Q [1, H, T, D] and K [1, K, T, D] after the rotation."""
 
     def rotate(*args: Any, **named: Any) -> Any:
-        both = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
-        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in both)
+        rotated_pair = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
+        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in rotated_pair)
 
     return rotate
 
