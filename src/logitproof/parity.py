@@ -242,11 +242,11 @@ def _complaint(
 
 def _place(measured: Sequence[tuple[str, Comparison]], index: int) -> str:
     """Prompt and position of an index into all positions together."""
-    name, _, position = _found(measured, index)
+    name, _, position = _comparison_at(measured, index)
     return f"prompt {name}, position {position}" if name else f"position {position}"
 
 
-def _found(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str, Comparison, int]:
+def _comparison_at(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str, Comparison, int]:
     for name, comparison in measured:
         if index < comparison.positions:
             return name, comparison, index
@@ -255,7 +255,7 @@ def _found(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str,
 
 
 def _top(measured: Sequence[tuple[str, Comparison]], index: int) -> list[str]:
-    _, comparison, position = _found(measured, index)
+    _, comparison, position = _comparison_at(measured, index)
     row = comparison.table.slice(position, 1).to_pylist()[0]
     lines = [f"    {'reference':>24}   {'candidate':>24}"]
     for rank in range(SHOWN):

@@ -16,7 +16,7 @@ import click
 @click.option("--layers", type=int, metavar="N", help="Fewer layers than the published model has.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random number.")
 def command(shape: str, out: Path, quantization: tuple[str, ...], layers: int | None, seed: int) -> None:
-    """Make a model of a published one's shape, without a download.
+    """Make a model of a published shape, without a download.
 
     SHAPE is llama3-8b, qwen2.5-7b, qwen3-0.6b, qwen3-30b-a3b or qwen3.5-0.8b. OUT becomes a Hugging Face folder in bfloat16.
     Its weights are random with a real model's spectrum; it has no tokenizer, so prompts are token ids.

@@ -154,8 +154,8 @@ class PlannedTensors:
         owners = np.searchsorted(starts, chosen, side="right") - 1
         out = np.empty((len(chosen), self._folder.shape(sources[0])[-1]), np.float32)
         for owner in np.unique(owners):
-            mine = owners == owner
-            out[mine] = self._folder.rows(sources[owner], chosen[mine] - starts[owner])
+            owned = owners == owner
+            out[owned] = self._folder.rows(sources[owner], chosen[owned] - starts[owner])
         return out
 
     def _order(self, name: str) -> Array | None:

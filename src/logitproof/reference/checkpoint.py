@@ -20,7 +20,7 @@ from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, place_in, some
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
 from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -54,7 +54,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
-        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in loading_info[kind]))}"
+        f"{kind.removesuffix('_keys')}: {first_few(sorted(str(name) for name in loading_info[kind]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
         if loading_info.get(kind)
     ]
@@ -71,7 +71,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
     """The model of `config` with the dequantized weights of a GGUF file, and what to record about it."""
     weights = opened_gguf(file, config)
     with no_init_weights():
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     model.tie_weights()
     model.eval()
     buffers = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
@@ -91,7 +91,7 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
             filled[piece.place.name] += piece.values.numel()
     short = sorted(name for name, count in filled.items() if count != parameters[name].numel())
     if short:
-        raise Refusal(f"{file.name} does not fill {some(short)} exactly once", field=str(file), remedy=REPLACE)
+        raise Refusal(f"{file.name} does not fill {first_few(short)} exactly once", field=str(file), remedy=REPLACE)
     return model, {"tensor_types": weights.tensor_types, "rope_factors": compare_rope(model, config, weights)}
 
 

@@ -27,6 +27,8 @@ REPLACE = "fetch or convert the file again and compare its sha256"
 OTHER_CONFIG = "name the config of the model it was made from"
 EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 """An expert's matrix in a checkpoint; transformers stacks those of a layer, and gate and up of each in one."""
+PART = 2**21
+"""Bytes of a tensor that are dequantized at once."""
 Index = tuple[int | slice, ...]
 
 
@@ -87,11 +89,12 @@ class GgufWeights:
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
         if foreign and all(self._is_beyond(name) for name in foreign):
-            text = f"{self.path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {some(foreign)}"
+            last = f"model.layers.{self._layers - 1}, the config's last"
+            text = f"{self.path.name} has layers beyond {last}: {first_few(foreign)}"
             raise Refusal(text, field=str(self.path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(
-                f"{self.path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
+                f"{self.path.name} has tensors that no {self.architecture} model has: {first_few(foreign)}",
                 field=str(self.path),
                 remedy="convert the model again with the converter of this architecture",
             )
@@ -122,7 +125,9 @@ class GgufWeights:
         tensor = self._tensors[name]
         shape = tuple(int(size) for size in reversed(tensor.shape))
         try:
-            return np.array(dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
+            values = _in_parts(tensor)
+            tensor.forget()
+            return values.reshape(shape)
         except (ValueError, NotImplementedError, KeyError) as error:
             text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {error}"
             raise Refusal(text, field=str(self.path), remedy=REPLACE) from error
@@ -138,6 +143,18 @@ class GgufWeights:
 
     def _value(self, key: str) -> Any:
         return self._reader.value(key)
+
+
+def _in_parts(tensor: Any) -> np.ndarray:
+    """All numbers of a tensor, float32, a few rows at a time: what is made on the way is several times as much."""
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    count = max(int(PART // max(rows.shape[-1], 1)), 1)
+    first = np.asarray(dequantize(rows[:count], tensor.tensor_type), np.float32)
+    values = np.empty((len(rows), first.shape[-1]), np.float32)
+    values[: len(first)] = first
+    for begin in range(count, len(rows), count):
+        values[begin : begin + count] = dequantize(rows[begin : begin + count], tensor.tensor_type)
+    return values
 
 
 def fill(parameter: torch.Tensor, piece: Piece) -> None:
@@ -176,6 +193,7 @@ def parameters_of(layout: Layout) -> dict[str, str]:
     return parameters
 
 
-def some(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first eight names, and how many more there are."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more

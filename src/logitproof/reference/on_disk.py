@@ -23,7 +23,7 @@ from logitproof.errors import ContractError, Refusal
 from logitproof.files.safetensors import FLOATS, Tensors
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.undo import UNCHANGED
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, place_in, some
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
 from logitproof.weights.model import weight_files
 
 PIECE = 1 << 22
@@ -77,7 +77,7 @@ class FolderOnDisk:
                 self._check(tensors, name, place)
                 self._held[place.name].append(_Held(place, file, name))
         if foreign:
-            text = f"transformers gives {some(sorted(foreign))} of {folder} another name or shape when it loads them"
+            text = f"transformers gives {first_few(sorted(foreign))} of {folder} another name or shape when it loads them"
             raise Refusal(text, field="offload", remedy="leave `offload` out, or give a GGUF file of this model")
         _check_filled({name: _count(held) for name, held in self._held.items()}, parameters, folder)
         if tied:
@@ -231,7 +231,7 @@ def _weight_files(folder: Path) -> list[Path]:
 def _check_filled(counts: Mapping[str, int], parameters: Mapping[str, torch.Tensor], where: Path) -> None:
     short = sorted(name for name, parameter in parameters.items() if counts.get(name, 0) != parameter.numel())
     if short:
-        raise Refusal(f"{where.name} does not fill {some(short)} exactly once", field=str(where), remedy=REPLACE)
+        raise Refusal(f"{where.name} does not fill {first_few(short)} exactly once", field=str(where), remedy=REPLACE)
 
 
 def _count(held: Sequence[_Held]) -> int:

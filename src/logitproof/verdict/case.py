@@ -52,6 +52,8 @@ class Case:
     effects: Effects | None = None
     suspicion: str = ""
     """why it is too good to be true, or nothing"""
+    same_arithmetic: bool = True
+    """whether both sides round alike, so that they may agree bit for bit; that of a band that was typed is not known"""
 
     @property
     def has_failures(self) -> bool:
