@@ -179,12 +179,15 @@ class TensorsWriter:
     def finish(self, metadata: Mapping[str, str]) -> int:
         """Put header and data in place; the size of the file."""
         whole = self.path.with_name(f".{self.path.name}.whole")
-        with whole.open("wb") as file:
-            file.write(_header(self._entries, metadata))
-            self._body.seek(0)
-            shutil.copyfileobj(self._body, file)
-        self.abandon()
-        whole.replace(self.path)
+        try:
+            with whole.open("wb") as file:
+                file.write(_header(self._entries, metadata))
+                self._body.seek(0)
+                shutil.copyfileobj(self._body, file)
+            self.abandon()
+            whole.replace(self.path)
+        finally:
+            whole.unlink(missing_ok=True)
         return self.path.stat().st_size
 
     def abandon(self) -> None:
