@@ -151,7 +151,7 @@ def _apart(folder: Path, converter: Path) -> float | str:
         return ran.stderr.strip().splitlines()[-1]
     ids = [int(one) for one in np.random.default_rng(5).integers(0, 280, LENGTH)]
     options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options).eval()
     with torch.inference_mode():
         right = model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
     engine = LlamaCpp()

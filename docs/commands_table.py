@@ -39,6 +39,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "engines install": ("it is made and answers", "", "it cannot be made, or does not answer"),
     "engines list": SHOWN,
     "evaluate": ("both answer equally well, or there is one", "McNemar's test says that they do not", "an engine failed"),
+    "fabricate": WRITTEN,
     "freeze": WRITTEN,
     "gguf export": WRITTEN,
     "gguf make": WRITTEN,

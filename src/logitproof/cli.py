@@ -6,6 +6,7 @@ Nothing but click is imported before a command runs, so that `--help` is instant
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import click
 
-from logitproof.errors import LogitproofError
+from logitproof.errors import EnvironmentFailed, LogitproofError
 
 COMMANDS = Path(__file__).parent / "commands"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where a disk is full or a folder is not ours."""
 
 
 class _Commands(click.Group):
@@ -39,6 +42,16 @@ class _Commands(click.Group):
 
             click.echo(f"error: {visible_lines(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise  # whoever read the output has gone, and click ends quietly
+        except OSError as error:
+            from logitproof.documents.wording import visible_lines
+
+            place = f"{error.filename}: " if error.filename else ""
+            full = error.errno in FULL
+            remedy = "free the disk, or name a folder that can be written" if full else "see what the system says"
+            click.echo(f"error: {visible_lines(f'{place}{error.strerror or error}')}\n  remedy: {remedy}", err=True)
+            ctx.exit(EnvironmentFailed.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: what was measured is kept, run the same command to continue", err=True)
             ctx.exit(130)

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 import pytest
 from import_graph import PACKAGE
 
-PRONOUNS = frozenset({"one", "found", "said", "told", "theirs", "ours", "other"})
+PRONOUNS = frozenset({
+    "one", "found", "said", "told", "theirs", "ours", "other", "mine", "each", "another", "both", "either", "neither", "some",
+    "something", "anything", "everything", "it", "them", "this", "that", "these", "those",
+})  # fmt: skip
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """Ed25519 keys in PEM files, and the DSSE envelope that they sign.
 
-    openssl genpkey -algorithm ed25519 -out key.pem
-    openssl pkey -in key.pem -pubout -out key.pub.pem
+openssl genpkey -algorithm ed25519 -out key.pem
+openssl pkey -in key.pem -pubout -out key.pub.pem
 """
 
 from __future__ import annotations

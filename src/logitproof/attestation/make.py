@@ -160,9 +160,7 @@ def _predicate(judged: JudgedRun, today: date) -> Predicate:
 def _models(pinned: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Weights]]:
     """Hashes of the weights as they were measured; that what lies there still is them was looked at when they were judged."""
     return {
-        model: {
-            label: Weights(files=entry["files"], seen=(folder / entry["path"]).exists()) for label, entry in labels.items()
-        }
+        model: {label: Weights(files=entry["files"], seen=(folder / entry["path"]).exists()) for label, entry in labels.items()}
         for model, labels in pinned.items()
     }
 

@@ -136,9 +136,7 @@ def _refuse_other(place: str, anew: Any, written: Any) -> None:
         raise TermsBroken(f"{where}: the statement says {before!a}, its recorded statistics come to {now!a}")
 
 
-def _differences(
-    place: str, left: Any, right: Any, is_same: Callable[[Any, Any], bool]
-) -> Iterator[tuple[str, Any, Any]]:
+def _differences(place: str, left: Any, right: Any, is_same: Callable[[Any, Any], bool]) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         for key in sorted({*left, *right}):
             yield from _differences(f"{place}.{key}", left.get(key, "nothing"), right.get(key, "nothing"), is_same)

@@ -58,8 +58,8 @@ class Parts:
     @property
     def share(self) -> float:
         """How much of the squared error is the engine's."""
-        both = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
-        return self.engine["rms_delta_logit"] ** 2 / both if both else 0.0
+        total = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
+        return self.engine["rms_delta_logit"] ** 2 / total if total else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -9,6 +9,7 @@ from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.errors import ContractError
+from logitproof.files.atomic import write_atomically
 
 UNSOURCED = "no public thread that is known"
 STARTER = """\
@@ -90,10 +91,6 @@ def _option(option: dict[str, Any]) -> str:
 
 def write_starter(path: Path) -> None:
     """Write a commented contract; never over an existing file."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
-    except FileExistsError:
-        raise ContractError("exists already", where=str(path), remedy="give another name") from None
-    except OSError as error:
-        raise ContractError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    if path.exists():
+        raise ContractError("exists already", where=str(path), remedy="give another name")
+    write_atomically(path, STARTER)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from logitproof.documents.frames import Frame, frame
+from logitproof.documents.shown import Shown
 from logitproof.errors import EngineGarbage
 from logitproof.metrics import Metric, RowMetric
 from logitproof.rows.bounds import known_row, measure, nonfinite, ranked
@@ -19,14 +21,16 @@ _COLUMNS = ("position", "label", "support", "nonfinite_reference", "nonfinite_ca
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Candidate against reference, position by position.
 
     `table` has one row a position: `position`, `label` (-1: none), `support` (ids not masked), a float64
     column of each metric of `names`, `top5_ids_*` and `top5_logits_*` of both sides, and
     `nonfinite_reference` and `nonfinite_candidate`: how many logits are not finite. A position that has
-    any is not measured (NaN in every metric), and its engine has failed.
+    any is not measured (NaN in every metric), and its engine has failed. In a notebook it shows what they come to.
     """
+
+    LAYOUT: ClassVar[str] = "logitproof.comparison.text"
 
     table: pa.Table
     names: tuple[str, ...]
@@ -34,6 +38,10 @@ class Comparison:
     @property
     def positions(self) -> int:
         return int(self.table.num_rows)
+
+    def frame(self, kind: Frame = "arrow") -> Any:
+        """`table`, or the same rows as a DataFrame of pandas or polars, which must be installed then."""
+        return frame(self.table, kind)
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:

@@ -423,7 +423,7 @@ def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], k
 
 
 def _check_instruction_sets(opened: OpenContract) -> None:
-    """Every one is known and could be proven; every pair is of two of the matrix and has a band of its own."""
+    """Check that each is known and could be proven, and that a pair is of two of the matrix and has a band of its own."""
     contract, known = opened.contract, [NATIVE, *INSTRUCTION_SETS]
     named: list[tuple[tuple[str, ...], str]] = [(("matrix", "isa"), isa) for isa in contract.matrix.isa]
     named += [(("candidates", name, "isa", isa), isa) for name, use in contract.candidates.items() for isa in use.isa]

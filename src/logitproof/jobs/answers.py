@@ -63,7 +63,7 @@ class Answers:
         return result
 
     def end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
-        """That a continuation ends where it may."""
+        """Check that a continuation ends where it may."""
         ids = result.token_ids
         if len(ids) > max_new_tokens:
             raise Untrusted(f"{len(ids)} new tokens, {max_new_tokens} were asked for")
@@ -73,7 +73,7 @@ class Answers:
             raise Untrusted(f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
 
     def greedy(self, result: protocol.GenerateResult) -> None:
-        """That every new token is the argmax of its row."""
+        """Check that every new token is the argmax of its row."""
         for position, (token, row) in enumerate(zip(result.token_ids, result.open(), strict=True)):
             if token >= (self.vocab_size or token + 1):
                 raise Untrusted(f"token {token} at new position {position} is outside its vocabulary")
@@ -84,7 +84,7 @@ class Answers:
                 raise EngineGarbage(text, where=self.name, remedy=remedy)
 
     def drawn(self, continuations: list[list[int]], count: int, max_new_tokens: int) -> None:
-        """That there are as many continuations as asked for, none longer, all of the vocabulary."""
+        """Check that there are as many continuations as asked for, none longer, all of the vocabulary."""
         if len(continuations) != count or any(len(ids) > max_new_tokens for ids in continuations):
             raise Untrusted(f"{len(continuations)} continuations, {count} of {max_new_tokens} tokens were asked for")
         if any(token >= (self.vocab_size or token + 1) for ids in continuations for token in ids):

@@ -13,6 +13,7 @@ from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
+from logitproof.jobs.passes import crossing_in_model, may_cross
 from logitproof.jobs.session import Side
 from logitproof.jobs.sides import first_side, path_of, sides, source_side
 from logitproof.jobs.specs import not_here, reference_name, specs, use_of
@@ -97,6 +98,8 @@ class _Builder:
         hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):
             return ""
+        if reason := self._another_function(cell):
+            return reason
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
         for mode in needed:
             if mode not in hello.modes:
@@ -104,6 +107,20 @@ class _Builder:
         if cell.mode == "greedy" and not hello.generate:
             return f"the engine {hello.engine} does not offer generate"
         return ""
+
+    def _another_function(self, cell: Cell) -> str:
+        """Why a cell would compare two functions, where a model's rows depend on the length of the pass."""
+        crossing = crossing_in_model(self.opened, cell.model)
+        prompts = ((prompt, suite.continuation(prompt)) for suite in self.opened.suites for prompt in suite.prompts)
+        if cell.mode not in ("self", "decode") or not any(may_cross(crossing, *asked) for asked in prompts):
+            return ""
+        if cell.mode == "self":
+            return f"its prefill and its decode are two functions of the tokens ({crossing})"
+        reads, _ = sides(self.opened, cell)
+        hello = self.capabilities[reads.name]
+        if isinstance(hello, Exception) or cell.is_between or "decode" in hello.modes:
+            return ""
+        return f"the reference offers no decode, and its prefill is another function of the tokens ({crossing})"
 
     def _is_the_reference(self, cell: Cell) -> bool:
         if cell.isa != NATIVE:
@@ -129,7 +146,9 @@ class _Builder:
             if own or cell.is_between:
                 reference = self._job(first, "score", "prefill" if own else mode, prompt, 0, source)
             else:
-                reference = self._job(reads, "score", "prefill", prompt, 0, source)
+                # A bug in the reference's cache must not excuse one in the candidate's, except where the two are two functions.
+                crosses = cell.mode == "decode" and may_cross(crossing_in_model(self.opened, cell.model), prompt, length)
+                reference = self._job(reads, "score", "decode" if crosses else "prefill", prompt, 0, source)
             candidate = self._job(asked, "score", mode, prompt, 0, source)
         hello = self.capabilities[asked.name]
         asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize

@@ -32,6 +32,8 @@ from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
 from logitproof.weights.model import Model
 
+PER_LENGTH = "rows by the length of the pass"
+"""The name of the setting of a model whose prefill, decode and generation are different functions."""
 UNKNOWN_HERE = "unknown: nothing here reads it, and it may change logits"
 """The note of a setting that a file has and nothing here knows."""
 ROTATED = "rotation of the weights"
@@ -116,6 +118,8 @@ class Seen:
     bos: int | None = None
     is_intended: bool = False
     """whether the contract says that the reference is narrower than float32 on purpose"""
+    crosses: bool = False
+    """whether these rows depend on the length of the pass that they come from"""
 
     @property
     def is_full_precision(self) -> bool:
@@ -166,6 +170,9 @@ class Preflight:
             for pair in self.pairs
             if (names := [row.name for row in pair.settings if row.note == UNKNOWN_HERE])
         )
+        passes = [(pair, row) for pair in self.pairs for row in pair.settings if row.name == PER_LENGTH]
+        by_model = {pair.model: Line(f"{pair.model}: {row.reference}; {row.note}", "unsure", 1) for pair, row in passes}
+        lines += tuple(by_model.values())
         rotations = tuple(
             Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {row.note}", "unsure", 1)
             for pair in self.pairs

@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, Contract, OpenContract, Skip
+from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
+from logitproof.jobs.group import failure_of, not_tried
 from logitproof.jobs.job import Job
+from logitproof.jobs.passes import crossing_in_model
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import path_of
+from logitproof.jobs.spec import spec_key
 from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
@@ -76,6 +79,23 @@ def not_run(planned: Plan, run: Iterable[Job]) -> dict[str, Failure]:
     return {key: Failure(key, job.spec.engine, "setup", NOT_RUN) for key, job in left.items()}
 
 
+def unanswered(jobs: Iterable[Job], errors: Mapping[str, LogitproofError], names: Mapping[str, str]) -> dict[str, Failure]:
+    """A failure for every job of an engine whose `hello` failed, by its specification, and for all that continues one.
+
+    Nothing of it is asked again: an engine that answers later was planned without its tokenizer, its modes and its versions.
+    The jobs stand in an order that respects `after`.
+    """
+    failures: dict[str, Failure] = {}
+    for job in jobs:
+        key = spec_key(job.spec)
+        name = names.get(key, job.spec.engine)
+        if key in errors:
+            failures[job.key] = failure_of(job, name, errors[key])
+        elif job.after in failures:
+            failures[job.key] = not_tried(job, name, failures[job.after])
+    return failures
+
+
 def refuse(compared: Mapping[Cell, Sequence[Compared]], preflight: Preflight) -> dict[Cell, list[Compared]]:
     """The same comparisons; every prompt of a cell with findings is a failure of the set-up."""
     refused: dict[Cell, list[Compared]] = {}
@@ -104,7 +124,7 @@ def look(
         if opened.contract.candidates[cell.candidate].expect is not None:
             seen[cell] = list(rows)
             continue
-        seen[cell] = [_looked(row, cell, results, checks, opened.contract, bos.get(cell.model)) for row in rows]
+        seen[cell] = [_looked(row, cell, results, checks, opened, bos.get(cell.model)) for row in rows]
     return seen
 
 
@@ -113,17 +133,19 @@ def _looked(
     cell: Cell,
     results: Mapping[str, Trace | Failure],
     checks: Sequence[Check],
-    contract: Contract,
+    opened: OpenContract,
     bos: int | None,
 ) -> Compared:
-    pair = row.pair
+    pair, contract = row.pair, opened.contract
     source, reference, candidate = (results.get(key) for key in (pair.source, pair.reference, pair.candidate))
     if row.failure is not None or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
         return row
     # another reference's rows are not those that the continuation was chosen from
     first = source if isinstance(source, Trace) and not cell.against else None
     is_intended = contract.reference_of(cell.against).intended is not None
-    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended)
+    crossing = crossing_in_model(opened, cell.model)
+    crosses = crossing is not None and len(reference.token_ids) > crossing.length
+    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, crosses)
     findings = [
         finding for check in checks for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
     ]

@@ -36,7 +36,7 @@ from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.measured import Ran, measured_by, refuse_another
-from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_other_contract
+from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_clock, refuse_other_contract
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
@@ -119,6 +119,7 @@ class Workspace:
         pinned = record["facts"]["pins"]["models"].items()
         weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
         planned = frozenset({cell.id for cell in cells} | {cell.cell for cell in unmeasured})
+        refuse_clock(record["facts"]["made_at"], self.folder)
         refuse_another(opened, Ran(planned, record.get("measured_by", {}), record["facts"]["pins"]["suites"], weights))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}

@@ -20,6 +20,7 @@ from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenCo
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
+from logitproof.jobs.passes import crosses
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import label_read, path_of
 from logitproof.jobs.specs import spec_of
@@ -72,7 +73,8 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
     for (model, label), cells in _by_truth(opened.contract, planned.cells).items():
         for variant in _variants(opened, hellos):
             for cell in _one_of_each(cells, variant):
-                yardsticks.append(_yardstick(variant, cell, model, label, jobs, planned, opened.contract.error_bar.prompts))
+                yardstick = _yardstick(variant, cell, model, label, jobs, planned, opened.contract.error_bar.prompts)
+                yardsticks += [yardstick] if yardstick.pairs else []
         yardsticks += _witness(opened, planned, hellos, cells, model, jobs)
     return replace(planned, jobs=tuple(jobs.values()), yardsticks=tuple(yardsticks))
 
@@ -234,10 +236,12 @@ def _yardstick(
         if prompts is not None and pair.prompt_idx >= prompts:
             continue
         first = jobs[pair.reference]
+        if variant.mode == "decode" and crosses(pair, jobs):
+            continue  # of such a prompt the reference's decode and its prefill are two functions
         after = pair.source if first.kind == "generate" else first.after
         job = make_job(
-            variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, mode, first.prompt,
-            first.max_new_tokens, after,
+            variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, _mode(mode, first),
+            first.prompt, first.max_new_tokens, after,
         )  # fmt: skip
         jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))
@@ -245,12 +249,19 @@ def _yardstick(
     return Cell(name, model, label, mode, cell.isa, cell.reference_name, f"reference ({variant.name})", tuple(pairs))
 
 
+def _mode(mode: str, first: Job) -> str:
+    """The mode of a run that is compared with `first`: its own, where that is the decode of a prompt that crosses."""
+    return first.mode if first.kind == "score" and mode == "prefill" else mode
+
+
 def _witness(
     opened: OpenContract, planned: Plan, hellos: Mapping[str, Any], cells: Sequence[Cell], model: str, jobs: dict[str, Job]
 ) -> list[Cell]:
     """The witness against the reference, then every candidate against the witness."""
     use = opened.contract.witness
-    forced = [cell for cell in cells if cell.mode in PAIRED]
+    # The witness scores in one pass, which is another function than the decode of a model whose rows depend on the pass.
+    scored = [cell for cell in cells if cell.mode in PAIRED]
+    forced = [cell for cell in scored if {jobs[pair.reference].mode for pair in cell.pairs} == {"prefill"}]
     if use is None or not forced:
         return []
     files = opened.contract.models[model]

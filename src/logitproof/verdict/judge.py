@@ -288,7 +288,7 @@ def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsif
 
 
 def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> Unmeasured | None:
-    """The first that was not measured, which neither `--only` left out nor the contract gives leave for."""
+    """The first cell that was not measured, and that neither `--only` left out nor the contract excuses."""
     skipped = (cell for cell in unmeasured if not cell.reason.startswith(NOT_SELECTED))
     return next((cell for cell in skipped if not contract.may_stay_unmeasured(cell.cell)), None)
 
