@@ -190,3 +190,18 @@ def test_a_wrong_question_gets_one_clear_answer(arguments: list[str], said: str,
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_matrix_that_is_not_square_and_read_with_its_sides_exchanged_is_named(tmp_path: Path) -> None:
+    """The same converter's fault on the twin: nothing is transposed there, the buffer is scrambled."""
+    make = str(ROOT / "examples" / "two-paths" / "make.py")
+    subprocess.run([sys.executable, make, str(tmp_path), "--twin"], check=True, timeout=120)
+    done = localized(f"transformers:{tmp_path / 'model'}?threads=1", str(tmp_path / "fused"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1, done.stderr
+    (fused,) = json.loads((tmp_path / "out" / "localization.json").read_text("utf-8"))["located"]
+    explaining = [entry for entry in fused["hypotheses"] if entry["explains"]]
+    named = {(entry["tap"], entry["mutation"], tuple(entry["options"].values())) for entry in explaining}
+    assert named == {
+        ("layers.0.attn.q_proj", "weights.sides_exchanged", ()),
+        ("layers.0.attn.out", "weights.sides_exchanged", ("o_proj",)),
+    }

@@ -113,7 +113,7 @@ def probe_row(subject: Subject, probe: Probe, precision: str | None = None, diag
 
 
 def inside_coarser(probe: Probe, measured: Sequence[Measured], precision: str) -> str:
-    """The finest arithmetic, coarser than `precision`, in whose bands everything is; nothing where there is none."""
+    """The finest arithmetic coarser than `precision` whose bands hold every measurement; "" where there is none."""
     for coarser in PRECISIONS[PRECISIONS.index(precision) + 1 :]:
         bands = [probe.case(measurement.case).band.get(coarser, 0.0) for measurement in measured]
         if all(measurement.distance <= band for measurement, band in zip(measured, bands, strict=True)):

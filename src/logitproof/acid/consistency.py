@@ -114,7 +114,7 @@ def _own(subject: Subject, probe: Probe, precision: str | None, *, thorough: boo
 
 
 def _after_shared_prefixes(subject: Subject, own: _Own, probe: Probe, thorough: bool) -> Measured:
-    """The furthest that rows are from fresh ones when the sequence before them begins alike.
+    """The largest distance of rows from fresh ones when the sequence before them begins with the same tokens.
 
     Two sequences that share n tokens are scored in turn, the second of them then cut short and whole again: an engine that
     keeps rows or a cache of a prefix must answer as one that keeps nothing.
@@ -135,7 +135,7 @@ def _after_shared_prefixes(subject: Subject, own: _Own, probe: Probe, thorough: 
 
 
 def _with_option(check: str, taken: list[_Own], variant: Subject, reuse: bool) -> Row:
-    """The same prefill, or the same continuation after one that begins alike, by an engine with another option."""
+    """An engine with another option must give the same prefill, or the same continuation after one that begins alike."""
     measured: list[Measured] = []
     faults: dict[str, LogitproofError] = {}
     for own in taken:

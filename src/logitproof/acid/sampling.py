@@ -106,8 +106,8 @@ def counting(logits: np.ndarray, token_ids: Sequence[int], setting: Sampling) ->
 def repeated(subject: Subject, context: Sequence[int]) -> list[tuple[tuple[int, ...], np.ndarray, Sampling]]:
     """Contexts in which likely tokens occur several times, the engine's own logits [V] after each, and a penalty.
 
-    Of all that is tried, the one at which a penalty that counts occurrences is furthest from the right one, and the one at
-    which no penalty is; neither where even that is no further than draws are by chance.
+    The first is the context in which a penalty that counts occurrences is furthest from the right one, the second the one in
+    which no penalty at all is. A context is left out if that distance is no larger than chance makes the distance of draws.
     """
     mode, best, cases = subject.hello().modes[0], [LEAST, LEAST], dict[int, tuple[tuple[int, ...], np.ndarray, Sampling]]()
     longer = (*context[:1], *context)  # what is likely where something stands before, as it will

@@ -45,7 +45,7 @@ def row(acid_row: AcidRow) -> Row:
 
 
 def verdict(report: AcidReport) -> Verdict:
-    """How many rows came out how, and of which it hangs."""
+    """How many rows have each status, and the first row of the status that decides."""
     statuses = [acid_row.status for acid_row in report.rows]
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in TONES if status in statuses)
     unsure = "" if "PASS" in statuses or "FAIL" in statuses else "; nothing was measured, so nothing is proven"

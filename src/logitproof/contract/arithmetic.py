@@ -93,7 +93,7 @@ class Arithmetic(BaseModel):
         return self.model_dump_json(exclude=silent)
 
     def in_mode(self, mode: str) -> Arithmetic:
-        """As it is where tokens are scored at once, or one by one through the cache."""
+        """The arithmetic of a mode: tokens are scored at once, or one by one through the cache."""
         return self.model_copy(update={"batch": "whole" if mode == "prefill" else "single"}) if self.flash else self
 
     def sums_values_in_float16(self, positions: int) -> bool:
@@ -118,7 +118,7 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
     defaults = {option.name: option.default for option in entry.options}
     if not entry.arithmetic:
         return None
-    words = {name: _said(value, options, defaults) for name, value in entry.arithmetic.items()}
+    words = {name: _word(value, options, defaults) for name, value in entry.arithmetic.items()}
     words = {name: _NAMES.get(value, value) if isinstance(value, str) else value for name, value in words.items()}
     if "cache" in words:
         words["cache"] = _CACHES.get(words["cache"], words["cache"])
@@ -128,9 +128,9 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
         return None  # a type that no noise is known for: a cache of four bits, "auto"
 
 
-def _said(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
+def _word(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
     if isinstance(value, list):
-        parts = {word for word in (_said(part, options, defaults) for part in value) if word is not None}
+        parts = {word for word in (_word(part, options, defaults) for part in value) if word is not None}
         return parts.pop() if len(parts) == 1 else "several"
     if not (isinstance(value, str) and value.startswith("$")):
         return value

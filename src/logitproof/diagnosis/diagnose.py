@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from logitproof.diagnosis import noise as noises
 from logitproof.diagnosis.difference import Difference
 from logitproof.diagnosis.found import Diagnosis, Known, Mode, Mutant, Verdict
 from logitproof.diagnosis.noise import Floor, floor_of, shown
-from logitproof.diagnosis.search import Searcher, one_of_each
+from logitproof.diagnosis.search import Searcher, one_of_each, screen
 from logitproof.diagnosis.several import together
 from logitproof.diagnosis.shape import shape_of
 from logitproof.diagnosis.trial import Trial
@@ -48,24 +48,45 @@ def diagnose_logits(
     it, what the logits show, and what bfloat16 makes here where they show nothing. What is in `leave_out` is not tried.
     Raises ContractError where shapes do not fit, EnvironmentFailed without torch.
     """
-    begin = time.monotonic()
     planted = Planted.opened(model, sequences) if isinstance(model, Path) else Planted(model, sequences)
-    trial = Trial(planted, candidate, mode)
     known = noise if isinstance(noise, Known) else Known(noise)
-    floor = floor_of(trial, known)
-    searcher = Searcher(trial, leave_out)
-    diagnosis = _same(floor, known) or _explained(searcher, floor, known)
-    if diagnosis.verdict in ("unexplained", "partly", "below noise"):
-        diagnosis = replace(diagnosis, findings=tuple(shape_of(_difference(trial, floor, known))))
-    records = [catalog.load("mutations", name) for name in diagnosis.names]
-    return replace(
-        diagnosis,
-        remedies=tuple(dict.fromkeys(str(record.remedy) for record in records)),
-        bugs=tuple(dict.fromkeys(str(record.bug) for record in records)),
-        passes=planted.passes,
-        seconds=time.monotonic() - begin,
-        skipped=tuple(searcher.skipped),
-    )
+    (diagnosis,) = diagnose_cells(planted, [Asked(candidate, mode, known)], leave_out)
+    return diagnosis
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A candidate's logits [T, V] of each sequence, how they came about, and what is known of it."""
+
+    candidate: Sequence[np.ndarray]
+    mode: Mode = "prefill"
+    known: Known = field(default_factory=Known)
+
+
+def diagnose_cells(planted: Planted, asked: Sequence[Asked], leave_out: Sequence[str] = ()) -> Iterator[Diagnosis]:
+    """Explain several candidates on the sequences of one planted model, one after another, as each is told.
+
+    Every bug is planted once for all of them. Raises ContractError where shapes do not fit.
+    """
+    begin = time.monotonic()
+    searchers = [Searcher(Trial(planted, cell.candidate, cell.mode), leave_out) for cell in asked]
+    floors = [floor_of(searcher.trial, cell.known) for searcher, cell in zip(searchers, asked, strict=True)]
+    same = [_same(floor, cell.known) for floor, cell in zip(floors, asked, strict=True)]
+    if differing := [searcher for searcher, answer in zip(searchers, same, strict=True) if answer is None]:
+        screen(differing)
+    for searcher, floor, cell, nothing in zip(searchers, floors, asked, same, strict=True):
+        diagnosis = nothing or _explained(searcher, floor, cell.known)
+        if diagnosis.verdict in ("unexplained", "partly", "below noise"):
+            diagnosis = replace(diagnosis, findings=tuple(shape_of(_difference(searcher.trial, floor, cell.known))))
+        records = [catalog.load("mutations", name) for name in diagnosis.names]
+        yield replace(
+            diagnosis,
+            remedies=tuple(dict.fromkeys(str(record.remedy) for record in records)),
+            bugs=tuple(dict.fromkeys(str(record.bug) for record in records)),
+            passes=planted.passes,
+            seconds=time.monotonic() - begin,
+            skipped=tuple(searcher.skipped),
+        )
 
 
 def _same(floor: Floor, known: Known) -> Diagnosis | None:
@@ -106,7 +127,7 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
 
 
 def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
-    """The noise, once the nearest bugs were tried: where one brings a position nearer than the noise, there is less of it."""
+    """The noise after the nearest bugs were tried: if a bug brings a position nearer than the noise, the noise is smaller."""
     for mutant in ranked[:3]:
         floor = shown(floor, trial.by_position([(mutant.name, mutant.options)]))
     return floor

@@ -45,7 +45,7 @@ class _Set:
 
 
 def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Found | None:
-    """Two to four bugs that leave no more than noise when all are planted, the fewest that do; None where none do.
+    """The fewest bugs, two to four, that leave no more than noise when all are planted; None if no set does.
 
     Values of the grid come first; only where they leave more are values fitted, those of all bugs of a set together.
     """

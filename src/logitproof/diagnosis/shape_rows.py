@@ -91,8 +91,8 @@ def permuted(difference: Difference) -> Finding | None:
     if np.array_equal(place, (np.arange(size) - shift) % size):
         change = f"shifted by {shift} ids"
     else:
-        some = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
-        change = f"{len(moved)} of {size} stand elsewhere: the logit of {some}{', …' if len(moved) > SHOWN else ''}"
+        examples = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
+        change = f"{len(moved)} of {size} stand elsewhere: the logit of {examples}{', …' if len(moved) > SHOWN else ''}"
     text = f"the right logits at the wrong ids, {change} ({left:.2g} logits left): the order of the vocabulary"
     return Finding("permutation", text, {"moved": len(moved), "left": left})
 
@@ -106,8 +106,8 @@ def few_ids(difference: Difference) -> Finding | None:
     if not len(wrong) or len(wrong) * 2 > len(size):
         return None
     block = int(wrong[-1] - wrong[0]) + 1 == len(wrong)
-    some = f"{wrong[0]} to {wrong[-1]}" if block and len(wrong) > 2 else ", ".join(str(token) for token in wrong[:SHOWN])
-    text = f"only the logits of {len(wrong)} of {len(size)} ids differ ({some}): rows of the head, a shard, a list of tokens"
+    span = f"{wrong[0]} to {wrong[-1]}" if block and len(wrong) > 2 else ", ".join(str(token) for token in wrong[:SHOWN])
+    text = f"only the logits of {len(wrong)} of {len(size)} ids differ ({span}): rows of the head, a shard, a list of tokens"
     return Finding("certain ids", text, {"ids": [int(token) for token in wrong[:64]], "count": len(wrong)})
 
 

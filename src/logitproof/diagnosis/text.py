@@ -36,6 +36,13 @@ def document(diagnoses: Mapping[str, Diagnosis], folder: Path) -> Document:
     return Document(f"Which known bug explains {folder}", verdict(diagnoses), sections, next_command(diagnoses, folder))
 
 
+def page(diagnosis: Diagnosis) -> Document:
+    """A diagnosis alone, of logits that stand in no run."""
+    following = f"logitproof mutations show {diagnosis.names[0]}" if diagnosis.names else ""
+    sections = (Text(in_words(diagnosis)),)
+    return Document("Which known bug explains these logits", verdict({"these logits": diagnosis}), sections, following)
+
+
 def in_words(diagnosis: Diagnosis) -> tuple[Line, ...]:
     """The verdict with its evidence in the first line, then the bugs, the remedies, what is left, and what it cost."""
     tones: dict[str, Tone] = {"same": "good", "unexplained": "unsure", "below noise": "unsure"}
@@ -78,7 +85,7 @@ def _nearest(diagnosis: Diagnosis) -> str:
 
 
 def verdict(diagnoses: Mapping[str, Diagnosis]) -> Verdict:
-    """What is not explained decides, then the first that is."""
+    """The first cell that is not explained decides; if all are, the first that is not "same" does."""
     for name, diagnosis in diagnoses.items():
         if diagnosis.verdict in OPEN:
             return Verdict("UNEXPLAINED", f"{name}: {sentence(diagnosis)}", "unsure")

@@ -206,8 +206,8 @@ class Recorder:
             value = value.reshape(value.shape[0], -1)
         self._now[tap] = value
         if leaf == "mlp.activation" and f"layers.{layer}.mlp.gate" not in self._now:
-            both = self._now[f"layers.{layer}.mlp.up"]
-            self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(both, 2, axis=-1)
+            gate_and_up = self._now[f"layers.{layer}.mlp.up"]
+            self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(gate_and_up, 2, axis=-1)
 
     def _leaf(self, name: str, operation: str, layer: int) -> str:
         letter = name[0].lower()

@@ -113,9 +113,8 @@ class PlannedTensors:
 
     def __init__(self, folder: FolderTensors, layout: Layout) -> None:
         self._folder = folder
-        self._planned = {
-            planned.name: planned for planned in layout.tensors if all(name in folder.names for name in planned.sources)
-        }
+        held = set(folder.names)
+        self._planned = {planned.name: planned for planned in layout.tensors if held.issuperset(planned.sources)}
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
         self._orders: dict[str, Array | None] = {}
@@ -127,6 +126,10 @@ class PlannedTensors:
         if len(set(sources)) == 1 and len(sources) > 1 and self._order(name) is not None:
             return (len(sources), *sources[0])
         return self._changed(name).shape
+
+    def is_reordered(self, name: str) -> bool:
+        """Whether its rows are rows of the folder, as they are."""
+        return self._order(name) is not None
 
     def kind(self, name: str) -> str:
         kinds = {self._folder.kind(source) for source in self._planned[name].sources}
@@ -151,8 +154,8 @@ class PlannedTensors:
         owners = np.searchsorted(starts, chosen, side="right") - 1
         out = np.empty((len(chosen), self._folder.shape(sources[0])[-1]), np.float32)
         for owner in np.unique(owners):
-            mine = owners == owner
-            out[mine] = self._folder.rows(sources[owner], chosen[mine] - starts[owner])
+            owned = owners == owner
+            out[owned] = self._folder.rows(sources[owner], chosen[owned] - starts[owner])
         return out
 
     def _order(self, name: str) -> Array | None:

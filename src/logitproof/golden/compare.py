@@ -42,9 +42,9 @@ def compare_prompts(
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
     """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    both = aligned(reference, candidate)
-    met = list(both.pairs)
-    tables = [compare_prompts(prompt, match, both.vocab_size, floor) for prompt, match in met]
+    paired = aligned(reference, candidate)
+    met = list(paired.pairs)
+    tables = [compare_prompts(prompt, match, paired.vocab_size, floor) for prompt, match in met]
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -54,7 +54,7 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
-        "notes": [*_reader_notes(reference, "reference"), *_reader_notes(candidate, "candidate"), *both.notes],
+        "notes": [*_reader_notes(reference, "reference"), *_reader_notes(candidate, "candidate"), *paired.notes],
         "positions": sum(table.positions for table in tables),
         "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,

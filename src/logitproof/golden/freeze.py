@@ -29,7 +29,7 @@ from logitproof.traces import rowcode as code
 from logitproof.traces.capture import open_capture
 from logitproof.traces.golden_header import VERSION, GoldenPrompt, Header
 from logitproof.traces.store import Store, TraceStore
-from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.trace import Failure, Trace, whole
 from logitproof.weights.model import open_model
 
 THREADS = (1, 2)
@@ -201,7 +201,7 @@ def _whole(result: Trace | Failure) -> Trace:
     if isinstance(result, Failure):
         kind = ContractError if result.fault == "setup" else LogitproofError
         raise kind(result.text, where=result.where, remedy=result.remedy)
-    return result
+    return whole(result)
 
 
 def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:

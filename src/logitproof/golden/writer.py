@@ -155,5 +155,5 @@ def _read_back(traces: Sequence[Trace], header: Header, out: Path, limits: Limit
 
 def delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """b - a where both are finite; masked entries are equal."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return np.where(both, b - np.where(both, a, 0.0), 0.0)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return np.where(finite, b - np.where(finite, a, 0.0), 0.0)

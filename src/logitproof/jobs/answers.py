@@ -6,7 +6,7 @@ EngineGarbage where the numbers alone are impossible, and the process may be ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -43,8 +43,12 @@ class Answers:
         if result.whole is not None:
             whole = self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
             result = result.model_copy(update={"whole": whole})
+            held = _held(result, count)
             for position, row in enumerate(_opened(result)):
-                self._possible(position, row)
+                if position in held:
+                    self._possible(position, row)
+                elif not np.isnan(row).all():
+                    raise Untrusted(f"row {position} is not held, and holds numbers", "fill it with NaN, or name it in `held`")
             return result
         assert result.topk_ids is not None
         wanted = (count, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
@@ -59,7 +63,7 @@ class Answers:
         return result
 
     def end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
-        """That a continuation ends where it may."""
+        """Check that a continuation ends where it may."""
         ids = result.token_ids
         if len(ids) > max_new_tokens:
             raise Untrusted(f"{len(ids)} new tokens, {max_new_tokens} were asked for")
@@ -69,7 +73,7 @@ class Answers:
             raise Untrusted(f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
 
     def greedy(self, result: protocol.GenerateResult) -> None:
-        """That every new token is the argmax of its row."""
+        """Check that every new token is the argmax of its row."""
         for position, (token, row) in enumerate(zip(result.token_ids, result.open(), strict=True)):
             if token >= (self.vocab_size or token + 1):
                 raise Untrusted(f"token {token} at new position {position} is outside its vocabulary")
@@ -80,7 +84,7 @@ class Answers:
                 raise EngineGarbage(text, where=self.name, remedy=remedy)
 
     def drawn(self, continuations: list[list[int]], count: int, max_new_tokens: int) -> None:
-        """That there are as many continuations as asked for, none longer, all of the vocabulary."""
+        """Check that there are as many continuations as asked for, none longer, all of the vocabulary."""
         if len(continuations) != count or any(len(ids) > max_new_tokens for ids in continuations):
             raise Untrusted(f"{len(continuations)} continuations, {count} of {max_new_tokens} tokens were asked for")
         if any(token >= (self.vocab_size or token + 1) for ids in continuations for token in ids):
@@ -139,6 +143,16 @@ def _valid(kind: type[M], method: str, content: object) -> M:
         place = ".".join(str(part) for part in first["loc"])
         text = f"its answer to `{method}` breaks the protocol at `{place}`: {first['msg']}"
         raise Untrusted(text, "see docs/protocol.md") from None
+
+
+def _held(result: protocol.Rows, count: int) -> Container[int]:
+    """The rows that are there; all, where the answer does not say."""
+    named = result.held if isinstance(result, protocol.ScoreResult) else None
+    if named is None:
+        return range(count)
+    if named != sorted(set(named)) or named[-1] >= count:
+        raise Untrusted(f"`held` is {named[:8]} of {count} rows", "name each row that is there once, from 0 and rising")
+    return frozenset(named)
 
 
 def _opened(result: protocol.Rows) -> np.ndarray:

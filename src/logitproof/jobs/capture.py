@@ -29,7 +29,7 @@ from logitproof.jobs.workers import Workers
 from logitproof.protocol.messages import HelloResult
 from logitproof.traces.capture import FORMAT, Capture, CapturedPrompt, open_capture
 from logitproof.traces.store import Store, TraceStore
-from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.trace import Failure, Trace, whole
 from logitproof.weights.model import open_model
 
 
@@ -138,7 +138,7 @@ def _collect(
         if isinstance(result, Failure):
             failed = failed or result
         else:
-            results[result.key] = result
+            results[result.key] = whole(result)
     if failed is not None:
         kind = ContractError if failed.fault == "setup" else EngineError
         raise kind(failed.text, where=failed.where or engine, remedy=failed.remedy)

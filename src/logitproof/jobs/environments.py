@@ -5,13 +5,13 @@ ROOT/NAME/SHA256/             the environment itself, named by its requirements
 
 ROOT is LOGITPROOF_ENGINES, or `logitproof/engines` in the user's data folder. The requirements of the engine NAME are the
 file `requirements/NAME.txt` beside its own: pins of every package that it imports, pydantic and numpy included, and
-perhaps a line `# remove: PACKAGE ...` of what must not stay beside them.
+perhaps a line `# remove: PACKAGE ...` of what must not stay beside them. Where a lock lies beside it (`locks.py`), pip
+installs what the lock names, by its hashes, and nothing else.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -29,6 +29,7 @@ from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Row, Table, Tone, Verdict
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.untrusted import read_object
+from logitproof.jobs.locks import lock_of, requirements_sha256
 
 RECORD = "environment.json"
 REMOVE = "# remove:"
@@ -81,7 +82,7 @@ def installed(name: str, into: Path | None = None) -> Environment | None:
 def is_current(name: str, environment: Environment) -> bool:
     """Whether the requirements are still those that the environment was made from."""
     path = requirements(name)
-    return path is not None and _sha256(path) == environment.requirements_sha256
+    return path is not None and requirements_sha256(path) == environment.requirements_sha256
 
 
 def remedy(name: str) -> str:
@@ -107,17 +108,21 @@ def install(name: str, into: Path | None = None, *, tell: Tell, prove: Callable[
         )
     home = (into or root()).absolute() / name
     with _alone(home):
-        folder = home / _sha256(pinned)[:16]
+        folder = home / requirements_sha256(pinned)[:16]
         python = folder / "bin/python"
         if not _runs(python):
             tell(f"making {folder}")
             shutil.rmtree(folder, ignore_errors=True)
             _run([sys.executable, "-m", "venv", str(folder)], tell)
-        _run([str(python), *PIP, "install", "--progress-bar", "off", "-r", str(pinned)], tell)
+        pip = [str(python), *PIP]
+        if lock := lock_of(pinned, pip, _clean()):
+            tell(f"by the hashes of {lock.name}")
+        chosen = ["--require-hashes", "-r", str(lock)] if lock else ["-r", str(pinned)]
+        _run([*pip, "install", "--progress-bar", "off", *chosen], tell)
         if unwanted := _unwanted(pinned):
             _run([str(python), *PIP, "uninstall", "--yes", *unwanted], tell)
         prove(python)
-        made = Environment(str(folder), _sha256(pinned), _packages(python))
+        made = Environment(str(folder), requirements_sha256(pinned), _packages(python))
         _commit(home, made)
     return made
 
@@ -177,7 +182,7 @@ def _run(arguments: Sequence[str], tell: Tell) -> None:
 
 
 def _clean() -> dict[str, str]:
-    """Without the paths of this interpreter, which pip would take for packages that are there already."""
+    """The variables without the paths of this interpreter, which pip would take for packages that are there already."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
@@ -203,7 +208,7 @@ def _commit(home: Path, made: Environment) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Two commands that make one environment would spoil each other's."""
+    """Hold a lock: two commands that make one environment would spoil each other's work."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / ".lock").open("w")
@@ -217,7 +222,3 @@ def _alone(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise EnvironmentFailed("another command is making it", where=str(home), remedy="wait for it") from None
         yield
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

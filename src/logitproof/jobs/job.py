@@ -83,7 +83,7 @@ def make_job(
 
 
 def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
-    """Of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
+    """The hash of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
     if config is None:
         return ""
     if str(config) in models:

@@ -190,10 +190,10 @@ def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list
     boundary = truth.read(taps.BOUNDARIES)
     count = sum(taps.split(name)[0] is not None for name in boundary)
     width = boundary["embedding"].shape[-1] if "embedding" in boundary else 1
-    each = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
-    if count * each <= room.budget:
+    layer_bytes = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
+    if count * layer_bytes <= room.budget:
         return ["*"]
-    room.say(f"{count} layers of {each:,} bytes pass the budget of {room.budget:,}: the boundaries first")
+    room.say(f"{count} layers of {layer_bytes:,} bytes pass the budget of {room.budget:,}: the boundaries first")
     return list(taps.BOUNDARIES)
 
 

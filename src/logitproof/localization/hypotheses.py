@@ -96,7 +96,7 @@ class _Trials:
             yield from self._compared(name, {}, kind, self._planted.replay(self._broken, self._exchanged(*kind.exchanges)))
 
     def _exchanged(self, first: str, second: str) -> dict[str, np.ndarray]:
-        """The candidate's taps, two of each layer in each other's place: an engine may name them before it mistakes them."""
+        """The candidate's taps with two of each layer exchanged: an engine may name both rightly and then mistake them."""
         given = dict(self._candidate)
         for name in self._candidate:
             layer, leaf = taps.split(name)
@@ -105,7 +105,7 @@ class _Trials:
         return given
 
     def searched(self, tap: str, names: Sequence[str]) -> Iterator[Hypothesis]:
-        """Bugs with a parameter that their grid does not hold: the value that makes this tap best, if one explains it."""
+        """Fit the parameters of bugs between the values of their grids: the first value that explains this tap, if one does."""
         for name in names:
             kind = catalog.load("mutations", name)
             for key, (low, high) in kind.ranges.items():

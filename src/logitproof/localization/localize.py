@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from logitproof.documents.shown import Shown
 from logitproof.localization.layout import explained_by_layout
 from logitproof.protocol import taps
 from logitproof.protocol.precision import Precision
@@ -65,13 +66,17 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Localization:
+class Localization(Shown):
     """Rows in the order of computation, and which operations are wrong by themselves."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     verdict: Verdict
     rows: tuple[Row, ...]
     growth: tuple[Growth, ...]
     missing: tuple[str, ...] = ()
+    precision: Precision = "float32"
+    """the candidate's coarsest arithmetic, by which its errors were judged"""
 
     @property
     def broken(self) -> list[str]:
@@ -113,7 +118,7 @@ def localize(
         verdict = "same" if judged else "nothing compared"
     growth = [_growth(name, reference, candidate) for name in names if name.endswith(".out") and taps.split(name)[1] == "out"]
     missing = sorted(set(reference) - set(candidate), key=taps.order)
-    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing))
+    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing), precision)
 
 
 def _with_lost_layers(rows: list[Row], reference: Arrays, candidate: Arrays) -> list[Row]:
@@ -220,9 +225,10 @@ class Stage:
 
 
 def stages(sources: Mapping[str, Arrays], precision: Precision = "float32") -> list[Stage]:
-    """For every tap that all sources have, the one whose distance to the nearest other is largest.
+    """For every tap that all sources have, the source that is furthest from its nearest neighbour.
 
-    It stands apart where the others are within `CARRIED` times the expected error of each other and it is not.
+    This source stands apart if it is further than `CARRIED` times the expected error from every other source, and all others
+    are within that distance of each other.
     """
     if len(sources) < 3:
         return []

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from logitproof.documents.shown import Shown
 from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage, first_odd
 from logitproof.protocol.precision import Precision
 
 
 @dataclass(frozen=True)
-class Located:
+class Located(Shown):
     """What was found of one candidate, and which known bugs make its broken tensors."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     name: str
     precision: Precision
@@ -30,8 +33,10 @@ class Located:
 
 
 @dataclass(frozen=True)
-class Locations:
+class Locations(Shown):
     """Every candidate's, and where there are three sources or more, who stands apart at each stage."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     reference: str
     token_ids: tuple[int, ...]

@@ -126,7 +126,7 @@ class _Folder:
         return ids if isinstance(ids, list) else []
 
     def places(self, name: str, tap: _Tap) -> Iterator[tuple[str, Path, str | None]]:
-        """Layer, file and array of every tensor of a tap; one with layer "" where the name has none to fill in."""
+        """Layer, file and array of every tensor of a tap; the layer is "" if the tap's name has no place for one."""
         if LAYER not in name:
             yield "", self.folder / tap.file, tap.array
         elif LAYER in tap.file:

@@ -40,6 +40,16 @@ def document(locations: Locations, name: str = "") -> Document:
     return Document(title, verdict(locations), (*sections, *_last(locations), *stages), next_command(locations))
 
 
+def page(noun: Locations | Located | localize.Localization) -> Document:
+    """What a notebook shows of all candidates, of one, or of taps that were compared by hand."""
+    if isinstance(noun, Locations):
+        return document(noun)
+    candidate = noun if isinstance(noun, Located) else Located("the candidate", noun.precision, noun)
+    return Document(
+        f"Where {candidate.name} goes wrong", _verdict_of(candidate), tuple(_sections(candidate)), _record_of(candidate)
+    )
+
+
 def of_cells(cells: Mapping[str, Locations]) -> Document:
     """Every cell that was looked into, in one document; the worst decides."""
     pages = {name: document(locations, name) for name, locations in cells.items()}
@@ -65,12 +75,16 @@ def write(locations: Locations, folder: Path, name: str = "") -> None:
 
 
 def verdict(locations: Locations) -> Verdict:
-    """The first candidate that is wrong decides; where none is, one of which nothing is known does."""
+    """The first wrong candidate decides; if none is wrong, a candidate of which nothing is known does."""
     worst = min(locations.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
     if worst is None:
         return Verdict("NOT MEASURED", "no candidate was looked into", "unsure")
-    status = {"bad": "WRONG", "unsure": "NOT MEASURED"}.get(TONES[worst.localization.verdict], "SAME")
-    return Verdict(status, sentence(worst), TONES[worst.localization.verdict])
+    return _verdict_of(worst)
+
+
+def _verdict_of(candidate: Located) -> Verdict:
+    tone = TONES[candidate.localization.verdict]
+    return Verdict({"bad": "WRONG", "unsure": "NOT MEASURED"}.get(tone, "SAME"), sentence(candidate), tone)
 
 
 def sentence(candidate: Located) -> str:
@@ -87,8 +101,11 @@ def sentence(candidate: Located) -> str:
 
 def next_command(locations: Locations) -> str:
     """The record of the bug that explains it, which names the remedy."""
-    bugs = [bug.mutation for candidate in locations.located for bug in candidate.explained]
-    return f"logitproof mutations show {bugs[0]}" if bugs else ""
+    return next((command for candidate in locations.located if (command := _record_of(candidate))), "")
+
+
+def _record_of(candidate: Located) -> str:
+    return f"logitproof mutations show {candidate.explained[0].mutation}" if candidate.explained else ""
 
 
 def _sections(candidate: Located) -> Iterator[Section]:
@@ -114,9 +131,9 @@ def _sections(candidate: Located) -> Iterator[Section]:
 
 def _wrong(row: localize.Row, candidate: Located) -> Row:
     """One wrong operation, and below it the bugs that make its tensor or, where none does, those that come nearest."""
-    another = row.isolated is None and not math.isfinite(row.accumulated)
+    is_reshaped = row.isolated is None and not math.isfinite(row.accumulated)
     own = "not known" if row.isolated is None else f"{row.isolated:.2g}"
-    looks = "another shape" if another else f"{row.ratio:.3g} × what {candidate.precision} explains"
+    looks = "another shape" if is_reshaped else f"{row.ratio:.3g} × what {candidate.precision} explains"
     known = [bug for bug in candidate.explained if bug.tap == row.tap]
     notes = [Line(f"known bug: {bug} (residual {bug.residual:.1e})") for bug in known]
     tried = [bug for bug in candidate.hypotheses if bug.tap == row.tap]

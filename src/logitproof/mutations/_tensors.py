@@ -10,7 +10,7 @@ import torch
 
 from logitproof.mutations import Mutation
 from logitproof.reference import parts
-from logitproof.reference.patches import tensors_replaced
+from logitproof.reference.patches import tensors_replaced, tensors_spoilt
 
 Change = tuple[torch.Tensor, torch.Tensor]
 
@@ -37,6 +37,10 @@ class SpoiltTensors(WrongTensors):
     def applies(self, config: Any) -> bool:
         """Models with such tensors."""
         return bool(self.affected(parts.skeleton(config)))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Load the wrong values."""
+        return tensors_spoilt(model, self.affected(model), self.spoilt)
 
     def changes(self, model: Any) -> Iterable[Change]:
         """Each of them and what becomes of it."""

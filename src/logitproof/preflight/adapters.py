@@ -31,11 +31,14 @@ class Adapters(Check):
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
         reference, candidate = _named(setup.reference_use), _named(setup.candidate_use)
-        both = bool(reference) == bool(candidate)
+        is_alike = bool(reference) == bool(candidate)
         yield Setting(
-            "adapter", reference or "none", candidate or "none", "differs" if not both else "listed" if reference else "same"
+            "adapter",
+            reference or "none",
+            candidate or "none",
+            "differs" if not is_alike else "listed" if reference else "same",
         )
-        if not both:
+        if not is_alike:
             side = setup.candidate_name if reference else "reference"
             remedy = "give the adapter to both engines, or merge it into the weights that both read"
             yield Finding("PF405", "adapter", reference or "none", candidate or "none", "contract", f"{side}.options", remedy)
@@ -44,7 +47,7 @@ class Adapters(Check):
 
 
 def _compared(setup: Setup, reference: Path, candidate: Path) -> Iterator[Setting | Finding]:
-    """The scale of every matrix: that of the reference as its config says it, the candidate's by the size of what it adds."""
+    """Compare the scale of every matrix: the reference's is what its config says, the candidate's the size of what it adds."""
     base = setup.original.path
     if not reference.exists() or not candidate.exists():
         yield Setting("adapter scales", "", "", "not compared", "a path is not there from this folder")

@@ -112,7 +112,7 @@ def _unknown(setup: Setup) -> Iterator[Setting | Finding]:
     reference, candidate = setup.original, setup.file
     for side, opposite in ((reference, candidate), (candidate, reference))[: 1 if reference.path == candidate.path else 2]:
         for key in unknown_keys(side, opposite):
-            yield _told(f"{side.path.name}: {side.field_of(key)}", side.keys[key], is_reference=side is reference)
+            yield _listed(f"{side.path.name}: {side.field_of(key)}", side.keys[key], is_reference=side is reference)
     fields, others = unknown_fields(reference), unknown_fields(candidate) if reference.path != candidate.path else {}
     if reference.path != candidate.path and reference.format == candidate.format == "safetensors":
         for name in sorted(fields.keys() | others.keys()):
@@ -120,10 +120,10 @@ def _unknown(setup: Setup) -> Iterator[Setting | Finding]:
         return
     for side, held in ((reference, fields), (candidate, others)):
         for name, value in sorted(held.items()):
-            yield _told(f"{side.settings_file}: {name}", value, is_reference=side is reference)
+            yield _listed(f"{side.settings_file}: {name}", value, is_reference=side is reference)
 
 
-def _told(name: str, value: Any, *, is_reference: bool) -> Setting:
+def _listed(name: str, value: Any, *, is_reference: bool) -> Setting:
     shown = (short(value), "–") if is_reference else ("–", short(value))
     return Setting(name, *shown, "not compared", UNKNOWN_HERE)
 

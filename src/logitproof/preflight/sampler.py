@@ -87,15 +87,15 @@ def processed(made: Trace, scored: Trace) -> tuple[str, str]:
     apart: list[float] = []
     for row in rows:
         scored_row, made_row = np.asarray(scored.logits[begin + row], np.float64), np.asarray(made.logits[row], np.float64)
-        both = np.isfinite(scored_row) & np.isfinite(made_row)
-        if scored_row.shape != made_row.shape or both.sum() < 10:
+        finite = np.isfinite(scored_row) & np.isfinite(made_row)
+        if scored_row.shape != made_row.shape or finite.sum() < 10:
             return "", ""
         used = np.zeros(len(scored_row), bool)
         used[np.unique(scored.token_ids[: begin + row + 1])] = True
         delta = np.abs(made_row - scored_row)
-        context += delta[used & both].tolist()
-        rest += delta[~used & both].tolist()
-        a, b = scored_row[both] - scored_row[both].mean(), made_row[both] - made_row[both].mean()
+        context += delta[used & finite].tolist()
+        rest += delta[~used & finite].tolist()
+        a, b = scored_row[finite] - scored_row[finite].mean(), made_row[finite] - made_row[finite].mean()
         scales.append(float((a * b).sum() / max(float((a * a).sum()), 1e-30)))
         apart.append(float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)))
     if not rest or not context:

@@ -117,7 +117,7 @@ def value_of(key: str, keys: Mapping[str, Any]) -> Any:
 
 
 def _types(reference: Any, candidate: Any) -> tuple[Any, Any]:
-    """Without entries that one side calls unused or bytes: no text becomes them either way."""
+    """Both lists without the entries that one side calls unused or bytes: no text is tokenized to such an entry."""
     if not isinstance(reference, list) or not isinstance(candidate, list) or len(reference) != len(candidate):
         return None, None
     kept = [(a, b) for a, b in zip(reference, candidate, strict=True) if not {a, b} & {UNUSED, BYTE}]

@@ -103,7 +103,7 @@ def load(model: Path, config: Path | None = None, loading: Loading = PLAIN) -> R
     Raises Refusal of what is missing, foreign, half filled, or not known to be right in this type.
     """
     set_up_torch(loading.device)
-    folder = _config_folder(model, config)
+    folder = config_folder(model, config)
     settings = checkpoint.read_config(folder)
     if loading.dtype == "float64":
         wide.check_family(settings.model_type)
@@ -158,7 +158,8 @@ def set_up_torch(device: str = "cpu") -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _config_folder(model: Path, config: Path | None) -> Path:
+def config_folder(model: Path, config: Path | None) -> Path:
+    """The folder that config and tokenizer are read from; raises Refusal where there is no model."""
     if not model.exists():
         raise Refusal(f"{model} does not exist", field="model", remedy="correct the path or fetch the model")
     if model.is_dir():

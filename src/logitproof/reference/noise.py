@@ -35,6 +35,8 @@ ADDITION = 0.72 * 2.0**-23 / 12**0.5
 HALF_ADDITION = 2.0**13 * ADDITION
 """The same of float16, whose unit in the last place is so much larger."""
 BLOCKS = {"q8_0": 32, "q8_k": 256}
+ROWS = 4096
+"""Rows of a matrix whose squares lie in memory at once."""
 STEPS = 127
 """A block of 8 bits has 127 steps from zero to its largest value."""
 
@@ -197,12 +199,29 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         with torch._C.DisableTorchFunction():
             if form in BLOCKS:
                 size = BLOCKS[form]
-                short = -values.shape[-1] % size
-                blocks = torch.nn.functional.pad(values, (0, short)).unflatten(-1, (-1, size))
-                step = (blocks.abs().amax(-1, keepdim=True) / STEPS).expand_as(blocks).flatten(-2)[..., : values.shape[-1]]
+                blocks = torch.nn.functional.pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
+                error = self._block_error(blocks, form).flatten(-2)[..., : values.shape[-1]]
             else:
                 step = _unit(values, torch.float16 if form == "f16" else torch.bfloat16)
-            return values + self.spec.scale * step * (self._uniform(values) - 0.5)
+                error = step * (self._uniform(values) - 0.5)
+            return values + self.spec.scale * error
+
+    def _block_error(self, blocks: torch.Tensor, form: Format) -> torch.Tensor:
+        """The error of blocks [..., n, block] of 8 bits: uniform over a step, but for two kinds of values.
+
+        The largest of a block is `STEPS` steps by definition, and what is less than half a step becomes zero. In a real model
+        one activation can be a thousand times the others of its block: then a step is larger than all of those, and an error
+        over a whole step would be several times what a kernel makes. Blocks of 32 keep their step in float16 besides.
+        """
+        sizes = blocks.abs()
+        largest = sizes.amax(-1, keepdim=True)
+        step = largest / STEPS
+        error = step * (self._uniform(blocks) - 0.5)
+        error = torch.where(sizes < step / 2, -blocks, error).masked_fill(sizes == largest, 0.0)
+        if form == "q8_0":
+            share = _unit(step, torch.float16) / step.clamp(min=torch.finfo(step.dtype).tiny)
+            error = error + (blocks + error) * share * (self._uniform(step) - 0.5)
+        return error
 
     def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
         """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
@@ -236,7 +255,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         return self._wide if isinstance(value, torch.dtype) and value in DIGITS else value
 
     def _check(self, name: str, given: list[torch.Tensor], result: Any) -> None:
-        """An operation that is neither known to round nor known not to is refused: silence would make bands too tight."""
+        """Refuse an operation that is known neither to round nor to be exact: silence would make bands too tight."""
         plain = name.strip("_")
         known = plain in ROUNDING or plain in EXACT or name in SUMMING or name in IN_PLACE
         makes = any(tensor.is_floating_point() for tensor in _tensors(result))
@@ -312,9 +331,11 @@ def _exact(name: str, unit: torch.Tensor, kind: torch.dtype, args: Any) -> torch
 
 
 def _length_of_sum(name: str, args: Any) -> torch.Tensor | None:
-    """√Σx²w² of every sum of products."""
+    """√Σx²w² of every sum of products, in float32: it is the size of an error, and needs few digits."""
     if name == "linear":
-        return torch.nn.functional.linear(args[0].square(), args[1].square()).sqrt()
+        squares, weight = args[0].float().square(), args[1]
+        parts = [torch.nn.functional.linear(squares, rows.float().square()) for rows in weight.split(ROWS)]
+        return torch.cat(parts, dim=-1).sqrt().to(args[0].dtype)
     if name in ("matmul", "__matmul__", "bmm"):
         return torch.matmul(args[0].square(), args[1].square()).sqrt()
     return None

@@ -162,7 +162,8 @@ def _skeleton(module: str, name: str, settings: str) -> Any:
     state = torch.get_rng_state()
     try:
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(copy.deepcopy(kind.from_dict(json.loads(settings))))
+            config = copy.deepcopy(kind.from_dict(json.loads(settings)))
+            return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     finally:
         torch.set_rng_state(state)
 

@@ -48,16 +48,23 @@ class Predictor:
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
         self._formats = _formats(model, self._reference.folder) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
+        self._last: tuple[tuple[int, ...], np.ndarray] | None = None
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids as the reference feeds them."""
         return self._reference.tokenize(text)
 
     def exact(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64."""
-        logits, routes = self._pass(token_ids, Spec(scale=0.0), 0)
-        self._routes[tuple(token_ids)] = routes
-        return logits
+        """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64.
+
+        Those of the last tokens are kept.
+        """
+        key = tuple(token_ids)
+        if self._last is None or self._last[0] != key:
+            logits, routes = self._pass(token_ids, Spec(scale=0.0), 0)
+            self._routes[key] = routes
+            self._last = key, logits
+        return self._last[1]
 
     def noisy(self, token_ids: Sequence[int], arithmetic: Arithmetic, seed: int, *, free: bool = False) -> Run:
         """One repetition. The experts are those of float64, unless they are `free` to be others."""

@@ -205,7 +205,7 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
 
 
 def _paths(layer: Any) -> dict[str, tuple[str, bool]]:
-    """Taps that are what one submodule of the layer gives, or reads: their paths, of those that the layer has."""
+    """The path of the submodule that gives or reads each tap, for every tap whose submodule the layer has."""
     modules = dict(layer.named_modules())
     table = INSIDE | {name: ((tap.module,), tap.reads) for name, tap in vocabulary.OWN.items() if tap.module}
     first_paths = {
@@ -267,8 +267,8 @@ def _rotated(taps: Taps, original: Callable[..., Any]) -> Callable[..., Any]:
     """Q [1, H, T, D] and K [1, K, T, D] after the rotation."""
 
     def rotate(*args: Any, **named: Any) -> Any:
-        both = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
-        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in both)
+        rotated_pair = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
+        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in rotated_pair)
 
     return rotate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-SMALL = 100_000_000
+SMALL = 1_000_000_000
 """Parameters below which one thread is faster: its operations are shorter than the threads' waiting for each other."""
 
 

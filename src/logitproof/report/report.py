@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.documents.answer import Answer
-from logitproof.errors import ContractError
+from logitproof.documents.frames import Frame, frame
+from logitproof.documents.section import Page
+from logitproof.documents.shown import Shown
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.specs import reference_name
@@ -42,7 +44,7 @@ Words = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """What reporters are given. `facts` are pins, versions, host, commands, preflight and the reference's own
     errors, ready for JSON; `yardsticks` are the cells that these were measured in.
     """
@@ -65,26 +67,17 @@ class Report:
         whole = known.get(words_key(token_ids))
         return whole if whole is not None else "".join(known.get(str(token), f"<{token}>") for token in token_ids)
 
-    def _repr_html_(self) -> str:
+    def as_page(self) -> Page:
         """The report in a notebook, laid out by the reporter of its page."""
-        shown: str = catalog.load("reporters", "html")().shown(self)
-        return shown
+        page: Page = catalog.load("reporters", "html")().page(self)
+        return page
 
-    def positions(self, kind: Literal["arrow", "pandas", "polars"] = "arrow") -> Any:
+    def positions(self, kind: Frame = "arrow") -> Any:
         """Every compared position, a row each: its cell, prompt, status, every metric and the best five of both sides.
 
-        An Arrow table, or a frame of pandas or polars, which must be installed then.
+        An Arrow table, or a DataFrame of pandas or polars, which must be installed then (`pip install 'logitproof[polars]'`).
         """
-        table = catalog.load("reporters", "positions")().table(self)
-        if kind == "arrow":
-            return table
-        if kind == "pandas":
-            return table.to_pandas()
-        if kind == "polars":
-            import polars
-
-            return polars.from_arrow(table)
-        raise ContractError(f"no frame is called {kind!r}", where="positions", remedy="name arrow, pandas or polars")
+        return frame(catalog.load("reporters", "positions")().table(self), kind)
 
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
@@ -98,9 +91,7 @@ class Report:
             "reason": verdict.reason,
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
-            "unmeasured": [
-                {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)} for cell in verdict.unmeasured
-            ],
+            "unmeasured": [self._unmeasured(cell) for cell in verdict.unmeasured],
             "waivers": verdict.waivers,
             "falsified": verdict.falsified,
         }

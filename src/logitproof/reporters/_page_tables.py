@@ -86,11 +86,11 @@ def _gate(gate: GateVerdict, shown: Sequence[Mapping[str, Any]]) -> Row:
 
 def place_of(where: str, cells: Sequence[Mapping[str, Any]], cell: str) -> str:
     """The place on the page of the prompt and position that a gate was worst at, or nothing."""
-    number = next((n for n, each in enumerate(cells) if each["id"] == cell), None)
+    number = next((n for n, record in enumerate(cells) if record["id"] == cell), None)
     worst = _WORST.match(where)
     if number is None or worst is None:
         return ""
-    prompt = next((n for n, each in enumerate(cells[number]["prompts"]) if each["id"] == worst["prompt"]), None)
+    prompt = next((n for n, record in enumerate(cells[number]["prompts"]) if record["id"] == worst["prompt"]), None)
     if prompt is None:
         return ""
     return f"at-{number}-{prompt}" + (f"-{worst['at']}" if worst["at"] else "")

@@ -154,7 +154,7 @@ class Ledger:
     def _run(self, connection: Any, row: Mapping[Any, Any]) -> Recorded:
         gates = connection.execute(select(GATES).where(GATES.c.run_id == row["run_id"]).order_by(GATES.c.name)).mappings()
         named = {gate["name"]: {key: gate[key] for key in gate if key not in ("run_id", "name")} for gate in gates}
-        return Recorded(**{each.name: row[each.name] for each in fields(Recorded) if each.name != "gates"}, gates=named)
+        return Recorded(**{field.name: row[field.name] for field in fields(Recorded) if field.name != "gates"}, gates=named)
 
 
 def quietly(act: Callable[[Ledger], None]) -> str:

@@ -192,7 +192,7 @@ def _weights(opened: OpenContract) -> Iterator[tuple[str, str, Path]]:
 
 def _pin_model(model: Model, path: str, old: PinnedModel | None) -> PinnedModel:
     root = model.path if model.path.is_dir() else model.path.parent
-    card = _said(model)
+    card = _origin(model)
     return PinnedModel(
         path=path,
         files={name: PinnedFile(sha256=sha256, bytes=(root / name).stat().st_size) for name, sha256 in model.files.items()},
@@ -229,7 +229,7 @@ def _gguf_fields(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
     return {key: reader.value(key) for key in wanted if key in reader.fields}
 
 
-def _said(model: Model) -> dict[str, str]:
+def _origin(model: Model) -> dict[str, str]:
     """Source and licence that the weights themselves name."""
     if model.format != "gguf":
         return {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from logitproof.contract.contract import OpenContract
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.atomic import write_atomically
 from logitproof.files.untrusted import read_object
 from logitproof.jobs.progress import Progress
 from logitproof.report.report import Report
@@ -18,6 +19,9 @@ GREEN = "last-green"
 SHOWN = ("verdict.json", "report.md", "report.html", "positions.parquet")
 EVERY = 1.0
 """Seconds between two notes of how far a run has come."""
+SLACK = timedelta(minutes=10)
+"""By so much the clocks of two machines may differ."""
+MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
 def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
@@ -26,10 +30,11 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
     if not path.is_file():
         return
     try:
-        before = Path(str(read_object(path)["contract"]))
-        named = str(read_object(folder / "verdict.json")["contract"])
+        record, verdict = read_object(path), read_object(folder / "verdict.json")
+        before, named = Path(str(record["contract"])), str(verdict["contract"])
     except (ContractError, KeyError):
         return
+    refuse_clock(str(verdict.get("made_at", "")), folder)
     if named == opened.contract.contract and (before.resolve() == opened.path.resolve() or not before.is_file()):
         return
     raise ContractError(
@@ -39,14 +44,28 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
     )
 
 
+def refuse_clock(made_at: str, where: Path) -> None:
+    """Raise EnvironmentFailed where this machine's clock says a time before that of what lies there already.
+
+    Waivers end by the day, and runs are ordered by their times: by a clock that was set back neither would hold.
+    """
+    try:
+        before = datetime.fromisoformat(made_at)
+    except ValueError:
+        return
+    now = datetime.now(UTC)
+    if before.tzinfo is not None and before > now + SLACK:
+        text = f"the clock of this machine says {now:{MINUTE}}, and the run there was made at {before.astimezone(UTC):{MINUTE}}"
+        raise EnvironmentFailed(text, where=str(where), remedy="set the clock, or give another --out if that run's was wrong")
+
+
 def keep_green(report: Report, folder: Path) -> None:
     """Keep a copy of what people open of a run that passed, until the next one passes."""
     if report.verdict.status != "PASS":
         return
-    (folder / GREEN).mkdir(exist_ok=True)
     for name in SHOWN:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, folder / GREEN / name)
+            write_atomically(folder / GREEN / name, (folder / name).read_bytes())
 
 
 def record_run(report: Report, folder: Path) -> str:

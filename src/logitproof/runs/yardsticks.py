@@ -188,7 +188,8 @@ def _variants(opened: OpenContract, hellos: Mapping[str, Any]) -> Iterator[Varia
             if answered is not None and "decode" in answered.modes:
                 yield Variant("decode", spec, answered, mode="decode", free=False)
         elif (
-            name in options and (changed_value := _other(name, contract.reference.options.get(name), options[name])) is not None
+            name in options
+            and (changed_value := _alternative(name, contract.reference.options.get(name), options[name])) is not None
         ):
             # Threads that spin while they wait stand still where other programs use the cores.
             environment = {"OMP_WAIT_POLICY": "PASSIVE", **spec.environment} if name == "threads" else spec.environment
@@ -200,7 +201,7 @@ def _variants(opened: OpenContract, hellos: Mapping[str, Any]) -> Iterator[Varia
             yield Variant(key.removeprefix(OWN), build, hello if isinstance(hello, HelloResult) else None)
 
 
-def _other(name: str, current: Any, kind: str) -> Any:
+def _alternative(name: str, current: Any, kind: str) -> Any:
     """Another value of a setting that should not matter, or None where the engine has no other."""
     if name == "threads":
         return 2 if current == 1 else 1

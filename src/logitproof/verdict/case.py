@@ -52,6 +52,8 @@ class Case:
     effects: Effects | None = None
     suspicion: str = ""
     """why it is too good to be true, or nothing"""
+    same_arithmetic: bool = True
+    """whether both sides round alike, so that they may agree bit for bit; that of a band that was typed is not known"""
 
     @property
     def has_failures(self) -> bool:
@@ -62,6 +64,16 @@ class Case:
     def planned(self) -> int:
         """Positions that its prompts have."""
         return sum(row.planned or (row.comparison.positions if row.comparison else 0) for row in self.rows)
+
+    @property
+    def positions(self) -> int:
+        """Positions that were fed to both sides."""
+        return sum(row.comparison.positions for row in self.rows if row.comparison)
+
+    @property
+    def is_held_in_part(self) -> bool:
+        """Whether the reference holds some of the positions only."""
+        return not self.has_failures and self.planned < self.positions
 
     def without(self, prompts: Container[str]) -> Case:
         """The case without some prompts, by their ids."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from logitproof import catalog
-from logitproof.comparison.compare import Comparison, compare
+from logitproof.comparison.compare import Comparison, compare, spread
 from logitproof.errors import EngineError, EngineGarbage, LogitproofError
 from logitproof.jobs.cell import Cell, Pair
 from logitproof.metrics import PromptMetric
@@ -29,7 +29,7 @@ def _planned(row: Compared, results: Results) -> Compared:
     reference = results[row.pair.reference]
     if isinstance(reference, Failure):
         return row
-    return replace(row, planned=row.comparison.positions if row.whole and row.comparison else len(reference.logits))
+    return replace(row, planned=row.comparison.positions if row.whole and row.comparison else len(reference.held))
 
 
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
@@ -47,10 +47,26 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
         labels = np.array([*reference.token_ids[1:], -1], np.int64)
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
-        comparison = compare(reference.logits, candidate.logits, labels=labels)
-        return Compared(pair, length, _finite(comparison, reference, candidate), token_ids=tuple(reference.token_ids))
+        comparison = _of_held(reference, candidate, labels)
+        return Compared(pair, length, comparison, token_ids=tuple(reference.token_ids))
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
+
+
+def _of_held(reference: Trace, candidate: Trace, labels: np.ndarray) -> Comparison:
+    """The comparison of the rows that both sides hold; a position that one does not hold is not measured."""
+    if not (reference.positions or candidate.positions):
+        return _finite(compare(reference.logits, candidate.logits, labels=labels), reference, candidate)
+    sides = {"reference": reference, "candidate": candidate}
+    if reference.logits.shape[0] != candidate.logits.shape[0]:
+        text = f"{candidate.logits.shape[0]} positions, the reference has {reference.logits.shape[0]}"
+        raise EngineGarbage(text, where=candidate.engine, remedy="both must score the same tokens")
+    common = sorted(set(reference.held) & set(candidate.held))
+    if not common:
+        words = "; ".join(f"the {side} holds {list(trace.held)[:8]}" for side, trace in sides.items())
+        raise EngineGarbage(f"no position is held by both sides: {words}", where=candidate.engine, remedy="dump the same ones")
+    rows = compare(reference.logits[common], candidate.logits[common], labels=labels[common])
+    return spread(_finite(rows, reference, candidate), common, labels)
 
 
 def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:

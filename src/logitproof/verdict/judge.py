@@ -151,6 +151,8 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         coverage = Coverage(case.planned, judged, judged)
     elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
         status, reason = _doubted(status, reason, case, coverage, contract)
+        if status not in ("NOT-MEASURED", "SUSPECT") and case.is_held_in_part:
+            status, reason = _by_scope(status, reason, own, case)
     return CellVerdict(
         cell=case.cell,
         status=status,
@@ -175,6 +177,16 @@ def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, co
     if not coverage.is_whole and not contract.may_stay_unmeasured(case.cell.id):
         return "NOT-MEASURED", str(coverage)
     return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
+
+
+def _by_scope(status: CellStatus, reason: str, gates: Sequence[GateVerdict], case: Case) -> tuple[CellStatus, str]:
+    """The status of a cell whose reference holds some positions only: every gate must have been judged on all of its scope."""
+    held = f"the reference holds {case.planned} of {case.positions} positions"
+    if not gates:
+        return "NOT-MEASURED", f"{held}, and no gate says which of them matter"
+    if (open_ := next((gate for gate in gates if not is_whole(gate)), None)) is not None:
+        return "NOT-MEASURED", f"{held}, which are not all of the scope {open_.scope!r} of the gate {open_.id}"
+    return status, reason or f"{held}, and the scope of every gate is among them"
 
 
 def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | None) -> PromptVerdict:
@@ -276,7 +288,7 @@ def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsif
 
 
 def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> Unmeasured | None:
-    """The first that was not measured, which neither `--only` left out nor the contract gives leave for."""
+    """The first cell that was not measured, and that neither `--only` left out nor the contract excuses."""
     skipped = (cell for cell in unmeasured if not cell.reason.startswith(NOT_SELECTED))
     return next((cell for cell in skipped if not contract.may_stay_unmeasured(cell.cell)), None)
 

@@ -42,12 +42,14 @@ def read_tensors(path: Path) -> dict[str, Array]:
         ) from error
 
 
+def check_stored(kind: str, name: str, where: Path) -> None:
+    """ModelError for a tensor of a type that is not read."""
+    if kind not in STORED:
+        remedy = "save the weights as bfloat16, float16 or float32"
+        raise ModelError(f"tensor {name!r} has type {kind}", where=str(where), remedy=remedy)
+
+
 def _as_float32(tensors: Tensors, name: str) -> Array:
     kind = tensors.kind(name)
-    if kind not in STORED:
-        raise ModelError(
-            f"tensor {name!r} has type {kind}",
-            where=str(tensors.path),
-            remedy="save the weights as bfloat16, float16 or float32",
-        )
+    check_stored(kind, name, tensors.path)
     return widened(tensors.raw(name), kind).reshape(tensors.shape(name))

@@ -86,7 +86,7 @@ def _no_weights(folder: Path) -> ModelError:
         return ModelError(text, where=str(folder), remedy="save the model with transformers, which writes one of the two")
     endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
     remedy = "convert the weights to safetensors; pickled checkpoints are never read"
-    return ModelError(f"has no .safetensors file (it holds {endings})", where=str(folder), remedy=remedy)
+    return ModelError(f"has no .safetensors file, such as {SINGLE} (it holds {endings})", where=str(folder), remedy=remedy)
 
 
 def weights_state(*paths: Path | None) -> dict[str, State]:

@@ -68,7 +68,10 @@ class GateSilu(_WrongChannels, id="deltanet.channel_gate_silu_for_sigmoid"):
     """The output's gate passes SiLU, as in a gated delta-net, in place of a sigmoid."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap="layers.0.linear_attn.norm", remedy="the gate's activation is a sigmoid"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.linear_attn.norm",
+        remedy="the gate's activation is a sigmoid",
+        seen_in=("vLLM #40245",),
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:

@@ -102,6 +102,7 @@ class MlpBesideAttention(Mutation, id="norm.mlp_beside_attention"):
         shows="attention of the first layer exact, wrong from its MLP on, at every position",
         first_tap="layers.0.ffn_norm",
         remedy="add attention to the residual stream before the MLP's norm reads it",
+        seen_in=("QWen2-from_ground_up #2",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -166,6 +166,7 @@ class ChunkStateLost(WrongScanCall, id="scan.chunk_state_lost"):
         first_tap="layers.0.scan.core",
         remedy="begin a piece with the state of the one before",
         needs="chunked prefill",
+        seen_in=("transformers #46741",),
     )
     functions = SCAN[:1]
 

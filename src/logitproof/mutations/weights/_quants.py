@@ -13,7 +13,7 @@ from gguf import quants
 
 from logitproof.mutations import Mutation
 from logitproof.reference import parts
-from logitproof.reference.patches import tensors_replaced
+from logitproof.reference.patches import tensors_spoilt
 
 Spoil = Callable[[np.ndarray], np.ndarray]
 
@@ -47,7 +47,7 @@ class WrongBlocks(Mutation):
 def requantized(model: Any, kind: str, projection: str, read: Spoil | None = None) -> AbstractContextManager[None]:
     """While open, matrices are what `read` makes of their blocks [n, bytes] of type `kind`; by default, rightly."""
     reader = read or getattr(quants, kind).dequantize_blocks
-    return tensors_replaced([(matrix, _through(matrix.data, kind, reader)) for matrix in matrices(model, kind, projection)])
+    return tensors_spoilt(model, matrices(model, kind, projection), lambda matrix: _through(matrix, kind, reader))
 
 
 def matrices(model: Any, kind: str, projection: str) -> list[torch.Tensor]:
