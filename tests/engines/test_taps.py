@@ -142,6 +142,23 @@ def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
     assert small.bytes_at_most < whole.bytes_at_most / 2
 
 
+def test_a_candidate_without_taps_is_one_line_and_ends_nothing_for_the_others() -> None:
+    from logitproof.jobs.session import Side
+    from logitproof.localization.engines import NoTaps, localize_engines
+
+    def side(engine: str, **options: Any) -> Side:
+        return Side(Spec(engine, {"threads": 1, **options}), ZOO / "qwen3", None, engine)
+
+    plain = Side(Spec("plain", {}), ZOO / "qwen3", None, "plain")
+    candidates = {"plain": plain, "wrong": side("transformers", mutation="norm.one_added")}
+    locations = localize_engines(side("transformers"), candidates, IDS, explain=False)
+    assert [located.name for located in locations.located] == ["wrong"] and locations.exit_code == 1
+    (note,) = locations.notes
+    assert note.startswith("plain offers no taps") and "logitproof diagnose" in note
+    with pytest.raises(NoTaps, match="logitproof diagnose"):
+        localize_engines(side("transformers"), {"plain": plain}, IDS, explain=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
