@@ -14,8 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from logitproof import catalog
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
-from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage
+from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage, Unblocks
 from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
+from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
 from logitproof.contract.suite import Suite, open_suite
 from logitproof.contract.waiver import Waiver
@@ -126,6 +127,7 @@ class BandEntry(_Strict):
     wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     allow: Annotated[float, Field(ge=0, lt=1)] = 0.0
     basis: Annotated[str, Field(min_length=10)]
+    rests_on: KernelRows | None = Field(None, description="the rows of a kernel baseline that it rests on, looked up by lint")
 
     @model_validator(mode="after")
     def _is_ordered(self) -> BandEntry:
@@ -270,6 +272,7 @@ class Contract(_Strict):
     references: list[CrossReference] | dict[str, Reference] = Field(
         [], description="several references by name, which gates choose by `against`; or, as a list, the files it rests on"
     )
+    unblocks: list[Unblocks] = Field([], description="items of other repositories that wait for stages of this contract")
     rests_on: list[CrossReference] = Field([], description="files of other repositories that it rests on")
     waivers: list[Waiver] = []
     lint: list[LintWaiver] = Field([], description="findings of `logitproof lint` that may stand, each with reason and end")
@@ -493,6 +496,12 @@ def _check_gate_names(opened: OpenContract) -> None:
     for index, entry in enumerate(contract.falsification):
         named.append((("falsification", index, "test"), entry.test))
         named += [(("falsification", index, "if_fails", n, "when"), steps.when) for n, steps in enumerate(entry.if_fails)]
+    stages = [stage.id for stage in contract.stages]
+    for index, item in enumerate(contract.unblocks):
+        for name in item.stages:
+            if name not in stages:
+                text = f"no stage is called {name!r}{catalog.did_you_mean(name, stages)}"
+                raise ContractError(text, where=opened.where("unblocks", index, "stages"))
     for keys, names in named:
         for name in names:
             if name not in ids:

@@ -10,7 +10,7 @@ from typing import Any
 
 from logitproof.errors import ModelError
 from logitproof.files.gguf import GgufFile
-from logitproof.gguf.tokenizer import CONTROL, NORMAL, PRE_TOKENIZERS, SPECIAL_KEYS, UNUSED, USER_DEFINED
+from logitproof.gguf.tokenizer import CONTROL, GPT4O, NORMAL, PRE_TOKENIZERS, SPECIAL_KEYS, TEKKEN, UNUSED, USER_DEFINED
 
 UNKNOWN, BYTE = 2, 6
 """Of enum llama_token_type."""
@@ -19,11 +19,6 @@ SPACE = "\u2581"
 LLAMA3 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "llama-bpe")
 QWEN2 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "qwen2")
 QWEN35 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "qwen35")
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_BEFORE, _ENDINGS = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_AFTER = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-GPT4O = f"{_BEFORE}{_UPPER}*{_LOWER}+{_ENDINGS}|{_BEFORE}{_UPPER}+{_LOWER}*{_ENDINGS}|\\p{{N}}{{1,3}}|{_AFTER}"
-TEKKEN = f"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\\p{{N}}|{_AFTER}"
 SPLITS = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "dbrx", "smaug-bpe", "chatglm-bpe", "glm4"), LLAMA3),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan"), QWEN2),

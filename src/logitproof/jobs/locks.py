@@ -47,11 +47,11 @@ def requirements_sha256(requirements: Path) -> str:
 def entries(lock: Path) -> dict[str, list[str]]:
     """Every entry of a lock on one line, by the package's name: a version may hang on the interpreter."""
     lines = lock.read_text("utf-8").replace("\\\n", " ").splitlines()
-    by_name: dict[str, list[str]] = {}
+    by_package: dict[str, list[str]] = {}
     for line in lines:
         if match := ENTRY.match(line):
-            by_name.setdefault(match["name"].lower(), []).append(line)
-    return by_name
+            by_package.setdefault(match["name"].lower(), []).append(line)
+    return by_package
 
 
 def _is_of_this_platform() -> bool:

@@ -36,6 +36,8 @@ PER_LENGTH = "rows by the length of the pass"
 """The name of the setting of a model whose prefill, decode and generation are different functions."""
 UNKNOWN_HERE = "unknown: nothing here reads it, and it may change logits"
 """The note of a setting that a file has and nothing here knows."""
+ROTATED = "rotation of the weights"
+"""The setting that says of weights that they are the reference's, turned; a person should read that before any figure."""
 Likeness = Literal["same", "differs", "listed", "not compared"]
 
 
@@ -171,10 +173,15 @@ class Preflight:
         passes = [(pair, row) for pair in self.pairs for row in pair.settings if row.name == PER_LENGTH]
         by_model = {pair.model: Line(f"{pair.model}: {row.reference}; {row.note}", "unsure", 1) for pair, row in passes}
         lines += tuple(by_model.values())
-        title = "Do both sides read the same files and settings?"
-        return Document(
-            title, Verdict("preflight", reason, "bad" if pair_findings else "good"), (Text(lines),) if lines else ()
+        rotations = tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {row.note}", "unsure", 1)
+            for pair in self.pairs
+            for row in pair.settings
+            if row.name == ROTATED
         )
+        title = "Do both sides read the same files and settings?"
+        sections = (Text((*rotations, *lines)),) if rotations or lines else ()
+        return Document(title, Verdict("preflight", reason, "bad" if pair_findings else "good"), sections)
 
     def as_json(self) -> dict[str, Any]:
         """The record that `read` understands."""

@@ -13,10 +13,12 @@ from logitproof.gguf.layout import Layout
 from logitproof.gguf.side import Side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
 from logitproof.gguf.write import account_for_tensors
-from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named, short
+from logitproof.preflight import ROTATED, Check, Finding, Setting, Setup, file_of, named, short
 from logitproof.preflight._explain import explain, is_constant
+from logitproof.preflight._rotation import Turned, find_rotation
 from logitproof.weights.checkpoint import Array
 from logitproof.weights.model import stray_weights
+from logitproof.weights.rotate import ONE_CENTRED
 
 WHOLE_BELOW = 1 << 22
 """Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""
@@ -35,6 +37,8 @@ LIMITS = {
 }  # fmt: skip
 """Relative RMS error of a tensor that its type explains: about twice what Gaussian weights show."""
 COARSEST = 0.9
+COARSEST_EMBEDDING = 0.35
+"""Relative error of an embedding up to which a rotation explains it: a quantization of four bits and up leaves less."""
 EXACT = ("F64", "F32", "F16", "BF16")
 """Types of a checkpoint, which is what it is."""
 CODES = {"rope_freqs.weight": "PF202", "output.weight": "PF208", "lm_head.weight": "PF208"}
@@ -122,6 +126,17 @@ def _strays(side: Side) -> list[str]:
 
 
 def _compared(reference: Tensors, candidate: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
+    rotation = None if candidate is None else find_rotation(reference, candidate, COARSEST_EMBEDDING)
+    if rotation is None:
+        yield from _as_they_are(reference, candidate, setup)
+        return
+    by_folder = setup.file.format == "safetensors"
+    centred = by_folder and setup.original.config.get("model_type") in ONE_CENTRED
+    yield from _as_they_are(Turned(reference, rotation, centred), candidate, setup, str(rotation))
+
+
+def _as_they_are(reference: Tensors, candidate: Tensors | None, setup: Setup, turned: str = "") -> Iterator[Setting | Finding]:
+    """Every tensor against what it must be; `turned` says what those of the reference were turned by first."""
     differences: list[Difference] = []
     worst, samples = Difference("", "", ""), []
     for name in reference.names if candidate is None else [name for name in reference.names if name in candidate.names]:
@@ -137,6 +152,9 @@ def _compared(reference: Tensors, candidate: Tensors | None, setup: Setup) -> It
             samples.append(name)
     if candidate is not None:
         differences += _unpaired(reference, candidate, setup)
+    if turned:
+        rest = f"{len(differences)} of the other tensors do not fit it" if differences else "every other tensor fits it"
+        yield Setting(ROTATED, "none", "rotated", "listed", f"{turned}; {rest}")
     yield _row(reference, candidate, worst, samples, differences)
     yield from _findings(differences, setup)
 
@@ -231,6 +249,8 @@ def _verdict(reference: Tensors, candidate: Tensors, name: str, index: Array | N
         for kind in (candidate.kind(name), reference.kind(name))
         if kind == candidate.kind(name) or kind not in EXACT
     )
+    if isinstance(reference, Turned):
+        limit = max(limit, reference.rotation.error)  # what is computed of rounded embeddings is no more exact than they are
     floor = FAINT * float(np.median(norms))
     row = errors / np.maximum(norms, floor) if floor else errors / max(whole, 1e-30)
     bad = np.flatnonzero(row > ROW_FACTOR * limit)

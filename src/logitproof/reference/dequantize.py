@@ -89,9 +89,8 @@ class GgufWeights:
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
         if foreign and all(self._is_beyond(name) for name in foreign):
-            text = (
-                f"{self.path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {first_few(foreign)}"
-            )
+            last = f"model.layers.{self._layers - 1}, the config's last"
+            text = f"{self.path.name} has layers beyond {last}: {first_few(foreign)}"
             raise Refusal(text, field=str(self.path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(

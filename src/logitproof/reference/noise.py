@@ -35,6 +35,8 @@ ADDITION = 0.72 * 2.0**-23 / 12**0.5
 HALF_ADDITION = 2.0**13 * ADDITION
 """The same of float16, whose unit in the last place is so much larger."""
 BLOCKS = {"q8_0": 32, "q8_k": 256}
+ROWS = 4096
+"""Rows of a matrix whose squares lie in memory at once."""
 STEPS = 127
 """A block of 8 bits has 127 steps from zero to its largest value."""
 
@@ -65,7 +67,8 @@ class Spec:
 
     `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
     keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
-    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says.
+    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says. `sums` is how many
+    times larger than float32's the rounding of a partial sum is.
     """
 
     base: torch.dtype = torch.float32
@@ -75,6 +78,7 @@ class Spec:
     cache: Format | None = None
     half_sums: bool = False
     routes: Sequence[torch.Tensor] | None = None
+    sums: float = 1.0
 
 
 class Noise(TorchFunctionMode):  # type: ignore[misc]
@@ -141,12 +145,12 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         error = unit * (self._uniform(result) - 0.5)
         if name == "softmax":
             error = error + self._softmax_error(unit, kind, result, args[0])
-        if kind is torch.float32 and name in SUMMING:
+        if (kind is torch.float32 or self.spec.sums > 1) and name in SUMMING:
             length = _length_of_sum(name, args)
             if length is not None:
                 lanes = min(self.spec.lanes, args[0].shape[-1])
                 steps = args[0].shape[-1] / (2 * lanes) + math.log2(lanes)
-                error = error + ADDITION * steps**0.5 * length * self._normal(result)
+                error = error + self.spec.sums * ADDITION * steps**0.5 * length * self._normal(result)
         return self.spec.scale * error
 
     def _softmax_error(self, unit: torch.Tensor, kind: torch.dtype, result: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -195,12 +199,29 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         with torch._C.DisableTorchFunction():
             if form in BLOCKS:
                 size = BLOCKS[form]
-                short = -values.shape[-1] % size
-                blocks = torch.nn.functional.pad(values, (0, short)).unflatten(-1, (-1, size))
-                step = (blocks.abs().amax(-1, keepdim=True) / STEPS).expand_as(blocks).flatten(-2)[..., : values.shape[-1]]
+                blocks = torch.nn.functional.pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
+                error = self._block_error(blocks, form).flatten(-2)[..., : values.shape[-1]]
             else:
                 step = _unit(values, torch.float16 if form == "f16" else torch.bfloat16)
-            return values + self.spec.scale * step * (self._uniform(values) - 0.5)
+                error = step * (self._uniform(values) - 0.5)
+            return values + self.spec.scale * error
+
+    def _block_error(self, blocks: torch.Tensor, form: Format) -> torch.Tensor:
+        """The error of blocks [..., n, block] of 8 bits: uniform over a step, but for two kinds of values.
+
+        The largest of a block is `STEPS` steps by definition, and what is less than half a step becomes zero. In a real model
+        one activation can be a thousand times the others of its block: then a step is larger than all of those, and an error
+        over a whole step would be several times what a kernel makes. Blocks of 32 keep their step in float16 besides.
+        """
+        sizes = blocks.abs()
+        largest = sizes.amax(-1, keepdim=True)
+        step = largest / STEPS
+        error = step * (self._uniform(blocks) - 0.5)
+        error = torch.where(sizes < step / 2, -blocks, error).masked_fill(sizes == largest, 0.0)
+        if form == "q8_0":
+            share = _unit(step, torch.float16) / step.clamp(min=torch.finfo(step.dtype).tiny)
+            error = error + (blocks + error) * share * (self._uniform(step) - 0.5)
+        return error
 
     def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
         """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
@@ -310,9 +331,11 @@ def _exact(name: str, unit: torch.Tensor, kind: torch.dtype, args: Any) -> torch
 
 
 def _length_of_sum(name: str, args: Any) -> torch.Tensor | None:
-    """√Σx²w² of every sum of products."""
+    """√Σx²w² of every sum of products, in float32: it is the size of an error, and needs few digits."""
     if name == "linear":
-        return torch.nn.functional.linear(args[0].square(), args[1].square()).sqrt()
+        squares, weight = args[0].float().square(), args[1]
+        parts = [torch.nn.functional.linear(squares, rows.float().square()) for rows in weight.split(ROWS)]
+        return torch.cat(parts, dim=-1).sqrt().to(args[0].dtype)
     if name in ("matmul", "__matmul__", "bmm"):
         return torch.matmul(args[0].square(), args[1].square()).sqrt()
     return None
