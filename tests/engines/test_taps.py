@@ -61,9 +61,24 @@ def test_decode_gives_the_taps_of_prefill(family: str) -> None:
     model = build(family)
     whole, steps = read(model, family), read(model, family, mode="decode")
     shared = [name for name in whole if name in steps]
-    assert len(shared) >= len(whole) - 2 * model.config.num_hidden_layers  # scores and probabilities are for one pass alone
+    assert {taps.split(name)[1] for name in whole.keys() - steps.keys()} <= {"attn.scores"}
     for name in shared:
+        assert steps[name].shape == whole[name].shape, name
         assert relative(steps[name], whole[name], taps.split(name)[1]) < 1e-4, name
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+def test_probabilities_of_a_decode_are_compared_and_flow_on(family: str) -> None:
+    """Also where a window lets keys go: those have no share."""
+    model = build(family)
+    steps, whole = read(model, family, mode="decode"), read(model, family)
+    name = next(name for name in steps if name.endswith("attn.probs"))
+    assert np.allclose(steps[name], whole[name], atol=1e-5) and np.allclose(steps[name].sum(-1), 1, atol=1e-5)
+    replayed = read(model, family, steps, mode="decode")
+    assert localize(steps, steps, replayed).verdict == "same"
+    wrong = {**steps, name: np.roll(steps[name], 1, axis=0)}
+    found = localize(steps, wrong, read(model, family, wrong, mode="decode"))
+    assert name in found.broken
 
 
 def worker_taps(engine: str, model: Path, config: Path | None, folder: Path, given: Any = None, **options: Any) -> Any:
