@@ -158,12 +158,12 @@ def _spaced(cut: Cut, text: str) -> str:
 
 def _longer(cut: Cut) -> str:
     """The side that has more tokens, where all that it has more are spaces; empty where neither has."""
-    for longer, less, side in ((cut.ids[0], cut.ids[1], cut.sides[0]), (cut.ids[1], cut.ids[0], cut.sides[1])):
-        more = list(longer)
-        for token in less:
+    for ids, fewer, side in ((cut.ids[0], cut.ids[1], cut.sides[0]), (cut.ids[1], cut.ids[0], cut.sides[1])):
+        more = list(ids)
+        for token in fewer:
             if token in more:
                 more.remove(token)
-        if len(longer) > len(less) and len(more) == len(longer) - len(less) and all(side.is_space(token) for token in more):
+        if len(ids) > len(fewer) and len(more) == len(ids) - len(fewer) and all(side.is_space(token) for token in more):
             return side.name
     return ""
 
