@@ -17,7 +17,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real lint zoo real test-engines examples docs llama-tools engines locks isa neon clean
+.PHONY: help setup demo test test-real lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -62,6 +62,30 @@ engines: setup       ## the environments of engines whose dependencies clash; se
 locks: $(VENV)/bin/python  ## the locks of engines' environments and of the package itself, with hashes, from the index
 	$(PIP) uv
 	$(PY) zoo/make_locks.py
+
+sbom: .cache/supply/.ready  ## what the package is made of: .cache/supply/sbom.cdx.json, in CycloneDX
+	.cache/supply/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type library \
+	    --output-reproducible --of JSON -o .cache/supply/sbom.cdx.json
+
+licences: setup .cache/supply/.ready  ## the licence of every package that is installed: .cache/supply/licences.md
+	.cache/supply/bin/pip-licenses --python $(PY) --with-urls --format markdown --output-file .cache/supply/licences.md
+
+package: $(VENV)/.test-ready  ## sdist and wheel, in .cache/dist
+	$(PY) -m build --no-isolation --outdir .cache/dist .
+
+bench-mutation: setup $(VENV)/.test-ready .cache/mutation/.ready  ## are changes of what judges noticed by its tests? benchmarks/mutation.py
+	$(PY) benchmarks/mutation.py
+
+.cache/mutation/.ready: constraints.txt
+	$(PYTHON) -m venv .cache/mutation
+	.cache/mutation/bin/python -m pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	touch $@
+
+# Tools that look at the environment from outside, with dependencies of their own.
+.cache/supply/.ready: constraints.txt
+	$(PYTHON) -m venv .cache/supply
+	.cache/supply/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+	touch $@
 
 isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 and AMX, for examples/isa.parity.yaml
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py x86_64 --jobs $(JOBS)

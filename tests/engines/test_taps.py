@@ -61,9 +61,24 @@ def test_decode_gives_the_taps_of_prefill(family: str) -> None:
     model = build(family)
     whole, steps = read(model, family), read(model, family, mode="decode")
     shared = [name for name in whole if name in steps]
-    assert len(shared) >= len(whole) - 2 * model.config.num_hidden_layers  # scores and probabilities are for one pass alone
+    assert {taps.split(name)[1] for name in whole.keys() - steps.keys()} <= {"attn.scores"}
     for name in shared:
+        assert steps[name].shape == whole[name].shape, name
         assert relative(steps[name], whole[name], taps.split(name)[1]) < 1e-4, name
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+def test_probabilities_of_a_decode_are_compared_and_flow_on(family: str) -> None:
+    """Also where a window lets keys go: those have no share."""
+    model = build(family)
+    steps, whole = read(model, family, mode="decode"), read(model, family)
+    name = next(name for name in steps if name.endswith("attn.probs"))
+    assert np.allclose(steps[name], whole[name], atol=1e-5) and np.allclose(steps[name].sum(-1), 1, atol=1e-5)
+    replayed = read(model, family, steps, mode="decode")
+    assert localize(steps, steps, replayed).verdict == "same"
+    wrong = {**steps, name: np.roll(steps[name], 1, axis=0)}
+    found = localize(steps, wrong, read(model, family, wrong, mode="decode"))
+    assert name in found.broken
 
 
 def worker_taps(engine: str, model: Path, config: Path | None, folder: Path, given: Any = None, **options: Any) -> Any:
@@ -140,6 +155,23 @@ def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
     small = localize_engines(side(), candidate, IDS, explain=False, budget=1000)
     assert small.located[0].localization.broken == whole.located[0].localization.broken
     assert small.bytes_at_most < whole.bytes_at_most / 2
+
+
+def test_a_candidate_without_taps_is_one_line_and_ends_nothing_for_the_others() -> None:
+    from logitproof.jobs.session import Side
+    from logitproof.localization.engines import NoTaps, localize_engines
+
+    def side(engine: str, **options: Any) -> Side:
+        return Side(Spec(engine, {"threads": 1, **options}), ZOO / "qwen3", None, engine)
+
+    plain = Side(Spec("plain", {}), ZOO / "qwen3", None, "plain")
+    candidates = {"plain": plain, "wrong": side("transformers", mutation="norm.one_added")}
+    locations = localize_engines(side("transformers"), candidates, IDS, explain=False)
+    assert [located.name for located in locations.located] == ["wrong"] and locations.exit_code == 1
+    (note,) = locations.notes
+    assert note.startswith("plain offers no taps") and "logitproof diagnose" in note
+    with pytest.raises(NoTaps, match="logitproof diagnose"):
+        localize_engines(side("transformers"), {"plain": plain}, IDS, explain=False)
 
 
 @pytest.mark.parametrize(

@@ -233,4 +233,3 @@ def test_an_error_of_the_system_that_nobody_foresaw_is_a_sentence_and_no_traceba
     assert command
     done = cli("new", "x.parity.yaml")
     assert (done.exit_code, done.output) == (3, "error: somewhere: Input/output error\n  remedy: see what the system says\n")
-

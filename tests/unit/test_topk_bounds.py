@@ -86,6 +86,7 @@ def test_the_bounds_hold_for_rounded_values_too(case: tuple[int, float, float, i
 
 
 @settings(max_examples=100, deadline=None)
+@example((4544, 4.0, 5.0, 20, 12))
 @given(cases)
 def test_the_lower_bound_is_never_worse_than_a_tail_bucket(case: tuple[int, float, float, int, int]) -> None:
     seed, spread, noise, k_r, k_t = case
@@ -95,7 +96,9 @@ def test_the_lower_bound_is_never_worse_than_a_tail_bucket(case: tuple[int, floa
     p, q = np.exp(log_p[both]), np.exp(log_q[both])
     p_tail, q_tail = max(1 - p.sum(), 0.0), max(1 - q.sum(), 1e-14)
     bucket = float(np.sum(p * np.log(p / q))) + (p_tail * math.log(p_tail / q_tail) if p_tail > 1e-12 else 0.0)
-    assert bound_kl(top(z_r, k_r), top(z_t, k_t)).lower >= bucket - 1e-6 * (1 + abs(bucket))
+    # a tail of 1e-11 that is known to 2e-14 says that much less of the bucket, whoever calculates it
+    blur = p_tail * top(z_t, k_t).tail_error / q_tail
+    assert bound_kl(top(z_r, k_r), top(z_t, k_t)).lower >= bucket - 1e-6 * (1 + abs(bucket)) - 2 * blur
 
 
 def test_whole_rows_give_the_exact_number() -> None:

@@ -28,6 +28,7 @@ from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage
 from logitproof.protocol.precision import Precision
 from logitproof.quality.accuracy import Paired
+from logitproof.quality.causes import Cause
 from logitproof.quality.chat_template import Rendered
 from logitproof.quality.picker import Hanging
 from logitproof.quality.section import Bar, Section
@@ -157,7 +158,14 @@ ANSWERS: dict[str, Shape] = {
     ),
     "suite-pick": Shape({"out": str, "sha256": str, "hanging": list[HANGING], "tried": int}),  # type: ignore[valid-type]
     "tokenizer": Shape(
-        {"tried": int, "differences": list[Cut], "trips": list[Trip], "templates": list[Rendered], "differs": bool}
+        {
+            "tried": int,
+            "differences": list[Cut],
+            "trips": list[Trip],
+            "causes": list[Cause],
+            "templates": list[Rendered],
+            "differs": bool,
+        }
     ),
     "verify": Shape({"differences": list[Difference]}),
     "verify-evidence": Shape(

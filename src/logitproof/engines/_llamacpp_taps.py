@@ -147,9 +147,9 @@ class Recorder:
     def kept(self) -> dict[str, np.ndarray]:
         """Every tap over all batches, float32, canonical; weights of experts in the order of their numbers."""
         whole = {
-            name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+            name: vocabulary.joined(name, pieces)
             for name, pieces in self._kept.items()
-            if len(pieces) == 1 or vocabulary.split(name)[1] not in vocabulary.MATRICES
+            if len(pieces) == 1 or vocabulary.split(name)[1] != "attn.scores"
         }
         for name in [tap for tap in whole if tap.endswith("moe.index")]:
             order = whole[name].argsort(axis=-1)

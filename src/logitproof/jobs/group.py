@@ -195,7 +195,7 @@ class _Running:
         """The first job that a dead engine owed bears the failure and the others are asked again; a refusal fails all."""
         first = next(iter(waiting.values())).job
         if self.session.holds(first.model, first.config):
-            yield from self._left(waiting, _failure(first, self.name, error))
+            yield from self._left(waiting, failure_of(first, self.name, error))
         else:
             yield self._faulted(waiting.pop(first.key).job, error)
 
@@ -208,7 +208,7 @@ class _Running:
         """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
         if not isinstance(error, ContractError) and not self.session.holds(job.model, job.config):
             self._deaths[job.model].append(error.text)
-        return self._failed(job, _failure(job, self.name, error))
+        return self._failed(job, failure_of(job, self.name, error))
 
     def _failed(self, job: Job, failure: Failure) -> Outcome:
         self._failures[job.key] = failure
@@ -327,7 +327,7 @@ def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
     return worker.detokenize(token_ids)
 
 
-def _failure(job: Job, name: str, error: LogitproofError) -> Failure:
+def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:
     fault = "setup" if isinstance(error, ContractError) else "environment" if isinstance(error, EnvironmentFailed) else "engine"
     return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
 

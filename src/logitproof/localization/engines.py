@@ -35,6 +35,11 @@ LONGEST = 128
 OPENED = 4
 """Broken layers that are opened, where not all of them fit."""
 Say = Callable[[str], None]
+DIAGNOSE = "`logitproof diagnose RUN` needs its logits alone"
+
+
+class NoTaps(ContractError):
+    """An engine shows nothing of its inside, so that no operation of it can be compared."""
 
 
 def localize_engines(
@@ -51,26 +56,25 @@ def localize_engines(
 ) -> Locations:
     """Compare every candidate's taps with the reference's on one sequence.
 
-    Raises ContractError where an engine has no taps at all, EngineError where one fails.
+    A candidate without taps is a note. Raises NoTaps where the reference or every candidate has none, EngineError where one
+    fails.
     """
     ids = list(token_ids)[:LONGEST]
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitproof-taps-")))
         room = _Room(scratch, ids, mode, budget, say)
         truth = _Engine(stack, "reference", reference, room)
-        offered: dict[str, _Engine | TapDump] = {
-            name: candidate if isinstance(candidate, TapDump) else _Engine(stack, name, candidate, room)
-            for name, candidate in candidates.items()
-        }
+        offered, without = _offered(stack, candidates, room)
         patterns = _patterns(truth, layers, room)
         whole = truth.read(patterns)
         _all_there(layers, whole)
-        located, notes, sources = [], list[str](), {"reference": whole}
+        located, notes, sources = [], list(without), {"reference": whole}
         for name, candidate in offered.items():
             say(f"taps of {name}")
             candidate_taps, kind = _taps_of(candidate, patterns, precision)
             if not set(candidate_taps) & set(whole):
-                raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md")
+                notes.append(f"{name} offers none of the reference's taps (docs/taps.md names them): {DIAGNOSE}")
+                continue
             where = localize(whole, candidate_taps, truth.replay(candidate_taps), precision=kind)
             sources[name] = candidate_taps
             notes += _doubts(name, candidate, where, kind, reference)
@@ -78,8 +82,26 @@ def localize_engines(
                 where, candidate_taps = _opened(truth, candidate, where, kind, room)
             hypothetical = _explained(where, kind, reference, candidate_taps, ids, say) if explain and mode == "prefill" else ()
             located.append(Located(name, kind, where, hypothetical))
+        if not located:
+            raise NoTaps(notes[0], where="CANDIDATE", remedy="see docs/taps.md for taps, or name the bug by its logits")
         every_stage = stages(sources, max((location.precision for location in located), key=FROM_FINE_TO_COARSE.index))
     return Locations(reference.name, tuple(ids), mode, tuple(located), tuple(every_stage), room.most, tuple(notes))
+
+
+def _offered(
+    stack: ExitStack, candidates: Mapping[str, Side | TapDump], room: _Room
+) -> tuple[dict[str, _Engine | TapDump], list[str]]:
+    """The candidates that have taps, and a line for each that has none: it ends nothing for the others."""
+    offered: dict[str, _Engine | TapDump] = {}
+    without: list[str] = []
+    for name, candidate in candidates.items():
+        try:
+            offered[name] = candidate if isinstance(candidate, TapDump) else _Engine(stack, name, candidate, room)
+        except NoTaps as error:
+            without.append(f"{name} {error.text}: {DIAGNOSE}")
+    if not offered:
+        raise NoTaps(without[0], where="CANDIDATE", remedy="use an engine that offers taps, or a folder with a taps.yaml")
+    return offered, without
 
 
 def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) -> None:
@@ -203,7 +225,7 @@ class _Engine:
         session = stack.enter_context(Session(side.spec, name))
         if not session.hello().taps:
             remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
-            raise ContractError("offers no taps", where=side.name, remedy=remedy)
+            raise NoTaps("offers no taps", where=side.name, remedy=remedy)
         self._worker, self._loaded = session.loaded(side.model, side.config)
         self.tensors: dict[str, Tensor] = {}
 

@@ -15,7 +15,7 @@ from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
-from logitproof.localization.engines import localize_engines
+from logitproof.localization.engines import NoTaps, localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
 from logitproof.localization.text import KIND, of_cells
@@ -72,9 +72,16 @@ def localize_run(
     report = space.judge_again()
     chosen = _cells(report, cell)
     locations: dict[str, Locations] = {}
+    without: list[NoTaps] = []
     for cell_id in chosen:
         say(f"looking into {cell_id}")
-        locations[cell_id] = _cell(report, cell_id, prompt, layers, precision, explain, say)
+        try:
+            locations[cell_id] = _cell(report, cell_id, prompt, layers, precision, explain, say)
+        except NoTaps as error:
+            without.append(error)
+            say(f"{cell_id}: {error.text}")
+    if without and not locations:
+        raise without[0]
     if locations:
         space.keep(report, KIND, of_cells(locations))
     return locations

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class OwnTap:
@@ -116,6 +118,19 @@ def order(name: str) -> tuple[int, int]:
     if layer is None:
         return (-1, 0) if leaf in BEGIN else (10**9, list(END).index(leaf) if leaf in END else 9)
     return layer, _PLACES.get(leaf, 99)
+
+
+def joined(name: str, pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """One array of what the passes of a sequence gave, pass after pass.
+
+    Probabilities [H, n, S] of a pass have as many keys as there were then: keys that came later have a share of 0.
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    if split(name)[1] not in MATRICES:
+        return np.concatenate(pieces)
+    keys = max(piece.shape[-1] for piece in pieces)
+    return np.concatenate([np.pad(piece, ((0, 0), (0, 0), (0, keys - piece.shape[-1]))) for piece in pieces], axis=1)
 
 
 def wanted(name: str, patterns: Iterable[str]) -> bool:

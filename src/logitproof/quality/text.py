@@ -45,18 +45,29 @@ def of_samples(about: str, test: TwoSample, alpha: float, power: float, replay: 
 def of_tokenizers(about: str, result: Found, rendered: Sequence[Rendered]) -> Document:
     """Texts that are cut differently, each by its smallest part, and chat templates."""
     lines = [Line(_cut(difference), "bad") for difference in result.differences]
+    causes = [
+        Line(
+            f"{cause.text}: {cause.smallest!r} is {list(cause.reference)} for the reference, {list(cause.candidate)} here",
+            "bad",
+        )
+        for cause in result.causes
+    ]
+    counts = [Line(f"{cause.texts} of the texts show it", "plain", 1) for cause in result.causes]
+    findings = tuple(line for pair in zip(causes, counts, strict=True) for line in pair)
     trips = [Line(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}") for trip in result.trips]
     more = [Line(f"… and {len(lines) - SHOWN} more")] if lines[SHOWN:] else []
     templates = [Line(_template(text), "bad") for text in rendered]
     shown = (*lines[:SHOWN], *more, *trips[:SHOWN], *templates)
     reason = (
-        f"{result.tried} texts: {len(result.differences)} are cut differently, {len(result.trips)} do not come back; "
+        f"{result.tried} texts: {len(result.differences)} are cut differently by {len(result.causes)} causes, "
+        f"{len(result.trips)} do not come back; "
         f"chat template: {'differs' if rendered else 'the same'}"
     )
     differs = bool(result.differences or rendered)
     verdict = Verdict("DIFFERENT" if differs else "SAME", reason, "bad" if differs else "good")
     rest = (*lines[SHOWN:], *trips[SHOWN:])
-    sections = (Text(shown), *((Text(rest, "All others", detail=True),) if rest else ()))
+    first = (Text(findings, "What they do differently"),) if findings else ()
+    sections = (*first, Text(shown, "Texts"), *((Text(rest, "All others", detail=True),) if rest else ()))
     return Document(f"Two tokenizers: {about}", verdict, sections if shown else ())
 
 

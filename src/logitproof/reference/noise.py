@@ -67,7 +67,8 @@ class Spec:
 
     `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
     keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
-    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says.
+    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says. `sums` is how many
+    times larger than float32's the rounding of a partial sum is.
     """
 
     base: torch.dtype = torch.float32
@@ -77,6 +78,7 @@ class Spec:
     cache: Format | None = None
     half_sums: bool = False
     routes: Sequence[torch.Tensor] | None = None
+    sums: float = 1.0
 
 
 class Noise(TorchFunctionMode):  # type: ignore[misc]
@@ -143,12 +145,12 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         error = unit * (self._uniform(result) - 0.5)
         if name == "softmax":
             error = error + self._softmax_error(unit, kind, result, args[0])
-        if kind is torch.float32 and name in SUMMING:
+        if (kind is torch.float32 or self.spec.sums > 1) and name in SUMMING:
             length = _length_of_sum(name, args)
             if length is not None:
                 lanes = min(self.spec.lanes, args[0].shape[-1])
                 steps = args[0].shape[-1] / (2 * lanes) + math.log2(lanes)
-                error = error + ADDITION * steps**0.5 * length * self._normal(result)
+                error = error + self.spec.sums * ADDITION * steps**0.5 * length * self._normal(result)
         return self.spec.scale * error
 
     def _softmax_error(self, unit: torch.Tensor, kind: torch.dtype, result: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

@@ -68,20 +68,22 @@ class Predictor:
 
     def noisy(self, token_ids: Sequence[int], arithmetic: Arithmetic, seed: int, *, free: bool = False) -> Run:
         """One repetition. The experts are those of float64, unless they are `free` to be others."""
-        if arithmetic.base == "float64":
+        if arithmetic.computed == arithmetic.stored == "float64":
             return Run(self.exact(token_ids), np.zeros(len(token_ids), bool))
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
         routes = self._routes[tuple(token_ids)]
         spec = Spec(
-            base=FLOATS[arithmetic.base],
+            base=FLOATS.get(arithmetic.computed, torch.float32),
+            scale=0.0 if arithmetic.computed == "float64" else 1.0,
             formats=self._formats if arithmetic.blocks else {},
             cache=arithmetic.cache,
             lanes=arithmetic.lanes,
             half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
             routes=None if free else routes,
+            sums=arithmetic.summed,
         )
-        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic):
+        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic), self._stored(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
         for exact_experts, noisy_experts in zip(routes, chosen, strict=True):
@@ -104,6 +106,22 @@ class Predictor:
         with torch.inference_mode(), wide.float64(), Noise(spec, self._model, seed) as noise:
             logits = self._model(input_ids=ids, use_cache=False).logits[0]
         return np.asarray(logits.cpu().numpy(), np.float64), noise.routes
+
+    @contextmanager
+    def _stored(self, arithmetic: Arithmetic) -> Iterator[None]:
+        """The weights as they lie in the engine's type: rounded to nearest, which is no noise but the same every time."""
+        kind = FLOATS.get(arithmetic.stored)
+        kept: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        for parameter in self._model.parameters() if kind not in (None, torch.float32) else ():
+            rounded = parameter.data.to(kind).to(parameter.dtype)
+            if not torch.equal(rounded, parameter.data):
+                kept.append((parameter, parameter.data))
+                parameter.data = rounded
+        try:
+            yield
+        finally:
+            for parameter, data in kept:
+                parameter.data = data
 
     @contextmanager
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:

@@ -49,22 +49,28 @@ class Taps:
     def at(self, leaf: str, value: torch.Tensor, *, layer: int | None = None) -> torch.Tensor:
         """The value that flows on: the model's own, or the given one in its place. In and out [T, ...] canonical."""
         name = leaf if leaf in vocabulary.BEGIN | vocabulary.END else f"layers.{self.layer if layer is None else layer}.{leaf}"
-        if leaf in vocabulary.MATRICES and not self.whole:
-            return value
+        if leaf == "attn.scores" and not self.whole:
+            return value  # of the keys that a cache has let go there are none, and they are not zero
+        end = self.start + self.length
         if vocabulary.wanted(name, self._patterns):
-            self._kept.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
+            piece = value.detach().to(torch.float32).cpu().numpy().copy()
+            if leaf in vocabulary.MATRICES and not self.whole:
+                piece = np.pad(piece, ((0, 0), (0, 0), (max(end - piece.shape[-1], 0), 0)))
+            self._kept.setdefault(name, []).append(piece)
         if name not in self._given:
             return value
         part = self._given[name]
         if leaf not in vocabulary.MATRICES:
-            part = part[self.start : self.start + self.length]
+            part = part[self.start : end]
+        elif not self.whole:
+            part = part[:, self.start : end, end - value.shape[-1] : end]
         if part.size != value.numel():
             return value  # of another size it cannot flow on; that it is, the comparison says
         return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
 
     def kept(self) -> dict[str, np.ndarray]:
         """Everything that was kept, over all passes."""
-        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._kept.items()}
+        return {name: vocabulary.joined(name, pieces) for name, pieces in self._kept.items()}
 
 
 class Watch:
@@ -80,7 +86,7 @@ class Watch:
 
     def _attend(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def attend(module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any, **rest: Any) -> Any:
-            if self.taps is None or not self.taps.whole:
+            if self.taps is None:
                 return original(module, q, k, v, mask, **rest)
             return _attended(self.taps, original, module, q, k, v, mask, **rest)
 

@@ -13,7 +13,7 @@ from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import OpenContract, open_contract
-from logitproof.errors import ContractError, Missing
+from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
@@ -26,7 +26,7 @@ from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
-from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse, unanswered
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
     OWN,
@@ -79,8 +79,11 @@ def check(
         preflight = examine(opened, planned)
         names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
         on_preflight(preflight)
-        jobs = {job.key: job for job in fair_jobs(planned, preflight)}
-        results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
+        fair = fair_jobs(planned, preflight)
+        errors = {spec_key(named[name]): hello for name, hello in hellos.items() if isinstance(hello, LogitproofError)}
+        silent = unanswered(fair, errors, names)
+        jobs = {job.key: job for job in fair if job.key not in silent}
+        results: dict[str, Trace | Failure] = {**not_run(planned, fair), **silent}
         left = len(results)
         again: dict[tuple[str, str], int] = Counter()
 

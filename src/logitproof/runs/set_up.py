@@ -14,10 +14,12 @@ from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
+from logitproof.jobs.group import failure_of, not_tried
 from logitproof.jobs.job import Job
 from logitproof.jobs.passes import crossing_in_model
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import path_of
+from logitproof.jobs.spec import spec_key
 from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
@@ -75,6 +77,23 @@ def not_run(planned: Plan, run: Iterable[Job]) -> dict[str, Failure]:
     for job in run:
         left.pop(job.key)
     return {key: Failure(key, job.spec.engine, "setup", NOT_RUN) for key, job in left.items()}
+
+
+def unanswered(jobs: Iterable[Job], errors: Mapping[str, LogitproofError], names: Mapping[str, str]) -> dict[str, Failure]:
+    """A failure for every job of an engine whose `hello` failed, by its specification, and for all that continues one.
+
+    Nothing of it is asked again: an engine that answers later was planned without its tokenizer, its modes and its versions.
+    The jobs stand in an order that respects `after`.
+    """
+    failures: dict[str, Failure] = {}
+    for job in jobs:
+        key = spec_key(job.spec)
+        name = names.get(key, job.spec.engine)
+        if key in errors:
+            failures[job.key] = failure_of(job, name, errors[key])
+        elif job.after in failures:
+            failures[job.key] = not_tried(job, name, failures[job.after])
+    return failures
 
 
 def refuse(compared: Mapping[Cell, Sequence[Compared]], preflight: Preflight) -> dict[Cell, list[Compared]]:
