@@ -12,6 +12,7 @@ import torch
 from planted import CONFIGS, build
 
 from logitproof import catalog
+from logitproof.diagnosis.diagnose import Asked, diagnose_cells
 from logitproof.mutations import Mutation
 from logitproof.mutations._tensors import SpoiltTensors
 from logitproof.reference import patches
@@ -129,3 +130,18 @@ def test_a_replay_without_the_layers_that_nobody_asks_for_gives_the_same_bits(
     whole = planted.replay([f"layers.{last}.out"], {"embedding": given["embedding"]})
     assert all(np.array_equal(partial[name], whole[name]) for name in whole)
     planted.close()
+
+
+def test_two_candidates_are_explained_by_one_planting_as_by_two() -> None:
+    planted = Planted(build("llama3"), IDS)
+    wrong = [planted.logits([(name, {})]) for name in ("rope.sign", "head.scaled_by_hidden_size")]
+    alone, passes = [], []
+    for rows in wrong:
+        fresh = Planted(build("llama3"), IDS)
+        alone += diagnose_cells(fresh, [Asked(rows)])
+        passes.append(fresh.passes)
+    before = planted.passes
+    together = list(diagnose_cells(planted, [Asked(rows) for rows in wrong]))
+    assert [diagnosis.names[0] for diagnosis in together] == ["rope.sign", "head.scaled_by_hidden_size"]
+    assert [diagnosis.mutants for diagnosis in together] == [diagnosis.mutants for diagnosis in alone]
+    assert planted.passes - before < 0.7 * sum(passes)
