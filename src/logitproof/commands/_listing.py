@@ -9,6 +9,7 @@ from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
 
 STARTER = """\
 # Paths are relative to this file. `logitproof list engines` shows every engine and its options.
@@ -94,4 +95,4 @@ def write_starter(path: Path) -> None:
     except FileExistsError:
         raise ContractError("exists already", where=str(path), remedy="give another name") from None
     except OSError as error:
-        raise ContractError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        raise ContractError(f"cannot be written: {in_words(error)}", where=str(path)) from None

@@ -22,12 +22,13 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
+    from logitproof.commands._unfinished import told_if_unfinished
     from logitproof.contract.contract import open_contract
     from logitproof.runs.workspace import Workspace
 
-    opened = open_contract(contract)
-    space = Workspace(out or Path("runs") / opened.contract.contract)
-    with shown_progress(quiet=as_json) as on_progress:
+    with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress:
+        opened = open_contract(contract)
+        space = Workspace(out or Path("runs") / opened.contract.contract)
         report = space.check(opened, only=only, fresh=not resume, parallel=parallel, on_progress=on_progress, on_preflight=_say)
     if space.note:
         say(space.note)

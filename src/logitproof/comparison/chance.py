@@ -65,7 +65,8 @@ def bootstrap_ratio(
         sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
         for drawn in _drawn(len(sums), resamples, seed)
     ]
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    with np.errstate(invalid="ignore"):  # between two infinite means there is no percentile
+        low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from logitproof import catalog
+from logitproof.contract.typed import STRICT, Positive
 
 Base = Literal["float64", "float32", "bfloat16", "float16"]
 Format = Literal["f16", "bf16", "q8_0", "q8_k"]
@@ -46,12 +47,12 @@ class Arithmetic(BaseModel):
     key in float16. `delta` is how a gated delta rule goes along a sequence.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     base: Base = "float32"
     blocks: bool = False
     cache: Format | None = None
-    lanes: Annotated[int, Field(ge=1)] = 1
+    lanes: Positive = 1
     rope: Literal["table", "iterated", "exact"] = Field(
         "table", description="frequencies of float32, one multiplied out of the other, or float64"
     )

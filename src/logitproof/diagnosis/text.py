@@ -45,7 +45,7 @@ def in_words(found: Diagnosis) -> tuple[Line, ...]:
         lines.append(Line(f"these logits cannot tell it from: {others}", level=1))
     lines += [Line(f"bug: {bug}", level=1) for bug in found.bugs]
     lines += [Line(f"remedy: {remedy}", level=1) for remedy in found.remedies]
-    lines += [Line(f"seen: {finding.text}", level=1) for finding in found.findings]
+    lines += [Line(f"seen: {finding.text}", level=1) for finding in found.findings if found.verdict != "no logits"]
     return (*lines, Line(f"({found.passes} forward passes, {found.seconds:.1f} s)", "quiet", 1))
 
 
@@ -54,6 +54,8 @@ def sentence(found: Diagnosis) -> str:
     far = f"{found.to_reference:.3g} logits from the reference, noise {found.noise:.2g} ({SOURCES[found.source]})"
     if found.verdict == "same":
         return f"the same model: {far}"
+    if found.verdict == "no logits":
+        return f"{found.findings[0].text}; no bug of a model was tried"
     if found.verdict == "below noise":
         return f"cannot be told from noise: {far}; {BELOW[found.source]}"
     if found.verdict == "unexplained":

@@ -11,9 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from logitproof.documents.wording import percent, visible
+from logitproof.documents.console import text
+from logitproof.documents.wording import encodable, percent, visible
 from logitproof.files.atomic import write_atomically
+from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
@@ -60,6 +63,10 @@ class Console(Reporter):
         write_atomically(path, "\n".join(line.rstrip() for line in sheet.getvalue().split("\n")))
         return path
 
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Why there is no verdict."""
+        write_atomically(folder / "console.txt", encodable(text(run.document())) + "\n")
+
 
 def renderable(report: Report, page: Path, next_command: str, *, width: int) -> RenderableType:
     """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
@@ -73,6 +80,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts += _powers(report)
     parts += _not_measured(report)
     parts += _history(report)
+    parts += _left_out(report)
     if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
@@ -242,6 +250,15 @@ def _not_measured(report: Report) -> list[RenderableType]:
         if not report.is_allowed(one)
     ]
     return lines[:SHOWN]
+
+
+def _left_out(report: Report) -> list[RenderableType]:
+    """Weights that are listed and were not compared, and the axes of the matrix that nobody named."""
+    opened = report.opened
+    lines: list[RenderableType] = [Text(visible(text), "bold magenta") for text in unread_in_words(opened)[:SHOWN]]
+    if defaults := defaults_in_words(opened.contract.matrix):
+        lines.append(Text(visible(f"matrix by default: {defaults}"), "dim"))
+    return lines
 
 
 def _history(report: Report) -> list[RenderableType]:

@@ -12,7 +12,7 @@ from typing import Any
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
-from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.contract import EngineUse, OpenContract, open_contract
 from logitproof.errors import ContractError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
@@ -179,9 +179,9 @@ def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
     """An option that an engine refuses is the contract's fault and stops everything at once."""
     for name, hello in hellos.items():
         if isinstance(hello, ContractError):
-            keys = _keys(name)
             option = hello.where.rpartition(": ")[2]
-            raise ContractError(hello.text, where=opened.where(*keys, "options", option), remedy=hello.remedy)
+            keys = () if option == name else (option,) if option in EngineUse.model_fields else ("options", option)
+            raise ContractError(hello.text, where=opened.where(*_keys(name), *keys), remedy=hello.remedy)
 
 
 def _keys(name: str) -> tuple[str, ...]:

@@ -5,9 +5,12 @@ A finding ends its cells in SET-UP ERROR: it is a fault of files or settings, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from logitproof import catalog
 from logitproof.contract.contract import ORIGINAL, Contract, OpenContract, Skip
@@ -18,6 +21,8 @@ from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import path_of
 from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
+from logitproof.rows.top import is_top
+from logitproof.rows.transform import between
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.weights.model import Model
@@ -103,7 +108,31 @@ def look(
             seen[cell] = list(rows)
             continue
         seen[cell] = [_looked(row, cell, results, checks, opened.contract, bos.get(cell.model)) for row in rows]
+        seen[cell] = [replace(row, remark=_remark(row, results)) for row in seen[cell]]
     return seen
+
+
+def _remark(row: Compared, results: Mapping[str, Trace | Failure]) -> str:
+    """What became of the right rows, where one function of a logit, or a scale, says nearly all of it."""
+    reference, candidate = results.get(row.pair.reference), results.get(row.pair.candidate)
+    if row.comparison is None or row.whole or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
+        return ""
+    if is_top(reference.logits) or is_top(candidate.logits):
+        return ""
+    found = between(reference.logits, candidate.logits)
+    return found.text if found is not None else ""
+
+
+def _other_rows(
+    row: Compared, cell: Cell, results: Mapping[str, Trace | Failure]
+) -> dict[str, Callable[[], np.ndarray]]:
+    """What opens the reference's rows of the other prompts of a cell."""
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for pair in cell.pairs:
+        trace = results.get(pair.reference)
+        if pair.reference != row.pair.reference and isinstance(trace, Trace) and not is_top(trace.logits):
+            found[f"prompt {pair.prompt.id}"] = functools.partial(np.asarray, trace.logits)
+    return found
 
 
 def _looked(
@@ -121,7 +150,8 @@ def _looked(
     # another reference's rows are not those that the continuation was chosen from
     first = source if isinstance(source, Trace) and not cell.against else None
     is_intended = contract.reference_of(cell.against).intended is not None
-    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended)
+    others = _other_rows(row, cell, results)
+    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others)
     found = [one for check in checks for one in check.look(seen) if not _has_leave(one, contract.preflight, cell.axes)]
     return replace(row, failure=_failure(pair.candidate, cell, found), comparison=None, whole={}) if found else row
 

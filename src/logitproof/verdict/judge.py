@@ -144,6 +144,8 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
     band = case.band.summary if case.band else None
     own = [gate for gate in gates if gate.cell == case.cell.id]
     status, reason = _cell_status(prompts, band, own)
+    if status == "WRONG" and (remark := next((row.remark for row in case.rows if row.remark), "")):
+        reason = f"{reason}; {remark}"
     measured = sum(counts.values()) - counts["NOT-MEASURED"]
     coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
     if not measured and status != "NOT-MEASURED":
