@@ -27,7 +27,7 @@ PLAIN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "weights that are not there in an address": (("protocol", "test", "toy:gone.json"), ("gone.json",)),
     "pins that nobody wrote": (("verify", "{contract}"), ("pin",)),
     "pins under a name that says no format": (("pin", "{contract}", "--out", "pins.txt"), ("pins.txt", "yaml", "toml")),
-    "a folder that is no adapter": (("lora", ".", "weights.json", "out.gguf"), ("adapter_config.json",)),
+    "a folder that is no adapter": (("lora", ".", ".", "out.gguf"), ("adapter_config.json",)),
     "a run that history does not know": (("history", "compare", "20200101", "20200102"), ("history",)),
     "a catalogue with a typo": (("list", "metriks"), ("metriks", "metrics")),
     "a bug with a typo": (("mutations", "show", "rope.bsae"), ("rope.bsae", "rope.base")),

@@ -135,7 +135,7 @@ ANSWERS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "a hang": (
         "def score(p):\n    time.sleep(600)",
         3,
-        (r"no answer to `score` within 3 s", r"`score` of \d+ tokens in prefill"),
+        (r"no answer to `score` within 12 s", r"`score` of \d+ tokens in prefill"),
     ),
     "an end without a word": ("def load(p):\n    os._exit(0)", 3, (r"ended during `load` \(exit code 0\)", "of weights.json")),
     "another vocabulary": ("def load(p):\n    return {'vocab_size': 39}", 3, ("expected", "39")),
@@ -161,12 +161,12 @@ def mistakes() -> Iterator[Mistake]:
     for name, (change, code, words) in ROW_MISTAKES.items():
         yield Mistake(f"engine: {name}", engine(ROWS.format(change)), code, words, OVERFLOW)
     for name, (changes, code, words) in ANSWERS.items():
-        timeout = 3 if name in ("a hang", "an answer without its newline") else 20
+        timeout = 12 if name in ("a hang", "an answer without its newline") else 20
         never = ("overflow",) if timeout == 20 or "newline" not in name else OVERFLOW
         yield Mistake(f"engine: {name}", engine(changes, timeout=timeout), code, words, never)
     for name, (changes, words) in PROTOCOL.items():
         code = 3 if "newline" in name else 1
-        yield Mistake(name, engine(changes, "protocol", timeout=3), code, words)
+        yield Mistake(name, engine(changes, "protocol", timeout=12), code, words)
     traced = "def score(p):\n    raise RuntimeError('no CUDA device')"
     words = ("no CUDA device", r"ended during `score`")
     yield Mistake("engine: an exception", engine(traced), 3, words, engine_traces=True)

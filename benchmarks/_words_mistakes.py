@@ -40,7 +40,8 @@ class Mistake:
 
     def judged(self, code: int, said: str) -> dict[str, Any]:
         """What came of it."""
-        flat = " ".join(said.split())
+        # the next command names what it would answer
+        flat = " ".join(word for line in said.splitlines() if not line.startswith("next:") for word in line.split())
         missing = [words for words in self.words if not re.search(words, flat)]
         false = [words for words in self.never if re.search(words, flat)]
         false += [found[0] for found in (FOREIGN.search(flat), GUESSES.search(flat)) if found]

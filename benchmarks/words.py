@@ -23,7 +23,7 @@ from _words_mistakes import Mistake, command
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "words.json"
-AT_ONCE = 3
+AT_ONCE = 8
 
 
 def main(chosen: str = "") -> int:

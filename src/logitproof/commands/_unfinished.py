@@ -32,8 +32,8 @@ def _tell(run: object, folder: Path | None) -> None:
     from logitproof.runs.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as scratch:
-        told = folder if folder is not None and Workspace(folder).tell_unfinished(run) else None  # type: ignore[arg-type]
-        if told is None:
-            told = Path(scratch)
-            Workspace(told).tell_unfinished(run)  # type: ignore[arg-type]
-        click.echo(tell_github(told, os.environ), err=True, nl=False)
+        place = folder if folder is not None and Workspace(folder).tell_unfinished(run) else None  # type: ignore[arg-type]
+        if place is None:
+            place = Path(scratch)
+            Workspace(place).tell_unfinished(run)  # type: ignore[arg-type]
+        click.echo(tell_github(place, os.environ), err=True, nl=False)

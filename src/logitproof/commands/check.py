@@ -37,9 +37,9 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, parallel:
 
 def _say(preflight: Any) -> None:
     """One line before any engine computes, and every finding: a long run may be stopped here."""
-    from rich.console import Console
+    from logitproof.commands._say import say
+    from logitproof.documents.console import told
 
-    from logitproof.documents.console import show_sections, show_verdict
-
-    show_verdict(preflight.document(), Console(stderr=True))
-    show_sections(preflight.document(), Console(stderr=True))
+    # not by a console of its own, which would write behind the bar into its line
+    for line in told(preflight.document()):
+        say(line)

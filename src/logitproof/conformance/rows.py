@@ -97,8 +97,8 @@ def how_apart(first: Rows, second: Rows, count: int) -> str:
         return ""
     if apart(_turned(first), _turned(second), count) <= TURNED:
         return "; read as [vocabulary, positions] they agree: the file holds the rows transposed"
-    found = between(first.values[:count], second.values[:count])
-    return f"; {found.text.replace(REFERENCE, FIRST)}" if found else ""
+    transform = between(first.values[:count], second.values[:count])
+    return f"; {transform.text.replace(REFERENCE, FIRST)}" if transform else ""
 
 
 def _turned(rows: Rows) -> Rows:

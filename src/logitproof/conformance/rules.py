@@ -137,8 +137,8 @@ def logits(session: Session) -> str:
     rows = session.baseline()
     if rows.ids is not None:
         return f"score of {TOKENS} tokens → log-probabilities of the best entries"
-    if (found := by_themselves(rows.values)) is not None:
-        raise Broken(f"score of {TOKENS} tokens → {found.text}")
+    if (transform := by_themselves(rows.values)) is not None:
+        raise Broken(f"score of {TOKENS} tokens → {transform.text}")
     with np.errstate(invalid="ignore"):
         flat = np.flatnonzero(np.ptp(rows.values, axis=-1) == 0) if rows.values.ndim == 2 else np.empty(0, int)
     if len(flat):

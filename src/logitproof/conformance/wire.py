@@ -107,8 +107,8 @@ class Wire:
     def how_it_ended(self) -> str:
         """Exit status and last words of a process that is gone."""
         status, words = self.wait(2.0), self._process.words
-        said = "".join(f"\n    {line}" for line in words)
-        return f"its process ended (status {status}{', its words:' if words else ''}){said}"
+        shown = "".join(f"\n    {line}" for line in words)
+        return f"its process ended (status {status}{', its words:' if words else ''}){shown}"
 
     def _unended(self) -> str:
         """What came without a newline, if anything did."""

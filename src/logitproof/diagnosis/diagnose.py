@@ -88,10 +88,11 @@ def _transformed(trial: Trial, floor: Floor, leave_out: Sequence[str]) -> Diagno
     """Rows that are no logits, or not those of these tokens: of all bugs only the one that is this very transform is tried."""
     if not trial.whole:
         return None
-    found = [_of_sequence(trial, number) for number in range(len(trial.candidate))]
-    transform = found[0]
+    transforms = [_of_sequence(trial, number) for number in range(len(trial.candidate))]
+    transform = transforms[0]
     # numbers in its sentence may differ from one sequence to the next
-    if transform is None or transform.kind == "curve" or any(each is None or each.name != transform.name for each in found):
+    names = {each.name if each else "" for each in transforms}
+    if transform is None or transform.kind == "curve" or len(names) > 1:
         return None
     finding = Finding(transform.name, transform.text, {"kind": transform.kind})
     plain = Diagnosis("no logits", floor.to_reference, floor.level, source=floor.source, findings=(finding,))
@@ -104,8 +105,10 @@ def _transformed(trial: Trial, floor: Floor, leave_out: Sequence[str]) -> Diagno
 
 def _curve(trial: Trial) -> tuple[Finding, ...]:
     """Rows that are nearly flat: nothing else of their shape can be read."""
-    found = _of_sequence(trial, 0) if trial.whole else None
-    return (Finding(found.name, found.text, {"kind": found.kind}),) if found and found.name == "nearly flat" else ()
+    transform = _of_sequence(trial, 0) if trial.whole else None
+    if transform is None or transform.name != "nearly flat":
+        return ()
+    return (Finding(transform.name, transform.text, {"kind": transform.kind}),)
 
 
 def _of_sequence(trial: Trial, number: int) -> Transform | None:

@@ -81,7 +81,7 @@ def place_of(fault: Mapping[str, Any], data: Any = None) -> tuple[str | int, ...
 
     With the `data` that was validated the keys are those that it has; without it a branch is known by its form.
     """
-    found: list[str | int] = []
+    keys: list[str | int] = []
     inside = data
     for number, key in enumerate(fault["loc"]):
         if data is None:
@@ -93,23 +93,23 @@ def place_of(fault: Mapping[str, Any], data: Any = None) -> tuple[str | int, ...
             is_key = isinstance(inside, list) and isinstance(key, int) and key < len(inside)
             inside = inside[key] if is_key else inside
         if is_key:
-            found.append(key)
-    return tuple(found)
+            keys.append(key)
+    return tuple(keys)
 
 
 def together(error: ValidationError, data: Any) -> list[tuple[tuple[str | int, ...], str, Mapping[str, Any]]]:
     """Place, words and fault of everything that is wrong, once a place: what may be one of several is told as one."""
-    found: dict[tuple[str | int, ...], tuple[list[str], Mapping[str, Any]]] = {}
+    by_place: dict[tuple[str | int, ...], tuple[list[str], Mapping[str, Any]]] = {}
     places = [place_of(fault, data) for fault in error.errors()]
     for place, fault in zip(places, error.errors(), strict=True):
         # of the branches of a union the one that was meant is told: the one in which something is read
         is_branch = len(place) < len(fault["loc"])
-        if is_branch and any(other[: len(place)] == place and len(other) > len(place) for other in places):
+        if is_branch and any(deeper[: len(place)] == place and len(deeper) > len(place) for deeper in places):
             continue
-        words, _ = found.setdefault(place, ([], fault))
+        words, _ = by_place.setdefault(place, ([], fault))
         if (text := worded(fault)) not in words:
             words.append(text)
-    return [(place, _either(words), fault) for place, (words, fault) in found.items()]
+    return [(place, _either(words), fault) for place, (words, fault) in by_place.items()]
 
 
 def _either(words: list[str]) -> str:

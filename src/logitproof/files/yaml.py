@@ -64,7 +64,7 @@ def parts_of(where: str, path: Path) -> tuple[str, int, str]:
 def _complaint(error: ValidationError, data: Any, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
     """Every fault, each with its line; the first is the one that leads to the others."""
     # A typo is an unknown key and a missing one; only the first of the two leads to it.
-    faults = sorted(together(error, data), key=lambda found: found[2]["type"] != "extra_forbidden")
+    faults = sorted(together(error, data), key=lambda entry: entry[2]["type"] != "extra_forbidden")
     first, *others = (_fault(keys, text, fault, path, lines, kind) for keys, text, fault in faults)
     text, where, remedy = first.text, first.where, first.remedy
     return ContractError(text, where=where, remedy=remedy, others=tuple(others))

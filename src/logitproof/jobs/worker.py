@@ -364,18 +364,18 @@ class Worker:
 
 def described(method: str, params: Mapping[str, Any]) -> str:
     """A request as an error names it: the method, how many tokens or what file, and the mode."""
-    told = []
+    parts = []
     if isinstance(ids := params.get("token_ids"), list):
-        told.append(f"of {len(ids)} token{'s' * (len(ids) != 1)}")
+        parts.append(f"of {len(ids)} token{'s' * (len(ids) != 1)}")
     if isinstance(sequences := params.get("sequences"), list):
-        told.append(f"of {len(sequences)} sequences")
+        parts.append(f"of {len(sequences)} sequences")
     if isinstance(text := params.get("text"), str):
-        told.append(f"of a text of {len(text)} letters")
+        parts.append(f"of a text of {len(text)} letters")
     if isinstance(model := params.get("model"), str):
-        told.append(f"of {Path(model).name}")
+        parts.append(f"of {Path(model).name}")
     if isinstance(mode := params.get("mode"), str):
-        told.append(f"in {mode}")
-    return " ".join([f"`{method}`", *told])
+        parts.append(f"in {mode}")
+    return " ".join([f"`{method}`", *parts])
 
 
 def shown_bytes(data: bytes) -> str:

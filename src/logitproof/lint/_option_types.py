@@ -40,11 +40,11 @@ def option_fault(written: str, value: Any, file: Path, name: str) -> str:
 @functools.cache
 def _aliases(file: Path) -> dict[str, ast.expr]:
     """Names that the module gives a value at its top: `Fault = Literal[...]`."""
-    found: dict[str, ast.expr] = {}
+    names: dict[str, ast.expr] = {}
     for statement in ast.parse(file.read_text("utf-8")).body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-            found[statement.targets[0].id] = statement.value
-    return found
+            names[statement.targets[0].id] = statement.value
+    return names
 
 
 def _type(node: ast.expr, aliases: dict[str, ast.expr]) -> Any:

@@ -33,8 +33,8 @@ class Rows(Check):
 
     def look(self, seen: Seen) -> Iterator[Finding]:
         for side, trace in (("reference", seen.reference), ("candidate", seen.candidate)):
-            if not is_top(trace.logits) and (found := by_themselves(trace.logits)) is not None:
-                yield _transformed(found, trace, seen, f"of the {side}")
+            if not is_top(trace.logits) and (transform := by_themselves(trace.logits)) is not None:
+                yield _transformed(transform, trace, seen, f"of the {side}")
                 return
         if seen.mode == "greedy":
             return
@@ -44,9 +44,9 @@ class Rows(Check):
             trace = seen.reference if side == "reference" else seen.candidate
             yield from _own(side, trace, table, seen.prompt_id)
         if seen.mode != "self" and not is_top(seen.reference.logits) and not is_top(seen.candidate.logits):
-            found = between(seen.reference.logits, seen.candidate.logits, seen.others)
-            if found is not None and found.kind in CODES:
-                yield _transformed(found, seen.candidate, seen)
+            transform = between(seen.reference.logits, seen.candidate.logits, seen.others)
+            if transform is not None and transform.kind in CODES:
+                yield _transformed(transform, seen.candidate, seen)
 
 
 def _sample(trace: Trace) -> np.ndarray:
@@ -79,7 +79,7 @@ def _fault(table: np.ndarray, ids: np.ndarray) -> tuple[str, str]:
     return "", ""
 
 
-def _transformed(found: Transform, trace: Trace, seen: Seen, whose: str = "") -> Finding:
-    wanted = "row t predicts token t+1" if found.kind == "place" else "logits of the prompt's tokens"
+def _transformed(transform: Transform, trace: Trace, seen: Seen, whose: str = "") -> Finding:
+    wanted = "row t predicts token t+1" if transform.kind == "place" else "logits of the prompt's tokens"
     place = f"prompt {seen.prompt_id}"
-    return Finding(CODES[found.kind], "logits", wanted, found.text, trace.engine, place, found.remedy, whose)
+    return Finding(CODES[transform.kind], "logits", wanted, transform.text, trace.engine, place, transform.remedy, whose)

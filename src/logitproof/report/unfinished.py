@@ -49,12 +49,12 @@ class Unfinished:
     @property
     def words(self) -> list[str]:
         """Every fault with its place and remedy, a line each."""
-        found = []
+        lines = []
         for fault in self.faults:
-            found.append(f"{fault.file}:{fault.line}: {fault.text}")
+            lines.append(f"{fault.file}:{fault.line}: {fault.text}")
             if fault.remedy:
-                found.append(f"remedy: {fault.remedy}")
-        return found
+                lines.append(f"remedy: {fault.remedy}")
+        return lines
 
     def document(self) -> Document:
         """What people read where a report would be."""

@@ -51,8 +51,8 @@ def by_themselves(rows: np.ndarray) -> Transform | None:
         return swapped
     # one row tells for most rows that there is nothing to see
     for check in (_probabilities, _logarithms):
-        if check(_wide(rows[:1])) is not None and (found := check(_wide(rows))) is not None:
-            return found
+        if check(_wide(rows[:1])) is not None and (transform := check(_wide(rows))) is not None:
+            return transform
     return None
 
 
@@ -89,18 +89,18 @@ def between(
         pair = _Pair(_wide(right[:, columns]), _wide(given[:, columns]))
         if pair.base <= CLOSE * _size(pair.centred):
             return None
-        found = _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
-        if found is None and others:
-            found = _of_another(pair, others, columns)
-        return found or next((curve for curve in _curves(pair) if curve is not None), None)
+        transform = _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
+        if transform is None and others:
+            transform = _of_another(pair, others, columns)
+        return transform or next((curve for curve in _curves(pair) if curve is not None), None)
 
 
 class _Pair:
     """Rows of both sides, their means taken off, and how far they are apart."""
 
-    def __init__(self, ours: np.ndarray, theirs: np.ndarray) -> None:
-        self.ours, self.theirs = ours, theirs
-        self.centred, self.target = _centred(ours), _centred(theirs)
+    def __init__(self, right: np.ndarray, given: np.ndarray) -> None:
+        self.right, self.given = right, given
+        self.centred, self.target = _centred(right), _centred(given)
         self.base = _size(self.centred - self.target)
 
     def fits(self, rows: np.ndarray, target: np.ndarray | None = None, base: float | None = None) -> float | None:
@@ -184,7 +184,7 @@ def _transposed(pair: _Pair, given: np.ndarray, columns: np.ndarray) -> Transfor
 
 def _moved(pair: _Pair) -> Transform | None:
     """Rows of other positions: shifted, or in reverse."""
-    count = len(pair.ours)
+    count = len(pair.right)
     for shift in SHIFTS:
         if count - abs(shift) < FEWEST:
             continue
@@ -206,7 +206,7 @@ def _of_another(
     """Rows of another prompt, at least three of them."""
     for name, open_rows in others.items():
         rows = open_rows()
-        count = min(len(rows), len(pair.theirs))
+        count = min(len(rows), len(pair.given))
         if rows.ndim != 2 or count < FEWEST or rows.shape[1] <= columns[-1]:
             continue
         right = _wide(rows[:count][:, columns])
@@ -224,28 +224,28 @@ def _curves(pair: _Pair) -> Iterator[Transform | None]:
         what = "negated" if factor < 0 else "a temperature, or a scale of the head"
         text = f"every logit is the reference's times {factor:.4g} (all but {left:.1%}): {what}"
         yield Transform("curve", "scaled", text, AFTER)
-    low, high = float(pair.theirs.min()), float(pair.theirs.max())
-    if low > 0 and (left := pair.fits(np.log(pair.theirs), pair.centred)) is not None:
+    low, high = float(pair.given.min()), float(pair.given.max())
+    if low > 0 and (left := pair.fits(np.log(pair.given), pair.centred)) is not None:
         text = f"they are exponentials of the logits (all but {left:.1%})"
         yield Transform("no logits", "exponentials", text, GIVE)
-    for name, kind, rows in _functions(pair.ours, low, high):
+    for name, kind, rows in _functions(pair.right, low, high):
         if (left := pair.fits(rows)) is not None:
             text = f"every number is {name} of the reference's logit (all but {left:.1%})"
             yield Transform(kind, name, text, GIVE if kind == "no logits" else AFTER)
     yield _scaled_by_row(pair)
 
 
-def _functions(ours: np.ndarray, low: float, high: float) -> Iterator[tuple[str, Kind, np.ndarray]]:
+def _functions(right: np.ndarray, low: float, high: float) -> Iterator[tuple[str, Kind, np.ndarray]]:
     with np.errstate(over="ignore"):
-        yield "the sigmoid", "no logits", 1.0 / (1.0 + np.exp(-ours))
-    yield "tanh", "curve", np.tanh(ours)
-    yield "max(z, 0)", "no logits", np.maximum(ours, 0.0)
-    yield "the absolute value", "no logits", np.abs(ours)
-    yield f"the value cut off at {low:.3g} and {high:.3g}", "curve", np.clip(ours, low, high)
+        yield "the sigmoid", "no logits", 1.0 / (1.0 + np.exp(-right))
+    yield "tanh", "curve", np.tanh(right)
+    yield "max(z, 0)", "no logits", np.maximum(right, 0.0)
+    yield "the absolute value", "no logits", np.abs(right)
+    yield f"the value cut off at {low:.3g} and {high:.3g}", "curve", np.clip(right, low, high)
     cap = max(abs(low), abs(high))
     for times in (1.0, 1.05, 1.3, 2.0):
         size = max(cap * times, 1e-30)
-        yield f"the cap {size:.3g} tanh(z / {size:.3g})", "curve", size * np.tanh(ours / size)
+        yield f"the cap {size:.3g} tanh(z / {size:.3g})", "curve", size * np.tanh(right / size)
 
 
 def _scaled_by_row(pair: _Pair) -> Transform | None:

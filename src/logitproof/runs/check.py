@@ -83,17 +83,22 @@ def check(
         results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
         left = len(results)
         again: dict[tuple[str, str], int] = Counter()
+        stored: set[str] = set()
 
         def on_stale(job: Job, reason: str) -> None:
             again[names.get(spec_key(job.spec), job.spec.engine), reason] += 1
 
-        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale):
+        def on_stored(job: Job) -> None:
+            stored.add(job.key)
+
+        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale, on_stored=on_stored):
             results[result.key] = result
-            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
+            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
     facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
     facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
+    facts["from_store"] = len(stored)
     return concluded.report(opened, results, words, facts)
 
 

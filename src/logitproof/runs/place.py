@@ -57,9 +57,9 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
 
 def withdraw(folder: Path, names: Sequence[str] = PUBLISHED) -> None:
     """Move results of a run before into `previous/`, so that none of them stands there as if it were today's."""
-    found = [file for name in names for file in sorted(folder.glob(name)) if file.is_file()]
+    files = [file for name in names for file in sorted(folder.glob(name)) if file.is_file()]
     with environment_errors(folder):
-        for file in found:
+        for file in files:
             target = folder / PREVIOUS / file.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)

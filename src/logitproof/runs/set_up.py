@@ -119,20 +119,20 @@ def _remark(row: Compared, results: Mapping[str, Trace | Failure]) -> str:
         return ""
     if is_top(reference.logits) or is_top(candidate.logits):
         return ""
-    found = between(reference.logits, candidate.logits)
-    return found.text if found is not None else ""
+    transform = between(reference.logits, candidate.logits)
+    return transform.text if transform is not None else ""
 
 
 def _other_rows(
     row: Compared, cell: Cell, results: Mapping[str, Trace | Failure]
 ) -> dict[str, Callable[[], np.ndarray]]:
     """What opens the reference's rows of the other prompts of a cell."""
-    found: dict[str, Callable[[], np.ndarray]] = {}
+    opened: dict[str, Callable[[], np.ndarray]] = {}
     for pair in cell.pairs:
         trace = results.get(pair.reference)
         if pair.reference != row.pair.reference and isinstance(trace, Trace) and not is_top(trace.logits):
-            found[f"prompt {pair.prompt.id}"] = functools.partial(np.asarray, trace.logits)
-    return found
+            opened[f"prompt {pair.prompt.id}"] = functools.partial(np.asarray, trace.logits)
+    return opened
 
 
 def _looked(
