@@ -18,7 +18,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real browser lint zoo real test-engines examples docs llama-tools engines isa neon clean
+.PHONY: help setup demo test test-real browser lint zoo real test-engines examples docs llama-tools engines locks isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -63,6 +63,10 @@ llama-tools: .cache/llama-build/.tools-built  ## build llama.cpp's own server an
 engines: setup       ## the environments of engines whose dependencies clash; several gigabytes
 	failed=0; for file in src/logitproof/engines/requirements/*.txt; do \
 	    $(PY) -m logitproof engines install $$(basename $$file .txt) || failed=1; done; exit $$failed
+
+locks: $(VENV)/bin/python  ## the locks of engines' environments and of the package itself, with hashes, from the index
+	$(PIP) uv
+	$(PY) zoo/make_locks.py
 
 isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 and AMX, for examples/isa.parity.yaml
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py x86_64 --jobs $(JOBS)

@@ -244,7 +244,7 @@ def _float32(path: Path) -> dict[str, np.ndarray]:
 
 def _cases() -> list[tuple[str, str]]:
     """Every mutation that logits can show, with the first family that it applies to."""
-    configs = {family: transformers.AutoConfig.from_pretrained(ZOO / family) for family in FAMILIES}
+    configs = {family: transformers.AutoConfig.from_pretrained(ZOO / family, trust_remote_code=False) for family in FAMILIES}
     cases = []
     for name in catalog.entries("mutations"):
         kind = catalog.load("mutations", name)
@@ -274,7 +274,7 @@ def _candidate(family: str, bugs: Mapping[str, Mapping[str, Any]], mode: Mode, *
 def _model(family: str) -> tuple[Any, dict[Any, torch.Tensor]]:
     """The float32 model, and a copy of each of its parameters."""
     options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
-    model = transformers.AutoModelForCausalLM.from_pretrained(ZOO / family, **options).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(ZOO / family, trust_remote_code=False, **options).eval()
     return model, {parameter: parameter.detach().clone() for parameter in model.parameters()}
 
 

@@ -42,8 +42,8 @@ class Bench:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(probe.folder, **OPTIONS).eval()
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(probe.folder)
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(probe.folder, trust_remote_code=False, **OPTIONS).eval()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(probe.folder, trust_remote_code=False)
         self.greedy = self._continuations()
 
     def kill(self, mutation: Any) -> Kill:

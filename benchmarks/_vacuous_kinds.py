@@ -90,6 +90,9 @@ OTHERS = {
     "no mode at all": 'def hello(p): return {"protocol": 1, "engine": "fake", "modes": []}',
     "another tokenizer": 'def tokenize(p): return {"token_ids": [1, *(byte % V for byte in p["text"].encode())]}',
     "a tokenizer of nothing": 'def tokenize(p): return {"token_ids": []}',
+    "another tokenizer, after a first hello that hangs": "file = open('told', 'a')\nfile.write('x')\nfile.close()\n"
+    "was_hello = hello\ndef hello(p): return was_hello(p) if len(open('told').read()) > 1 else time.sleep(600)\n"
+    'def tokenize(p): return {"token_ids": [1, *(byte % V for byte in p["text"].encode())]}',
     "a hang": "def score(p): time.sleep(600)",
     "progress for ever": 'def score(p):\n    while True: send({"id": number, "progress": {}}); time.sleep(0.1)',
     "details without end": 'def load(p): return {"vocab_size": V, "details": {"x": "y" * 1000000}}',

@@ -60,9 +60,9 @@ def main() -> int:
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print("\n".join(f"{name:<58}{value}" for name, value in _acid_page.rows(result)))
+    print("\n".join(f"{name:<58}{figure}" for name, figure, _ in _acid_page.rows(result, _acid_page.results()[1])))
     if options.out == RESULT:
-        _acid_page.PAGE.write_text(_acid_page.page(_acid_page.PAGE.read_text("utf-8"), result), "utf-8")
+        _acid_page.write()
     return 0
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from _vacuous_evidence import evidence
 from _vacuous_files import files
 from _vacuous_kinds import Kind, engines, runs
 from _vacuous_project import Project
@@ -28,7 +29,8 @@ def main() -> int:
         if honest[0] != 0:
             print(f"the honest engines do not pass, so no kind would say anything: {honest[1]}")
             return 1
-        cases = [*_tried([*engines(), *runs()], Path(folder) / "contracts", 3), *_tried([*files()], Path(folder) / "files", 1)]
+        cases = [*_tried([*engines(), *runs()], Path(folder) / "contracts", 3)]
+        cases += _tried([*files(), *evidence()], Path(folder) / "files", 1)
     passed = [case["name"] for case in cases if case["exit_code"] == 0]
     result = {"kinds": len(cases), "passed": len(passed), "names": passed, "cases": cases}
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

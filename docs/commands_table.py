@@ -27,6 +27,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
         "one does not",
         "the engine failed, or nothing was measured",
     ),
+    "attest": WRITTEN,
     "calibrate": ("bands are written", "", "no cell has a calculated band, or an engine failed"),
     "capture": ("the logits are kept", "", "the engine failed"),
     "check": VERDICT,
@@ -38,6 +39,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "engines install": ("it is made and answers", "", "it cannot be made, or does not answer"),
     "engines list": SHOWN,
     "evaluate": ("both answer equally well, or there is one", "McNemar's test says that they do not", "an engine failed"),
+    "fabricate": WRITTEN,
     "freeze": WRITTEN,
     "gguf export": WRITTEN,
     "gguf make": WRITTEN,
@@ -64,9 +66,14 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "suite show": SHOWN,
     "tokenizer": ("ids and templates are the same", "they differ", "an engine failed"),
     "verify": ("all is as pinned", "", ""),
+    "verify-evidence": ("it is genuine: PASS", "it is genuine: FAIL", "it is genuine: ERROR, nothing was proven"),
 }
 """By command: what 0, 1 and 3 mean; nothing where a command never gives that code."""
-TWO = {"lint": "something was found", "verify": "something differs"}
+TWO = {
+    "lint": "something was found",
+    "verify": "something differs",
+    "verify-evidence": "it is not genuine, of another contract, or a set-up ERROR",
+}
 """Where 2 means more than a wrong contract, command line or file."""
 
 

@@ -260,20 +260,20 @@ class _Runs:
 
         opened = open_contract(path)
         option, folder = self._config.getoption, self.folder(opened)
-        mine = {"session": self.session, "contract": str(path), "only": option("logitproof_only")}
+        asked = {"session": self.session, "contract": str(path), "only": option("logitproof_only")}
         with _locked(folder):
             record = folder / "pytest.json"
             left = _read(record)
-            if {key: left.get(key) for key in mine} == mine:
+            if {key: left.get(key) for key in asked} == asked:
                 if left["error"]:
                     raise (ContractError if left["exit_code"] == ContractError.exit_code else EngineError)(left["error"])
                 return Workspace(folder).judge_again(path)
             try:
-                report = Workspace(folder).check(opened, only=mine["only"], parallel=option("logitproof_parallel"))
+                report = Workspace(folder).check(opened, only=asked["only"], parallel=option("logitproof_parallel"))
             except LogitproofError as error:
-                write_atomically(record, json.dumps({**mine, "error": str(error), "exit_code": error.exit_code}))
+                write_atomically(record, json.dumps({**asked, "error": str(error), "exit_code": error.exit_code}))
                 raise
-            write_atomically(record, json.dumps({**mine, "error": ""}))
+            write_atomically(record, json.dumps({**asked, "error": ""}))
             return report
 
 

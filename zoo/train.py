@@ -28,8 +28,13 @@ def build_model(family: Family, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     """The untrained model, with spread norms and biases."""
     end = tokenizer.eos_token_id
     config = getattr(transformers, family.config_class)(
-        **family.config, vocab_size=len(tokenizer) + family.padded_rows, architectures=[family.architecture],
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=end, **family.options,
+        **family.config,
+        vocab_size=len(tokenizer) + family.padded_rows,
+        architectures=[family.architecture],
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=end,
+        **family.options,
     )
     model = getattr(transformers, family.architecture)(config)
     with torch.no_grad():
@@ -57,16 +62,14 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, family: Fam
 
 def record(name: str, out: Path, streams: dict[str, list[int]], run: dict[str, object]) -> dict[str, object]:
     """Everything worth knowing about the model as saved: read back and computed in float32."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, trust_remote_code=False).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     return {
         "name": name,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         **run,
         "corpus_sha256": sha256_of_corpus(),
-        "versions": {
-            "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
         "measured": {part: measure(model, stream, WINDOW) for part, stream in streams.items()},
         "greedy": greedy_samples(model, tokenizer),
     }

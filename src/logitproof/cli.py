@@ -6,6 +6,7 @@ Nothing but click is imported before a command runs, so that `--help` is instant
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -13,22 +14,24 @@ from typing import Any
 
 import click
 
-from logitproof.errors import LogitproofError
+from logitproof.errors import EnvironmentFailed, LogitproofError
 
 COMMANDS = Path(__file__).parent / "commands"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where a disk is full or a folder is not ours."""
 
 
 class _Commands(click.Group):
     """Finds commands by file name, and turns every error that was foreseen into one message and its exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.name.startswith("_"))
+        return sorted(file.stem.replace("_", "-") for file in COMMANDS.glob("*.py") if not file.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in (known := self.list_commands(ctx)):
             close = difflib.get_close_matches(name, known, n=1)
             return ctx.fail(f"no command is called {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
-        command: click.Command = importlib.import_module(f"logitproof.commands.{name}").command
+        command: click.Command = importlib.import_module(f"logitproof.commands.{name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -39,6 +42,16 @@ class _Commands(click.Group):
 
             click.echo(f"error: {visible_lines(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise  # whoever read the output has gone, and click ends quietly
+        except OSError as error:
+            from logitproof.documents.wording import visible_lines
+
+            place = f"{error.filename}: " if error.filename else ""
+            full = error.errno in FULL
+            remedy = "free the disk, or name a folder that can be written" if full else "see what the system says"
+            click.echo(f"error: {visible_lines(f'{place}{error.strerror or error}')}\n  remedy: {remedy}", err=True)
+            ctx.exit(EnvironmentFailed.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: what was measured is kept, run the same command to continue", err=True)
             ctx.exit(130)

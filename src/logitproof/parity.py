@@ -22,7 +22,7 @@ from logitproof.comparison.compare import SHOWN, Comparison, compare
 from logitproof.errors import ContractError, EngineGarbage
 from logitproof.rows.distance import first_difference
 from logitproof.traces.capture import open_capture
-from logitproof.traces.trace import Trace
+from logitproof.traces.trace import Trace, whole
 
 MAX_KL = 1e-6
 """Nats, at every position. Two float32 engines that differ in the order of their sums stay orders of magnitude below."""
@@ -158,7 +158,7 @@ def _other_tokens(place: str, reference: Sequence[int], candidate: Sequence[int]
 
 def _array(side: Any, name: str) -> np.ndarray:
     if isinstance(side, Trace):
-        return side.logits
+        return whole(side).logits
     if hasattr(side, "detach"):  # a torch tensor: NumPy has no bfloat16 and reads no other device's memory
         side = side.detach().cpu()
         side = side.float() if str(side.dtype) == "torch.bfloat16" else side
@@ -242,11 +242,11 @@ def _complaint(
 
 def _place(measured: Sequence[tuple[str, Comparison]], index: int) -> str:
     """Prompt and position of an index into all positions together."""
-    name, _, position = _found(measured, index)
+    name, _, position = _comparison_at(measured, index)
     return f"prompt {name}, position {position}" if name else f"position {position}"
 
 
-def _found(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str, Comparison, int]:
+def _comparison_at(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str, Comparison, int]:
     for name, comparison in measured:
         if index < comparison.positions:
             return name, comparison, index
@@ -255,7 +255,7 @@ def _found(measured: Sequence[tuple[str, Comparison]], index: int) -> tuple[str,
 
 
 def _top(measured: Sequence[tuple[str, Comparison]], index: int) -> list[str]:
-    _, comparison, position = _found(measured, index)
+    _, comparison, position = _comparison_at(measured, index)
     row = comparison.table.slice(position, 1).to_pylist()[0]
     lines = [f"    {'reference':>24}   {'candidate':>24}"]
     for rank in range(SHOWN):

@@ -213,14 +213,14 @@ def _sample(engine: Engine, name: str, params: SampleParams) -> dict[str, Any]:
     settings = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
     sampling = Sampling(**{key: getattr(params, key) for key in settings})
     drawn = engine.sample(params.token_ids, params.count, params.max_new_tokens, params.stop, sampling)
-    return {"token_ids": [[int(token) for token in one] for one in drawn]}
+    return {"token_ids": [[int(token) for token in sequence] for sequence in drawn]}
 
 
 def _taps(engine: Engine, name: str, params: TapsParams) -> dict[str, Any]:
     given = {tap: tensor.open() for tap, tensor in params.given.items()}
-    found = engine.taps(params.token_ids, params.mode, params.names, given)
+    taps = engine.taps(params.token_ids, params.mode, params.names, given)
     folder = Path(params.folder)
-    return {"taps": {tap: _write(value, str(folder / f"{tap}.bin")) for tap, value in found.items()}}
+    return {"taps": {tap: _write(value, str(folder / f"{tap}.bin")) for tap, value in taps.items()}}
 
 
 def _close(engine: Engine, name: str, params: Message) -> dict[str, Any]:

@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from page_steps import files, make, on_one_line, steps
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/tutorial.md"
-FILE = re.compile(r"^\*\*(?P<name>[^*\n]+)\*\*\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-EXIT = re.compile(r"\s+# exit code (\d+)$")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command of the page, its exit code and the lines that the page shows of what it prints."""
-
-    command: tuple[str, ...]
-    exit_code: int
-    lines: tuple[str, ...]
-
-
-def steps() -> list[Step]:
-    """All commands of the page, in its order."""
-    found: list[Step] = []
-    for block in CONSOLE.findall(PAGE.read_text("utf-8")):
-        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            first, *lines = command.rstrip().splitlines()
-            code = EXIT.search(first)
-            found.append(Step(tuple(shlex.split(EXIT.sub("", first))), int(code[1]) if code else 0, tuple(lines)))
-    return found
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """The folder of somebody who copied every file from the page."""
-    files = {match["name"].replace("\\", ""): match["text"] for match in FILE.finditer(PAGE.read_text("utf-8"))}
-    assert {"pyproject.toml", "my_parity/mine.py", "engine.parity.yaml"} <= set(files)
-    for name, text in files.items():
-        path = tmp_path / "package" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+    assert {"pyproject.toml", "my_parity/mine.py", "engine.parity.yaml"} <= set(files(PAGE))
+    make(PAGE, tmp_path / "package")
     (tmp_path / "package" / "model").symlink_to(ROOT / "zoo/qwen3")
     return tmp_path / "package"
 
@@ -56,13 +27,13 @@ def test_every_step_of_the_tutorial_ends_as_it_says(package: Path) -> None:
     site = package.parent / "site"
     paths = [str(site), str(ROOT / "src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
-    assert len(steps()) >= 8
-    for step in steps():
+    assert len(steps(PAGE)) >= 8
+    for step in steps(PAGE):
         argv = _argv(step.command, site)
         ended = subprocess.run(argv, cwd=package, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert ended.returncode == step.exit_code, f"{step.command}\n{ended.stdout}\n{ended.stderr}"
-        printed = " ".join((ended.stdout + ended.stderr).split())
-        missing = [line for line in step.lines if " ".join(line.split()) not in printed]
+        printed = on_one_line(ended.stdout + ended.stderr)
+        missing = [line for line in step.lines if on_one_line(line) not in printed]
         assert not missing, f"{step.command} does not print {missing}:\n{ended.stdout}"
 
 

@@ -40,7 +40,7 @@ def read(model: Any, family: str, given: dict[str, np.ndarray] | None = None, mo
             flow.at("logits", out.logits[0])
             flow.start += flow.length
     watch.close()
-    return flow.found()
+    return flow.kept()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -142,6 +142,23 @@ def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
     assert small.bytes_at_most < whole.bytes_at_most / 2
 
 
+def test_a_candidate_without_taps_is_one_line_and_ends_nothing_for_the_others() -> None:
+    from logitproof.jobs.session import Side
+    from logitproof.localization.engines import NoTaps, localize_engines
+
+    def side(engine: str, **options: Any) -> Side:
+        return Side(Spec(engine, {"threads": 1, **options}), ZOO / "qwen3", None, engine)
+
+    plain = Side(Spec("plain", {}), ZOO / "qwen3", None, "plain")
+    candidates = {"plain": plain, "wrong": side("transformers", mutation="norm.one_added")}
+    locations = localize_engines(side("transformers"), candidates, IDS, explain=False)
+    assert [located.name for located in locations.located] == ["wrong"] and locations.exit_code == 1
+    (note,) = locations.notes
+    assert note.startswith("plain offers no taps") and "logitproof diagnose" in note
+    with pytest.raises(NoTaps, match="logitproof diagnose"):
+        localize_engines(side("transformers"), {"plain": plain}, IDS, explain=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -158,3 +175,18 @@ def test_a_wrong_question_gets_one_clear_answer(arguments: list[str], said: str,
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_matrix_that_is_not_square_and_read_with_its_sides_exchanged_is_named(tmp_path: Path) -> None:
+    """The same converter's fault on the twin: nothing is transposed there, the buffer is scrambled."""
+    make = str(ROOT / "examples" / "two-paths" / "make.py")
+    subprocess.run([sys.executable, make, str(tmp_path), "--twin"], check=True, timeout=120)
+    done = localized(f"transformers:{tmp_path / 'model'}?threads=1", str(tmp_path / "fused"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1, done.stderr
+    (fused,) = json.loads((tmp_path / "out" / "localization.json").read_text("utf-8"))["located"]
+    explaining = [entry for entry in fused["hypotheses"] if entry["explains"]]
+    named = {(entry["tap"], entry["mutation"], tuple(entry["options"].values())) for entry in explaining}
+    assert named == {
+        ("layers.0.attn.q_proj", "weights.sides_exchanged", ()),
+        ("layers.0.attn.out", "weights.sides_exchanged", ("o_proj",)),
+    }

@@ -49,7 +49,7 @@ def test_an_exit_code_that_a_command_ends_with_is_in_the_table(path: Path, scrip
     calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
     exits = [node for node in calls if ast.unparse(node.func) == "sys.exit"]
     codes = {number.value for call in exits for number in _outcomes(call.args[0]) if isinstance(number.value, int)}
-    rows = [name for name in script.EXITS if name.split()[0] == path.stem]
+    rows = [name for name in script.EXITS if name.split()[0] == path.stem.replace("_", "-")]
     assert rows
     for code in codes - {0}:
         meanings = [script.TWO.get(name) if code == 2 else script.EXITS[name][1 if code == 1 else 2] for name in rows]

@@ -116,6 +116,15 @@ def test_a_summary_of_nothing_is_an_error_and_never_zero(nothing: list[np.ndarra
         summarize(nothing, seed=0)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_infinite_values_are_summed_up_without_a_word_of_numpy(infinite: float) -> None:
+    found = summarize([np.array([0.0, infinite]), np.array([1.0, infinite]), np.array([2.0, 3.0])], seed=0)
+    assert found["mean"] == infinite and found["count"] == 6 and found["interval"] is not None
+    mixed = summarize([np.array([0.0, np.inf]), np.array([1.0, -np.inf]), np.array([2.0])], seed=0)
+    assert np.isnan(mixed["mean"])
+
+
 def test_one_prompt_has_no_interval() -> None:
     assert summarize([np.arange(100.0)], seed=0)["interval"] is None
     assert summarize([np.arange(100.0), np.array([np.nan])], seed=0)["interval"] is None

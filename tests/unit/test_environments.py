@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import os
+import platform
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +22,10 @@ from click.testing import CliRunner
 from logitproof import catalog
 from logitproof.cli import main
 from logitproof.errors import ContractError, EngineError, EnvironmentFailed
-from logitproof.jobs import environments
+from logitproof.jobs import environments, locks
 from logitproof.jobs.worker import Spec, Worker
 
+REQUIREMENTS = Path(environments.__file__).parents[1] / "engines/requirements"
 ENGINE = '''
 """An engine in a package of its own."""
 
@@ -136,6 +142,75 @@ def test_what_is_half_made_or_does_not_answer_is_not_used_and_goes_on_once_it_ca
     assert [path.name for path in home.iterdir() if path.is_dir()] == [Path(environments.installed("tiny_engine").folder).name]
 
 
+def locked(plugin: Path, **changed: str) -> Path:
+    """The lock of the plugin, with the hashes of its two wheels or others in their place."""
+    wheels = plugin.parents[2] / "wheels"
+    lines = [f"--no-index\n--find-links {wheels}"]
+    for name in ("tiny_dependency", "tiny_engine"):
+        digest = changed.get(name) or hashlib.sha256((wheels / f"{name}-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+        lines.append(f"{name}==1.0 \\\n    --hash=sha256:{digest}")
+    lock = plugin.with_suffix(".lock")
+    lock.write_text("\n".join(lines) + "\n")
+    return lock
+
+
+def test_what_a_lock_names_is_installed_by_its_hashes(plugin: Path) -> None:
+    locked(plugin)
+    said: list[str] = []
+    made = environments.install("tiny_engine", tell=said.append, prove=lambda python: None)
+    assert made.packages["tiny_dependency"] == "1.0" and "by the hashes of tiny_engine.lock" in said
+    assert environments.is_current("tiny_engine", made)
+    plugin.with_suffix(".lock").write_text(plugin.with_suffix(".lock").read_text() + "# changed\n")
+    assert not environments.is_current("tiny_engine", made)
+
+
+def test_a_package_that_is_not_what_its_hash_says_is_not_installed(plugin: Path) -> None:
+    locked(plugin, tiny_engine="0" * 64)
+    with pytest.raises(EnvironmentFailed, match="(?i)hash"):
+        environments.install("tiny_engine", tell=lambda line: None, prove=lambda python: None)
+    assert environments.installed("tiny_engine") is None
+
+
+def test_the_lock_for_the_cpu_is_taken_where_its_torch_can_be_had(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = plugin.parents[2] / "wheels"
+    digest = hashlib.sha256(wheel(wheels, "torch", {"torch.py": ""}).read_bytes()).hexdigest()
+    whole, small = locked(plugin), plugin.with_suffix(".cpu.lock")
+    small.write_text(whole.read_text() + f"torch==1.0 --hash=sha256:{digest}\n")
+    pip = [sys.executable, "-m", "pip"]
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    here = sys.platform == "linux" and platform.machine() == "x86_64"
+    assert locks.lock_of(plugin, pip, environment) == (small if here else whole)
+    (wheels / "torch-1.0-py3-none-any.whl").unlink()
+    assert locks.lock_of(plugin, pip, environment) == whole
+    whole.unlink()
+    assert locks.lock_of(plugin, pip, environment) == small
+    small.unlink()
+    assert locks.lock_of(plugin, pip, environment) is None
+
+
+@pytest.mark.parametrize("path", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.stem)
+def test_every_engine_that_is_shipped_has_a_lock_of_all_its_pins_in_which_everything_has_a_hash(path: Path) -> None:
+    pins = [line.partition("==") for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    assert locks.locks_of(path)
+    for lock in locks.locks_of(path):
+        entries = locks.entries(lock)
+        assert all(locks.HASH.search(line) for lines in entries.values() for line in lines), lock.name
+        text = [line for line in lock.read_text("utf-8").splitlines() if line and not line.startswith(("#", " "))]
+        assert len(text) == sum(map(len, entries.values())), f"{lock.name} has a line that is no entry"
+        for name, _, version in pins:
+            (line,) = entries[name.partition("[")[0].lower()]
+            assert re.match(rf"\S+=={re.escape(version)}(\+cpu)?[\s;]", line), line
+
+
+def test_the_lock_of_the_package_itself_has_all_that_it_needs() -> None:
+    root = REQUIREMENTS.parents[3]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    entries = locks.entries(root / "requirements.lock")
+    assert all(locks.HASH.search(line) for lines in entries.values() for line in lines)
+    needed = [*project["dependencies"], *project["optional-dependencies"]["transformers"]]
+    assert {re.split("[=<>]", need)[0] for need in needed} <= set(entries)
+
+
 def test_an_engine_without_requirements_needs_no_environment() -> None:
     with pytest.raises(ContractError, match="toy needs no environment"):
         environments.install("toy", tell=lambda line: None, prove=lambda python: None)
@@ -150,8 +225,9 @@ def test_another_interpreter_sees_this_package_and_none_of_its_neighbours(tmp_pa
 
 
 def test_every_requirement_is_pinned_and_every_environment_can_speak_the_protocol() -> None:
-    folder = Path(environments.__file__).parent / "engines/requirements"
-    for path in folder.glob("*.txt"):
+    paths = sorted(REQUIREMENTS.glob("*.txt"))
+    assert len(paths) >= 8
+    for path in paths:
         assert environments.requirements(path.stem) == path
         names = set()
         for line in path.read_text("utf-8").splitlines():

@@ -76,9 +76,7 @@ def test_a_requirement_works_only_where_every_step_came_out(runner: Any, proofs:
     ("said", "code", "problem"),
     [("all is well", 0, ""), ("all is well", 1, "exit code 1"), ("nothing", 0, "does not say")],
 )
-def test_a_step_that_comes_out_otherwise_is_a_problem(
-    runner: Any, tmp_path: Path, said: str, code: int, problem: str
-) -> None:
+def test_a_step_that_comes_out_otherwise_is_a_problem(runner: Any, tmp_path: Path, said: str, code: int, problem: str) -> None:
     step = runner.Step(name="s", run=["x"], says="all is")
     assert runner._problem(step, code, said, tmp_path).startswith(problem)
     assert bool(problem) == bool(runner._problem(step, code, said, tmp_path))

@@ -24,7 +24,19 @@ LAYERS = (
     ("jobs",),
     ("bands", "preflight", "verdict"),
     ("report", "runs", "reporters"),
-    ("acid", "calibration", "conformance", "diagnosis", "divergence", "golden", "kernels", "lint", "localization", "quality"),
+    (
+        "acid",
+        "attestation",
+        "calibration",
+        "conformance",
+        "diagnosis",
+        "divergence",
+        "golden",
+        "kernels",
+        "lint",
+        "localization",
+        "quality",
+    ),
     ("parity", "serve", "web", "commands", "cli"),
 )
 QUESTIONS = frozenset(LAYERS[10])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof import catalog, metrics
-from logitproof.comparison.compare import all_metrics
+from logitproof.comparison.compare import all_metrics, compare
 from logitproof.errors import ContractError
 from logitproof.metrics.first_divergence import FirstDivergence
 from logitproof.metrics.greedy_match import GreedyMatch
@@ -250,3 +250,32 @@ def test_every_metric_gives_float64_of_every_position() -> None:
         values = metric.compute(stats)
         assert values.shape == (3,)
         assert values.dtype == np.float64
+
+
+@pytest.mark.parametrize("size", [2, 60, 100, 101, 300])
+def test_the_divergence_of_the_first_logits_is_that_of_a_vocabulary_that_ends_there(size: int) -> None:
+    reference, candidate = np.random.default_rng(size).normal(size=(2, 3, size)) * 3
+    labels = np.full(3, -1)
+    found = compare(reference, candidate, labels=labels).metrics["kl_divergence_first_100"]
+    cut = compare(reference[:, :100], candidate[:, :100], labels=labels).metrics["kl_divergence"]
+    assert found == pytest.approx(cut, rel=1e-12)
+
+
+def test_a_difference_behind_the_first_logits_is_not_seen_and_one_within_is() -> None:
+    reference = np.random.default_rng(0).normal(size=(1, 200))
+    behind, within = reference.copy(), reference.copy()
+    behind[0, 150] += 5
+    within[0, 50] += 5
+    values = [
+        compare(reference, rows, labels=np.array([-1])).metrics["kl_divergence_first_100"][0] for rows in (behind, within)
+    ]
+    assert values[0] == 0.0 and values[1] > 0.1
+
+
+def test_masked_entries_among_the_first_logits_count_in_neither() -> None:
+    reference = np.random.default_rng(0).normal(size=(1, 200))
+    reference[0, :10] = -np.inf
+    candidate = reference + 0.1 * np.random.default_rng(1).normal(size=200)
+    found = compare(reference, candidate, labels=np.array([-1])).metrics["kl_divergence_first_100"][0]
+    kept = compare(reference[:, 10:100], candidate[:, 10:100], labels=np.array([-1])).metrics["kl_divergence"][0]
+    assert found == pytest.approx(kept, rel=1e-12)

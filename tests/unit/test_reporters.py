@@ -353,8 +353,11 @@ def test_positions_are_a_table_of_arrow_and_a_frame_of_polars(tmp_path: Path) ->
 
 
 def test_a_report_shows_itself_in_a_notebook() -> None:
-    shown = everything(Words.all(NASTY)).report()._repr_html_()
+    report = everything(Words.all(NASTY)).report()
+    shown, written = report._repr_html_(), report._repr_markdown_()
     assert shown.startswith("<style>") and "<script" not in shown and "WRONG" in shown
+    laid_out = MarkdownIt("commonmark", {"html": True}).enable("table").render(written)
+    assert "WRONG" in laid_out and "<script" not in laid_out and "\x1b" not in written and "::error" not in written
 
 
 def test_counts_of_junit_are_those_of_its_cases(tmp_path: Path) -> None:

@@ -179,6 +179,39 @@ def test_every_engine_says_its_machine_and_one_that_does_not_is_said_to_be_here(
     assert machines["far"] == Machine(architecture="riscv64", processor="far away")
 
 
+ONCE_SILENT = """\
+with open("started-NAME", "a") as file:
+    file.write("x")
+def hello(p):
+    if len(open("started-NAME").read()) == 1:
+        FAULT
+    return {"protocol": 1, "engine": "fake", "versions": {"fake": "1"}, "generate": True, "tokenize": True}
+def tokenize(p):
+    return {"token_ids": TOKENS}
+"""
+"""An engine whose first process does not come through `hello`, and whose second does."""
+SAME, OTHER = '[1 + byte for byte in p["text"].encode()]', "[7, 8, 9]"
+
+
+@pytest.mark.parametrize("fault", ["os._exit(1)", "time.sleep(600)", "return {'protocol': 99, 'engine': 'fake'}"])
+@pytest.mark.parametrize(("side", "tokens"), [("candidates", SAME), ("candidates", OTHER), ("reference", SAME)])
+def test_an_engine_whose_hello_failed_is_judged_by_nothing_that_it_answers_later(
+    project: Any, fault: str, side: str, tokens: str
+) -> None:
+    """It was planned without its tokenizer, modes and versions: what was not looked at may not pass."""
+    changes = ONCE_SILENT.replace("NAME", side).replace("FAULT", fault).replace("TOKENS", tokens)
+    silent = {**project.engine(changes, "silent.py"), "timeout": 5 if "sleep" in fault else 60}
+    honest = {**project.engine("# the same"), "timeout": 60}
+    uses = {"reference": honest, "candidates": {"mine": {**silent, "may_be_exact": "the same program"}}}
+    if side == "reference":
+        uses = {"reference": silent, "candidates": {"mine": {**honest, "may_be_exact": "the same program"}}}
+    report = project.check(**uses)
+    assert (report.verdict.status, report.verdict.exit_code) == ("ERROR", 3), report.verdict.reason
+    assert {failure.fault for failure in report.verdict.cells[0].failures} == {"engine"}
+    started = project.folder / f"started-{side}"
+    assert not started.exists() or len(started.read_text()) == 1, "it was started again"
+
+
 BATCH = """\
 def hello(p):
     return {"protocol": 1, "engine": "fake", "generate": True, "tokenize": True, "batch": True}

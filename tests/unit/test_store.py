@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.errors import ContractError
+from logitproof.errors import EnvironmentFailed
 from logitproof.files.lock import in_use
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Trace
@@ -63,7 +63,7 @@ def test_a_folder_in_use_names_the_other_run(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout and other.stdout.readline() == b"held\n"
     text = f"in use by another run: check of toys, process {other.pid}, since 20"
-    with pytest.raises(ContractError, match=text), in_use(tmp_path, "another"):
+    with pytest.raises(EnvironmentFailed, match=text), in_use(tmp_path, "another"):
         pass
     other.kill()
     other.wait()

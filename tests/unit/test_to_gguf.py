@@ -243,3 +243,34 @@ def test_conversion_repeats_to_the_byte(folder: Path, tmp_path: Path) -> None:
     first = to_gguf(folder, tmp_path / "a.gguf", "Q8_0").read_bytes()
     shutil.copytree(folder, tmp_path / "again" / "model")
     assert to_gguf(tmp_path / "again" / "model", tmp_path / "b.gguf", "Q8_0").read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["llama-bpe", "qwen2", "qwen35", "gpt-4o", "tekken", "smollm", "gpt-2"])
+def test_a_pre_tokenizer_is_written_by_the_name_that_it_is_read_by(name: str, tmp_path: Path) -> None:
+    """Whatever the reader makes of a file's name, the writer knows again."""
+    from logitproof.gguf.tokenizer import _pre_tokenizer_name
+    from logitproof.gguf.vocabularies import DIGITS, SPLITS
+
+    split = {"type": "Split", "pattern": {"Regex": SPLITS.get(name, "")}, "behavior": "Isolated", "invert": False}
+    steps = [split] if name in SPLITS else [{"type": "Digits", "individual_digits": True}] if name in DIGITS else []
+    last = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": name not in SPLITS}
+    whole = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*steps, last]}}
+    assert _pre_tokenizer_name(whole, tmp_path) == name
+    if not steps:
+        assert _pre_tokenizer_name({"pre_tokenizer": last}, tmp_path) == name
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"type": "Digits", "individual_digits": False}, {"type": "ByteLevel", "use_regex": True}],
+        [{"type": "Whitespace"}, {"type": "ByteLevel", "use_regex": True}],
+        [{"type": "ByteLevel", "use_regex": False}],
+        [{"type": "Digits", "individual_digits": True}],
+    ],
+)
+def test_a_pre_tokenizer_that_llama_cpp_has_no_name_for_is_refused(steps: list[dict[str, Any]], tmp_path: Path) -> None:
+    from logitproof.gguf.tokenizer import _pre_tokenizer_name
+
+    with pytest.raises(ModelError, match="unknown pre-tokenizer"):
+        _pre_tokenizer_name({"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}, tmp_path)

@@ -106,16 +106,17 @@ def probe_row(subject: Subject, probe: Probe, precision: str | None = None, diag
     if row.status != "FAIL" or diagnose is None:
         return row
     # a fault of decode alone is not to be looked for in prefill
-    bad = next(mode for mode in logits if any(one.mode == mode and not one.held for one in measured if one.at_most))
+    failed = {measurement.mode for measurement in measured if measurement.at_most and not measurement.held}
+    bad = next(mode for mode in logits if mode in failed)
     text = diagnose(probe.folder, [list(case.token_ids) for case in probe.cases], logits[bad], bad)
     return replace(row, diagnosis=text)
 
 
 def inside_coarser(probe: Probe, measured: Sequence[Measured], precision: str) -> str:
-    """The finest arithmetic, coarser than `precision`, in whose bands everything is; nothing where there is none."""
+    """The finest arithmetic coarser than `precision` whose bands hold every measurement; "" where there is none."""
     for coarser in PRECISIONS[PRECISIONS.index(precision) + 1 :]:
-        bands = [probe.case(one.case).band.get(coarser, 0.0) for one in measured]
-        if all(one.distance <= band for one, band in zip(measured, bands, strict=True)):
+        bands = [probe.case(measurement.case).band.get(coarser, 0.0) for measurement in measured]
+        if all(measurement.distance <= band for measurement, band in zip(measured, bands, strict=True)):
             return coarser
     return ""
 
@@ -129,10 +130,10 @@ def measure(case: Case, logits: np.ndarray, mode: str, at_most: float | None) ->
 
 def judged(check: str, measured: Sequence[Measured], precision: str) -> Row:
     """The row of a probe: held where every judged measurement is, and not measured where none is judged."""
-    told = [one for one in measured if one.at_most is not None]
-    if not told:
+    bounded = [measurement for measurement in measured if measurement.at_most is not None]
+    if not bounded:
         known = ", ".join(PRECISIONS)
         text = f"the probe has no band for {precision} (known: {known})"
         return Row(check, "probe", "NOT-MEASURED", text, precision=precision, measured=tuple(measured))
-    status: Status = "PASS" if all(one.held for one in told) else "FAIL"
+    status: Status = "PASS" if all(measurement.held for measurement in bounded) else "FAIL"
     return Row(check, "probe", status, precision=precision, measured=tuple(measured))

@@ -79,14 +79,14 @@ def consistency_rows(
     for check in IN_ONE:
         yield _row(check, [own.relations[check] for own in taken if check in own.relations], faults, reasons[check])
     for check, choices in VARIANTS.items():
-        options = next((one for one in choices if set(one) <= set(entry.option_names)), None)
+        options = next((choice for choice in choices if set(choice) <= set(entry.option_names)), None)
         if options is None:
-            names = " or ".join(", ".join(one) for one in choices)
+            names = " or ".join(", ".join(choice) for choice in choices)
             yield Row(check, "consistency", "NOT-MEASURED", f"{entry.name} has no option {names}")
             continue
         spec = replace(subject.spec, options=subject.spec.options | options)
-        with Subject(spec, scratch, subject.weights) as other:
-            yield _with_option(check, taken, other, "reuse" in options)
+        with Subject(spec, scratch, subject.weights) as variant:
+            yield _with_option(check, taken, variant, "reuse" in options)
 
 
 def _own(subject: Subject, probe: Probe, precision: str | None, *, thorough: bool = True) -> _Own:
@@ -104,7 +104,7 @@ def _own(subject: Subject, probe: Probe, precision: str | None, *, thorough: boo
             own.prefill = first
         elif own.prefill is not None:
             own.relations["decode = prefill"] = own.measure(mode, own.prefill, first)
-    own.relations["twice = once"] = max(twice, key=lambda one: one.distance)
+    own.relations["twice = once"] = max(twice, key=lambda measurement: measurement.distance)
     own.relations[PREFIX] = _after_shared_prefixes(subject, own, probe, thorough)
     if hello.generate:
         new, own.new = subject.generate(ids, NEW_TOKENS)
@@ -114,28 +114,28 @@ def _own(subject: Subject, probe: Probe, precision: str | None, *, thorough: boo
 
 
 def _after_shared_prefixes(subject: Subject, own: _Own, probe: Probe, thorough: bool) -> Measured:
-    """The furthest that rows are from fresh ones when the sequence before them begins alike.
+    """The largest distance of rows from fresh ones when the sequence before them begins with the same tokens.
 
     Two sequences that share n tokens are scored in turn, the second of them then cut short and whole again: an engine that
     keeps rows or a cache of a prefix must answer as one that keeps nothing.
     """
     ids, between = probe.case(CASE).token_ids, probe.case(BETWEEN).token_ids
     lengths = [count for count in SHARED if count < len(ids)] if thorough else [min(8, len(ids) - 1)]
-    found = []
+    measurements = []
     for mode in subject.hello().modes:
         subject.score(between, mode)
         fresh = subject.score(ids, mode)
         for count in lengths:
             subject.score([*ids[:count], *between], mode)
-            found.append(own.measure(mode, fresh, subject.score(ids, mode)))
+            measurements.append(own.measure(mode, fresh, subject.score(ids, mode)))
             subject.score([*ids[:count], *between], mode)
-            found.append(own.measure(mode, fresh[:count], subject.score(ids[:count], mode)))
-            found.append(own.measure(mode, fresh, subject.score(ids, mode)))
-    return max(found, key=lambda measured: measured.distance)
+            measurements.append(own.measure(mode, fresh[:count], subject.score(ids[:count], mode)))
+            measurements.append(own.measure(mode, fresh, subject.score(ids, mode)))
+    return max(measurements, key=lambda measured: measured.distance)
 
 
-def _with_option(check: str, taken: list[_Own], other: Subject, reuse: bool) -> Row:
-    """The same prefill, or the same continuation after one that begins alike, by an engine with another option."""
+def _with_option(check: str, taken: list[_Own], variant: Subject, reuse: bool) -> Row:
+    """An engine with another option must give the same prefill, or the same continuation after one that begins alike."""
     measured: list[Measured] = []
     faults: dict[str, LogitproofError] = {}
     for own in taken:
@@ -143,12 +143,12 @@ def _with_option(check: str, taken: list[_Own], other: Subject, reuse: bool) -> 
         half = ids[: len(ids) // 2]
         try:
             if reuse and own.new is not None:
-                other.load(own.probe)
-                other.generate([*half, *reversed(half)], NEW_TOKENS)
-                measured.append(own.measure("generate", own.new, other.generate(ids, NEW_TOKENS)[1]))
+                variant.load(own.probe)
+                variant.generate([*half, *reversed(half)], NEW_TOKENS)
+                measured.append(own.measure("generate", own.new, variant.generate(ids, NEW_TOKENS)[1]))
             elif not reuse and own.prefill is not None:
-                other.load(own.probe)
-                measured.append(own.measure("prefill", own.prefill, other.score(ids, "prefill")))
+                variant.load(own.probe)
+                measured.append(own.measure("prefill", own.prefill, variant.score(ids, "prefill")))
         except (ContractError, EngineError) as error:
             faults[own.probe.name] = error
     return _row(check, measured, faults, "no probe was taken in both ways")
@@ -156,13 +156,13 @@ def _with_option(check: str, taken: list[_Own], other: Subject, reuse: bool) -> 
 
 def _row(check: str, measured: list[Measured], faults: dict[str, LogitproofError], otherwise: str) -> Row:
     """Held on every probe; an engine that fails on one is ERROR, and one that takes none is not measured."""
-    told = [one for one in measured if one.at_most is not None]
+    bounded = [measurement for measurement in measured if measurement.at_most is not None]
     broken = next((f"{name}: {error.text}" for name, error in faults.items() if isinstance(error, EngineError)), "")
-    if any(not one.held for one in told):
+    if any(not measurement.held for measurement in bounded):
         return Row(check, "consistency", "FAIL", measured=tuple(measured))
     if broken:
         return Row(check, "consistency", "ERROR", broken, measured=tuple(measured))
-    if not told:
+    if not bounded:
         refused = next((error.text for error in faults.values()), otherwise)
         return Row(check, "consistency", "NOT-MEASURED", "no probe has a band for this precision" if measured else refused)
     return Row(check, "consistency", "PASS", measured=tuple(measured))

@@ -99,7 +99,7 @@ def open_probes(names: Iterable[str] | None = None) -> list[Probe]:
     if names is None:
         return every
     wanted = list(names)
-    known = {one for probe in every for one in (probe.name, probe.family)}
+    known = {label for probe in every for label in (probe.name, probe.family)}
     for name in wanted:
         if name not in known:
             raise ContractError(f"no probe is called {name!r}{did_you_mean(name, sorted(known))}", where="--arch")
@@ -112,14 +112,14 @@ def read_probe(folder: Path) -> Probe:
         record = read_object(folder / "probe.json")
         tensors = Tensors(folder / "expected.safetensors")
         expected = {name: tensors.array(name, "f") for name in tensors.names}
-        cases = [_case(one, expected) for one in record["cases"]]
+        cases = [_case(case, expected) for case in record["cases"]]
         return Probe(
             name=folder.name,
             folder=folder,
             family=record["family"],
             exposes=record["exposes"],
             cases=tuple(cases),
-            texts=tuple(Text(one["text"], tuple(one["token_ids"])) for one in record["texts"]),
+            texts=tuple(Text(text["text"], tuple(text["token_ids"])) for text in record["texts"]),
             vocab_size=int(record["vocab_size"]),
             witnesses=tuple(record["witnesses"]),
             special=(str(record["special"][0]), int(record["special"][1])),
@@ -148,11 +148,11 @@ def _folders() -> dict[str, Path]:
                 remedy="reinstall or remove the package that registers it",
             )
         homes.append(Path(spec.origin).parent)
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for folder in [path.parent for home in homes for path in sorted(home.glob("*/probe.json"))]:
-        if folder.name in found:
+        if folder.name in folders:
             raise ContractError(
-                f"two probes are called {folder.name!r}: {found[folder.name]} and {folder}", remedy="rename one"
+                f"two probes are called {folder.name!r}: {folders[folder.name]} and {folder}", remedy="rename one"
             )
-        found[folder.name] = folder
-    return found
+        folders[folder.name] = folder
+    return folders

@@ -43,8 +43,8 @@ class Row:
     @property
     def worst(self) -> Measured | None:
         """The measurement that is furthest out of its band."""
-        judged = [one for one in self.measured if one.at_most is not None]
-        return max(judged, key=lambda one: one.ratio, default=None)
+        judged = [measurement for measurement in self.measured if measurement.at_most is not None]
+        return max(judged, key=lambda measurement: measurement.ratio, default=None)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class AcidReport:
     @property
     def exit_code(self) -> int:
         """1 where anything failed, 3 where the engine did or nothing was measured, else 0."""
-        found = {row.status for row in self.rows}
-        if "FAIL" in found:
+        statuses = {row.status for row in self.rows}
+        if "FAIL" in statuses:
             return 1
-        return 0 if "PASS" in found and "ERROR" not in found else 3
+        return 0 if "PASS" in statuses and "ERROR" not in statuses else 3

@@ -49,18 +49,18 @@ def sampling_row(subject: Subject, probes: Sequence[Probe]) -> Row:
             if not probe.judges(precision):
                 refused = f"{probe.name} has no band for {precision}"
                 continue
-            found, order = _drawn_from(subject, probe)
+            texts, order = _drawn_from(subject, probe)
         except ContractError as error:
             refused = error.text
             continue
         except EngineError as error:
             return Row(CHECK, "sampling", "ERROR", f"{probe.name}: {error.text}")
-        faults += [f"{probe.name}: {text}" for text in found]
+        faults += [f"{probe.name}: {text}" for text in texts]
         orders.append(order)
     if not orders:
         return Row(CHECK, "sampling", "NOT-MEASURED", refused)
-    told = [one for one in orders if one]
-    return Row(CHECK, "sampling", "FAIL" if faults else "PASS", "; ".join(faults) or told[0])
+    order_names = [name for name in orders if name]
+    return Row(CHECK, "sampling", "FAIL" if faults else "PASS", "; ".join(faults) or order_names[0])
 
 
 def _drawn_from(subject: Subject, probe: Probe) -> tuple[list[str], str]:
@@ -106,10 +106,10 @@ def counting(logits: np.ndarray, token_ids: Sequence[int], setting: Sampling) ->
 def repeated(subject: Subject, context: Sequence[int]) -> list[tuple[tuple[int, ...], np.ndarray, Sampling]]:
     """Contexts in which likely tokens occur several times, the engine's own logits [V] after each, and a penalty.
 
-    Of all that is tried, the one at which a penalty that counts occurrences is furthest from the right one, and the one at
-    which no penalty is; neither where even that is no further than draws are by chance.
+    The first is the context in which a penalty that counts occurrences is furthest from the right one, the second the one in
+    which no penalty at all is. A context is left out if that distance is no larger than chance makes the distance of draws.
     """
-    mode, best, found = subject.hello().modes[0], [LEAST, LEAST], dict[int, tuple[tuple[int, ...], np.ndarray, Sampling]]()
+    mode, best, cases = subject.hello().modes[0], [LEAST, LEAST], dict[int, tuple[tuple[int, ...], np.ndarray, Sampling]]()
     longer = (*context[:1], *context)  # what is likely where something stands before, as it will
     first = np.argsort(-np.asarray(subject.score(longer, mode)[-1], np.float64), kind="stable")
     for count, times in itertools.product(LIKELY, OFTEN):
@@ -120,13 +120,13 @@ def repeated(subject: Subject, context: Sequence[int]) -> list[tuple[tuple[int, 
             right = probabilities(logits, before, setting)
             for which, wrong in enumerate((counting(logits, before, setting), probabilities(logits, (), setting))):
                 if (loud := apart(right, wrong) / allowed(right)) > best[which]:
-                    best[which], found[which] = loud, (before, logits, setting)
-    return list(found.values())
+                    best[which], cases[which] = loud, (before, logits, setting)
+    return list(cases.values())
 
 
 def _counted(subject: Subject, context: tuple[int, ...]) -> str:
     """What is wrong where likely tokens were there before, more than once, against the engine's own logits."""
-    faults = [_fault(subject, *found) for found in repeated(subject, context)] if subject.hello().modes else []
+    faults = [_fault(subject, *case) for case in repeated(subject, context)] if subject.hello().modes else []
     text = next((fault for fault in faults if fault), "")
     return f"where likely tokens occur several times: {text}" if text else ""
 
@@ -138,9 +138,9 @@ def _fault(subject: Subject, context: tuple[int, ...], logits: np.ndarray, setti
 
 
 def _order(subject: Subject, context: tuple[int, ...], logits: np.ndarray) -> str:
-    found = _drawn(subject, context, ORDER, len(logits))
+    shares = _drawn(subject, context, ORDER, len(logits))
     for name, right in ((FIRST, probabilities(logits, context, ORDER)), (LAST, scaled_last(logits, context, ORDER))):
-        if apart(found, right) <= allowed(right):
+        if apart(shares, right) <= allowed(right):
             return name
     return NEITHER
 
@@ -148,6 +148,6 @@ def _order(subject: Subject, context: tuple[int, ...], logits: np.ndarray) -> st
 def _drawn(subject: Subject, context: tuple[int, ...], setting: Sampling, size: int) -> np.ndarray:
     """Shares [V] of the tokens drawn."""
     drawn = Counter(tokens[0] for tokens in subject.sample(context, DRAWS, setting))
-    found = np.zeros(size)
-    found[list(drawn)] = np.array(list(drawn.values())) / DRAWS
-    return found
+    shares = np.zeros(size)
+    shares[list(drawn)] = np.array(list(drawn.values())) / DRAWS
+    return shares

@@ -88,11 +88,12 @@ class Subject:
     def precision(self, loaded: LoadResult, probe: Probe | None = None) -> str:
         """The coarsest arithmetic that the engine says it uses: dtype, KV cache, single operations, the file's type.
 
-        One that `probe` has no band for comes before all: weights in float16 leave its range, whatever the cache is in.
+        An arithmetic that `probe` has no band for is named before all others: weights in float16 leave the range of that type,
+        whatever type the cache has.
         """
         known = [precision for precision in stated(loaded.details) if precision in PRECISIONS]
         known.append(OF_FILES.get(self.weights, "float32"))
-        return next((one for one in known if probe is not None and not probe.judges(one)), coarsest(known))
+        return next((precision for precision in known if probe is not None and not probe.judges(precision)), coarsest(known))
 
     def _load(self, probe: Probe, kind: str) -> LoadResult:
         if kind == "folder":

@@ -37,10 +37,10 @@ def tokenizer_rows(subject: Subject, probes: Sequence[Probe]) -> Iterator[Row]:
 
 
 def _wrong(subject: Subject, probe: Probe) -> list[str]:
-    found = [(text, subject.tokenize(text.text)) for text in probe.texts]
+    pairs = [(text, subject.tokenize(text.text)) for text in probe.texts]
     return [
         f"{probe.name}: {text.text!r} gives {ids}, expected {list(text.token_ids)}"
-        for text, ids in found
+        for text, ids in pairs
         if tuple(ids) != text.token_ids
     ]
 

@@ -21,7 +21,7 @@ from logitproof.comparison.summary import STATISTICS
 from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key
 
-FORMAT = 1
+FORMAT = 2
 METRIC = "rms_delta_logit"
 QUANTILE = 0.999
 SIGMAS = 3.0902

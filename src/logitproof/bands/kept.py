@@ -45,8 +45,8 @@ class Sides:
                 "truth": weights[self.model, self.truth],
                 "own": weights[self.model, self.label],
                 "config": weights.get((self.model, ORIGINAL), ""),
-                "reference": self.reference.model_dump_json(),
-                "candidate": self.candidate.model_dump_json(),
+                "reference": self.reference.identity(),
+                "candidate": self.candidate.identity(),
             }
         )
 

@@ -195,7 +195,7 @@ class _Predictors:
             self._known[path] = Predictor(path, config_of(self._opened, model))
         return self._known[path]
 
-    def both(self, sides: Sides) -> tuple[Predictor, Predictor]:
+    def of_sides(self, sides: Sides) -> tuple[Predictor, Predictor]:
         """The predictors of the reference's weights and of the candidate's."""
         return self.of(sides.model, sides.truth), self.of(sides.model, sides.label)
 
@@ -261,7 +261,7 @@ def _subject(
     from logitproof.errors import Refusal
 
     try:
-        truth, own = predictors.both(sides)
+        truth, own = predictors.of_sides(sides)
         calibration = calibration_of((truth, own), sides, sequences, measured, repetitions, sides.key(weights))
     except Refusal as refusal:
         return Missing(f"{refusal.text} ({refusal.remedy})" if refusal.remedy else refusal.text)

@@ -58,8 +58,8 @@ class Parts:
     @property
     def share(self) -> float:
         """How much of the squared error is the engine's."""
-        both = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
-        return self.engine["rms_delta_logit"] ** 2 / both if both else 0.0
+        total = self.engine["rms_delta_logit"] ** 2 + self.quantization["rms_delta_logit"] ** 2
+        return self.engine["rms_delta_logit"] ** 2 / total if total else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -128,7 +128,9 @@ def _is_quantized(report: Report, cell: Any) -> bool:
 
 
 def _whole(report: Report, cell: Any) -> bool:
-    return any(not is_top(candidate.logits) for _, candidate in _traces(report, cell))
+    pairs = _traces(report, cell)
+    held_in_part = any(trace.positions for pair in pairs for trace in pair)
+    return not held_in_part and any(not is_top(candidate.logits) for _, candidate in pairs)
 
 
 def _traces(report: Report, cell: Any) -> list[tuple[Trace, Trace]]:

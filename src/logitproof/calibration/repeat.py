@@ -16,6 +16,8 @@ from logitproof.rows.distance import distances, rms
 if TYPE_CHECKING:
     from logitproof.reference.predict import Predictor
 
+ROUNDINGS = 2
+"""Runs that say how large the reference's rounding is: each is a mean over all logits of all positions."""
 LEFT_OUT = ("position", "label", "margin", "margin_probability")
 """Columns that say nothing of how far two engines are apart."""
 
@@ -85,7 +87,8 @@ def _stacked(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _reference_rounding(truth: Predictor, sides: Sides, token_ids: Sequence[int], runs: int, seed: int) -> float:
     exact = truth.exact(token_ids)
-    return rms(*(distances(exact, truth.noisy(token_ids, sides.reference, seed + number).logits) for number in range(runs)))
+    numbers = range(min(runs, ROUNDINGS))
+    return rms(*(distances(exact, truth.noisy(token_ids, sides.reference, seed + number).logits) for number in numbers))
 
 
 def _apart(truth: Predictor, own: Predictor, token_ids: Sequence[int]) -> np.ndarray:

@@ -9,8 +9,9 @@ from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
 from logitproof.errors import ContractError
-from logitproof.files.system import in_words
+from logitproof.files.atomic import write_atomically
 
+UNSOURCED = "no public thread that is known"
 STARTER = """\
 # Paths are relative to this file. `logitproof list engines` shows every engine and its options.
 contract: my-engine
@@ -60,10 +61,11 @@ def mutation(name: str) -> dict[str, Any]:
 
 
 def record_document(record: dict[str, Any]) -> Document:
-    """A record with a line a field."""
+    """A record with a line a field; a bug that no public thread tells of says so."""
     titles = {"seen_in": "seen in", "first_tap": "first tap"}
+    fields: dict[str, Any] = record | {"seen_in": record["seen_in"] or UNSOURCED}
     lines = []
-    for key, value in record.items():
+    for key, value in fields.items():
         if key != "options" and value:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
             lines.append(f"{titles.get(key, key) + ':':<12}{shown}")
@@ -89,10 +91,6 @@ def _option(option: dict[str, Any]) -> str:
 
 def write_starter(path: Path) -> None:
     """Write a commented contract; never over an existing file."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
-    except FileExistsError:
-        raise ContractError("exists already", where=str(path), remedy="give another name") from None
-    except OSError as error:
-        raise ContractError(f"cannot be written: {in_words(error)}", where=str(path)) from None
+    if path.exists():
+        raise ContractError("exists already", where=str(path), remedy="give another name")
+    write_atomically(path, STARTER)

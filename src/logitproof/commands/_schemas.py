@@ -15,6 +15,7 @@ from logitproof.acid.row import Row as AcidRow
 from logitproof.calibration.decompose import Parts
 from logitproof.calibration.text import CalibratedCell
 from logitproof.conformance.conformance import Row as Kept
+from logitproof.contract.history import Unblocked
 from logitproof.diagnosis.found import Diagnosis
 from logitproof.divergence.statistics import Figure
 from logitproof.documents.schema import Shape, answer_schema, record
@@ -27,6 +28,7 @@ from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage
 from logitproof.protocol.precision import Precision
 from logitproof.quality.accuracy import Paired
+from logitproof.quality.causes import Cause
 from logitproof.quality.chat_template import Rendered
 from logitproof.quality.picker import Hanging
 from logitproof.quality.section import Bar, Section
@@ -134,7 +136,7 @@ ANSWERS: dict[str, Shape] = {
             "candidates": list[CANDIDATE],  # type: ignore[valid-type]
         }
     ),
-    "lint": Shape({"findings": list[Finding]}),
+    "lint": Shape({"findings": list[Finding], "unblocks": list[Unblocked]}),
     "list": Shape({"entries": list[ENTRY]}),  # type: ignore[valid-type]
     "lm-eval": Shape(others=dict[str, Any]),
     "localize": Shape(LOCATIONS),
@@ -156,9 +158,30 @@ ANSWERS: dict[str, Shape] = {
     ),
     "suite-pick": Shape({"out": str, "sha256": str, "hanging": list[HANGING], "tried": int}),  # type: ignore[valid-type]
     "tokenizer": Shape(
-        {"tried": int, "differences": list[Cut], "trips": list[Trip], "templates": list[Rendered], "differs": bool}
+        {
+            "tried": int,
+            "differences": list[Cut],
+            "trips": list[Trip],
+            "causes": list[Cause],
+            "templates": list[Rendered],
+            "differs": bool,
+        }
     ),
     "verify": Shape({"differences": list[Difference]}),
+    "verify-evidence": Shape(
+        {
+            "status": str,
+            "reason": str,
+            "keyid": str,
+            "run_id": str,
+            "attested_at": str,
+            "contract": str,
+            "contract_checked": bool,
+            "subjects": dict[str, str],
+            "gates": list[dict[str, Any]],
+            "coverage": dict[str, dict[str, int]],
+        }
+    ),
 }
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     **schema.SCHEMAS,

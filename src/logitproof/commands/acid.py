@@ -42,7 +42,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask ENGINE for every known way to get a transformer wrong.
+    """Ask ENGINE for all known ways to get a model wrong.
 
     `logitproof acid export DIR` writes the probes as plain files, for an engine's own tests.
     """

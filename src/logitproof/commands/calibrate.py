@@ -23,7 +23,7 @@ CALIBRATION = ("calibration/*",)
 def command(
     contract: Path, only: str, runs: int, seed: int, power: bool, out: Path | None, parallel: int, as_json: bool
 ) -> None:
-    """Calculate how far a healthy engine may be from the reference.
+    """Calculate how far a healthy engine may be away.
 
     What is calculated is written beside the contract. The reference is run again with the rounding errors of each
     candidate's arithmetic; no candidate computes anything. Bands

@@ -27,6 +27,7 @@ def command() -> None:
 def install(name: str, into: Path | None, quiet: bool) -> None:
     """Make the environment of an engine from pinned requirements.
 
+    Packages are installed by the hashes of its lock, where it has one; every engine that is shipped has.
     What is installed and answers already is left as it is; what was interrupted goes on where it stopped.
     """
     from logitproof.commands._say import say

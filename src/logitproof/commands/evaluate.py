@@ -57,7 +57,7 @@ def command(
                 answers.append(answer(questions, score))
             finally:
                 score.close()
-    both = paired(answers[1], answers[0]) if against else None
+    pairing = paired(answers[1], answers[0]) if against else None
     accuracy = answers[0].accuracy
     data = {
         "accuracy": accuracy.value,
@@ -66,8 +66,8 @@ def command(
         "answers": answers[0].chosen,
     }
     about = f"{engine} against {against}" if against else engine
-    result = Answer("evaluate", about, 1 if both and both.p_value <= 0.05 else 0, {**data, "paired": both})
-    tell(of_answers([asked.name for asked in sides], answers, both), result, as_json=as_json)
+    result = Answer("evaluate", about, 1 if pairing and pairing.p_value <= 0.05 else 0, {**data, "paired": pairing})
+    tell(of_answers([asked.name for asked in sides], answers, pairing), result, as_json=as_json)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

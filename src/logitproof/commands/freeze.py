@@ -17,7 +17,7 @@ from logitproof.commands._options import AS_JSON
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
 @AS_JSON
 def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool, as_json: bool) -> None:
-    """Write a golden, so that later runs need no reference engine.
+    """Write a golden: later runs need no reference engine.
 
     It is made of a contract's reference or of a capture.
     """

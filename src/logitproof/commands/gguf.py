@@ -9,7 +9,7 @@ import click
 
 @click.group("gguf")
 def command() -> None:
-    """Make GGUF files of Hugging Face folders, and folders of files."""
+    """Make GGUF files of model folders, and folders of files."""
 
 
 @command.command("make")

@@ -32,7 +32,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure KL divergence on a text, as llama-perplexity does.
+    """Measure KL divergence as llama-perplexity does.
 
     BASE and CANDIDATE are weights (a GGUF file for llama.cpp, an HF folder for transformers) or ENGINE:MODEL?option=value. BASE
     may be a file of `llama-perplexity --kl-divergence-base`, which holds its own text. Windows, statistics and standard errors

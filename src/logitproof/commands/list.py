@@ -11,7 +11,7 @@ from logitproof.commands._options import AS_JSON
 @click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "readers", "reporters", "suites"]))
 @AS_JSON
 def command(what: str, as_json: bool) -> None:
-    """List the entries of a catalogue with their help and options.
+    """List the entries of a catalogue with help and options.
 
     None of them is imported.
     """

@@ -12,7 +12,7 @@ import click
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 def command(adapter: Path, model: Path, out: Path) -> None:
-    """Write a PEFT LoRA adapter as a GGUF adapter for llama.cpp.
+    """Write a PEFT LoRA adapter as a GGUF adapter.
 
     The adapter is one of an HF model.
     """

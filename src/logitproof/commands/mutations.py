@@ -9,7 +9,7 @@ from logitproof.commands._options import AS_JSON
 
 @click.group("mutations")
 def command() -> None:
-    """Known bugs: what each is, how it shows, where it happened."""
+    """Known bugs: what each is, how it shows, where seen."""
 
 
 @command.command("list")

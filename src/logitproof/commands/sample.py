@@ -44,7 +44,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Test by completions alone whether two engines sample alike.
+    """Test by completions whether engines sample alike.
 
     REF and CAND are ENGINE:MODEL?option=value. Exit code 1 where equality is rejected. A test that does not reject
     proves little by itself, so the power against a repetition penalty of 1.1 is measured beside it where REF can. Where

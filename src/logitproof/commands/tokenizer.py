@@ -25,6 +25,7 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     """
     from logitproof.commands._answer import tell
     from logitproof.documents.answer import Answer
+    from logitproof.gguf.vocabulary import special_tokens
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.session import open_side
     from logitproof.jobs.workers import Workers
@@ -46,6 +47,7 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
             candidate_worker.tokenize,
             trips,
             corpus=[line for line in lines if line],
+            special=[special_tokens(side.model) for side in sides],
             fuzzed=fuzzed,
             seed=seed,
         )

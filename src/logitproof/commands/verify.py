@@ -13,7 +13,7 @@ from logitproof.commands._options import AS_JSON
 @click.argument("file", type=click.Path(path_type=Path))
 @AS_JSON
 def command(file: Path, as_json: bool) -> None:
-    """Compare what is pinned with what is on this disk, offline.
+    """Compare what is pinned with what is here, offline.
 
     Give a contract or its pins file. No engine is started.
     """

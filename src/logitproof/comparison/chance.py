@@ -58,14 +58,17 @@ def bootstrap_mean(values: np.ndarray, *, resamples: int, seed: int) -> tuple[fl
 def bootstrap_ratio(
     sums: np.ndarray, counts: np.ndarray | None = None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of sum / count over groups [N] that are drawn whole; counts of 1 where none are given."""
+    """95 % percentile interval of sum / count over groups [N] that are drawn whole; counts of 1 where none are given.
+
+    An end that lies between infinite means is NaN or infinite: nothing is known of it.
+    """
     if not len(sums):
         raise ValueError("nothing was drawn, so there is no interval")
-    means = [
-        sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-        for drawn in _drawn(len(sums), resamples, seed)
-    ]
-    with np.errstate(invalid="ignore"):  # between two infinite means there is no percentile
+    with np.errstate(invalid="ignore"):  # between two infinite values there is no percentile, and no sum of them
+        means = [
+            sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+            for drawn in _drawn(len(sums), resamples, seed)
+        ]
         low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)
 

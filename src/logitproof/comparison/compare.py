@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from logitproof.documents.frames import Frame, frame
+from logitproof.documents.shown import Shown
 from logitproof.errors import EngineGarbage
 from logitproof.metrics import Metric, RowMetric
 from logitproof.rows.bounds import known_row, measure, nonfinite, ranked
@@ -19,14 +21,16 @@ _COLUMNS = ("position", "label", "support", "nonfinite_reference", "nonfinite_ca
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Candidate against reference, position by position.
 
     `table` has one row a position: `position`, `label` (-1: none), `support` (ids not masked), a float64
     column of each metric of `names`, `top5_ids_*` and `top5_logits_*` of both sides, and
     `nonfinite_reference` and `nonfinite_candidate`: how many logits are not finite. A position that has
-    any is not measured (NaN in every metric), and its engine has failed.
+    any is not measured (NaN in every metric), and its engine has failed. In a notebook it shows what they come to.
     """
+
+    LAYOUT: ClassVar[str] = "logitproof.comparison.text"
 
     table: pa.Table
     names: tuple[str, ...]
@@ -34,6 +38,10 @@ class Comparison:
     @property
     def positions(self) -> int:
         return int(self.table.num_rows)
+
+    def frame(self, kind: Frame = "arrow") -> Any:
+        """`table`, or the same rows as a DataFrame of pandas or polars, which must be installed then."""
+        return frame(self.table, kind)
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -91,11 +99,29 @@ def compare_logits(
     return Comparison(pa.table(columns), tuple(values))
 
 
+def spread(comparison: Comparison, positions: Sequence[int], labels: np.ndarray) -> Comparison:
+    """The comparison of some `positions` as that of all T of `labels` [T]; the others are not measured."""
+    index = np.full(len(labels), -1)
+    index[list(positions)] = np.arange(len(positions))
+    taken = comparison.table.take(pa.array(index, mask=index < 0))
+    fixed = {"position": np.arange(len(labels)), "label": labels}
+    # a position that nobody gave is no fault of its row: nothing in it is infinite, and its support is not empty
+    fixed |= {name: taken[name].fill_null(int(name == "support")).to_numpy() for name in _COLUMNS[2:]}
+    fixed |= {name: taken[name].fill_null(np.nan).to_numpy() for name in comparison.names}
+    for side in ("reference", "candidate"):
+        for shown, empty in (("ids", -1), ("logits", np.nan)):
+            name = f"top{SHOWN}_{shown}_{side}"
+            values = np.full((len(labels), SHOWN), empty)
+            values[list(positions)] = np.stack(comparison.table[name].to_numpy())
+            fixed[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
+    return Comparison(pa.table({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
+
+
 def _values(metric: Metric, stats: Any, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     """float64 [T] of a metric, from the statistics of T positions or, where it needs them, from the rows."""
-    found = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
+    values = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
     bad = stats.nonfinite_reference + stats.nonfinite_candidate > 0
-    return np.where(bad, np.nan, np.asarray(found, np.float64))
+    return np.where(bad, np.nan, np.asarray(values, np.float64))
 
 
 def all_metrics() -> dict[str, Metric]:

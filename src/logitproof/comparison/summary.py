@@ -61,15 +61,15 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
     with np.errstate(invalid="ignore"):  # between two infinite values there is no percentile
-        found = {name: statistic(flat) for name, statistic in STATISTICS.items()}
+        statistics = {name: statistic(flat) for name, statistic in STATISTICS.items()}
     return {
-        "mean": found["mean"],
-        "median": found["median"],
-        "p95": found["p95"],
-        "p99": found["p99"],
-        "max": found["max"],
-        "min": found["min"],
-        "rms": found["rms"],
+        "mean": statistics["mean"],
+        "median": statistics["median"],
+        "p95": statistics["p95"],
+        "p99": statistics["p99"],
+        "max": statistics["max"],
+        "min": statistics["min"],
+        "rms": statistics["rms"],
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),

@@ -40,6 +40,9 @@ _CACHES = {"float32": None, "bfloat16": "bf16", "float16": "f16"}
 class Arithmetic(BaseModel):
     """The type of weights and activations, and what is narrower than that.
 
+    Weights, activations, accumulation and cache are four things: `base` is the type of the first two, unless `weights` or
+    `activations` say another. So `{base: float32, weights: bfloat16}` are weights rounded to bfloat16, computed in float32.
+    Sums of products grow in float32, or in what `accumulation` says.
     With `blocks`, a matrix of a GGUF file is multiplied with activations in the format that belongs to its type.
     `cache` is the format of keys and values, `rope` how the angles of rotary positions are found, `lanes` the number of
     partial sums in which a matrix product grows: one where a kernel goes along the columns of the result, more where it goes
@@ -50,6 +53,9 @@ class Arithmetic(BaseModel):
     model_config = STRICT
 
     base: Base = "float32"
+    weights: Base | None = Field(None, description="the type that weights were rounded to; `base` where nothing is said")
+    activations: Base | None = Field(None, description="the type of what is computed; `base` where nothing is said")
+    accumulation: Base | None = Field(None, description="the type in which sums of products grow; else float32")
     blocks: bool = False
     cache: Format | None = None
     lanes: Positive = 1
@@ -63,11 +69,32 @@ class Arithmetic(BaseModel):
     @property
     def bits(self) -> int:
         """Significant bits of the narrowest type that values pass through."""
-        kinds = [self.base, *(("q8_0",) if self.blocks else ()), *((self.cache,) if self.cache else ())]
+        narrower = (self.accumulation, self.cache)
+        kinds = [self.stored, self.computed, *(("q8_0",) if self.blocks else ()), *(kind for kind in narrower if kind)]
         return min(BITS[kind] for kind in kinds)
 
+    @property
+    def stored(self) -> Base:
+        """The type that weights were rounded to."""
+        return self.weights or self.base
+
+    @property
+    def computed(self) -> Base:
+        """The type of activations."""
+        return self.activations or self.base
+
+    @property
+    def summed(self) -> float:
+        """How many times larger the rounding of a partial sum is than float32's."""
+        return 2.0 ** (BITS["float32"] - BITS[self.accumulation]) if self.accumulation else 1.0
+
+    def identity(self) -> str:
+        """What the calculation of a band depends on, as JSON; fields that say nothing are not in it."""
+        silent = {name for name in ("weights", "activations", "accumulation") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=silent)
+
     def in_mode(self, mode: str) -> Arithmetic:
-        """As it is where tokens are scored at once, or one by one through the cache."""
+        """The arithmetic of a mode: tokens are scored at once, or one by one through the cache."""
         return self.model_copy(update={"batch": "whole" if mode == "prefill" else "single"}) if self.flash else self
 
     def sums_values_in_float16(self, positions: int) -> bool:
@@ -76,7 +103,9 @@ class Arithmetic(BaseModel):
 
     def __str__(self) -> str:
         cache = f"{'flash, ' if self.flash else ''}cache {self.cache}" if self.cache else ""
-        parts = [self.base, "activations in blocks" if self.blocks else "", cache]
+        weights = f"weights in {self.stored}" if self.stored != self.computed else ""
+        sums = f"sums in {self.accumulation}" if self.accumulation else ""
+        parts = [self.computed, weights, "activations in blocks" if self.blocks else "", sums, cache]
         return ", ".join(part for part in parts if part)
 
 
@@ -90,7 +119,7 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
     defaults = {option.name: option.default for option in entry.options}
     if not entry.arithmetic:
         return None
-    words = {name: _said(value, options, defaults) for name, value in entry.arithmetic.items()}
+    words = {name: _word(value, options, defaults) for name, value in entry.arithmetic.items()}
     words = {name: _NAMES.get(value, value) if isinstance(value, str) else value for name, value in words.items()}
     if "cache" in words:
         words["cache"] = _CACHES.get(words["cache"], words["cache"])
@@ -100,9 +129,9 @@ def arithmetic_of(engine: str, options: Mapping[str, Any]) -> Arithmetic | None:
         return None  # a type that no noise is known for: a cache of four bits, "auto"
 
 
-def _said(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
+def _word(value: Any, options: Mapping[str, Any], defaults: Mapping[str, str | None]) -> Any:
     if isinstance(value, list):
-        parts = {one for one in (_said(part, options, defaults) for part in value) if one is not None}
+        parts = {word for word in (_word(part, options, defaults) for part in value) if word is not None}
         return parts.pop() if len(parts) == 1 else "several"
     if not (isinstance(value, str) and value.startswith("$")):
         return value

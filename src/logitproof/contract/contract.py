@@ -13,8 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from logitproof import catalog
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
-from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage
+from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage, Unblocks
 from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
+from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
 from logitproof.contract.suite import Suite, open_suite
 from logitproof.contract.typed import STRICT, Day, Pair, Positive, Whole
@@ -127,6 +128,7 @@ class BandEntry(_Strict):
     wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     allow: Annotated[float, Field(ge=0, lt=1)] = 0.0
     basis: Annotated[str, Field(min_length=10)]
+    rests_on: KernelRows | None = Field(None, description="the rows of a kernel baseline that it rests on, looked up by lint")
 
     @model_validator(mode="after")
     def _is_ordered(self) -> BandEntry:
@@ -272,6 +274,7 @@ class Contract(_Strict):
     references: list[CrossReference] | dict[str, Reference] = Field(
         [], description="several references by name, which gates choose by `against`; or, as a list, the files it rests on"
     )
+    unblocks: list[Unblocks] = Field([], description="items of other repositories that wait for stages of this contract")
     rests_on: list[CrossReference] = Field([], description="files of other repositories that it rests on")
     waivers: list[Waiver] = []
     lint: list[LintWaiver] = Field([], description="findings of `logitproof lint` that may stand, each with reason and end")
@@ -352,8 +355,7 @@ class OpenContract:
 
 def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
-    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
-    contract = _every_label(contract)
+    contract, lines = read_contract(path)
     path = path.resolve()
     suites = tuple(
         open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
@@ -363,6 +365,12 @@ def open_contract(path: Path) -> OpenContract:
     _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def read_contract(path: Path) -> tuple[Contract, Lines]:
+    """A contract by itself, without the suites and the engines that it names, and its lines."""
+    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    return _every_label(contract), lines
 
 
 def _every_label(contract: Contract) -> Contract:
@@ -397,10 +405,10 @@ def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...
     if use.arithmetic is None or known is None:
         return
     for name in ("base", "blocks", "cache"):
-        told, true = getattr(use.arithmetic, name), getattr(known, name)
-        if name in use.arithmetic.model_fields_set and told != true:
+        stated, true = getattr(use.arithmetic, name), getattr(known, name)
+        if name in use.arithmetic.model_fields_set and stated != true:
             raise ContractError(
-                f"says {name}: {told}, and the engine {use.engine} computes with {name}: {true} by these options",
+                f"says {name}: {stated}, and the engine {use.engine} computes with {name}: {true} by these options",
                 where=opened.where(*keys, "arithmetic", name),
                 remedy="take `arithmetic` out, or set the engine's options to what it says",
             )
@@ -417,7 +425,7 @@ def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], k
 
 
 def _check_instruction_sets(opened: OpenContract) -> None:
-    """Every one is known and could be proven; every pair is of two of the matrix and has a band of its own."""
+    """Check that each is known and could be proven, and that a pair is of two of the matrix and has a band of its own."""
     contract, known = opened.contract, [NATIVE, *INSTRUCTION_SETS]
     named: list[tuple[tuple[str, ...], str]] = [(("matrix", "isa"), isa) for isa in contract.matrix.isa]
     named += [(("candidates", name, "isa", isa), isa) for name, use in contract.candidates.items() for isa in use.isa]
@@ -460,8 +468,8 @@ def _check_names(opened: OpenContract) -> None:
     filters += [(("bands", index, "where"), band.where) for index, band in enumerate(contract.bands)]
     filters += [(("candidates", name, "only"), use.only) for name, use in contract.candidates.items()]
     matrix = Filter(model=contract.matrix.model, quantization=contract.matrix.quantization)
-    for keys, one in [*filters, (("matrix",), matrix)]:
-        for axis, values in one:
+    for keys, selection in [*filters, (("matrix",), matrix)]:
+        for axis, values in selection:
             for value in values or []:
                 if value not in axes[axis]:
                     raise ContractError(
@@ -490,6 +498,12 @@ def _check_gate_names(opened: OpenContract) -> None:
     for index, entry in enumerate(contract.falsification):
         named.append((("falsification", index, "test"), entry.test))
         named += [(("falsification", index, "if_fails", n, "when"), steps.when) for n, steps in enumerate(entry.if_fails)]
+    stages = [stage.id for stage in contract.stages]
+    for index, item in enumerate(contract.unblocks):
+        for name in item.stages:
+            if name not in stages:
+                text = f"no stage is called {name!r}{catalog.did_you_mean(name, stages)}"
+                raise ContractError(text, where=opened.where("unblocks", index, "stages"))
     for keys, names in named:
         for name in names:
             if name not in ids:

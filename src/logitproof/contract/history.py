@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,6 +97,28 @@ class CrossReference(_Strict):
     mirror: str | None = Field(None, description="a byte-identical copy, relative to the contract")
 
 
+class Unblocks(_Strict):
+    """An item of another repository that waits for stages of this contract; whether it still does is computed."""
+
+    item: str = Field(pattern=r"^[\w.-]+/[\w.-]+#[\w.-]+$", description="OWNER/REPOSITORY#ITEM")
+    stages: list[str] = Field(min_length=1, description="the stages that it waits for")
+    status: Literal["blocked", "unblocked"] | None = None
+
+
+@dataclass(frozen=True)
+class Unblocked:
+    """Whether an item still waits, for what, and the sha256 of the verdicts that the other side verifies, by their path."""
+
+    item: str
+    is_unblocked: bool
+    why: str
+    evidence: dict[str, str]
+
+    def __str__(self) -> str:
+        shown = "".join(f"; {path} sha256 {digest}" for path, digest in self.evidence.items())
+        return f"{self.item} is {'unblocked' if self.is_unblocked else 'blocked'}: {self.why}{shown}"
+
+
 @dataclass(frozen=True)
 class StageVerdict:
     """The computed status of a stage and why."""
@@ -142,6 +165,18 @@ def stage_verdict(stage: Stage, folder: Path) -> StageVerdict:
     if open_ := [gate["id"] for gate in gates if gate["status"] != "PASS"]:
         return StageVerdict(stage.id, "pending", f"the gate {open_[0]} was not measured in {stage.evidence.verdict}")
     return StageVerdict(stage.id, "proven", f"all its gates hold in {stage.evidence.verdict}")
+
+
+def unblocked(entry: Unblocks, stages: Sequence[Stage], folder: Path) -> Unblocked:
+    """Whether every stage that an item waits for is proven; its evidence is what another contract names with its sha256."""
+    waited = [stage for stage in stages if stage.id in entry.stages]
+    verdicts = [stage_verdict(stage, folder) for stage in waited]
+    open_ = next((verdict for verdict in verdicts if verdict.status != "proven"), None)
+    if open_ is not None:
+        return Unblocked(entry.item, False, f"the stage {open_.id} is {open_.status}: {open_.why}", {})
+    paths = dict.fromkeys(stage.evidence.verdict for stage in waited if stage.evidence)
+    evidence = {path: hashlib.sha256(read_bytes(folder / path)).hexdigest() for path in paths}
+    return Unblocked(entry.item, True, f"{', '.join(verdict.id for verdict in verdicts)} proven", evidence)
 
 
 def reference_problem(reference: CrossReference, folder: Path) -> str:

@@ -78,15 +78,15 @@ class Proof:
         """The patterns that lines of stderr are held against."""
         return tuple(pattern for source, pattern in (*self.must, *self.never) if source == STDERR)
 
-    def read(self, said: Mapping[str, str], lines: Mapping[str, str], where: str) -> dict[str, str]:
+    def read(self, texts: Mapping[str, str], lines: Mapping[str, str], where: str) -> dict[str, str]:
         """The evidence, by source; raises ContractError where it lacks or speaks of something else.
 
-        `said` are texts by source, `lines` the first line of stderr that matched each watched pattern.
+        `texts` are what the engine said by source, `lines` the first line of stderr that matched each watched pattern.
         """
         evidence: dict[str, str] = {}
         remedy = "pin it otherwise, or take this instruction set out of the matrix for this candidate"
         for source, pattern in self.must:
-            text = lines.get(pattern) if source == STDERR else said.get(source)
+            text = lines.get(pattern) if source == STDERR else texts.get(source)
             if text is None:
                 what = "no line of its stderr" if source == STDERR else f"it says no {source}, which"
                 raise ContractError(
@@ -97,9 +97,9 @@ class Proof:
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
             evidence[source] = text
         for source, pattern in self.never:
-            text = lines.get(pattern) if source == STDERR else said.get(source)
-            if text is not None and (other := re.search(pattern, text)):
-                said_text = f"{source} is {text[:LONGEST]!r}, with {other[0]!r}"
+            text = lines.get(pattern) if source == STDERR else texts.get(source)
+            if text is not None and (excluded := re.search(pattern, text)):
+                said_text = f"{source} is {text[:LONGEST]!r}, with {excluded[0]!r}"
                 raise ContractError(f"asked for {self.isa}, dispatched something else: {said_text}", where=where, remedy=remedy)
         return evidence
 
@@ -124,19 +124,19 @@ def pinned(engine: str, added: Pin | None, isa: str) -> Pinned | None:
     own = Pin.model_validate(entry.pins[isa]) if isa in entry.pins else None
     if own is None and added is None:
         return None
-    pins = [one for one in (own, added) if one is not None]
+    pins = [pin for pin in (own, added) if pin is not None]
     proof = Proof(
         isa,
-        tuple(item for one in pins for item in one.evidence.items()),
-        tuple(item for one in pins for item in one.never.items()),
+        tuple(item for pin in pins for item in pin.evidence.items()),
+        tuple(item for pin in pins for item in pin.never.items()),
     )
     if not proof.must:
         raise ContractError(f"nothing proves that {engine} uses {isa}", remedy="give `evidence`, a pattern by source")
     options: dict[str, Any] = {}
     environment: dict[str, str] = {}
-    for one in pins:
-        options.update(one.options)
-        environment.update(one.environment)
+    for pin in pins:
+        options.update(pin.options)
+        environment.update(pin.environment)
     emulator = tuple(added.emulator) if added else ()
     if emulator and not entry.pins and "argv" not in entry.option_names:
         raise ContractError(f"{engine} starts programs of its own, which an emulator would not hold")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from logitproof.diagnosis import noise as noises
 from logitproof.diagnosis.difference import Difference
 from logitproof.diagnosis.found import Diagnosis, Finding, Known, Mode, Mutant, Verdict
 from logitproof.diagnosis.noise import FLAT, Floor, floor_of, shown
-from logitproof.diagnosis.search import Searcher, one_of_each
+from logitproof.diagnosis.search import Searcher, one_of_each, screen
 from logitproof.diagnosis.several import together
 from logitproof.diagnosis.shape import shape_of
 from logitproof.diagnosis.trial import Trial
@@ -54,26 +54,49 @@ def diagnose_logits(
     it, what the logits show, and what bfloat16 makes here where they show nothing. What is in `leave_out` is not tried.
     Raises ContractError where shapes do not fit, EnvironmentFailed without torch.
     """
-    begin = time.monotonic()
     planted = Planted.opened(model, sequences) if isinstance(model, Path) else Planted(model, sequences)
-    trial = Trial(planted, candidate, mode)
     known = noise if isinstance(noise, Known) else Known(noise)
-    floor = floor_of(trial, known)
-    searcher = Searcher(trial, leave_out)
-    found = _same(floor, known) or _transformed(trial, floor, leave_out) or _explained(searcher, floor, known)
-    if found.verdict == "no logits":
-        return replace(found, passes=planted.passes, seconds=time.monotonic() - begin)
-    if found.verdict in ("unexplained", "partly", "below noise"):
-        found = replace(found, findings=(*_curve(trial), *shape_of(_difference(trial, floor, known))))
-    records = [catalog.load("mutations", name) for name in found.names]
-    return replace(
-        found,
-        remedies=tuple(dict.fromkeys(str(record.remedy) for record in records)),
-        bugs=tuple(dict.fromkeys(str(record.bug) for record in records)),
-        passes=planted.passes,
-        seconds=time.monotonic() - begin,
-        skipped=tuple(searcher.skipped),
-    )
+    (diagnosis,) = diagnose_cells(planted, [Asked(candidate, mode, known)], leave_out)
+    return diagnosis
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A candidate's logits [T, V] of each sequence, how they came about, and what is known of it."""
+
+    candidate: Sequence[np.ndarray]
+    mode: Mode = "prefill"
+    known: Known = field(default_factory=Known)
+
+
+def diagnose_cells(planted: Planted, asked: Sequence[Asked], leave_out: Sequence[str] = ()) -> Iterator[Diagnosis]:
+    """Explain several candidates on the sequences of one planted model, one after another, as each is told.
+
+    Every bug is planted once for all of them. Raises ContractError where shapes do not fit.
+    """
+    begin = time.monotonic()
+    searchers = [Searcher(Trial(planted, cell.candidate, cell.mode), leave_out) for cell in asked]
+    floors = [floor_of(searcher.trial, cell.known) for searcher, cell in zip(searchers, asked, strict=True)]
+    same = [_same(floor, cell.known) for floor, cell in zip(floors, asked, strict=True)]
+    if differing := [searcher for searcher, answer in zip(searchers, same, strict=True) if answer is None]:
+        screen(differing)
+    for searcher, floor, cell, nothing in zip(searchers, floors, asked, same, strict=True):
+        diagnosis = nothing or _transformed(searcher.trial, floor, leave_out) or _explained(searcher, floor, cell.known)
+        if diagnosis.verdict == "no logits":
+            yield replace(diagnosis, passes=planted.passes, seconds=time.monotonic() - begin)
+            continue
+        if diagnosis.verdict in ("unexplained", "partly", "below noise"):
+            shape = shape_of(_difference(searcher.trial, floor, cell.known))
+            diagnosis = replace(diagnosis, findings=(*_curve(searcher.trial), *shape))
+        records = [catalog.load("mutations", name) for name in diagnosis.names]
+        yield replace(
+            diagnosis,
+            remedies=tuple(dict.fromkeys(str(record.remedy) for record in records)),
+            bugs=tuple(dict.fromkeys(str(record.bug) for record in records)),
+            passes=planted.passes,
+            seconds=time.monotonic() - begin,
+            skipped=tuple(searcher.skipped),
+        )
 
 
 def _same(floor: Floor, known: Known) -> Diagnosis | None:
@@ -123,14 +146,14 @@ def _of_sequence(trial: Trial, number: int) -> Transform | None:
 def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
     """The verdict: one bug, one fitted value, one place, several bugs; then what explains a part; then nothing."""
     ranked = searcher.singles()
-    floor = _told_by(searcher.trial, floor, ranked)
+    floor = _lowered(searcher.trial, floor, ranked)
     if (named := _named(searcher.trial, ranked, floor)) is not None:
         return named
     if floor.to_reference <= noises.NOISE * floor.level:
         within: Verdict = "same" if not known.wrong and floor.source != "bfloat16" else "below noise"
         return Diagnosis(within, floor.to_reference, floor.level, tuple(ranked), source=floor.source)
-    for found in _further(searcher, ranked, floor):
-        ranked = one_of_each(sorted([*found, *ranked], key=lambda mutant: mutant.distance))
+    for mutants in _further(searcher, ranked, floor):
+        ranked = one_of_each(sorted([*mutants, *ranked], key=lambda mutant: mutant.distance))
         if (named := _named(searcher.trial, ranked, floor)) is not None:
             return named
     if (several := together(searcher, ranked, floor)) is not None:
@@ -154,8 +177,8 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
     yield searcher.places(ranked)
 
 
-def _told_by(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
-    """The noise, once the nearest bugs were tried: where one brings a position nearer than the noise, there is less of it."""
+def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:
+    """The noise after the nearest bugs were tried: if a bug brings a position nearer than the noise, the noise is smaller."""
     for mutant in ranked[:3]:
         floor = shown(floor, trial.by_position([(mutant.name, mutant.options)]))
     return floor
@@ -182,13 +205,13 @@ def _named(trial: Trial, ranked: Sequence[Mutant], floor: Floor) -> Diagnosis | 
 def _difference(trial: Trial, floor: Floor, known: Known) -> Difference:
     """What the shape of the difference is read from."""
     head = trial.planted.head()
-    other = [np.asarray(rows, np.float64) for rows in known.other] if trial.whole else []
+    other_mode = [np.asarray(rows, np.float64) for rows in known.other] if trial.whole else []
     return Difference(
         tuple(tuple(ids) for ids in trial.planted.sequences),
         tuple(trial.right),
         tuple(trial.candidate),
         trial.mode,
         floor.limit,
-        tuple(other),
+        tuple(other_mode),
         head,
     )

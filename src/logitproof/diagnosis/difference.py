@@ -34,13 +34,13 @@ class Difference:
     def by_position(self) -> list[np.ndarray]:
         """RMS difference at every position, [T] a sequence."""
         pairs = zip(self.right, self.candidate, strict=True)
-        return [distances(ours, theirs, ~np.isnan(theirs)) for ours, theirs in pairs]
+        return [distances(right_rows, candidate_rows, ~np.isnan(candidate_rows)) for right_rows, candidate_rows in pairs]
 
     def stacked(self) -> tuple[np.ndarray, np.ndarray]:
         """All rows of both sides, each row's mean taken off."""
-        ours, theirs = np.concatenate(self.right), np.concatenate(self.candidate)
-        return ours - ours.mean(axis=1, keepdims=True), theirs - theirs.mean(axis=1, keepdims=True)
+        right, candidate = np.concatenate(self.right), np.concatenate(self.candidate)
+        return right - right.mean(axis=1, keepdims=True), candidate - candidate.mean(axis=1, keepdims=True)
 
-    def left(self, ours: np.ndarray, theirs: np.ndarray) -> float:
+    def left(self, right: np.ndarray, candidate: np.ndarray) -> float:
         """RMS of what is left between rows."""
-        return rms(distances(ours, theirs))
+        return rms(distances(right, candidate))

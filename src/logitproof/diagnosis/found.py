@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+
+from logitproof.documents.shown import Shown
 
 Verdict = Literal[
     "same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"
@@ -64,7 +66,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What explains the candidate.
 
     `mutants` are ranked, nearest first; of a verdict that names something, the first `named` of them cannot be told apart by
@@ -72,8 +74,10 @@ class Diagnosis:
     explain it only when all are planted. `remainder` is how far what is
     named stays away; a verdict `partly` names what leaves more than noise. `findings` describe a difference that is not, or
     not wholly, explained. Distances are in logits. `positions` are the five at which the best explains most, as
-    (sequence, position); `source` says where `noise` comes from.
+    (sequence, position); `source` says where `noise` comes from. In a notebook it shows itself as `diagnosis/text.py` words it.
     """
+
+    LAYOUT: ClassVar[str] = "logitproof.diagnosis.text"
 
     verdict: Verdict
     to_reference: float

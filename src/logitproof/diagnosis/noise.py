@@ -90,8 +90,8 @@ def shown(floor: Floor, by_position: list[np.ndarray]) -> Floor:
 def _between_modes(trial: Trial, known: Known) -> float:
     """RMS difference of the candidate's prefill and its decode: no noise is larger, and none where they are bit-equal."""
     pairs = [
-        (ours[:SCREENED], np.asarray(theirs, np.float64)[:SCREENED])
-        for ours, theirs in zip(trial.candidate, known.other, strict=False)
-        if trial.whole and np.shape(theirs) == ours.shape
+        (rows[:SCREENED], np.asarray(other_rows, np.float64)[:SCREENED])
+        for rows, other_rows in zip(trial.candidate, known.other, strict=False)
+        if trial.whole and np.shape(other_rows) == rows.shape
     ]
-    return rms(*(distances(ours, theirs) for ours, theirs in pairs)) if pairs else 0.0
+    return rms(*(distances(rows, other_rows) for rows, other_rows in pairs)) if pairs else 0.0

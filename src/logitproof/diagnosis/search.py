@@ -11,7 +11,7 @@ import numpy as np
 
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.noise import Floor
-from logitproof.diagnosis.trial import Trial
+from logitproof.diagnosis.trial import SMALL, Trial
 from logitproof.mutations import Mutation
 from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
 from logitproof.reference.search import refine, scan
@@ -26,8 +26,12 @@ FITTED = 34
 """Golden-section steps of a value that may be the whole answer."""
 NEAR = 40
 """Bugs of a single place that are tried beside others."""
-PASSES, WEIGHTS, LEAST = 3000, 2e7, 200
+PASSES, WEIGHTS, LEAST = 3000, SMALL, 100
 """Forward passes that one stage of a search may take on a model of so many weights; fewer on a larger one, `LEAST` on any."""
+FEW = 4
+"""The same for what a large model is given less of: parameters that are searched, steps of a search, and what is confirmed."""
+FAR_OFF = 2.0
+"""How many times farther than the nearest a bug of a large model is where it is not confirmed on everything."""
 
 
 @dataclass
@@ -40,24 +44,28 @@ class Searcher:
     skipped: list[str] = field(default_factory=list)
 
     @property
+    def large(self) -> bool:
+        """Whether a pass of the model costs so much that few are made."""
+        return self.trial.planted.weights > SMALL
+
+    @property
     def budget(self) -> int:
-        """Passes of one stage: a large model is given fewer."""
-        size = sum(parameter.numel() for parameter in self.trial.planted.model.parameters())
-        return max(LEAST, int(PASSES * min(1.0, WEIGHTS / size)))
+        """Passes of one stage: a large model is given fewer, the square of its size over that of a small one."""
+        return max(LEAST, int(PASSES * min(1.0, (WEIGHTS / self.trial.planted.weights) ** 2)))
 
     def singles(self) -> list[Mutant]:
         """Every applicable bug with every value of its grid is screened; the nearest values of the nearest, confirmed."""
-        for name, kind in self.applicable():
-            for options in grid(kind):
-                if not self._screen(name, kind, options):
-                    break
+        if not self.screened:
+            screen([self])
         return self.confirmed([mutant for mutant, _ in self.screened])
 
     def confirmed(self, mutants: Sequence[Mutant]) -> list[Mutant]:
         """The nearest value of each of the nearest bugs, measured on all sequences; nearest first."""
         near = one_of_each(sorted(mutants, key=lambda mutant: mutant.distance))[:CONFIRMED]
-        found = [Mutant(bug.name, bug.options, self.trial.distance([(bug.name, bug.options)])) for bug in near]
-        return sorted(found, key=lambda mutant: mutant.distance)
+        if self.large:
+            near = [bug for number, bug in enumerate(near) if number < 2 or bug.distance <= FAR_OFF * near[0].distance][:FEW]
+        measured = [Mutant(bug.name, bug.options, self.trial.distance([(bug.name, bug.options)])) for bug in near]
+        return sorted(measured, key=lambda mutant: mutant.distance)
 
     def fitted(self, floor: Floor) -> list[Mutant]:
         """The nearest values of parameters between the ends that their mutations name, where the grid has missed.
@@ -70,19 +78,19 @@ class Searcher:
                 if kind().applies(self.trial.planted.config):
                     far = Far(self.trial, (), name, key)
                     scans.append((scan(far, low, high, kind.grid.get(key, ())), far))
-        near = sorted(scans, key=lambda found: min(distance for _, distance in found[0]))[:SEARCHED]
-        return [self.fit(far, scanned, floor) for scanned, far in near]
+        near = sorted(scans, key=lambda scanned: min(distance for _, distance in scanned[0]))
+        return [self.fit(far, scanned, floor) for scanned, far in near[: SEARCHED // FEW if self.large else SEARCHED]]
 
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
         """The value of least distance, in as few digits as it is known to, with its uncertainty."""
-        value = refine(far, scanned, FITTED)
+        value = refine(far, scanned, FITTED // 2 if self.large else FITTED)
         best = far(value)
         short = (float(f"{value:.{digits}g}") for digits in DIGITS)
         limit = max(ROUNDED * best, floor.quiet / 2)
-        told = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
-        options = dict.fromkeys((far.key,), told)
+        rounded = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
+        options = dict.fromkeys((far.key,), rounded)
         distance = self.trial.distance([*far.others, (far.name, options)])
-        return Mutant(far.name, options, distance, {far.key: uncertainty(far, told, floor.limit)})
+        return Mutant(far.name, options, distance, {far.key: uncertainty(far, rounded, floor.limit)})
 
     def places(self, ranked: Sequence[Mutant]) -> list[Mutant]:
         """Bugs of one instance (a layer, a head, a token, a slot), at every place that the model has, as the budget allows."""
@@ -94,7 +102,7 @@ class Searcher:
             mutant, sketch = self._measured(name, options)
             if mutant is not None:
                 tried.append((mutant, sketch))
-        tried.sort(key=lambda found: found[0].distance)
+        tried.sort(key=lambda pair: pair[0].distance)
         self.screened += tried[:NEAR]
         return self.confirmed([mutant for mutant, _ in tried])
 
@@ -102,18 +110,6 @@ class Searcher:
         """Mutations that logits of this mode can show, of which none is proven to show nothing."""
         needs = DECODE_NEEDS if self.trial.mode == "decode" else PREFILL_NEEDS
         return ((name, kind) for name, kind in showing(needs) if name not in self.leave_out)
-
-    def _screen(self, name: str, kind: Any, options: Mapping[str, Any]) -> bool:
-        """Whether the bug could be planted; a value that does not apply to this model is passed over."""
-        try:
-            if not kind(**options).applies(self.trial.planted.config):
-                return True
-            far, sketch = self.trial.screened([(name, options)])
-        except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
-            self.skipped.append(f"{name}: {type(error).__name__}: {error}")
-            return False
-        self.screened.append((Mutant(name, options, far), sketch))
-        return True
 
     def _measured(self, name: str, options: Mapping[str, Any]) -> tuple[Mutant | None, np.ndarray]:
         try:
@@ -137,11 +133,41 @@ class Searcher:
             for name, kind in kinds
             if kind.first_tap.startswith("layers.") and kind.instances is Mutation.instances
         ]
-        for name, kind in sorted(inside, key=lambda found: order.get(found[0], len(order))):
+        for name, kind in sorted(inside, key=lambda pair: order.get(pair[0], len(order))):
             for options in grid(kind):
                 if kind(**options).applies(config):
                     for layer in range(self.trial.planted.layers):
                         yield name, {**options, ONLY_LAYER: layer}
+
+
+def screen(searchers: Sequence[Searcher]) -> None:
+    """Try every applicable bug with every value of its grid, planted once for all searchers of one model and its tokens.
+
+    A bug that cannot be planted is noted as skipped by each, and ends the search for none of the others.
+    """
+    config = searchers[0].trial.planted.config
+    asked = [dict(searcher.applicable()) for searcher in searchers]
+    for name, kind in {name: kind for kinds in asked for name, kind in kinds.items()}.items():
+        asking = [searcher for searcher, kinds in zip(searchers, asked, strict=True) if name in kinds]
+        try:
+            for options in grid(kind):
+                if kind(**options).applies(config):
+                    _screen(asking, name, options)
+        except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
+            for searcher in asking:
+                searcher.skipped.append(f"{name}: {type(error).__name__}: {error}")
+
+
+def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]) -> None:
+    bugs = [(name, options)]
+    passed: dict[tuple[bool, int], list[np.ndarray]] = {}
+    for searcher in searchers:
+        trial = searcher.trial
+        way = (trial.goes_through_the_cache(bugs), trial.glanced)
+        if way not in passed:
+            passed[way] = trial.logits(bugs, beginning=trial.glanced)
+        far, sketch = trial.screened_as(passed[way])
+        searcher.screened.append((Mutant(name, options, far), sketch))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ ADDED = 40
 """Pairs whose single differences, added, come nearest to the candidate's: planted, whichever rank their halves have."""
 GAIN = 1.3
 """Factor by which a further bug must bring the set nearer for the search to go on."""
+NEARER = 0.95
+"""Share of the plain reference's distance below which a bug counts as a part of what is sought."""
+TRIED = 60
+"""Bugs that are put on top of a set before it is asked whether any of them brings it nearer."""
 ROUNDS = 3
 
 Found = tuple[Mutant, ...]
@@ -41,21 +45,24 @@ class _Set:
 
 
 def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Found | None:
-    """Two to four bugs that leave no more than noise when all are planted, the fewest that do; None where none do.
+    """The fewest bugs, two to four, that leave no more than noise when all are planted; None if no set does.
 
     Values of the grid come first; only where they leave more are values fitted, those of all bugs of a set together.
     """
     beam = [_Set(((mutant.name, dict(mutant.options)),), mutant.distance) for mutant in _firsts(searcher, ranked)]
+    added = list(_added(searcher))
+    if not any(kept.distance < NEARER * floor.to_reference for kept in (*beam, *added)):
+        return None  # what no bug and no pair brings nearer is no sum of known bugs
     for size in range(2, MOST + 1):
         before = min((kept.distance for kept in beam), default=float("inf"))
-        sets = _confirmed(searcher, [*_grown(searcher, beam[: BEAM[size]]), *(_added(searcher) if size == 2 else ())])
+        sets = _confirmed(searcher, [*_grown(searcher, beam[: BEAM[size]]), *(added if size == 2 else ())])
         for kept in sets:
             if floor.explains(kept.distance, mutants := _mutants(kept)):
                 return _needed(searcher, kept, floor, mutants)
         fitted = [_fitted(searcher, kept, floor) for kept in sets[:3] if any(catalog_ranges(name) for name in kept.names)]
-        for found in fitted:
-            if floor.explains(found[0].distance, found):
-                return found
+        for bugs in fitted:
+            if floor.explains(bugs[0].distance, bugs):
+                return bugs
         if not sets or not sets[0].distance * GAIN <= before:
             return None
         beam = sets
@@ -76,20 +83,28 @@ def _firsts(searcher: Searcher, ranked: Sequence[Mutant]) -> list[Mutant]:
         length = float(np.linalg.norm(sketch))
         return float((sketch * wanted).sum()) / (length * size) if length else 0.0
 
-    pointing = sorted(searcher.screened, key=lambda found: -along(found[1]))
+    pointing = sorted(searcher.screened, key=lambda pair: -along(pair[1]))
     return one_of_each([*ranked[:3], *(mutant for mutant, _ in pointing[:6])])[: BEAM[2]]
 
 
 def _grown(searcher: Searcher, beam: Sequence[_Set]) -> Iterator[_Set]:
-    """Every bug with every value, on top of each set; those that should fit best first, as many as the budget allows."""
+    """Every bug with every value, on top of each set; those that should fit best first, as many as the budget allows.
+
+    A set that none of the first `TRIED` brings nearer is given up.
+    """
     wanted = searcher.trial.wanted()
     for kept in beam:
         have = searcher.trial.screened(kept.bugs)[1]
         left = wanted - have
-        order = sorted(searcher.screened, key=lambda found: float(np.linalg.norm(left - found[1])))
-        for mutant, _ in order[: max(searcher.budget // len(beam), 1)]:
+        order = sorted(searcher.screened, key=lambda pair: float(np.linalg.norm(left - pair[1])))
+        nearest = kept.distance
+        for place, (mutant, _) in enumerate(order[: max(searcher.budget // len(beam), 1)]):
+            if place >= TRIED and nearest >= NEARER * kept.distance:
+                break
             if mutant.name not in kept.names:
-                yield from _measured(searcher, (*kept.bugs, (mutant.name, dict(mutant.options))))
+                for grown in _measured(searcher, (*kept.bugs, (mutant.name, dict(mutant.options)))):
+                    nearest = min(nearest, grown.distance)
+                    yield grown
 
 
 def _added(searcher: Searcher) -> Iterator[_Set]:
@@ -125,10 +140,10 @@ def _measured(searcher: Searcher, bugs: tuple[tuple[str, dict[str, object]], ...
 def _confirmed(searcher: Searcher, sets: Iterator[_Set] | Sequence[_Set]) -> list[_Set]:
     """The nearest sets, one for each choice of names, measured on all sequences."""
     nearest: dict[frozenset[str], _Set] = {}
-    for kept in sorted(sets, key=lambda found: found.distance):
+    for kept in sorted(sets, key=lambda bug_set: bug_set.distance):
         nearest.setdefault(kept.names, kept)
     measured = [_Set(kept.bugs, searcher.trial.distance(kept.bugs)) for kept in list(nearest.values())[:KEPT]]
-    return sorted(measured, key=lambda found: found.distance)
+    return sorted(measured, key=lambda bug_set: bug_set.distance)
 
 
 def _needed(searcher: Searcher, kept: _Set, floor: Floor, mutants: Found) -> Found:

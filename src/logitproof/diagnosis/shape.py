@@ -34,11 +34,11 @@ def shape_of(difference: Difference) -> Iterator[Finding]:
 def only_decode(difference: Difference) -> Finding | None:
     """The candidate's other mode is right."""
     pairs = [
-        (right, other) for right, other in zip(difference.right, difference.other, strict=False) if right.shape == other.shape
+        (right, twin) for right, twin in zip(difference.right, difference.other, strict=False) if right.shape == twin.shape
     ]
     if not pairs:
         return None
-    far = rms(*(distances(right, other) for right, other in pairs))
+    far = rms(*(distances(right, twin) for right, twin in pairs))
     here = rms(*difference.by_position())
     if not far * PEAK <= here:
         return None
@@ -53,9 +53,9 @@ def from_position(difference: Difference) -> Finding | None:
     wrong = {first for first in firsts if first is not None}
     if len(wrong) != 1 or (first := min(wrong)) == 0:
         return None
-    if any(found is None and len(ids) > first for found, ids in zip(firsts, difference.sequences, strict=True)):
+    if any(place is None and len(ids) > first for place, ids in zip(firsts, difference.sequences, strict=True)):
         return None
-    text = f"exact before position {first}, wrong from there on, in {sum(found is not None for found in firsts)} sequences"
+    text = f"exact before position {first}, wrong from there on, in {sum(place is not None for place in firsts)} sequences"
     return Finding("from a position", text, {"position": first})
 
 
@@ -67,7 +67,7 @@ def few_positions(difference: Difference) -> Finding | None:
     if not count or count * 2 > total or all(flags.all() for flags in after):
         return None
     places = [[int(place) for place in np.flatnonzero(flags)][:12] for flags in wrong]
-    text = f"only {count} of {total} positions differ: {'; '.join(str(found)[1:-1] or 'none' for found in places)}"
+    text = f"only {count} of {total} positions differ: {'; '.join(str(row)[1:-1] or 'none' for row in places)}"
     return Finding("few positions", text, {"positions": places})
 
 
@@ -118,8 +118,8 @@ def certain_tokens(difference: Difference) -> Finding | None:
     apart = len(places) > 1 or any(first is None for first in firsts)
     if not wrong or tokens & clean or not apart or len(tokens) > max(1, len(wrong) // 2):
         return None
-    told = ", ".join(str(token) for token in sorted(tokens))
-    text = f"exact until token {told} comes, at positions {', '.join(map(str, sorted(places)))}: wrong from it on"
+    listing = ", ".join(str(token) for token in sorted(tokens))
+    text = f"exact until token {listing} comes, at positions {', '.join(map(str, sorted(places)))}: wrong from it on"
     return Finding("certain tokens", text, {"token_ids": sorted(tokens), "positions": sorted(places)})
 
 

@@ -31,9 +31,9 @@ def probabilities(difference: Difference) -> Finding | None:
 
 def scaled(difference: Difference) -> Finding | None:
     """All logits times one number."""
-    ours, theirs = difference.stacked()
-    factor = float((ours * theirs).sum() / (ours**2).sum())
-    left = difference.left(factor * ours, theirs)
+    right, candidate = difference.stacked()
+    factor = float((right * candidate).sum() / (right**2).sum())
+    left = difference.left(factor * right, candidate)
     if left > difference.limit or abs(factor - 1.0) < 1e-6:
         return None
     text = f"all logits are the reference's times {factor:.6g} ({left:.2g} logits left): a temperature or a scale of the head"
@@ -42,9 +42,9 @@ def scaled(difference: Difference) -> Finding | None:
 
 def scaled_by_row(difference: Difference) -> Finding | None:
     """The logits of each row times a number of its own."""
-    ours, theirs = difference.stacked()
-    factors = (ours * theirs).sum(axis=1) / (ours**2).sum(axis=1)
-    left = difference.left(factors[:, None] * ours, theirs)
+    right, candidate = difference.stacked()
+    factors = (right * candidate).sum(axis=1) / (right**2).sum(axis=1)
+    left = difference.left(factors[:, None] * right, candidate)
     spread = float(factors.std())
     if left > difference.limit or spread < 1e-5:
         return None
@@ -57,10 +57,10 @@ def scaled_by_row(difference: Difference) -> Finding | None:
 
 def function_of_a_logit(difference: Difference) -> Finding | None:
     """Each logit is one smooth function of the right one: a soft-cap, a clamp, a rounding of the last step."""
-    ours, theirs = (np.concatenate(rows).ravel() for rows in (difference.right, difference.candidate))
-    step = max(1, len(ours) // PAIRS)
-    order = np.argsort(ours[::step])
-    x, y = ours[::step][order], theirs[::step][order]
+    right, candidate = (np.concatenate(rows).ravel() for rows in (difference.right, difference.candidate))
+    step = max(1, len(right) // PAIRS)
+    order = np.argsort(right[::step])
+    x, y = right[::step][order], candidate[::step][order]
     # by its neighbours on both sides, and not in the tails, where these stand too far away
     between = np.interp(x[1:-1:2], x[::2], y[::2]) - y[1:-1:2]
     jump = rms(between[len(between) // 20 : -len(between) // 20])
@@ -70,30 +70,30 @@ def function_of_a_logit(difference: Difference) -> Finding | None:
         return None
     cap = min(np.geomspace(1.0, 200.0, 400), key=lambda value: rms(y - value * np.tanh(x / value)))
     left = rms(y - cap * np.tanh(x / cap))
-    told = f", {cap:.3g} tanh(z / {cap:.3g}) but for {left:.2g}" if left < straight / 2 else ""
-    text = f"every logit is one function of the right one{told}: a soft-cap, a clamp or another curve on the logits"
+    formula = f", {cap:.3g} tanh(z / {cap:.3g}) but for {left:.2g}" if left < straight / 2 else ""
+    text = f"every logit is one function of the right one{formula}: a soft-cap, a clamp or another curve on the logits"
     return Finding("function of a logit", text, {"cap": float(cap), "left": left, "straight": straight})
 
 
 def permuted(difference: Difference) -> Finding | None:
     """The right logits stand at other ids."""
-    ours, theirs = (np.concatenate(rows)[:ROWS_READ] for rows in (difference.right, difference.candidate))
-    mix = np.random.default_rng(1).normal(size=len(ours)) / len(ours) ** 0.5
-    source, target = np.argsort(mix @ ours, kind="stable"), np.argsort(mix @ theirs, kind="stable")
+    right, candidate = (np.concatenate(rows)[:ROWS_READ] for rows in (difference.right, difference.candidate))
+    mix = np.random.default_rng(1).normal(size=len(right)) / len(right) ** 0.5
+    source, target = np.argsort(mix @ right, kind="stable"), np.argsort(mix @ candidate, kind="stable")
     place = np.empty(len(source), int)
     place[target] = source
     moved = np.flatnonzero(place != np.arange(len(place)))
-    left = rms(theirs - ours[:, place])
-    if left > difference.limit or not len(moved) or rms(theirs - ours) <= difference.limit:
+    left = rms(candidate - right[:, place])
+    if left > difference.limit or not len(moved) or rms(candidate - right) <= difference.limit:
         return None
     size = len(place)
     shift = int((np.arange(size) - place)[0]) % size
     if np.array_equal(place, (np.arange(size) - shift) % size):
-        told = f"shifted by {shift} ids"
+        change = f"shifted by {shift} ids"
     else:
-        some = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
-        told = f"{len(moved)} of {size} stand elsewhere: the logit of {some}{', …' if len(moved) > SHOWN else ''}"
-    text = f"the right logits at the wrong ids, {told} ({left:.2g} logits left): the order of the vocabulary"
+        examples = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
+        change = f"{len(moved)} of {size} stand elsewhere: the logit of {examples}{', …' if len(moved) > SHOWN else ''}"
+    text = f"the right logits at the wrong ids, {change} ({left:.2g} logits left): the order of the vocabulary"
     return Finding("permutation", text, {"moved": len(moved), "left": left})
 
 
@@ -106,15 +106,15 @@ def few_ids(difference: Difference) -> Finding | None:
     if not len(wrong) or len(wrong) * 2 > len(size):
         return None
     block = int(wrong[-1] - wrong[0]) + 1 == len(wrong)
-    some = f"{wrong[0]} to {wrong[-1]}" if block and len(wrong) > 2 else ", ".join(str(token) for token in wrong[:SHOWN])
-    text = f"only the logits of {len(wrong)} of {len(size)} ids differ ({some}): rows of the head, a shard, a list of tokens"
+    span = f"{wrong[0]} to {wrong[-1]}" if block and len(wrong) > 2 else ", ".join(str(token) for token in wrong[:SHOWN])
+    text = f"only the logits of {len(wrong)} of {len(size)} ids differ ({span}): rows of the head, a shard, a list of tokens"
     return Finding("certain ids", text, {"ids": [int(token) for token in wrong[:64]], "count": len(wrong)})
 
 
 def same_vector(difference: Difference) -> Finding | None:
     """One vector is added to every row."""
-    ours, theirs = difference.stacked()
-    delta = theirs - ours
+    right, candidate = difference.stacked()
+    delta = candidate - right
     mean = delta.mean(axis=0)
     left = rms(delta - mean)
     if len(delta) < 3 or left > difference.limit or rms(mean) <= difference.limit:
@@ -125,8 +125,8 @@ def same_vector(difference: Difference) -> Finding | None:
 
 def one_direction(difference: Difference) -> Finding | None:
     """The difference of all rows lies along one direction of the vocabulary."""
-    ours, theirs = difference.stacked()
-    delta = (theirs - ours)[:ROWS_READ]
+    right, candidate = difference.stacked()
+    delta = (candidate - right)[:ROWS_READ]
     values = np.linalg.eigvalsh(delta @ delta.T)
     share = float(values[-1] / max(values.sum(), 1e-300))
     if len(delta) < 4 or share < NEARLY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +17,16 @@ from logitproof.rows.transform import bytes_swapped
 
 SCREENED = 64
 """Positions of the first sequence on which every mutant is tried; the nearest are confirmed on everything."""
+SMALL = 2e7
+"""Weights up to which every mutant is tried on all of them."""
+GLANCED = (12, 24, 48)
+"""Positions at which mutants of a larger model are tried: the fewest at which the candidate differs as on `SCREENED`."""
+AS_ELSEWHERE = 0.5
+"""How large the difference on so few positions must be, over that on `SCREENED`."""
 FLOAT32 = 20.0
 """Factor on what float32 alone moves a logit, within which two engines are one."""
 SKETCHED = 192
-"""Numbers a position that a difference of logits is kept as: random signs keep sums and lengths."""
+"""Numbers a position that a difference of logits is kept as: sums of entries with random signs, which keep sums and lengths."""
 
 
 class Trial:
@@ -39,7 +46,9 @@ class Trial:
             if rows.ndim != 2 or len(rows) != len(ids) or not (is_top(given) or np.isfinite(rows).all()):
                 raise ContractError(f"logits of shape {rows.shape} for {len(ids)} tokens, or not finite")
         self._right: list[np.ndarray] | None = None
-        self._signs: np.ndarray | None = None
+        self._buckets: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._apart_by: dict[str, list[np.ndarray]] = {}
+        self._wanted: np.ndarray | None = None
 
     @property
     def right(self) -> list[np.ndarray]:
@@ -48,40 +57,75 @@ class Trial:
             self._right = self.logits(())
         return self._right
 
+    @functools.cached_property
+    def glanced(self) -> int:
+        """Positions of the first sequence on which mutants are tried: all that are screened, or fewer of a large model."""
+        whole = self._apart_at(self.right, SCREENED)
+        enough = AS_ELSEWHERE * rms(whole)
+        few = GLANCED if self.planted.weights > SMALL else ()
+        return next((count for count in few if rms(whole[:count]) >= enough), SCREENED)
+
+    @functools.cached_property
+    def _as_screened(self) -> float:
+        """How much farther the candidate is from the reference on the screened positions than on those glanced at."""
+        whole = self._apart_at(self.right, SCREENED)
+        few = rms(whole[: self.glanced])
+        return rms(whole) / few if self.glanced < SCREENED and few else 1.0
+
     def distance(self, bugs: Bugs = (), *, short: bool = False) -> float:
         """RMS over all positions of the shift-free RMS difference from the candidate; infinite where not finite."""
-        return rms(*self.by_position(bugs, short=short))
+        if not short:
+            return rms(*self.by_position(bugs))
+        return rms(self._apart_at(self.logits(bugs, beginning=self.glanced), self.glanced))
 
-    def by_position(self, bugs: Bugs = (), *, short: bool = False) -> list[np.ndarray]:
-        """That difference at every position, [T] a sequence."""
-        logits = self.logits(bugs, short=short) if bugs or short else self.right
-        return self._apart(logits, short)
+    def by_position(self, bugs: Bugs = ()) -> list[np.ndarray]:
+        """That difference at every position, [T] a sequence; bugs that were asked for before are not planted again."""
+        key = repr([(name, sorted(options.items())) for name, options in bugs])
+        if key not in self._apart_by:
+            logits = self.logits(bugs) if bugs else self.right
+            self._apart_by[key] = [
+                distances(rows, candidate, self._entries(candidate))
+                for rows, candidate in zip(logits, self.candidate, strict=True)
+            ]
+        return self._apart_by[key]
 
     def screened(self, bugs: Bugs) -> tuple[float, np.ndarray]:
-        """The distance on the screened positions, and a sketch [S, SKETCHED] of what the bugs change there."""
-        wrong = self.logits(bugs, short=True)
-        return rms(*self._apart(wrong, True)), self._sketch(wrong[0], self.right[0][:SCREENED])
+        """The distance on the screened positions, and a sketch [S, SKETCHED] of what the bugs change on those glanced at.
+
+        Where fewer positions are glanced at than are screened, the distance is told as if all were like those.
+        """
+        return self.screened_as(self.logits(bugs, beginning=self.glanced))
+
+    def screened_as(self, glance: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
+        """The same of logits of the positions glanced at."""
+        sketch = self._sketch(glance[0][: self.glanced], self.right[0][: self.glanced])
+        return rms(self._apart_at(glance, self.glanced)) * self._as_screened, sketch
 
     def wanted(self) -> np.ndarray:
         """The sketch of what a bug would have to change: the candidate's difference from the reference."""
-        return self._sketch(self.candidate[0][:SCREENED], self.right[0][:SCREENED])
+        if self._wanted is None:
+            self._wanted = self._sketch(self.candidate[0][: self.glanced], self.right[0][: self.glanced])
+        return self._wanted
+
+    def _entries(self, rows: np.ndarray) -> np.ndarray | None:
+        """Which entries of a candidate's rows are known; None where all are, which is quicker."""
+        return None if self.whole else ~np.isnan(rows)
 
     def quiet(self) -> float:
         """What float32 alone moves a logit of this model, widened by `FLOAT32`."""
-        ours, theirs = (self.planted.logits(cached=cached, beginning=SCREENED)[0] for cached in (False, True))
-        return FLOAT32 * max(rms(distances(ours, theirs)), float(np.abs(ours).max()) * 2.0**-24)
+        prefill, decode = (self.planted.logits(cached=cached, beginning=self.glanced)[0] for cached in (False, True))
+        return FLOAT32 * max(rms(distances(prefill, decode)), float(np.abs(prefill).max()) * 2.0**-24)
 
     def rounding(self, bugs: Bugs = ()) -> float:
         """The RMS error that bfloat16 arithmetic makes in this model, with these bugs planted."""
-        ours = self.logits(bugs, short=True)[0]
+        exact = self.logits(bugs, beginning=self.glanced)[0]
         with self.planted.rounded():
-            theirs = self.logits(bugs, short=True)[0]
-        return rms(distances(ours, theirs))
+            rounded = self.logits(bugs, beginning=self.glanced)[0]
+        return rms(distances(exact, rounded))
 
     def spread(self) -> float:
         """RMS of the candidate's own logits, each row's mean taken off: what there is to explain at all."""
-        known = [~np.isnan(rows) for rows in self.candidate]
-        return rms(*(distances(np.zeros_like(rows), rows, mask) for rows, mask in zip(self.candidate, known, strict=True)))
+        return rms(*(distances(np.zeros_like(rows), rows, self._entries(rows)) for rows in self.candidate))
 
     def decisive(self, mutants: Sequence[Mutant]) -> tuple[tuple[int, int], ...]:
         """The five positions at which the mutants, planted together, explain most of the distance."""
@@ -93,31 +137,46 @@ class Trial:
         ]
         return tuple((number, position) for _, number, position in sorted(gains, reverse=True)[:5])
 
-    def logits(self, bugs: Bugs, *, short: bool = False) -> list[np.ndarray]:
+    def logits(self, bugs: Bugs, *, beginning: int | None = None) -> list[np.ndarray]:
         """Only a bug of the cache is run through it, token by token: all others give the same in one pass."""
-        cached = self.mode == "decode" and any(catalog.load("mutations", name).needs == "decode" for name, _ in bugs)
-        return self.planted.logits(bugs, cached=cached, beginning=SCREENED if short else None)
+        return self.planted.logits(bugs, cached=self.goes_through_the_cache(bugs), beginning=beginning)
 
-    def _apart(self, logits: Sequence[np.ndarray], short: bool) -> list[np.ndarray]:
-        wanted = [self.candidate[0][:SCREENED]] if short else self.candidate
-        return [distances(ours, theirs, ~np.isnan(theirs)) for ours, theirs in zip(logits, wanted, strict=True)]
+    def goes_through_the_cache(self, bugs: Bugs) -> bool:
+        """Whether some of these bugs show in this mode only where tokens come one by one."""
+        return self.mode == "decode" and any(catalog.load("mutations", name).needs == "decode" for name, _ in bugs)
+
+    def _apart_at(self, logits: Sequence[np.ndarray], count: int) -> np.ndarray:
+        """The differences at the first so many positions of the first sequence."""
+        rows, candidate_rows = logits[0][:count], self.candidate[0][:count]
+        return distances(rows, candidate_rows, self._entries(candidate_rows))
 
     def _sketch(self, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
-        if self._signs is None:
-            signs = np.random.default_rng(0).integers(0, 2, (right.shape[1], SKETCHED)) * 2 - 1
-            self._signs = signs.astype(np.float32) / np.float32(SKETCHED**0.5)
-        delta = np.nan_to_num(wrong - right, nan=0.0, posinf=0.0, neginf=0.0)
+        delta = wrong - right
+        if not np.isfinite(delta).all():
+            delta = np.nan_to_num(delta, nan=0.0, posinf=0.0, neginf=0.0)
         delta -= delta.mean(axis=1, keepdims=True)
-        return np.asarray(delta.astype(np.float32) @ self._signs / np.float32(right.shape[1] ** 0.5))
+        order, begins, signs = self._summed(right.shape[1])
+        sums = np.add.reduceat(delta.astype(np.float32)[:, order] * signs, begins, axis=1)
+        return np.asarray(sums / right.shape[1] ** 0.5, np.float32)
+
+    def _summed(self, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A random share of the entries in each sum: their order, where each sum begins, and their signs."""
+        if self._buckets is None:
+            random = np.random.default_rng(0)
+            signs = random.integers(0, 2, vocabulary, np.int8) * np.float32(2) - np.float32(1)
+            count = min(SKETCHED, vocabulary)
+            begins = np.arange(count) * vocabulary // count
+            self._buckets = random.permutation(vocabulary), begins, signs
+        return self._buckets
 
 
 def _known(rows: np.ndarray, vocabulary: int) -> np.ndarray:
     """Log-probabilities [T, V], NaN where none is known; raises ContractError where nothing could be told by them."""
-    found = np.full((len(rows), vocabulary), np.nan)
-    for row, entries in zip(found, rows, strict=True):
+    log_probabilities = np.full((len(rows), vocabulary), np.nan)
+    for row, entries in zip(log_probabilities, rows, strict=True):
         kept = entries[entries["id"] >= 0]
         row[kept["id"]] = kept["log_probability"]
-    if (np.isfinite(found).sum(axis=1) < 2).all():
+    if (np.isfinite(log_probabilities).sum(axis=1) < 2).all():
         text = "no position has the log-probabilities of two tokens, so no bug could be told from another"
         raise ContractError(text, remedy="ask the engine for more log-probabilities, or for whole rows")
-    return found
+    return log_probabilities

@@ -89,19 +89,19 @@ def measure(base: str, candidates: Sequence[str], asked: Asked, tell: Tell = lam
         ]
         _warm()
         models = [future.result() for future in hashed]
-        found = [
+        measured = [
             Measured(side.name, model.sha256, _size(side.model))
             for side, model in zip(sides, models[len(first) :], strict=True)
         ]
         source: Base = file or opened[0].result()
-        run = _Run(source, found, opened[len(first) :], asked, tell)
+        run = _Run(source, measured, opened[len(first) :], asked, tell)
         windows = run.step()
-    for candidate in found:
+    for candidate in measured:
         candidate.figures = figures(candidate.scores, asked.seed) if candidate.scores and not candidate.failure else {}
     positions = len(windows) * windows.rows
     sha256 = models[0].sha256 if first else ""
     return Divergence(
-        source.name, sha256, windows.context, len(windows), positions, windows.bos, source.vocab_size, tuple(found)
+        source.name, sha256, windows.context, len(windows), positions, windows.bos, source.vocab_size, tuple(measured)
     )  # fmt: skip
 
 
@@ -109,11 +109,11 @@ class _Run:
     """All sides, window by window."""
 
     def __init__(
-        self, base: Base, found: list[Measured], opened: Sequence[Future[EngineSide]], asked: Asked, tell: Tell
+        self, base: Base, measured: list[Measured], opened: Sequence[Future[EngineSide]], asked: Asked, tell: Tell
     ) -> None:
         self.base, self.asked, self.tell = base, asked, tell
         self.alive: list[tuple[Measured, EngineSide]] = []
-        for candidate, future in zip(found, opened, strict=True):
+        for candidate, future in zip(measured, opened, strict=True):
             try:
                 self.alive.append((candidate, self._alike(future.result())))
             except LogitproofError as error:

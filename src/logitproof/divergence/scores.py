@@ -33,14 +33,14 @@ def of_logits(base: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Sc
     """Of two arrays of logits [n, V]: exact, in float64, over the whole vocabulary."""
     from logitproof.rows.statistics import row_statistics
 
-    found = row_statistics(base, candidate, labels)
-    mass = found.log_mass_candidate - found.log_mass_reference
+    statistics = row_statistics(base, candidate, labels)
+    mass = statistics.log_mass_candidate - statistics.log_mass_reference
     return _finite(
         Scores(
-            np.maximum(mass - found.p_delta, 0.0),
-            found.max_reference + found.log_mass_reference - found.label_reference,
-            found.max_candidate + found.log_mass_candidate - found.label_candidate,
-            found.ids_reference[:, 0] == found.ids_candidate[:, 0],
+            np.maximum(mass - statistics.p_delta, 0.0),
+            statistics.max_reference + statistics.log_mass_reference - statistics.label_reference,
+            statistics.max_candidate + statistics.log_mass_candidate - statistics.label_candidate,
+            statistics.ids_reference[:, 0] == statistics.ids_candidate[:, 0],
         )
     )
 

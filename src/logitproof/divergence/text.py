@@ -46,49 +46,52 @@ SUMMARY = (
 )
 
 
-def document(found: Divergence) -> Document:
+def document(divergence: Divergence) -> Document:
     """All candidates in one table, best first; of a single one every figure, of several these as details."""
-    measured = sorted((one for one in found.candidates if one.figures), key=lambda one: one.figures["kl_mean"].value)
-    sections: list[Section] = [Text(_about(found))]
+    measured = sorted(
+        (candidate for candidate in divergence.candidates if candidate.figures),
+        key=lambda candidate: candidate.figures["kl_mean"].value,
+    )
+    sections: list[Section] = [Text(_about(divergence))]
     if measured:
         sections.append(Table(SUMMARY, tuple(_summary(candidate) for candidate in measured)))
     if len(measured) > 1:
         sections.append(picture(measured))
-    sections += [_figures(candidate, detail=len(found.candidates) > 1) for candidate in measured]
-    failed = [candidate for candidate in found.candidates if candidate.failure]
+    sections += [_figures(candidate, detail=len(divergence.candidates) > 1) for candidate in measured]
+    failed = [candidate for candidate in divergence.candidates if candidate.failure]
     if failed:
-        told = tuple(line for one in failed for line in lines(f"{one.name}: {one.failure}", "bad"))
-        sections.append(Text(told, "not measured"))
-    return Document(f"KL divergence from {found.base}", verdict(found), tuple(sections))
+        reasons = tuple(line for candidate in failed for line in lines(f"{candidate.name}: {candidate.failure}", "bad"))
+        sections.append(Text(reasons, "not measured"))
+    return Document(f"KL divergence from {divergence.base}", verdict(divergence), tuple(sections))
 
 
-def verdict(found: Divergence) -> Verdict:
+def verdict(divergence: Divergence) -> Verdict:
     """The candidate nearest to the base; there is no pass, since nobody has said how near is near enough."""
-    measured = [candidate for candidate in found.candidates if candidate.figures]
+    measured = [candidate for candidate in divergence.candidates if candidate.figures]
     if not measured:
         return Verdict("NOT-MEASURED", "no candidate gave rows that could be compared", "unsure")
     best = min(measured, key=lambda candidate: candidate.figures["kl_mean"].value)
     mean = best.figures["kl_mean"]
-    failed = len(found.candidates) - len(measured)
-    left = f"; {failed} of {len(found.candidates)} candidates failed" if failed else ""
+    failed = len(divergence.candidates) - len(measured)
+    left = f"; {failed} of {len(divergence.candidates)} candidates failed" if failed else ""
     word = "nearest is " if len(measured) > 1 else ""
     return Verdict("MEASURED", f"{word}{best.name}: mean KLD {mean.value:.6f} ± {mean.error or 0:.6f} nats{left}")
 
 
-def answer(found: Divergence, text: str) -> Answer:
+def answer(divergence: Divergence, text: str) -> Answer:
     """The file of a divergence."""
     data: dict[str, Any] = {
-        "base": found.base,
-        "base_sha256": found.base_sha256,
+        "base": divergence.base,
+        "base_sha256": divergence.base_sha256,
         "text": text,
-        "context": found.context,
-        "windows": found.windows,
-        "positions": found.positions,
-        "vocabulary": found.vocabulary,
-        "bos": found.bos,
-        "candidates": [_record(candidate) for candidate in found.candidates],
+        "context": divergence.context,
+        "windows": divergence.windows,
+        "positions": divergence.positions,
+        "vocabulary": divergence.vocabulary,
+        "bos": divergence.bos,
+        "candidates": [_record(candidate) for candidate in divergence.candidates],
     }
-    return Answer(KIND, found.base, found.exit_code, data)
+    return Answer(KIND, divergence.base, divergence.exit_code, data)
 
 
 def label(name: str) -> str:
@@ -120,35 +123,35 @@ def _record(candidate: Measured) -> dict[str, Any]:
     }
 
 
-def _about(found: Divergence) -> tuple[Line, ...]:
-    begin = "" if found.bos is None else f"; each begins with token {found.bos}, the BOS, in place of its first"
-    told = [
+def _about(divergence: Divergence) -> tuple[Line, ...]:
+    begin = "" if divergence.bos is None else f"; each begins with token {divergence.bos}, the BOS, in place of its first"
+    about = [
         Line(
-            f"{found.windows} windows of {found.context} tokens, the second half of each counts: {found.positions} positions; "
-            f"vocabulary {found.vocabulary}{begin}"
+            f"{divergence.windows} windows of {divergence.context} tokens, the second half of each counts: "
+            f"{divergence.positions} positions; vocabulary {divergence.vocabulary}{begin}"
         )
     ]
-    told += [
-        Line(f"{one.name} cuts the text into other tokens than {found.base}; it was scored on the base's", "unsure")
-        for one in found.candidates
-        if one.retokenized
+    about += [
+        Line(f"{candidate.name} cuts the text into other tokens than {divergence.base}; it was scored on the base's", "unsure")
+        for candidate in divergence.candidates
+        if candidate.retokenized
     ]
-    if found.windows == 1:
-        told.append(Line("one window: no interval over windows", "unsure"))
-    return tuple(told)
+    if divergence.windows == 1:
+        about.append(Line("one window: no interval over windows", "unsure"))
+    return tuple(about)
 
 
 def _summary(candidate: Measured) -> Row:
-    found = candidate.figures
-    mean, ratio, same = found["kl_mean"], found["ppl_ratio"], found["same_top"]
+    figures = candidate.figures
+    mean, ratio, same = figures["kl_mean"], figures["ppl_ratio"], figures["same_top"]
     cells = (
         candidate.name,
         f"{candidate.bytes / 1e6:.1f}",
         f"{mean.value:.6f} ± {mean.error or 0:.6f}",
         _interval("kl_mean", mean),
-        shown("kl_p99", found["kl_p99"].value),
-        shown("kl_max", found["kl_max"].value),
-        shown("delta_p_rms", found["delta_p_rms"].value),
+        shown("kl_p99", figures["kl_p99"].value),
+        shown("kl_max", figures["kl_max"].value),
+        shown("delta_p_rms", figures["delta_p_rms"].value),
         shown("same_top", same.value),
         f"{ratio.value:.6f} ± {ratio.error or 0:.6f}",
     )

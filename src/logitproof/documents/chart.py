@@ -74,9 +74,11 @@ def _scattered(chart: Chart) -> Any:
         heights += [value for _, value in points]
         raised = [math.log10(value) if chart.logarithmic else value for _, value in points]
         placed = zip(points, raised, strict=True)
-        drawn.add(_shown(series.name), [{"value": (point[0], height), "label": _told(point)} for point, height in placed])
+        drawn.add(_shown(series.name), [{"value": (point[0], height), "label": _formatted(point)} for point, height in placed])
     if chart.logarithmic and heights:
-        drawn.y_labels = [{"value": math.log10(power), "label": _told(power)} for power in _decades(min(heights), max(heights))]
+        drawn.y_labels = [
+            {"value": math.log10(power), "label": _formatted(power)} for power in _decades(min(heights), max(heights))
+        ]
     return drawn
 
 
@@ -87,12 +89,12 @@ def _options(chart: Chart) -> Any:
         legend_box_size=12, spacing=14, margin=8, show_minor_x_labels=False,
         legend_at_bottom_columns=3, show_legend=len(chart.series) > 1, no_data_text="nothing to show",
         include_x_axis=False,
-        formatter=_told, value_formatter=_told, x_value_formatter=_told,
+        formatter=_formatted, value_formatter=_formatted, x_value_formatter=_formatted,
         truncate_legend=-1, truncate_label=-1,
     )  # fmt: skip
 
 
-def _told(value: float | Sequence[float]) -> str:
+def _formatted(value: float | Sequence[float]) -> str:
     """A number, or both of a point."""
     return f"{value:.3g}" if isinstance(value, int | float) else ", ".join(f"{part:.3g}" for part in value)
 

@@ -25,7 +25,7 @@ class Shape:
 def record(called: str, like: type | None = None, /, **more: Any) -> type:
     """A type like a dataclass, with further fields or other types of those that it has."""
     types = get_type_hints(like) if like else {}
-    known = {each.name: types[each.name] for each in fields(like)} if like else {}  # type: ignore[arg-type]
+    known = {member.name: types[member.name] for member in fields(like)} if like else {}  # type: ignore[arg-type]
     return make_dataclass(called, list({**known, **more}.items()), frozen=True, kw_only=True)
 
 

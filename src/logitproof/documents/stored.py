@@ -33,12 +33,12 @@ def keep(kept: Kept, folder: Path) -> None:
 
 def kept_answers(folder: Path, run_id: str) -> list[Kept]:
     """What was answered about this run; an answer about another one, or a damaged file, is passed over."""
-    found = []
+    answers = []
     for path in sorted((folder / "answers").glob("*.json")):
         try:
             kept = _READER.validate_json(path.read_bytes())
         except (OSError, ValidationError):
             continue
         if kept.run_id == run_id:
-            found.append(kept)
-    return found
+            answers.append(kept)
+    return answers

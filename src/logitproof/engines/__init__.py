@@ -72,11 +72,13 @@ class Scored:
     """Teacher-forced logits: `logits[t]` predicts token t+1; float32 (or float64), shape [T, V].
 
     An engine that gives the best K entries of a row and no more puts `toprows.top_rows(ids, log_probabilities)`
-    there; what needs whole rows is then bounded or not measured.
+    there; what needs whole rows is then bounded or not measured. One that holds some rows only gives [N, V] and their N
+    `positions`, which rise; the others are then not measured.
     """
 
     logits: np.ndarray
     isa: dict[str, str] = field(default_factory=dict)
+    positions: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,10 @@ class Engine:
         than a piece is in memory. Rows before `rows.first` are dropped; one that need not compute them says `rows.skip`.
         """
         scored = self.score(token_ids, mode)
-        rows.write(scored.logits)
+        if scored.positions is None:
+            rows.write(scored.logits)
+        else:
+            rows.scatter(scored.logits, scored.positions, len(token_ids))
         return scored.isa
 
     def score_many(self, asked: Sequence[Asked], mode: Mode) -> Iterator[Answered | Working]:

@@ -123,7 +123,7 @@ class Recorder:
     value_heads: tuple[int, int] | None = None
     keys: int = 0
     positions: int = 0
-    _found: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    _kept: dict[str, list[np.ndarray]] = field(default_factory=dict)
     _now: dict[str, np.ndarray] = field(default_factory=dict)
     _scores: np.ndarray | None = None
     _rotation: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -141,14 +141,14 @@ class Recorder:
         """Keep what the batch gave."""
         for name, value in self._now.items():
             if vocabulary.wanted(name, self.patterns):
-                self._found.setdefault(name, []).append(value)
+                self._kept.setdefault(name, []).append(value)
         self._now = {}
 
-    def found(self) -> dict[str, np.ndarray]:
+    def kept(self) -> dict[str, np.ndarray]:
         """Every tap over all batches, float32, canonical; weights of experts in the order of their numbers."""
         whole = {
             name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-            for name, pieces in self._found.items()
+            for name, pieces in self._kept.items()
             if len(pieces) == 1 or vocabulary.split(name)[1] not in vocabulary.MATRICES
         }
         for name in [tap for tap in whole if tap.endswith("moe.index")]:
@@ -157,8 +157,8 @@ class Recorder:
             weights = name.replace("index", "weights")
             if weights in whole:
                 whole[weights] = np.take_along_axis(whole[weights], order, -1)
-        other = ANOTHER_VALUE.get(self.architecture, ())
-        kept = {name: value for name, value in whole.items() if vocabulary.split(name)[1] not in other}
+        differing = ANOTHER_VALUE.get(self.architecture, ())
+        kept = {name: value for name, value in whole.items() if vocabulary.split(name)[1] not in differing}
         return {name: self._canonical(name, value) for name, value in kept.items()}
 
     def _read(self, node: _Tensor) -> None:
@@ -206,8 +206,8 @@ class Recorder:
             value = value.reshape(value.shape[0], -1)
         self._now[tap] = value
         if leaf == "mlp.activation" and f"layers.{layer}.mlp.gate" not in self._now:
-            both = self._now[f"layers.{layer}.mlp.up"]
-            self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(both, 2, axis=-1)
+            gate_and_up = self._now[f"layers.{layer}.mlp.up"]
+            self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(gate_and_up, 2, axis=-1)
 
     def _leaf(self, name: str, operation: str, layer: int) -> str:
         letter = name[0].lower()

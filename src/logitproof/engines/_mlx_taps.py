@@ -71,7 +71,7 @@ class _Watch:
     """Keeps input and output of one module under the names of its calls, in turn."""
 
     def __init__(self, calls: list[Call], pieces: Found, patterns: Sequence[str]) -> None:
-        self._calls, self._found, self._patterns = calls, pieces, patterns
+        self._calls, self._kept, self._patterns = calls, pieces, patterns
         self._count = 0
 
     def keep(self, given: mx.array, made: mx.array) -> None:
@@ -79,7 +79,7 @@ class _Watch:
         self._count += 1
         for name, value in ((before, given), (after, made)):
             if name is not None and wanted(name, self._patterns):
-                self._found.setdefault(name, []).append(_canonical(value))
+                self._kept.setdefault(name, []).append(_canonical(value))
 
 
 def _watching(kind: type[nn.Module], watch: _Watch) -> type[nn.Module]:

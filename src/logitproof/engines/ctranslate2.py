@@ -124,7 +124,8 @@ class CTranslate2(Engine):
             from ctranslate2.converters import TransformersConverter
 
             try:
-                TransformersConverter(str(model)).convert(str(out), quantization=self.quantization, force=True)
+                converter = TransformersConverter(str(model), trust_remote_code=False)
+                converter.convert(str(out), quantization=self.quantization, force=True)
             except (ValueError, NotImplementedError, RuntimeError, OSError, KeyError, AttributeError, TypeError) as error:
                 # it goes on with a list of everything that it does know
                 words = str(error).partition(" (supported configurations")[0]

@@ -25,7 +25,8 @@ class Dump(Engine):
     """Logits that some program wrote down earlier: a file or folder of any format of `logitproof list readers`.
 
     path is the dump (without it the model's own path is); format is named where the content is ambiguous;
-    mode says how the logits were made. Exactly the token ids that it holds can be scored.
+    mode says how the logits were made. Exactly the token ids that it holds can be scored; of a prompt of which it holds some
+    positions only, those are measured, and a gate is judged where its scope is among them.
     """
 
     path: str | None = None
@@ -60,10 +61,10 @@ class Dump(Engine):
             what = f"the best {prompt.top.ids.shape[1]} entries" if prompt.top is not None else "tokens"
             remedy = "`logitproof compare` gives bounds of KL from top-k values; a verdict needs whole rows"
             raise Refusal(f"holds {what} of prompt {prompt.id!r}, no logits over the whole vocabulary", remedy=remedy)
-        if not prompt.is_complete:
-            text = f"holds {len(prompt.positions)} of the {len(token_ids)} positions of prompt {prompt.id!r}"
-            raise Refusal(text, remedy="dump every position, or compare what there is with `logitproof compare`")
-        return Scored(np.asarray(prompt.logits[:]))
+        if not len(prompt.positions):
+            raise Refusal(f"holds no position of prompt {prompt.id!r}", remedy="dump one row of logits at least")
+        positions = None if prompt.is_complete else prompt.positions.tolist()
+        return Scored(np.asarray(prompt.logits[:]), positions=positions)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         return continued(self._loaded(), token_ids, max_new_tokens, stop)

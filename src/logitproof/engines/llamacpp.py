@@ -238,7 +238,7 @@ class LlamaCpp(Engine):
         finally:
             self._free_context()
             self._watching = None
-        taps = recorder.found()
+        taps = recorder.kept()
         return taps | ({"logits": np.concatenate(logits)} if wanted("logits", names) else {})
 
     def _recorder(self, names: Sequence[str], positions: int) -> Recorder:

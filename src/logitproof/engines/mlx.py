@@ -69,7 +69,7 @@ class Mlx(Engine):
         given = read_object(model / "config.json")
         renamed = names_for_mlx(given) if self.older_config else {}
         try:
-            loaded, settings = load_model(model, model_config=renamed)
+            loaded, settings = load_model(model, model_config=renamed, trust_remote_code=False)
             if self.adapter is not None:
                 loaded = load_adapters(loaded, self.adapter)
         except (ValueError, TypeError, KeyError, OSError, AttributeError) as error:
@@ -176,7 +176,7 @@ class Mlx(Engine):
             raise Refusal("no model is loaded", field="model", remedy="send `load` first")
         if self._tokenizer is None:
             try:
-                self._tokenizer = load_tokenizer(self._folder)
+                self._tokenizer = load_tokenizer(self._folder, {"trust_remote_code": False})
             except (OSError, ValueError) as error:
                 raise Refusal(f"{self._folder} has no tokenizer: {error}", field="model") from error
         return self._tokenizer

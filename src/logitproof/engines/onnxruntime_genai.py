@@ -76,8 +76,9 @@ class OnnxRuntimeGenai(Cached):
     def _built(self, model: Path) -> Path:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         arguments = ["-p", self.precision, "-e", "cpu"]
+        local = ["--extra_options", "hf_remote=false"]
 
         def build(part: Path) -> None:
-            run_converter(BUILDER, ["-i", str(model), "-o", str(part), *arguments, "-c", str(part / "cache")])
+            run_converter(BUILDER, ["-i", str(model), "-o", str(part), *arguments, "-c", str(part / "cache"), *local])
 
         return exported(model, {"engine": "onnxruntime_genai", "arguments": arguments, **versions}, build)

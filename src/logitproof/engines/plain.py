@@ -200,7 +200,7 @@ class Plain(Engine):
         if self._config["model_type"] != "gpt_oss":
             return self._gated(x, f"{place}.{number}")
         limit = self._config.get("swiglu_limit", 7.0)
-        both = x @ tensors[f"{place}.gate_up_proj"][number] + tensors[f"{place}.gate_up_proj_bias"][number]
-        gate, up = np.minimum(both[::2], limit), np.clip(both[1::2], -limit, limit)
+        gate_and_up = x @ tensors[f"{place}.gate_up_proj"][number] + tensors[f"{place}.gate_up_proj_bias"][number]
+        gate, up = np.minimum(gate_and_up[::2], limit), np.clip(gate_and_up[1::2], -limit, limit)
         inner = (up + 1) * gate * layers.sigmoid(self._config.get("swiglu_alpha", 1.702) * gate)
         return np.asarray(inner @ tensors[f"{place}.down_proj"][number] + tensors[f"{place}.down_proj_bias"][number])

@@ -14,7 +14,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from logitproof import catalog
-from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
+from logitproof.engines import Answered, Asked, Engine, Generated, Hello, Loaded, Mode, Scored, Working
+from logitproof.engines import _streaming as streaming
 from logitproof.errors import ContractError, Refusal
 from logitproof.files.worded import in_words
 from logitproof.protocol.sampler import Sampling, draw, probabilities
@@ -23,6 +24,7 @@ from logitproof.reference import float64 as wide
 from logitproof.reference.cache import through_cache
 from logitproof.reference.kernels_seen import Kernels
 from logitproof.reference.model import Loading, Reference, load
+from logitproof.reference.streamed import Streamed
 from logitproof.reference.taps import TAPS, Taps, Watch, tapped
 from logitproof.reference.versions import instruction_set, versions
 
@@ -38,7 +40,8 @@ class Transformers(Engine):
     attention is the implementation; chunk is the number of positions per prefill pass (all in one if
     absent); batch puts longer sequences beside each prefill, with padding on one side; threads is PyTorch's;
     mutation plants a known bug with mutation_options; adapter is the folder of a PEFT LoRA adapter, added to what
-    each matrix computes, or into the matrix itself with merge_adapter.
+    each matrix computes, or into the matrix itself with merge_adapter. offload: stream leaves the weights on disk and reads
+    every layer once for all sequences that are asked together: prefill of models larger than memory.
     """
 
     arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
@@ -88,6 +91,8 @@ class Transformers(Engine):
     padding: Literal["left", "right"] = "right"
     adapter: str | None = None
     merge_adapter: bool = False
+    offload: Literal["none", "stream"] = "none"
+    _streamed: Streamed | None = field(init=False, default=None, repr=False)
     _reference: Reference | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
     _watch: Any = field(init=False, default=None, repr=False)
@@ -97,6 +102,8 @@ class Transformers(Engine):
 
     def hello(self) -> Hello:
         """Versions of every library that can change a logit, and the instruction set as torch reports it."""
+        if self.offload == "stream":
+            return Hello(versions=versions(), modes=("prefill",), isa=instruction_set(self.device))
         return Hello(versions=versions(), sample=True, taps=TAPS, isa=instruction_set(self.device))
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
@@ -104,9 +111,14 @@ class Transformers(Engine):
         self._check_options()
         if self._planted is not None:
             self._planted.close()
-        self._reference = None
+        self._reference = self._streamed = None
         adapter = None if self.adapter is None else Path(self.adapter)
-        self._reference = load(model, config, Loading(self.dtype, self.attention, self.device, adapter, self.merge_adapter))
+        loading = Loading(self.dtype, self.attention, self.device, adapter, self.merge_adapter)
+        if self.offload == "stream":
+            self._streamed = Streamed(model, config, loading)
+            self._reference = self._streamed.reference
+            return self._loaded()
+        self._reference = load(model, config, loading)
         # before any bug is planted, so that a bug of attention stands around it and is seen
         self._watch = Watch(self._model)
         self._plant()
@@ -126,17 +138,39 @@ class Transformers(Engine):
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
         """Logits [T, V]: in one pass without cache, in pieces of `chunk`, or token by token through the cache."""
         ids = self._checked(token_ids)
+        if self._streamed is not None:
+            with self._kernels.watched():
+                rows = streaming.rows(self._streamed, self._checked_stream(ids, mode))
+            return Scored(rows, self._kernels.report)
         with self._computing():
             logits = np.concatenate(list(self._passes(ids, mode)))
-        return Scored(logits, self._kernels.said)
+        return Scored(logits, self._kernels.report)
 
     def score_rows(self, token_ids: Sequence[int], mode: Mode, rows: RowSink) -> Mapping[str, str]:
         """The same logits, each piece written when its pass has ended."""
+        if self._streamed is not None:
+            return super().score_rows(token_ids, mode, rows)
         ids = self._checked(token_ids)
         with self._computing():
             for block in self._passes(ids, mode):
                 rows.write(block)
-        return self._kernels.said
+        return self._kernels.report
+
+    def score_many(self, asked: Sequence[Asked], mode: Mode) -> Iterator[Answered | Working]:
+        """With weights on disk all sequences go through each layer together; else one after another."""
+        if self._streamed is None:
+            yield from super().score_many(asked, mode)
+            return
+        with self._kernels.watched():
+            yield from streaming.answers(
+                self._streamed, asked, lambda token_ids: self._checked_stream(self._checked(token_ids), mode)
+            )
+
+    def _checked_stream(self, ids: torch.Tensor, mode: Mode) -> torch.Tensor:
+        if mode != "prefill":
+            text = "offload: stream reads all weights for a pass, and a decode would be one for every token"
+            raise Refusal(text, field="mode", remedy="ask for prefill, or leave `offload` out")
+        return ids
 
     def _passes(self, ids: torch.Tensor, mode: Mode) -> Iterator[np.ndarray]:
         """Logits [n, V] of pass after pass; those of a pass over everything in blocks, so that float32 is not there twice."""
@@ -151,7 +185,10 @@ class Transformers(Engine):
             yield rows
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
-        """Continue greedily through the cache; among equal logits the lowest id is taken."""
+        """Continue greedily through the cache; among equal logits the lowest id is taken. Streamed, a pass for every token."""
+        if self._streamed is not None:
+            self._checked(token_ids, more=max_new_tokens)
+            return super().generate(token_ids, max_new_tokens, stop)
         ids = self._checked(token_ids, more=max_new_tokens)
         chosen: list[int] = []
         rows, cache = [], None
@@ -164,7 +201,7 @@ class Transformers(Engine):
                 chosen.append(self._greedy(rows[-1], [*token_ids, *chosen]))
                 parts = [torch.tensor(chosen[-1:], device=self.device)]
         logits = np.stack(rows) if rows else np.empty((0, self.reference.vocabulary), np.float32)
-        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.said)
+        return Generated(chosen, logits, "stop" if chosen and chosen[-1] in stop else "length", self._kernels.report)
 
     def sample(
         self, token_ids: Sequence[int], count: int, max_new_tokens: int, stop: Sequence[int], sampling: Sampling
@@ -202,7 +239,7 @@ class Transformers(Engine):
                     out, cache = through_cache(self._model, part[None], cache)
                 taps.at("logits", out.logits[0])
                 taps.start += taps.length
-        return taps.found()
+        return taps.kept()
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` with the special tokens that the tokenizer adds."""
@@ -214,6 +251,8 @@ class Transformers(Engine):
         return self.reference.detokenize(token_ids)
 
     def _check_options(self) -> None:
+        if self.offload == "stream":
+            streaming.check_options({"mutation": self.mutation, "chunk": self.chunk, "batch": self.batch - 1})
         if self.chunk is not None and self.chunk < 1:
             raise Refusal(f"chunk is {self.chunk}", field="chunk", remedy="give a positive number of positions")
         if self.threads is not None:
@@ -302,6 +341,8 @@ class Transformers(Engine):
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
+        if self._streamed is not None:
+            raise Refusal("offload: stream scores prompts, and does nothing else", remedy="leave `offload` out")
         with torch.inference_mode(), self._kernels.watched(), wide.float64() if self.dtype == "float64" else nullcontext():
             yield
 

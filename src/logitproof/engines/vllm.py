@@ -86,6 +86,7 @@ class Vllm(Engine):
             self._llm = LLM(
                 model=str(model),
                 dtype=self.dtype,
+                trust_remote_code=False,
                 max_model_len=self.max_model_len,
                 max_logprobs=-1,
                 logprobs_mode="raw_logprobs",

@@ -114,6 +114,12 @@ class Tensor:
             kind, rows = np.dtype("u1"), (*rows[:-1], rows[-1] // block * size)
         return np.frombuffer(self.source, kind, self.n_bytes // kind.itemsize, self.data_offset).reshape(rows)
 
+    def forget(self) -> None:
+        """Give the memory of what was read back; whoever reads again has it read from the file again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            whole = self.data_offset // mmap.PAGESIZE * mmap.PAGESIZE
+            self.source.madvise(mmap.MADV_DONTNEED, whole, self.data_offset + self.n_bytes - whole)
+
 
 def decoded(data: bytes, place: str) -> str:
     try:

@@ -57,8 +57,8 @@ def _sha256(path: Path, state: State) -> str:
 
 def file_state(path: Path) -> State:
     """The state of a file: as long as it stays, nobody has written to it or put another there."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _place(path: Path, state: State) -> Path | None:
@@ -72,9 +72,9 @@ def _place(path: Path, state: State) -> Path | None:
 def _kept(place: Path) -> str | None:
     """What is kept there, if it is a hash, in a file of this user that no other may write."""
     try:
-        found = place.stat()
+        state = place.stat()
         text = place.read_text("ascii").strip()
     except (OSError, ValueError):
         return None
-    is_own = found.st_uid == os.getuid() and not found.st_mode & 0o022
+    is_own = state.st_uid == os.getuid() and not state.st_mode & 0o022
     return text if is_own and len(text) == 64 and set(text) <= DIGITS else None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors
 from logitproof.files.untrusted import parse_json
 
@@ -21,7 +21,7 @@ NAME = "in-use.json"
 def in_use(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` while the body runs; the system lets go of it when the process ends, however it ends.
 
-    Raises ContractError that names the other process, what it does (`what`) and since when.
+    Raises EnvironmentFailed that names the other process, what it does (`what`) and since when.
     """
     with environment_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,8 @@ def in_use(folder: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = f"is in use by another run{_told(descriptor)}"
-            raise ContractError(text, where=str(folder), remedy="wait until it ends, or give another --out") from None
+            text = f"is in use by another run{_holder(descriptor)}"
+            raise EnvironmentFailed(text, where=str(folder), remedy="wait until it ends, or give another --out") from None
         with environment_errors(folder):
             record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what}
             os.ftruncate(descriptor, 0)
@@ -41,7 +41,7 @@ def in_use(folder: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _told(descriptor: int) -> str:
+def _holder(descriptor: int) -> str:
     """What the holder wrote of itself; nothing where it has not yet."""
     try:
         record = parse_json(os.pread(descriptor, 4096, 0), Path(NAME), "record")

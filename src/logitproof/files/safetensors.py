@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,6 +126,26 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
             file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
 
 
+def write_pieces(path: Path, entries: Mapping[str, tuple[str, tuple[int, ...]]], pieces: Iterable[np.ndarray]) -> str:
+    """Write tensors of these types and shapes, whose bytes come in order in pieces of any size; the sha256 of the file."""
+    placed, at = {}, 0
+    for name, (kind, shape) in entries.items():
+        end = at + math.prod(shape) * np.dtype({**DTYPES, **FLOATS}[kind]).itemsize
+        placed[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    head = _header(placed, {"format": "pt"})
+    digest = hashlib.sha256(head)
+    with path.open("wb") as file:
+        file.write(head)
+        for piece in pieces:
+            data = np.ascontiguousarray(piece).data.cast("B")
+            digest.update(data)
+            file.write(data)
+        if file.tell() != len(head) + at:
+            raise ValueError(f"{path} was promised {at} bytes, and given {file.tell() - len(head)}")
+    return digest.hexdigest()
+
+
 def _entry(array: np.ndarray, start: int) -> dict[str, Any]:
     name = NAMES[array.dtype.newbyteorder("<")]
     return {"dtype": name, "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
@@ -159,12 +179,15 @@ class TensorsWriter:
     def finish(self, metadata: Mapping[str, str]) -> int:
         """Put header and data in place; the size of the file."""
         whole = self.path.with_name(f".{self.path.name}.whole")
-        with whole.open("wb") as file:
-            file.write(_header(self._entries, metadata))
-            self._body.seek(0)
-            shutil.copyfileobj(self._body, file)
-        self.abandon()
-        whole.replace(self.path)
+        try:
+            with whole.open("wb") as file:
+                file.write(_header(self._entries, metadata))
+                self._body.seek(0)
+                shutil.copyfileobj(self._body, file)
+            self.abandon()
+            whole.replace(self.path)
+        finally:
+            whole.unlink(missing_ok=True)
         return self.path.stat().st_size
 
     def abandon(self) -> None:

@@ -47,9 +47,9 @@ class Cursor:
         self.path, self.at, self.size = path, 0, regular_size(path)
 
     def magic(self, expected: bytes) -> None:
-        found = self._bytes(len(expected), "magic")
-        if found != expected:
-            raise refusal(self.path, "magic", f"begins with {found!r}, not {expected!r}", "name another format with --from")
+        start = self._bytes(len(expected), "magic")
+        if start != expected:
+            raise refusal(self.path, "magic", f"begins with {start!r}, not {expected!r}", "name another format with --from")
 
     def numbers(self, layout: str, *names: str) -> tuple[int, ...]:
         """Little-endian header fields, such as `<Iii`."""

@@ -98,6 +98,6 @@ def _inner_model(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if found := _inner_model(argument):
-            return found
+        if inner := _inner_model(argument):
+            return inner
     return None

@@ -225,8 +225,8 @@ def _kimi_routed() -> dict[str, str]:
 def _kimi_experts(number: int, experts: int) -> list[Planned]:
     made = []
     for part, source in (("gate", "w1"), ("down", "w2"), ("up", "w3")):
-        each = tuple(f"model.layers.{number}.block_sparse_moe.experts.{at}.{source}.weight" for at in range(experts))
-        made.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", each, np.stack))
+        sources = tuple(f"model.layers.{number}.block_sparse_moe.experts.{at}.{source}.weight" for at in range(experts))
+        made.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", sources, np.stack))
     return made
 
 

@@ -74,8 +74,8 @@ def stacked(number: int, experts: int) -> list[Planned]:
     """The matrices of a layer's experts, stacked to (X, rows, columns)."""
     made = []
     for part in ("gate", "up", "down"):
-        each = tuple(f"model.layers.{number}.mlp.experts.{at}.{part}_proj.weight" for at in range(experts))
-        made.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", each, np.stack))
+        sources = tuple(f"model.layers.{number}.mlp.experts.{at}.{part}_proj.weight" for at in range(experts))
+        made.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", sources, np.stack))
     return made
 
 

@@ -27,8 +27,9 @@ from logitproof.gguf.vocabularies import special_id, tokenizer_files
 FORMAT = 1
 """Counts up when another folder would be made of the same file."""
 RECORD = "gguf.json"
-IGNORED = ("rope.scaling.finetuned", "rope.scaling.attn_factor", "full_attention_interval", "nextn_predict_layers")
+IGNORED = ("rope.scaling.finetuned", "full_attention_interval", "nextn_predict_layers")
 """Keys of an architecture that change no logit, or that others say as well."""
+NO_FACTOR = ("rope.scaling.attn_factor", 1.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def derive(path: Path) -> Derived:
         for key, value in meta.keys.items()
         if key not in layout.keys and key not in IGNORED and not (key in known and same(known[key], value))
     )
-    unread = [key for key in unread if not _is_neutral(meta.keys[key])]
+    unread = [key for key in unread if not _is_neutral(meta.keys[key]) and (key, meta.keys[key]) != NO_FACTOR]
     return Derived(config, texts, tuple(meta.assumed), tuple(unread), reason)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,37 @@ from logitproof.errors import ContractError, ModelError
 from logitproof.weights.checkpoint import Array
 
 Change = Callable[[list[Array]], Array]
+
+
+class Noted(dict[str, Any]):
+    """A config.json that keeps the names of the fields that were looked at in `read`."""
+
+    def __init__(self, values: Mapping[str, Any], read: set[str] | None = None) -> None:
+        super().__init__(values)
+        self.read: set[str] = set() if read is None else read
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.read.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __or__(self, more: Mapping[str, Any]) -> Noted:  # type: ignore[override]
+        return Noted({**self, **more}, self.read)
+
+    def __ror__(self, more: Mapping[str, Any]) -> Noted:  # type: ignore[override]
+        return Noted({**more, **self}, self.read)
+
+    @property
+    def left(self) -> dict[str, Any]:
+        """The fields that nobody looked at."""
+        return {name: value for name, value in self.items() if name not in self.read}
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,14 @@ def llama3_rope_factors(rope: dict[str, Any], size: int) -> Array:
     In float32 and in PyTorch's order of operations (a number over a tensor is its reciprocal times the
     number), so that the divisors are equal to the bit to those of llama.cpp's converter.
     """
-    one, low, high = np.float32(1), rope["low_freq_factor"], rope["high_freq_factor"]
+    unity, low, high = np.float32(1), rope["low_freq_factor"], rope["high_freq_factor"]
     factor, context = rope["factor"], rope["original_max_position_embeddings"]
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     # PyTorch's power is rounded correctly, NumPy's in float32 is not
     powers = np.power(float(rope["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
-    wavelengths = (one / (one / powers)) * np.float32(2 * math.pi)
-    smooth = ((one / wavelengths) * np.float32(context) - np.float32(low)) / np.float32(high - low)
-    between = one / ((one - smooth) / np.float32(factor) + smooth)
+    wavelengths = (unity / (unity / powers)) * np.float32(2 * math.pi)
+    smooth = ((unity / wavelengths) * np.float32(context) - np.float32(low)) / np.float32(high - low)
+    between = unity / ((unity - smooth) / np.float32(factor) + smooth)
     longest, shortest = np.float32(context / low), np.float32(context / high)
     stretched = np.where(wavelengths > longest, np.float32(factor), between)
-    return np.where(wavelengths < shortest, one, stretched)
+    return np.where(wavelengths < shortest, unity, stretched)

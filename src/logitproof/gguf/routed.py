@@ -69,8 +69,8 @@ def minimax_m2(config: Config) -> Layout:
     for number in range(config.need("num_hidden_layers")):
         tensors += layer(number, names)
         for part, source in (("gate", "w1"), ("down", "w2"), ("up", "w3")):
-            each = tuple(f"model.layers.{number}.block_sparse_moe.experts.{at}.{source}.weight" for at in range(experts))
-            tensors.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", each, np.stack))
+            sources = tuple(f"model.layers.{number}.block_sparse_moe.experts.{at}.{source}.weight" for at in range(experts))
+            tensors.append(Planned(f"blk.{number}.ffn_{part}_exps.weight", sources, np.stack))
     keys = common_keys(config) | {
         "expert_count": experts,
         "expert_used_count": config.need("num_experts_per_tok"),

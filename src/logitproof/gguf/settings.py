@@ -209,13 +209,13 @@ def settings_of(meta: Metadata) -> tuple[Values, Layout]:
     return config, layout
 
 
-def same(ours: Any, theirs: Any) -> bool:
+def same(left: Any, right: Any) -> bool:
     """Equal as a float32 holds them; one number stands for a list of the same."""
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return len(ours) == len(theirs) and all(same(*pair) for pair in zip(ours, theirs, strict=True))
-    if isinstance(ours, list) or isinstance(theirs, list):
-        many, single = (ours, theirs) if isinstance(ours, list) else (theirs, ours)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(same(*pair) for pair in zip(left, right, strict=True))
+    if isinstance(left, list) or isinstance(right, list):
+        many, single = (left, right) if isinstance(left, list) else (right, left)
         return all(same(item, single) for item in many)
-    if isinstance(ours, int | float) and isinstance(theirs, int | float):
-        return bool(np.float32(ours) == np.float32(theirs))
-    return bool(ours == theirs)
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return bool(np.float32(left) == np.float32(right))
+    return bool(left == right)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from logitproof.errors import ContractError
 from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
-from logitproof.gguf.layout import Config, Layout, common_keys
+from logitproof.gguf.layout import Config, Layout, Noted, common_keys
 from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
@@ -49,10 +49,12 @@ class Side:
     @functools.cached_property
     def layout(self) -> Layout | ContractError:
         """How the folder would be written as GGUF, or why it cannot be."""
-        try:
-            return layout_of(self.config, str(self.path / "config.json"))
-        except ContractError as error:
-            return error
+        return self._described[0]
+
+    @property
+    def unread(self) -> dict[str, Any]:
+        """The fields of config.json that the family's layout made nothing of."""
+        return self._described[1]
 
     @functools.cached_property
     def architecture(self) -> str:
@@ -91,6 +93,14 @@ class Side:
 
     def field_of(self, key: str) -> str:
         return f"{self.architecture}.{key}" if self.format == "gguf" else key
+
+    @functools.cached_property
+    def _described(self) -> tuple[Layout | ContractError, dict[str, Any]]:
+        noted = Noted(self.config)
+        try:
+            return layout_of(noted, str(self.path / "config.json")), noted.left
+        except ContractError as error:
+            return error, {}
 
     def _contents(self, name: str) -> Any:
         return self.reader.value(name)

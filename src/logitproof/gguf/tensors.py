@@ -19,7 +19,7 @@ from logitproof.files.gguf import GgufFile
 from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.weights.checkpoint import Array
-from logitproof.weights.model import shards
+from logitproof.weights.model import weight_files
 
 Index = Array | None
 """Which rows; None is all."""
@@ -83,11 +83,9 @@ class FolderTensors:
     """The tensors of a Hugging Face folder under their own names."""
 
     def __init__(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        files = shards(index) if index.is_file() else _only(folder)
         self._tensors: dict[str, _Stored] = {}
-        for file in files:
-            held = safetensors.Tensors(folder / file)
+        for file in weight_files(folder):
+            held = safetensors.Tensors(file)
             self._tensors |= {name: _Stored(held.kind(name), held.shape(name), held.raw(name)) for name in held.names}
         self.names = list(self._tensors)
 
@@ -115,9 +113,8 @@ class PlannedTensors:
 
     def __init__(self, folder: FolderTensors, layout: Layout) -> None:
         self._folder = folder
-        self._planned = {
-            planned.name: planned for planned in layout.tensors if all(name in folder.names for name in planned.sources)
-        }
+        held = set(folder.names)
+        self._planned = {planned.name: planned for planned in layout.tensors if held.issuperset(planned.sources)}
         self.names = list(self._planned)
         self._whole: tuple[str, Array] = ("", np.empty(0))
         self._orders: dict[str, Array | None] = {}
@@ -129,6 +126,10 @@ class PlannedTensors:
         if len(set(sources)) == 1 and len(sources) > 1 and self._order(name) is not None:
             return (len(sources), *sources[0])
         return self._changed(name).shape
+
+    def is_reordered(self, name: str) -> bool:
+        """Whether its rows are rows of the folder, as they are."""
+        return self._order(name) is not None
 
     def kind(self, name: str) -> str:
         kinds = {self._folder.kind(source) for source in self._planned[name].sources}
@@ -153,8 +154,8 @@ class PlannedTensors:
         owners = np.searchsorted(starts, chosen, side="right") - 1
         out = np.empty((len(chosen), self._folder.shape(sources[0])[-1]), np.float32)
         for owner in np.unique(owners):
-            mine = owners == owner
-            out[mine] = self._folder.rows(sources[owner], chosen[mine] - starts[owner])
+            owned = owners == owner
+            out[owned] = self._folder.rows(sources[owner], chosen[owned] - starts[owner])
         return out
 
     def _order(self, name: str) -> Array | None:
@@ -222,7 +223,3 @@ def chunks(index: Index, rows: int, columns: int, values: int) -> Iterable[Array
     step = max(1, values // max(columns, 1))
     for start in range(0, len(every), step):
         yield every[start : start + step]
-
-
-def _only(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.safetensors"))

@@ -22,11 +22,19 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # enum llama_token_type
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 _TAIL = r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BEFORE, _ENDINGS = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_AFTER = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT4O = f"{_BEFORE}{_UPPER}*{_LOWER}+{_ENDINGS}|{_BEFORE}{_UPPER}+{_LOWER}*{_ENDINGS}|\\p{{N}}{{1,3}}|{_AFTER}"
+TEKKEN = f"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\\p{{N}}|{_AFTER}"
 PRE_TOKENIZERS: dict[str, str] = {
     _WORDS + r"\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+" + _TAIL: "llama-bpe",
     _WORDS + r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+" + _TAIL: "qwen2",
     _WORDS + r"[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+" + _TAIL: "qwen35",
+    GPT4O: "gpt-4o",
+    TEKKEN: "tekken",
 }
+"""llama.cpp's name of each split expression; GPT-2's, which is part of the byte-level step, has no expression of its own."""
 SPECIAL_KEYS = {
     "bos": "bos",
     "eos": "eos",
@@ -153,9 +161,14 @@ def _merge(pair: str | list[str]) -> str:
 def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
     """llama.cpp's name for the split expression."""
     step = tokenizer.get("pre_tokenizer") or {}
-    patterns = [part["pattern"].get("Regex", "") for part in step.get("pretokenizers", [step]) if part.get("type") == "Split"]
+    parts = step.get("pretokenizers", [step])
+    patterns = [part["pattern"].get("Regex", "") for part in parts if part.get("type") == "Split"]
     if len(patterns) == 1 and patterns[0] in PRE_TOKENIZERS:
         return PRE_TOKENIZERS[patterns[0]]
+    if not patterns and parts[-1].get("type") == "ByteLevel" and parts[-1].get("use_regex", True):
+        before = [(part.get("type"), part.get("individual_digits")) for part in parts[:-1]]
+        if before in ([], [("Digits", True)]):
+            return "smollm" if before else "gpt-2"
     raise ModelError(
         f"unknown pre-tokenizer {patterns}",
         where=str(folder / "tokenizer.json"),

@@ -67,8 +67,8 @@ def _dealt(sources: Sequence[str], shapes: Sequence[Shape], places: Array, flat:
     start = 0
     for name, shape in zip(sources, shapes, strict=True):
         count = math.prod(shape)
-        mine = (places >= start) & (places < start + count) if len(sources) > 1 else slice(None)
-        numbers, held = places[mine] - start, flat[mine]
+        dealt = (places >= start) & (places < start + count) if len(sources) > 1 else slice(None)
+        numbers, held = places[dealt] - start, flat[dealt]
         if numbers.size == count:
             whole = np.empty(count, np.float32)
             whole[numbers] = held

@@ -10,7 +10,7 @@ from typing import Any
 
 from logitproof.errors import ModelError
 from logitproof.files.gguf import GgufFile
-from logitproof.gguf.tokenizer import CONTROL, NORMAL, PRE_TOKENIZERS, SPECIAL_KEYS, UNUSED, USER_DEFINED
+from logitproof.gguf.tokenizer import CONTROL, GPT4O, NORMAL, PRE_TOKENIZERS, SPECIAL_KEYS, TEKKEN, UNUSED, USER_DEFINED
 
 UNKNOWN, BYTE = 2, 6
 """Of enum llama_token_type."""
@@ -19,11 +19,6 @@ SPACE = "\u2581"
 LLAMA3 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "llama-bpe")
 QWEN2 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "qwen2")
 QWEN35 = next(pattern for pattern, name in PRE_TOKENIZERS.items() if name == "qwen35")
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_BEFORE, _ENDINGS = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_AFTER = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-GPT4O = f"{_BEFORE}{_UPPER}*{_LOWER}+{_ENDINGS}|{_BEFORE}{_UPPER}+{_LOWER}*{_ENDINGS}|\\p{{N}}{{1,3}}|{_AFTER}"
-TEKKEN = f"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\\p{{N}}|{_AFTER}"
 SPLITS = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "dbrx", "smaug-bpe", "chatglm-bpe", "glm4"), LLAMA3),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan"), QWEN2),
@@ -133,13 +128,13 @@ def _pieces(file: GgufFile, tokens: list[str], types: list[int]) -> dict[str, An
 def _merges(tokens: list[str], types: list[int], scores: list[float]) -> list[list[str]]:
     """Every pair of pieces that is a piece, by its score, then by its place in the vocabulary."""
     pieces = {token: number for number, token in enumerate(tokens) if types[number] == NORMAL}
-    found: list[tuple[float, int, int, str, str]] = []
+    pairs: list[tuple[float, int, int, str, str]] = []
     for token, number in pieces.items():
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
             if left in pieces and right in pieces:
-                found.append((-scores[number], number, cut, left, right))
-    return [[left, right] for *_, left, right in sorted(found)]
+                pairs.append((-scores[number], number, cut, left, right))
+    return [[left, right] for *_, left, right in sorted(pairs)]
 
 
 def _bpe(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
@@ -151,11 +146,11 @@ def _bpe(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
 
 def _numbered(tokens: list[str], types: list[int]) -> dict[str, int]:
     """Ids by text without those that fill up the embedding; of a text that stands twice the first, as llama.cpp has it."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, token in enumerate(tokens):
         if types[number] != UNUSED:
-            found.setdefault(token, number)
-    return found
+            numbers.setdefault(token, number)
+    return numbers
 
 
 def _pair(merge: str) -> list[str]:

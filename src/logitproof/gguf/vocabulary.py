@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from logitproof.errors import ContractError, Refusal
+from logitproof.errors import ContractError, ModelError, Refusal
 from logitproof.files.gguf import GgufFile
+from logitproof.files.untrusted import read_object
 from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.weights.config import read_config
+from logitproof.weights.model import is_gguf
 
 TOKENS = "tokenizer.ggml.tokens"
-NORMAL = 1
+NORMAL, CONTROL = 1, 3
 """ggml's token type of ordinary text; all others are special, control or single bytes."""
 
 
@@ -57,6 +59,20 @@ def token_texts(model: Path) -> Texts:
     for token, raw in enumerate(known):
         places.setdefault(raw.decode("utf-8", "replace"), []).append(token)
     return Texts(known, {text: ids[0] for text, ids in places.items() if len(ids) == 1 and text and "�" not in text})
+
+
+def special_tokens(model: Path) -> list[str]:
+    """Texts of the special tokens that a folder's tokenizer.json or a GGUF file names; nothing where there is none to read."""
+    if model.is_dir():
+        path = model / "tokenizer.json"
+        added = read_object(path, kind=ModelError).get("added_tokens") if path.is_file() else []
+        entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+        return [str(entry.get("content", "")) for entry in entries if entry.get("special") is True]
+    if not is_gguf(model):
+        return []
+    file = _gguf(model)
+    tokens, kinds = file.value(TOKENS, []), file.value("tokenizer.ggml.token_type", [])
+    return [text for text, kind in zip(tokens, kinds, strict=False) if kind == CONTROL]
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import ctypes
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import numpy as np
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
+from logitproof.gguf.tensors import FolderTensors, PlannedTensors, chunks, row_count
 from logitproof.gguf.tokenizer import tokenizer_keys
-from logitproof.weights.checkpoint import Array, read_checkpoint
+from logitproof.weights.checkpoint import Array, check_stored
 from logitproof.weights.config import read_config
 
 OWN_TYPES = {
@@ -31,6 +32,12 @@ OWN_TYPES = {
     "BF16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
+PLAIN = {gguf.GGMLQuantizationType.F32: "<f4", gguf.GGMLQuantizationType.F16: "<f2"}
+"""Types that a tensor of the file is described by without blocks."""
+PIECE = 1 << 22
+"""Values that are converted at a time."""
+LARGE = 1 << 22
+"""Values of a matrix that lies between as bfloat16 where it came as that, which is exact and half as long."""
 MERGES = "tokenizer.ggml.merges"
 NONE = "no_vocab"
 """What llama.cpp calls a model without a tokenizer."""
@@ -66,12 +73,12 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _write(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
-    """Writes all keys and tensors to `out`."""
+def _write(folder: Path, out: Path, quantization: str, tokenizer: bool, narrow: bool = False) -> None:
+    """Writes all keys and tensors to `out`, piece by piece; `narrow` leaves large matrices of bfloat16 as they are."""
     config = read_config(folder)
     layout = layout_of(config, str(folder / "config.json"))
-    checkpoint = read_checkpoint(folder)
-    account_for_tensors(layout, checkpoint, config, folder)
+    stored = _opened(folder)
+    account_for_tensors(layout, stored.raw(), config, folder)
     tensor_type, file_type = OWN_TYPES[quantization]
     writer = _Writer(out, layout.name)
     rows = int(config["vocab_size"])
@@ -81,18 +88,60 @@ def _write(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
         "general.file_type": int(file_type),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **{f"{layout.name}.{key}": value for key, value in layout.keys.items()},
-        **{key: [float(checkpoint[name].item()) for name in names] for key, names in layout.measured.items()},
+        **{key: [float(stored.rows(name).item()) for name in names] for key, names in layout.measured.items()},
         **(tokenizer_keys(folder, rows) if tokenizer else {"tokenizer.ggml.model": NONE, f"{layout.name}.vocab_size": rows}),
     }
     for key, value in keys.items():
         _add_key(writer, key, value)
-    for planned in layout.tensors:
-        data = planned.change([checkpoint[source] for source in planned.sources])
-        _add_tensor(writer, planned.name, np.ascontiguousarray(data), tensor_type)
+    tensors = PlannedTensors(stored, layout)
+    types = {name: _type_of(name, tensors, tensor_type, narrow) for name in tensors.names}
+    for name, kind in types.items():
+        shape = gguf.quant_shape_to_byte_shape(tensors.shape(name), kind)
+        plain = PLAIN.get(kind)
+        sized = (tensors.shape(name), np.dtype(plain)) if plain else (shape, np.dtype(np.uint8))
+        writer.add_tensor_info(name, *sized, int(np.prod(shape, dtype=np.int64)), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for name, kind in types.items():
+        _write_tensor(writer, tensors, name, kind)
     writer.close()
+
+
+def _opened(folder: Path) -> FolderTensors:
+    """The tensors of the folder, mapped; ModelError where a file is missing or damaged, or a type is not of floating point."""
+    try:
+        stored = FolderTensors(folder)
+    except ContractError as error:
+        remedy = "complete the download or save the model again"
+        raise error if isinstance(error, ModelError) else ModelError(error.text, where=error.where, remedy=remedy) from None
+    for name in stored.names:
+        check_stored(stored.kind(name), name, folder)
+    return stored
+
+
+def _type_of(name: str, tensors: PlannedTensors, wanted: gguf.GGMLQuantizationType, narrow: bool) -> gguf.GGMLQuantizationType:
+    """`wanted`, or float32 or float16 where llama.cpp needs or falls back to that."""
+    shape = tensors.shape(name)
+    if len(shape) <= 1 or name.endswith(ALWAYS_F32) or not name.endswith(".weight"):
+        return gguf.GGMLQuantizationType.F32
+    if narrow and tensors.kind(name) == "BF16" and tensors.is_reordered(name) and np.prod(shape, dtype=np.int64) >= LARGE:
+        return gguf.GGMLQuantizationType.BF16
+    whole_blocks = shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0
+    return wanted if whole_blocks else gguf.GGMLQuantizationType.F16
+
+
+def _write_tensor(writer: gguf.GGUFWriter, tensors: PlannedTensors, name: str, kind: gguf.GGMLQuantizationType) -> None:
+    """Rows after rows, so that a matrix larger than memory is written as well."""
+    shape, file = tensors.shape(name), writer.fout[0]
+    writer.write_padding(file, file.tell())
+    written = 0
+    for index in chunks(None, row_count(shape), shape[-1] if shape else 1, PIECE):
+        part = tensors.rows(name, index)
+        data = np.ascontiguousarray(gguf.quants.quantize(part, kind))
+        file.write(data.data.cast("B"))
+        written += data.nbytes
+    writer.write_padding(file, written)
 
 
 class _Writer(gguf.GGUFWriter):  # type: ignore[misc]  # gguf has no types
@@ -121,25 +170,13 @@ def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY)
 
 
-def _add_tensor(writer: gguf.GGUFWriter, name: str, data: Array, wanted: gguf.GGMLQuantizationType) -> None:
-    """Adds a tensor as `wanted`; as float32 or float16 where llama.cpp needs or falls back to that."""
-    exact = data.ndim <= 1 or name.endswith(ALWAYS_F32) or not name.endswith(".weight")
-    used = gguf.GGMLQuantizationType.F32 if exact else wanted
-    try:
-        stored = gguf.quants.quantize(data, used)
-    except gguf.QuantError:  # rows that are no multiple of the block size
-        used = gguf.GGMLQuantizationType.F16
-        stored = gguf.quants.quantize(data, used)
-    writer.add_tensor(name, stored, raw_dtype=used)
-
-
 def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: dict[str, Any], folder: Path) -> None:
     """ModelError unless every planned source is in the checkpoint and nothing in the checkpoint is left over."""
     wanted = _sources(layout.tensors) | {name for names in layout.measured.values() for name in names}
     missing = sorted(wanted - checkpoint.keys())
     left = {name for name in checkpoint.keys() - wanted if not name.startswith(layout.left_out)}
     tied = config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} <= checkpoint.keys()
-    if tied and np.array_equal(checkpoint["lm_head.weight"], checkpoint["model.embed_tokens.weight"]):
+    if tied and _are_equal(checkpoint["lm_head.weight"], checkpoint["model.embed_tokens.weight"]):
         left.discard("lm_head.weight")  # a copy of the embedding that says nothing new
     if missing:
         raise ModelError(
@@ -155,12 +192,32 @@ def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: di
         )
 
 
+def _are_equal(left: Array, right: Array) -> bool:
+    """Of two mapped tensors, without a copy of either."""
+    left, right = left.reshape(-1), right.reshape(-1)
+    places = range(0, len(left), PIECE)
+    return len(left) == len(right) and all(np.array_equal(left[at : at + PIECE], right[at : at + PIECE]) for at in places)
+
+
 def _sources(tensors: Iterable[Planned]) -> set[str]:
     return {source for planned in tensors for source in planned.sources}
 
 
-def _write_with_libllama(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
-    """Converts to F32 beside `out`, then has libllama quantize that file."""
+def check_type(quantization: str) -> None:
+    """ContractError for a quantization that is not known, EnvironmentFailed for one that needs a library that is missing."""
+    if quantization not in OWN_TYPES:
+        _libllama(quantization)
+
+
+def bytes_of(parameters: int, quantizations: Sequence[str]) -> int:
+    """Bytes of disk that files of so many parameters need, with what lies between while one is quantized; never too few."""
+    own = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}
+    files = sum(own.get(kind, 34 / 32) for kind in quantizations)
+    return int(parameters * (files + (2.0 if set(quantizations) - set(own) else 0.0)))
+
+
+def _libllama(quantization: str) -> tuple[Any, int]:
+    """The bindings, and their number of this type."""
     try:
         import llama_cpp  # heavy, and not needed for the types written here
     except (ImportError, OSError, RuntimeError) as error:
@@ -171,9 +228,15 @@ def _write_with_libllama(folder: Path, out: Path, quantization: str, tokenizer: 
             f"unknown quantization {quantization!r}",
             remedy="one of F32, F16, BF16, Q8_0, or a type of llama.cpp such as Q4_K_M",
         )
+    return llama_cpp, int(file_type)
+
+
+def _write_with_libllama(folder: Path, out: Path, quantization: str, tokenizer: bool) -> None:
+    """Converts exactly beside `out`, then has libllama quantize that file."""
+    llama_cpp, file_type = _libllama(quantization)
     exact = out.with_suffix(".f32")
     try:
-        _write(folder, exact, "F32", tokenizer)
+        _write(folder, exact, "F32", tokenizer, narrow=True)
         options = llama_cpp.llama_model_quantize_default_params()
         options.ftype, options.nthread = file_type, 1
         with _log_of(llama_cpp) as lines:

@@ -34,10 +34,10 @@ def aligned(reference: Dump, candidate: Dump) -> Aligned:
     vocab_size = min(known, default=None)
     pairs = []
     for prompt in reference.prompts:
-        ours, theirs = _same_tokens(prompt, _partner(prompt, candidate), notes)
+        left, right = _same_tokens(prompt, _partner(prompt, candidate), notes)
         if vocab_size is not None:
-            ours, theirs = (_cut(side, vocab_size, name, notes) for side, name in ((ours, "reference"), (theirs, "candidate")))
-        pairs.append((ours, theirs))
+            left, right = _cut(left, vocab_size, "reference", notes), _cut(right, vocab_size, "candidate", notes)
+        pairs.append((left, right))
     return Aligned(tuple(pairs), vocab_size, tuple(dict.fromkeys(notes)))
 
 
@@ -52,36 +52,37 @@ def _partner(prompt: DumpedPrompt, candidate: Dump) -> DumpedPrompt:
 
     A row depends on the tokens up to its own, so one of two dumps may go on where the other ends, and padding may precede it.
     """
-    for other in candidate.prompts:
-        if other.token_ids == prompt.token_ids:
-            return other
-    for other in candidate.prompts:
-        common = min(len(other.token_ids), len(prompt.token_ids))
-        shared = np.intersect1d(other.positions, prompt.positions)
-        if common and other.token_ids[:common] == prompt.token_ids[:common] and len(shared) and shared[-1] < common:
-            return other
-    for other in candidate.prompts:
-        if _place(prompt.token_ids, other.token_ids) or _place(other.token_ids, prompt.token_ids):
-            return other
-    named = next((other for other in candidate.prompts if other.id == prompt.id), None)
+    for partner in candidate.prompts:
+        if partner.token_ids == prompt.token_ids:
+            return partner
+    for partner in candidate.prompts:
+        common = min(len(partner.token_ids), len(prompt.token_ids))
+        shared = np.intersect1d(partner.positions, prompt.positions)
+        if common and partner.token_ids[:common] == prompt.token_ids[:common] and len(shared) and shared[-1] < common:
+            return partner
+    for partner in candidate.prompts:
+        if _place(prompt.token_ids, partner.token_ids) or _place(partner.token_ids, prompt.token_ids):
+            return partner
+    named = next((partner for partner in candidate.prompts if partner.id == prompt.id), None)
     if named is None and len(candidate.prompts) == 1:
         named = candidate.prompts[0]
     if named is None:
-        known = ", ".join(other.id for other in candidate.prompts)
+        known = ", ".join(partner.id for partner in candidate.prompts)
         text = f"the candidate holds no prompt of the tokens of {prompt.id!r}, and none of that name"
         raise ContractError(text, remedy=f"dump the same prompts; it holds {known}")
     return named
 
 
-def _same_tokens(ours: DumpedPrompt, theirs: DumpedPrompt, notes: list[str]) -> tuple[DumpedPrompt, DumpedPrompt]:
+def _same_tokens(reference: DumpedPrompt, candidate: DumpedPrompt, notes: list[str]) -> tuple[DumpedPrompt, DumpedPrompt]:
     """Both on the tokens of the shorter one, where the longer one has them with padding before or behind."""
-    if ours.token_ids == theirs.token_ids or not ours.token_ids or not theirs.token_ids:
-        return ours, theirs
-    if (at := _place(ours.token_ids, theirs.token_ids)) is not None and _is_padded(theirs, at, len(ours.token_ids)):
-        return ours, _part(theirs, at, len(ours.token_ids), "candidate", notes)
-    if (at := _place(theirs.token_ids, ours.token_ids)) is not None and _is_padded(ours, at, len(theirs.token_ids)):
-        return _part(ours, at, len(theirs.token_ids), "reference", notes), theirs
-    return ours, theirs
+    if reference.token_ids == candidate.token_ids or not reference.token_ids or not candidate.token_ids:
+        return reference, candidate
+    sizes = len(reference.token_ids), len(candidate.token_ids)
+    if (at := _place(reference.token_ids, candidate.token_ids)) is not None and _is_padded(candidate, at, sizes[0]):
+        return reference, _part(candidate, at, sizes[0], "candidate", notes)
+    if (at := _place(candidate.token_ids, reference.token_ids)) is not None and _is_padded(reference, at, sizes[1]):
+        return _part(reference, at, sizes[1], "reference", notes), candidate
+    return reference, candidate
 
 
 def _place(short: Sequence[int], long: Sequence[int]) -> int | None:

@@ -42,9 +42,9 @@ def compare_prompts(
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:
     """Statistics over all shared positions of two dumps, in the shape of `capture.compare_captures`, and the basis."""
-    both = aligned(reference, candidate)
-    met = list(both.pairs)
-    tables = [compare_prompts(ours, theirs, both.vocab_size, floor) for ours, theirs in met]
+    paired = aligned(reference, candidate)
+    met = list(paired.pairs)
+    tables = [compare_prompts(prompt, match, paired.vocab_size, floor) for prompt, match in met]
     values = {name: [table.metrics[name] for table in tables] for name in tables[0].names}
     # A mean over the positions that happen to be bounded would be the mean of the survivors.
     silent = sorted(
@@ -54,7 +54,7 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
-        "notes": [*_told(reference, "reference"), *_told(candidate, "candidate"), *both.notes],
+        "notes": [*_reader_notes(reference, "reference"), *_reader_notes(candidate, "candidate"), *paired.notes],
         "positions": sum(table.positions for table in tables),
         "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
@@ -63,18 +63,18 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     }
 
 
-def _told(dump: Dump, side: str) -> list[str]:
+def _reader_notes(dump: Dump, side: str) -> list[str]:
     """What the reader made of the file, where that is not plain."""
     return [f"{side}: {text}" for text in dump.provenance.get(READ_AS, ())]
 
 
 def _missing(met: list[tuple[DumpedPrompt, DumpedPrompt]], candidate: Dump) -> dict[str, int]:
     """What only one of the two dumps holds: rows of the shared prompts by the side that lacks them, and whole prompts."""
-    ours = [set(prompt.positions.tolist()) for prompt, _ in met]
-    theirs = [set(match.positions.tolist()) for _, match in met]
+    reference_positions = [set(prompt.positions.tolist()) for prompt, _ in met]
+    candidate_positions = [set(match.positions.tolist()) for _, match in met]
     return {
-        "rows_of_candidate": sum(len(a - b) for a, b in zip(ours, theirs, strict=True)),
-        "rows_of_reference": sum(len(b - a) for a, b in zip(ours, theirs, strict=True)),
+        "rows_of_candidate": sum(len(a - b) for a, b in zip(reference_positions, candidate_positions, strict=True)),
+        "rows_of_reference": sum(len(b - a) for a, b in zip(reference_positions, candidate_positions, strict=True)),
         "prompts_of_reference": len({prompt.id for prompt in candidate.prompts} - {match.id for _, match in met}),
     }
 

@@ -29,7 +29,7 @@ from logitproof.traces import rowcode as code
 from logitproof.traces.capture import open_capture
 from logitproof.traces.golden_header import VERSION, GoldenPrompt, Header
 from logitproof.traces.store import Store, TraceStore
-from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.trace import Failure, Trace, whole
 from logitproof.weights.model import open_model
 
 THREADS = (1, 2)
@@ -101,8 +101,8 @@ def freeze(
             opened = _from_capture(source)
         else:
             opened = _from_contract(open_contract(source), model, store or Store(Path(scratch) / "store"))
-        said = _determinism(opened, Path(scratch)) if determinism else {"said": "not measured: it was not asked for"}
-        header = _header(opened, said, small, limits)
+        record = _determinism(opened, Path(scratch)) if determinism else {"said": "not measured: it was not asked for"}
+        header = _header(opened, record, small, limits)
         if small:
             header = header.model_copy(update={"top_k": _small_k(header, limits)})
         written, size = write_golden([item.trace for item in opened.items], header, out, limits)
@@ -201,7 +201,7 @@ def _whole(result: Trace | Failure) -> Trace:
     if isinstance(result, Failure):
         kind = ContractError if result.fault == "setup" else LogitproofError
         raise kind(result.text, where=result.where, remedy=result.remedy)
-    return result
+    return whole(result)
 
 
 def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:
@@ -217,8 +217,8 @@ def _determinism(source: _Source, scratch: Path) -> dict[str, Any]:
     except LogitproofError as error:
         return {"said": f"not measured: {error.text.splitlines()[0]}"}
     largest, rms, flips = 0.0, 0.0, 0
-    for one, two in zip(*traces, strict=True):
-        for a, b in zip(one.logits, two.logits, strict=True):
+    for first, second in zip(*traces, strict=True):
+        for a, b in zip(first.logits, second.logits, strict=True):
             gap = delta(np.asarray(a, np.float64), np.asarray(b, np.float64))
             largest, rms = max(largest, float(np.abs(gap).max())), max(rms, math.sqrt(float(np.mean(gap**2))))
             flips += int(np.argmax(a) != np.argmax(b))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from logitproof.comparison.text import KL, NO_VERDICT, far, metrics_table
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
-from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
-from logitproof.documents.wording import number
+from logitproof.documents.section import Line, Text, Verdict
 from logitproof.golden.freeze import Frozen
 from logitproof.golden.pairing import lacking
 
@@ -26,7 +26,9 @@ def document(frozen: Frozen) -> Document:
         )
     lines = [Line(exact), Line(f"threads: {header.determinism['said']}")]
     if header.uncertain:
-        names = ", ".join(f"{one['prompt']} ({one['margin']:.3g} at {one['position']})" for one in header.uncertain[:8])
+        names = ", ".join(
+            f"{near_tie['prompt']} ({near_tie['margin']:.3g} at {near_tie['position']})" for near_tie in header.uncertain[:8]
+        )
         tie = f"margins below {header.margin_floor:.3g} logits, a tie may flip: {names}; replace these prompts"
         lines.append(Line(tie, "unsure"))
     lines.append(Line(f"use it in a contract: reference: {{engine: golden}} with the model {frozen.path}"))
@@ -52,20 +54,16 @@ def of_comparison(summary: dict[str, Any], leave: str = "") -> Document:
 
     `leave` is the reason why one side may lack what the other has.
     """
-    keys = ("mean", "median", "p95", "p99", "max")
-    columns = (Column("metric"), *(Column(key, "number") for key in keys))
-    metrics = summary["metrics"]
-    rows = tuple(Row((name, *(number(statistics[key]) for key in keys))) for name, statistics in metrics.items())
     lines = [Line(text, "unsure") for text in summary.get("notes", [])]
     lines += [Line(f"not measured: {name}", "unsure") for name in summary.get("not_measured", [])]
     if basis := summary.get("kl_basis"):
         lines.append(Line(f"KL divergence: {basis}"))
     if lacks := lacking(summary):
         lines.append(Line(f"missing: {lacks}{f'; by leave: {leave}' if leave else ''}", "unsure" if leave else "bad"))
-    kl = metrics.get("kl_divergence")
-    far = f"mean KL {number(kl['mean'])} nats, largest {number(kl['max'])}" if kl else "KL is not measured"
-    verdict = Verdict("MEASURED", f"{far}; a verdict needs a contract")
+    distance = far(summary["metrics"].get(KL))
+    verdict = Verdict("MEASURED", f"{distance}; {NO_VERDICT}")
     if lacks and not leave:
-        verdict = Verdict("INCOMPLETE", f"{far}, of what both hold: {lacks}")
+        verdict = Verdict("INCOMPLETE", f"{distance}, of what both hold: {lacks}")
     title = f"{summary['candidate']} against {summary['reference']}, {summary['positions']} positions"
-    return Document(title, verdict, (Table(columns, rows), *((Text(tuple(lines)),) if lines else ())), "logitproof new")
+    remarks = (Text(tuple(lines)),) if lines else ()
+    return Document(title, verdict, (metrics_table(summary["metrics"]), *remarks), "logitproof new")

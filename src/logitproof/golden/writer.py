@@ -130,12 +130,12 @@ def _row_error(exact: np.ndarray, back: np.ndarray) -> dict[str, float]:
 
 def _summary(errors: list[dict[str, float]]) -> dict[str, float | None]:
     """Largest and mean of every error; what is not finite has no number."""
-    found: dict[str, float | None] = {}
+    summary: dict[str, float | None] = {}
     for name in errors[0]:
         values = np.array([error[name] for error in errors])
         for statistic, value in (("max", float(values.max())), ("mean", float(values.mean()))):
-            found[f"{name}_{statistic}"] = value if math.isfinite(value) else None
-    return found
+            summary[f"{name}_{statistic}"] = value if math.isfinite(value) else None
+    return summary
 
 
 def _read_back(traces: Sequence[Trace], header: Header, out: Path, limits: Limits) -> None:
@@ -155,5 +155,5 @@ def _read_back(traces: Sequence[Trace], header: Header, out: Path, limits: Limit
 
 def delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """b - a where both are finite; masked entries are equal."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return np.where(both, b - np.where(both, a, 0.0), 0.0)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return np.where(finite, b - np.where(finite, a, 0.0), 0.0)

@@ -45,7 +45,7 @@ def spring(spec: Spec) -> Trap:
             write_tiny(model)
             with Session(spec, spec.engine) as session:
                 worker, _ = session.loaded(model)
-                said = worker.score([1, 2, 3], "decode", Path(folder, "logits.bin"))
+                scored = worker.score([1, 2, 3], "decode", Path(folder, "logits.bin"))
         except EngineDied as error:
             name = next((name for name in SIGNALS if name in error.text), "")
             if not name:
@@ -54,7 +54,7 @@ def spring(spec: Spec) -> Trap:
             return Trap("sprung", text, REMEDY)
         except LogitproofError as error:
             return Trap("untested", error.text.splitlines()[0], error.remedy)
-    if "AMX" in said.isa.get("weights", "").split():
+    if "AMX" in scored.isa.get("weights", "").split():
         return Trap("absent", "it decodes quantized weights with its AMX kernels")
     reason = lacking("amx") or "this build has no AMX kernels, or does not choose them"
     return Trap("untested", f"it decodes quantized weights, and without AMX: {reason}")

@@ -6,7 +6,7 @@ EngineGarbage where the numbers alone are impossible, and the process may be ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -45,24 +45,28 @@ class Answers:
         if result.whole is not None:
             whole = self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
             result = result.model_copy(update={"whole": whole})
+            held = _held(result, count)
             rows = _opened(result)
             for position, row in enumerate(rows):
-                self._possible(position, row, rows)
+                if position in held:
+                    self._possible(position, row, rows)
+                elif not np.isnan(row).all():
+                    raise Untrusted(f"row {position} is not held, and holds numbers", "fill it with NaN, or name it in `held`")
             return result
         assert result.topk_ids is not None
         wanted = (count, result.topk_ids.shape[-1] if result.topk_ids.shape else 0)
-        found = {"topk_ids": self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))}
+        tensors = {"topk_ids": self._tensor(result.topk_ids, Path(f"{asked}.topk_ids"), wanted, ("int32",))}
         if result.topk_logprobs is not None:
             place = Path(f"{asked}.topk_logprobs")
-            found["topk_logprobs"] = self._tensor(result.topk_logprobs, place, wanted, ("float32",))
-        result = result.model_copy(update=found)
+            tensors["topk_logprobs"] = self._tensor(result.topk_logprobs, place, wanted, ("float32",))
+        result = result.model_copy(update=tensors)
         if fault := top_fault(_opened(result), self.vocab_size):
             text = f"its best entries at position {fault[0]} cannot be true: {fault[1]}"
             raise EngineGarbage(text, where=self.name, remedy="give log-probabilities over the whole vocabulary, best first")
         return result
 
     def end(self, result: protocol.GenerateResult, max_new_tokens: int, stop: Sequence[int]) -> None:
-        """That a continuation ends where it may."""
+        """Check that a continuation ends where it may."""
         ids = result.token_ids
         if len(ids) > max_new_tokens:
             raise Untrusted(f"{len(ids)} new tokens, {max_new_tokens} were asked for")
@@ -72,7 +76,7 @@ class Answers:
             raise Untrusted(f"ends by `length` after {len(ids)} new tokens, {max_new_tokens} were asked for")
 
     def greedy(self, result: protocol.GenerateResult) -> None:
-        """That every new token is the argmax of its row."""
+        """Check that every new token is the argmax of its row."""
         for position, (token, row) in enumerate(zip(result.token_ids, result.open(), strict=True)):
             if token >= (self.vocab_size or token + 1):
                 raise Untrusted(f"token {token} at new position {position} is outside its vocabulary")
@@ -83,7 +87,7 @@ class Answers:
                 raise EngineGarbage(text, where=self.name, remedy=remedy)
 
     def drawn(self, continuations: list[list[int]], count: int, max_new_tokens: int) -> None:
-        """That there are as many continuations as asked for, none longer, all of the vocabulary."""
+        """Check that there are as many continuations as asked for, none longer, all of the vocabulary."""
         if len(continuations) != count or any(len(ids) > max_new_tokens for ids in continuations):
             raise Untrusted(f"{len(continuations)} continuations, {count} of {max_new_tokens} tokens were asked for")
         if any(token >= (self.vocab_size or token + 1) for ids in continuations for token in ids):
@@ -91,17 +95,17 @@ class Answers:
 
     def taps(self, tensors: Mapping[str, protocol.Tensor], folder: Path) -> dict[str, protocol.Tensor]:
         """The taps in files of ours, once every one lies in `folder`, is of its size, and holds no NaN."""
-        found: dict[str, protocol.Tensor] = {}
+        kept: dict[str, protocol.Tensor] = {}
         for name, tensor in tensors.items():
             if Path(tensor.path).parent != folder:
                 raise Untrusted(f"wrote tap {name} to another folder than it was given")
             try:
-                found[name] = taken(tensor)
+                kept[name] = taken(tensor)
             except NotTaken as error:
                 raise Untrusted(f"the file of tap {name} is not what it says: {error}") from None
-            if np.isnan(found[name].open()).any():
+            if np.isnan(kept[name].open()).any():
                 raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
-        return found
+        return kept
 
     def _tensor(
         self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]
@@ -149,6 +153,16 @@ def _valid(kind: type[M], method: str, content: object) -> M:
     except ValidationError as error:
         place, text = in_parts(error)
         raise Untrusted(f"its answer to `{method}` breaks the protocol at `{place}`: {text}", "see docs/protocol.md") from None
+
+
+def _held(result: protocol.Rows, count: int) -> Container[int]:
+    """The rows that are there; all, where the answer does not say."""
+    named = result.held if isinstance(result, protocol.ScoreResult) else None
+    if named is None:
+        return range(count)
+    if named != sorted(set(named)) or named[-1] >= count:
+        raise Untrusted(f"`held` is {named[:8]} of {count} rows", "name each row that is there once, from 0 and rising")
+    return frozenset(named)
 
 
 def _opened(result: protocol.Rows) -> np.ndarray:

@@ -29,7 +29,7 @@ from logitproof.jobs.workers import Workers
 from logitproof.protocol.messages import HelloResult
 from logitproof.traces.capture import FORMAT, Capture, CapturedPrompt, open_capture
 from logitproof.traces.store import Store, TraceStore
-from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.trace import Failure, Trace, whole
 from logitproof.weights.model import open_model
 
 
@@ -81,28 +81,28 @@ def compare_captures(reference: Path, candidate: Path) -> dict[str, Any]:
 
     Raises ContractError where they were not fed the same tokens or nothing can be compared.
     """
-    (ours, left), (theirs, right) = open_capture(reference), open_capture(candidate)
-    for prompt, a in zip(ours.prompts, left, strict=True):
-        match = next((b for other, b in zip(theirs.prompts, right, strict=True) if other.id == prompt.id), None)
-        if match is None or match.token_ids != a.token_ids:
+    (reference_capture, left), (candidate_capture, right) = open_capture(reference), open_capture(candidate)
+    by_id = {prompt.id: trace for prompt, trace in zip(candidate_capture.prompts, right, strict=True)}
+    for prompt, trace in zip(reference_capture.prompts, left, strict=True):
+        match = by_id.get(prompt.id)
+        if match is None or match.token_ids != trace.token_ids:
             raise ContractError(
                 f"prompt {prompt.id!r} was not fed the same tokens as in {reference}",
                 where=str(candidate),
                 remedy=f"capture the candidate with --tokens-from {reference}",
             )
-    by_id = {other.id: b for other, b in zip(theirs.prompts, right, strict=True)}
     tables = [
-        compare(a.logits, by_id[prompt.id].logits, labels=np.array([*a.token_ids[1:], -1], np.int64))
-        for prompt, a in zip(ours.prompts, left, strict=True)
+        compare(trace.logits, by_id[prompt.id].logits, labels=np.array([*trace.token_ids[1:], -1], np.int64))
+        for prompt, trace in zip(reference_capture.prompts, left, strict=True)
     ]
     if not tables:
         raise ContractError("holds no prompt, so nothing was compared", where=str(reference))
     values = {name: [np.asarray(table.metrics[name]) for table in tables] for name in tables[0].metrics}
     return {
-        "reference": f"{ours.engine} {ours.model} {ours.mode}",
-        "candidate": f"{theirs.engine} {theirs.model} {theirs.mode}",
+        "reference": f"{reference_capture.engine} {reference_capture.model} {reference_capture.mode}",
+        "candidate": f"{candidate_capture.engine} {candidate_capture.model} {candidate_capture.mode}",
         "positions": sum(table.positions for table in tables),
-        "missing": {"prompts_of_reference": len(set(by_id) - {prompt.id for prompt in ours.prompts})},
+        "missing": {"prompts_of_reference": len(set(by_id) - {prompt.id for prompt in reference_capture.prompts})},
         "metrics": {
             name: summarize(rows, seed=0) for name, rows in values.items() if any(np.isfinite(row).any() for row in rows)
         },
@@ -138,7 +138,7 @@ def _collect(
         if isinstance(result, Failure):
             failed = failed or result
         else:
-            results[result.key] = result
+            results[result.key] = whole(result)
     if failed is not None:
         kind = ContractError if failed.fault == "setup" else EngineError
         raise kind(failed.text, where=failed.where or engine, remedy=failed.remedy)

@@ -107,13 +107,13 @@ def examine(llama: str | None = None) -> Examination:
 
 def _pins(name: str) -> dict[str, str]:
     """By instruction set: the environment and options that choose it, or why this machine cannot run it."""
-    found = {}
+    pins = {}
     for isa in catalog.find("engines", name).pins:
         pin = pinned(name, None, isa)
         assert pin is not None
         how = {**pin.environment, **pin.options}
-        found[isa] = lacking(isa) or ", ".join(f"{key}={value}" for key, value in how.items())
-    return found
+        pins[isa] = lacking(isa) or ", ".join(f"{key}={value}" for key, value in how.items())
+    return pins
 
 
 def _host() -> dict[str, Any]:

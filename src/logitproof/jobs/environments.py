@@ -5,13 +5,13 @@ ROOT/NAME/SHA256/             the environment itself, named by its requirements
 
 ROOT is LOGITPROOF_ENGINES, or `logitproof/engines` in the user's data folder. The requirements of the engine NAME are the
 file `requirements/NAME.txt` beside its own: pins of every package that it imports, pydantic and numpy included, and
-perhaps a line `# remove: PACKAGE ...` of what must not stay beside them.
+perhaps a line `# remove: PACKAGE ...` of what must not stay beside them. Where a lock lies beside it (`locks.py`), pip
+installs what the lock names, by its hashes, and nothing else.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -30,6 +30,7 @@ from logitproof.documents.section import Column, Row, Table, Tone, Verdict
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
+from logitproof.jobs.locks import lock_of, requirements_sha256
 
 RECORD = "environment.json"
 REMOVE = "# remove:"
@@ -73,16 +74,16 @@ def installed(name: str, into: Path | None = None) -> Environment | None:
     """The environment of an engine if it is whole, whatever requirements it was made from."""
     try:
         record = read_object((into or root()) / name / RECORD)
-        found = Environment(**record)
+        environment = Environment(**record)
     except (ContractError, ValueError, TypeError):
         return None
-    return found if found.python.exists() else None
+    return environment if environment.python.exists() else None
 
 
 def is_current(name: str, environment: Environment) -> bool:
     """Whether the requirements are still those that the environment was made from."""
     path = requirements(name)
-    return path is not None and _sha256(path) == environment.requirements_sha256
+    return path is not None and requirements_sha256(path) == environment.requirements_sha256
 
 
 def remedy(name: str) -> str:
@@ -108,17 +109,21 @@ def install(name: str, into: Path | None = None, *, tell: Tell, prove: Callable[
         )
     home = (into or root()).absolute() / name
     with _alone(home):
-        folder = home / _sha256(pinned)[:16]
+        folder = home / requirements_sha256(pinned)[:16]
         python = folder / "bin/python"
         if not _runs(python):
             tell(f"making {folder}")
             shutil.rmtree(folder, ignore_errors=True)
             _run([sys.executable, "-m", "venv", str(folder)], tell)
-        _run([str(python), *PIP, "install", "--progress-bar", "off", "-r", str(pinned)], tell)
+        pip = [str(python), *PIP]
+        if lock := lock_of(pinned, pip, _clean()):
+            tell(f"by the hashes of {lock.name}")
+        chosen = ["--require-hashes", "-r", str(lock)] if lock else ["-r", str(pinned)]
+        _run([*pip, "install", "--progress-bar", "off", *chosen], tell)
         if unwanted := _unwanted(pinned):
             _run([str(python), *PIP, "uninstall", "--yes", *unwanted], tell)
         prove(python)
-        made = Environment(str(folder), _sha256(pinned), _packages(python))
+        made = Environment(str(folder), requirements_sha256(pinned), _packages(python))
         _commit(home, made)
     return made
 
@@ -129,10 +134,12 @@ def states(into: Path | None = None) -> list[dict[str, object]]:
     for name in catalog.entries("engines"):
         if (pinned := requirements(name)) is None:
             continue
-        found = installed(name, into)
-        state = "missing" if found is None else "current" if is_current(name, found) else "outdated"
+        environment = installed(name, into)
+        state = "missing" if environment is None else "current" if is_current(name, environment) else "outdated"
         pins = [line.strip() for line in pinned.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
-        rows.append({"name": name, "state": state, "python": str(found.python) if found else None, "requirements": pins})
+        rows.append(
+            {"name": name, "state": state, "python": str(environment.python) if environment else None, "requirements": pins}
+        )
     return rows
 
 
@@ -167,16 +174,16 @@ def _run(arguments: Sequence[str], tell: Tell) -> None:
             words.append(line.rstrip())
             tell(line.strip())
     if process.returncode != 0:
-        said = "\n    ".join(words)
+        last_words = "\n    ".join(words)
         raise EnvironmentFailed(
-            f"`{' '.join(arguments[1:4])}` ended with exit code {process.returncode}\n    {said}",
+            f"`{' '.join(arguments[1:4])}` ended with exit code {process.returncode}\n    {last_words}",
             where=arguments[0],
             remedy="mend what it complains of and run the same command again: it goes on where it stopped",
         )
 
 
 def _clean() -> dict[str, str]:
-    """Without the paths of this interpreter, which pip would take for packages that are there already."""
+    """The variables without the paths of this interpreter, which pip would take for packages that are there already."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
@@ -187,22 +194,22 @@ def _unwanted(pinned: Path) -> list[str]:
 
 def _packages(python: Path) -> dict[str, str]:
     arguments = [str(python), *PIP, "list", "--format", "json"]
-    said = subprocess.run(arguments, capture_output=True, check=True, text=True, env=_clean()).stdout
-    return {one["name"]: one["version"] for one in json.loads(said)}
+    listing = subprocess.run(arguments, capture_output=True, check=True, text=True, env=_clean()).stdout
+    return {package["name"]: package["version"] for package in json.loads(listing)}
 
 
 def _commit(home: Path, made: Environment) -> None:
     part = home / f".{RECORD}"
     part.write_text(json.dumps(asdict(made), indent=1), "utf-8")
     os.replace(part, home / RECORD)
-    for other in home.iterdir():
-        if OURS.fullmatch(other.name) and other != Path(made.folder):
-            shutil.rmtree(other, ignore_errors=True)
+    for entry in home.iterdir():
+        if OURS.fullmatch(entry.name) and entry != Path(made.folder):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Two commands that make one environment would spoil each other's."""
+    """Hold a lock: two commands that make one environment would spoil each other's work."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / ".lock").open("w")
@@ -216,7 +223,3 @@ def _alone(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise EnvironmentFailed("another command is making it", where=str(home), remedy="wait for it") from None
         yield
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

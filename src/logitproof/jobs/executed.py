@@ -105,11 +105,11 @@ def _is_hashed(path: Path) -> bool:
 
 def _with_sources(paths: Iterable[str]) -> set[str]:
     """The paths, and for compiled Python its source, whose change it does not show."""
-    found = set(paths)
+    with_sources = set(paths)
     for path in paths:
         if path.endswith(".pyc") and "__pycache__" in path:
-            found.add(importlib.util.source_from_cache(path))
-    return found
+            with_sources.add(importlib.util.source_from_cache(path))
+    return with_sources
 
 
 def _is_same(path: Path, state: str, sha256: str) -> bool:
@@ -189,7 +189,7 @@ def _mapped(process: int) -> set[str]:
 
 def _open(process: int) -> set[str]:
     """Files that it holds open and may read."""
-    found = set()
+    files = set()
     for entry in Path(f"/proc/{process}/fd").iterdir():
         try:
             target = os.readlink(entry)
@@ -197,5 +197,5 @@ def _open(process: int) -> set[str]:
         except OSError:
             continue
         if target.startswith("/") and int(flags, 8) & os.O_ACCMODE != os.O_WRONLY:
-            found.add(target)
-    return found
+            files.add(target)
+    return files

@@ -68,10 +68,10 @@ class Outcome:
 
 def groups_of(jobs: Iterable[Job], names: Mapping[str, str]) -> list[Group]:
     """One group a specification; `names` are the engines' names by the spec's key."""
-    found: dict[str, list[Job]] = defaultdict(list)
+    by_spec: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        found[spec_key(job.spec)].append(job)
-    return [Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(_ordered(own))) for key, own in found.items()]
+        by_spec[spec_key(job.spec)].append(job)
+    return [Group(names.get(key, own[0].spec.engine), own[0].spec, tuple(_ordered(own))) for key, own in by_spec.items()]
 
 
 def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Outcome, None, None]:
@@ -133,9 +133,9 @@ class _Running:
             if len(waiting) > 1 and self.session.hello().batch:
                 yield from self._many(waiting, worker, facts)
             else:
-                yield self._one(waiting.pop(first.key), worker, facts)
+                yield self._outcome_of(waiting.pop(first.key), worker, facts)
 
-    def _one(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
+    def _outcome_of(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
         job, begin = ready.job, time.monotonic()
         try:
             with self.store.partial() as folder:
@@ -146,7 +146,7 @@ class _Running:
                 elif job.kind == "generate":
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
-                    trace = _scored(trace, worker.score(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                    trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
                 self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
@@ -192,10 +192,10 @@ class _Running:
         self.store.write(folder, replace(trace, executed=seen.keep(self.store), unseen=seen.unknown))
 
     def _request_failed(self, waiting: dict[str, _Ready], error: LogitproofError) -> Iterator[Outcome]:
-        """Of a dead engine the first that it owed bears the failure and the others are asked again; a refusal is everyone's."""
+        """The first job that a dead engine owed bears the failure and the others are asked again; a refusal fails all."""
         first = next(iter(waiting.values())).job
         if self.session.holds(first.model, first.config):
-            yield from self._left(waiting, _failure(first, self.name, error))
+            yield from self._left(waiting, failure_of(first, self.name, error))
         else:
             yield self._faulted(waiting.pop(first.key).job, error)
 
@@ -208,7 +208,7 @@ class _Running:
         """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
         if not isinstance(error, ContractError) and not self.session.holds(job.model, job.config):
             self._deaths[job.model].append(error.text)
-        return self._failed(job, _failure(job, self.name, error))
+        return self._failed(job, failure_of(job, self.name, error))
 
     def _failed(self, job: Job, failure: Failure) -> Outcome:
         self._failures[job.key] = failure
@@ -235,12 +235,12 @@ def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         yield stretch
 
 
-def _alike(one: Job, other: Job) -> bool:
-    return (one.kind, one.mode, one.model, one.config) == (other.kind, other.mode, other.model, other.config)
+def _alike(first: Job, second: Job) -> bool:
+    return (first.kind, first.mode, first.model, first.config) == (second.kind, second.mode, second.model, second.config)
 
 
 def _refuse_other_weights(job: Job, worker: Worker) -> None:
-    """What the engine has loaded must be what the job's key is of: it may have been replaced since it was hashed."""
+    """Refuse weights other than the job's key was made of: they may have been replaced since they were hashed."""
     for path, sha256 in ((job.model, job.model_sha256), (job.config, job.config_sha256)):
         if path is not None and sha256 and weights_sha256(path) != sha256:
             text = "the weights are not those that were hashed when the run began: they were replaced since"
@@ -291,7 +291,7 @@ def _begun(job: Job, worker: Worker, facts: LoadResult, token_ids: list[int]) ->
 
 
 def _scored(trace: Trace, result: ScoreResult, logits: Path) -> Trace:
-    return replace(trace, logits=_kept(result, logits), isa=result.isa)
+    return replace(trace, logits=_kept(result, logits), isa=result.isa, positions=result.held or [])
 
 
 def _generated(job: Job, worker: Worker, trace: Trace, logits: Path, stop_ids: list[int]) -> Trace:
@@ -327,7 +327,7 @@ def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
     return worker.detokenize(token_ids)
 
 
-def _failure(job: Job, name: str, error: LogitproofError) -> Failure:
+def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:
     fault = "setup" if isinstance(error, ContractError) else "environment" if isinstance(error, EnvironmentFailed) else "engine"
     return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
 

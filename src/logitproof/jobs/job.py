@@ -83,7 +83,7 @@ def make_job(
 
 
 def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
-    """Of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
+    """The hash of the folder that was opened with the models, or of one that was made of a GGUF file's metadata."""
     if config is None:
         return ""
     if str(config) in models:
@@ -93,15 +93,15 @@ def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
 
 def option_files(spec: Spec) -> dict[str, str]:
     """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     folder = Path(spec.directory or ".")
     for text in strings_in([spec.options, spec.environment, spec.python]):
         path = folder / text
         try:
             if path.is_file():
-                found[text] = file_sha256(path)
+                hashes[text] = file_sha256(path)
             elif path.is_dir() and text not in ("", ".", "/"):
-                found[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
+                hashes[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
         except (OSError, ValueError):
             continue  # a long or odd string that is no path
-    return found
+    return hashes

@@ -13,6 +13,7 @@ from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
+from logitproof.jobs.passes import crossing_in_model, may_cross
 from logitproof.jobs.session import Side
 from logitproof.jobs.sides import first_side, path_of, sides, source_side
 from logitproof.jobs.specs import not_here, reference_name, specs, use_of
@@ -37,15 +38,15 @@ class Plan:
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     """Check and hash every file of the models that a selected cell needs, by absolute path."""
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     witness = opened.contract.witness
     also = {ORIGINAL, witness.weights} if witness else {ORIGINAL}
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
         files = opened.contract.models[name]
         if quantization in files:
             path = path_of(opened, name, quantization)
-            found.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
-    return found
+            models.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
+    return models
 
 
 def plan(
@@ -97,6 +98,8 @@ class _Builder:
         hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):
             return ""
+        if reason := self._another_function(cell):
+            return reason
         needed = {"prefill": ["prefill"], "decode": ["decode"], "self": ["prefill", "decode"], "greedy": []}[cell.mode]
         for mode in needed:
             if mode not in hello.modes:
@@ -104,6 +107,20 @@ class _Builder:
         if cell.mode == "greedy" and not hello.generate:
             return f"the engine {hello.engine} does not offer generate"
         return ""
+
+    def _another_function(self, cell: Cell) -> str:
+        """Why a cell would compare two functions, where a model's rows depend on the length of the pass."""
+        crossing = crossing_in_model(self.opened, cell.model)
+        prompts = ((prompt, suite.continuation(prompt)) for suite in self.opened.suites for prompt in suite.prompts)
+        if cell.mode not in ("self", "decode") or not any(may_cross(crossing, *asked) for asked in prompts):
+            return ""
+        if cell.mode == "self":
+            return f"its prefill and its decode are two functions of the tokens ({crossing})"
+        reads, _ = sides(self.opened, cell)
+        hello = self.capabilities[reads.name]
+        if isinstance(hello, Exception) or cell.is_between or "decode" in hello.modes:
+            return ""
+        return f"the reference offers no decode, and its prefill is another function of the tokens ({crossing})"
 
     def _is_the_reference(self, cell: Cell) -> bool:
         if cell.isa != NATIVE:
@@ -120,8 +137,8 @@ class _Builder:
         length = suite.continuation(prompt)
         source = self._job(leads, "generate", "greedy", prompt, length)
         if cell.mode == "greedy":
-            other = first if cell.is_between else reads if cell.against else None
-            reference = self._job(other, "generate", "greedy", prompt, length, source) if other else source
+            side = first if cell.is_between else reads if cell.against else None
+            reference = self._job(side, "generate", "greedy", prompt, length, source) if side else source
             candidate = self._job(asked, "generate", "greedy", prompt, length, source)
         else:
             own = cell.mode == "self"
@@ -129,7 +146,9 @@ class _Builder:
             if own or cell.is_between:
                 reference = self._job(first, "score", "prefill" if own else mode, prompt, 0, source)
             else:
-                reference = self._job(reads, "score", "prefill", prompt, 0, source)
+                # A bug in the reference's cache must not excuse one in the candidate's, except where the two are two functions.
+                crosses = cell.mode == "decode" and may_cross(crossing_in_model(self.opened, cell.model), prompt, length)
+                reference = self._job(reads, "score", "decode" if crosses else "prefill", prompt, 0, source)
             candidate = self._job(asked, "score", mode, prompt, 0, source)
         hello = self.capabilities[asked.name]
         asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
@@ -145,12 +164,12 @@ class _Builder:
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
         hello = self.capabilities[side.name]
-        said = None if isinstance(hello, Exception) else hello
+        answered = None if isinstance(hello, Exception) else hello
         job = make_job(
-            side.spec, said, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
+            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
         )  # fmt: skip
         references = {reference_name(against) for against in ("", *self.opened.contract.others)}
-        kept = side.name in references or self._names_its_build(side, said)
+        kept = side.name in references or self._names_its_build(side, answered)
         if job.key not in self.jobs or kept:
             self.jobs[job.key] = replace(job, is_kept=kept)
         return job.key
@@ -201,8 +220,8 @@ def _cells(opened: OpenContract) -> Iterable[Cell]:
             for quantization in use.only.quantization or matrix.quantization:
                 for mode in use.only.mode or matrix.mode:
                     for isa in _instruction_sets(use, matrix, (name, model, quantization, mode)):
-                        told = _reference_name(opened, name, mode, isa)
-                        cell = Cell(name, model, quantization, mode, isa, told, f"{name} ({use.engine})")
+                        compared_with = _reference_name(opened, name, mode, isa)
+                        cell = Cell(name, model, quantization, mode, isa, compared_with, f"{name} ({use.engine})")
                         yield cell
                         yield from _against_others(contract, cell)
 
@@ -212,9 +231,9 @@ def _against_others(contract: Contract, cell: Cell) -> Iterable[Cell]:
     if cell.mode == "self" or cell.is_between:
         return
     for name, use in contract.others.items():
-        other = replace(cell, against=name, reference_name=f"{name} ({use.engine})")
-        if any(gate.selects(other.axes) for gate in contract.gates):
-            yield other
+        further = replace(cell, against=name, reference_name=f"{name} ({use.engine})")
+        if any(gate.selects(further.axes) for gate in contract.gates):
+            yield further
 
 
 def _instruction_sets(use: Candidate, matrix: Matrix, place: tuple[str, str, str, str]) -> list[str]:

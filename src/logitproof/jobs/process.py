@@ -235,8 +235,8 @@ class Words:
 
 def _installed_python(engine: str) -> str | None:
     """The interpreter of the engine's own environment, where `logitproof engines install` has made one."""
-    found = environments.installed(engine)
-    return str(found.python) if found else None
+    environment = environments.installed(engine)
+    return str(environment.python) if environment else None
 
 
 @functools.cache

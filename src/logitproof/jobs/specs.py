@@ -22,14 +22,14 @@ def specs(opened: OpenContract) -> dict[str, Spec]:
 
     A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it.
     """
-    found = {REFERENCE: spec_of(opened.contract.reference, opened)}
-    for name, other in opened.contract.others.items():
-        found[reference_name(name)] = spec_of(other, opened)
+    by_name = {REFERENCE: spec_of(opened.contract.reference, opened)}
+    for name, reference in opened.contract.others.items():
+        by_name[reference_name(name)] = spec_of(reference, opened)
     for name, use in opened.contract.candidates.items():
         for isa in opened.contract.matrix.isa:
             if not not_here(use, isa, opened):
-                found[use_name(name, isa)] = spec_on(use, isa, opened)
-    return found
+                by_name[use_name(name, isa)] = spec_on(use, isa, opened)
+    return by_name
 
 
 def reference_name(against: str) -> str:

@@ -24,25 +24,25 @@ def kill_marked(marks: set[str]) -> int:
     """Kill every process of this user that carries one of these marks; how many there were."""
     killed: set[int] = set()
     for _ in range(SWEEPS):
-        found = _marked(marks)
-        for process in found:
+        processes = _marked(marks)
+        for process in processes:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
-        if not found:
+        if not processes:
             break
-        killed |= found
+        killed |= processes
         time.sleep(0.01)
     return len(killed)
 
 
 def _marked(marks: set[str]) -> set[int]:
     wanted = {f"{MARK}={mark}".encode() for mark in marks}
-    found = set()
+    processes = set()
     with contextlib.suppress(OSError):  # a system without /proc
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted):
-                found.add(int(name))
-    return found
+                processes.add(int(name))
+    return processes
 
 
 def _carries(process: str, wanted: set[bytes]) -> bool:

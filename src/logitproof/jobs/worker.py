@@ -75,7 +75,7 @@ class Worker:
         self._count = 0
         self._request = ""
         self._broken: EngineError | None = None
-        self._said: dict[str, str] = {}
+        self._statements: dict[str, str] = {}
         self._end = 0.0
         self._machine: protocol.Machine | None = None
 
@@ -97,7 +97,7 @@ class Worker:
         result = cast(protocol.HelloResult, self._ask("hello", {"options": self.spec.options.get("options", {})}))
         if result.protocol != protocol.VERSION:
             raise self._fail(EngineGarbage, f"speaks protocol {result.protocol}, this harness speaks {protocol.VERSION}")
-        self._said.update({f"isa.{name}": text for name, text in result.isa.items()})
+        self._statements.update({f"isa.{name}": text for name, text in result.isa.items()})
         self._machine = result.machine or this_machine()
         return result.model_copy(update={"machine": self._machine})
 
@@ -111,9 +111,9 @@ class Worker:
             raise self._fail(EngineGarbage, text, remedy="say there what changes logits, no more")
         self.loaded = Loaded(model, config, result, state)
         self.refuse_changed_weights()
-        self._said = {name: text for name, text in self._said.items() if not name.startswith("details.")}
+        self._statements = {name: text for name, text in self._statements.items() if not name.startswith("details.")}
         for name, value in result.details.items():
-            self._said[f"details.{name}"] = value if isinstance(value, str) else json.dumps(value)
+            self._statements[f"details.{name}"] = value if isinstance(value, str) else json.dumps(value)
         return result
 
     def refuse_changed_weights(self) -> None:
@@ -144,6 +144,15 @@ class Worker:
 
         Of an engine whose `hello` offers `tail`, those from position `first` on may be asked for alone.
         """
+        result = self.score_held(token_ids, mode, logits, first)
+        if result.held is not None:
+            text = f"holds {len(result.held)} of the {len(token_ids) - first} positions of these tokens"
+            remedy = "every row is needed here; gates of a contract whose scope is held are judged by `check`"
+            raise ContractError(text, where=self.name, remedy=remedy)
+        return result
+
+    def score_held(self, token_ids: Sequence[int], mode: protocol.Mode, logits: Path, first: int = 0) -> protocol.ScoreResult:
+        """`score` of an engine that may hold some of the rows only, which its `held` then names; the others are NaN."""
         params: dict[str, Any] = {"token_ids": list(token_ids), "mode": mode, "logits": str(logits)}
         # an engine that does not know `first` must never meet it, not even as 0
         asked = params | ({"first": first} if first else {})
@@ -217,8 +226,8 @@ class Worker:
         """
         params = {"token_ids": list(token_ids), "mode": mode, "names": list(names), "folder": str(folder)}
         asked = {**params, "given": {name: tensor.model_dump() for name, tensor in (given or {}).items()}}
-        found = cast(protocol.TapsResult, self._ask("taps", asked)).taps
-        return self._trusted(self._answers.taps, found, folder)
+        taps = cast(protocol.TapsResult, self._ask("taps", asked)).taps
+        return self._trusted(self._answers.taps, taps, folder)
 
     def close(self) -> None:
         """End the engine: politely, then not."""
@@ -331,17 +340,17 @@ class Worker:
         if proof is None:
             return dict(isa)
         self._say_what_proves()
-        said = {**self._said, **{f"isa.{name}": text for name, text in isa.items()}}
+        words = {**self._statements, **{f"isa.{name}": text for name, text in isa.items()}}
         # What it wrote before its answer may still be on its way through the other pipe.
         end = time.monotonic() + (GRACE if proof.watched else 0.0)
         while time.monotonic() < end and not all(text in matched for source, text in proof.must if source == STDERR):
             time.sleep(0.01)
-        found = proof.read(said, dict(matched), self.name)
-        return {**{f"isa.{name}": text for name, text in isa.items()}, **found}
+        proven = proof.read(words, dict(matched), self.name)
+        return {**{f"isa.{name}": text for name, text in isa.items()}, **proven}
 
     def _say_what_proves(self) -> None:
         """Have `hello` asked where a proof may rest on it: between two requests, never inside of one."""
-        if self.spec.proof is not None and not any(name.startswith("isa.") for name in self._said):
+        if self.spec.proof is not None and not any(name.startswith("isa.") for name in self._statements):
             self.hello()
 
     def _died(self, method: str) -> EngineError:

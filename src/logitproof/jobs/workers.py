@@ -55,8 +55,8 @@ class Workers:
         for name, spec in named.items():
             once.setdefault(spec_key(spec), (name, spec))
         with ThreadPoolExecutor(max_workers=max(len(once), 1)) as pool:
-            said = dict(pool.map(ask, once.items()))
-        return {name: said[spec_key(spec)] for name, spec in named.items()}
+            answers = dict(pool.map(ask, once.items()))
+        return {name: answers[spec_key(spec)] for name, spec in named.items()}
 
     def close_one(self, spec: Spec) -> None:
         """End the engine of this spec: a model that nobody asks any more need not stay in memory."""

@@ -82,8 +82,8 @@ def lint(path: Path) -> list[Finding]:
     try:
         opened = open_contract(path)
     except ContractError as error:
-        found = [_unreadable(fault, path) for fault in (error, *error.others)]
-        return sorted(found, key=lambda finding: finding.line)
+        faults = [_unreadable(fault, path) for fault in (error, *error.others)]
+        return sorted(faults, key=lambda finding: finding.line)
     rules = [catalog.load("lint", name)() for name in catalog.entries("lint")]
     findings = [finding for rule in rules for finding in rule.look(opened)]
     return sorted(_unwaived(opened, findings), key=lambda finding: (finding.line, finding.code))

@@ -36,7 +36,7 @@ class Engines(Rule):
 
     def _program(self, opened: OpenContract, keys: tuple[str, ...], argv: Sequence[str]) -> Iterator[Finding]:
         place = (*keys, "options", "argv")
-        path = _found(opened, argv[0])
+        path = _executable(opened, argv[0])
         if path is None:
             remedy = "build it, or correct the path (it is relative to the contract)"
             yield self.finding(opened, "LP030", *place, text=f"no program is at {argv[0]!r}", remedy=remedy)
@@ -55,7 +55,7 @@ class Engines(Rule):
                 yield self.finding(opened, "LP031", *place, text=text, remedy="use a flag of the pinned build")
 
 
-def _found(opened: OpenContract, program: str) -> str | None:
+def _executable(opened: OpenContract, program: str) -> str | None:
     if os.sep in program:
         path = opened.folder / program
         return str(path.resolve()) if path.is_file() and os.access(path, os.X_OK) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from logitproof.contract.contract import OpenContract
-from logitproof.contract.history import evidence_problem, reference_problem, stage_verdict
+from logitproof.contract.history import evidence_problem, reference_problem, stage_verdict, unblocked
 from logitproof.lint import Finding, Rule
 
 
@@ -19,6 +19,7 @@ class Life(Rule):
         "LP003": "the contract's status is not what its stages say",
         "LP004": "a mirror of a referenced file is missing or not byte-identical",
         "LP005": "evidence that is not what its hash says, whatever the contract's status is",
+        "LP006": "an item of another repository is called blocked or unblocked, and is not",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -42,6 +43,13 @@ class Life(Rule):
         if contract.status == "draft" and contract.stages and not open_:
             text = "every stage is proven and the contract is still a draft"
             yield self.finding(opened, "LP003", "status", text=text, remedy="call it active")
+        for index, entry in enumerate(contract.unblocks):
+            state = unblocked(entry, contract.stages, opened.folder)
+            if entry.status is not None and (entry.status == "unblocked") != state.is_unblocked:
+                text = f"{entry.item} is called {entry.status}, and {state}"
+                yield self.finding(
+                    opened, "LP006", "unblocks", index, "status", text=text, remedy="leave `status` out: it is computed"
+                )
         for index, reference in enumerate(contract.files_it_rests_on):
             if problem := reference_problem(reference, opened.folder):
                 remedy = f"copy it again from {reference.source}, or amend the reference"

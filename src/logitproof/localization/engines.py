@@ -35,6 +35,11 @@ LONGEST = 128
 OPENED = 4
 """Broken layers that are opened, where not all of them fit."""
 Say = Callable[[str], None]
+DIAGNOSE = "`logitproof diagnose RUN` needs its logits alone"
+
+
+class NoTaps(ContractError):
+    """An engine shows nothing of its inside, so that no operation of it can be compared."""
 
 
 def localize_engines(
@@ -51,34 +56,52 @@ def localize_engines(
 ) -> Locations:
     """Compare every candidate's taps with the reference's on one sequence.
 
-    Raises ContractError where an engine has no taps at all, EngineError where one fails.
+    A candidate without taps is a note. Raises NoTaps where the reference or every candidate has none, EngineError where one
+    fails.
     """
     ids = list(token_ids)[:LONGEST]
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitproof-taps-")))
         room = _Room(scratch, ids, mode, budget, say)
         truth = _Engine(stack, "reference", reference, room)
-        offered: dict[str, _Engine | TapDump] = {
-            name: one if isinstance(one, TapDump) else _Engine(stack, name, one, room) for name, one in candidates.items()
-        }
+        offered, without = _offered(stack, candidates, room)
         patterns = _patterns(truth, layers, room)
         whole = truth.read(patterns)
         _all_there(layers, whole)
-        found, notes, sources = [], list[str](), {"reference": whole}
-        for name, one in offered.items():
+        located, notes, sources = [], list(without), {"reference": whole}
+        for name, candidate in offered.items():
             say(f"taps of {name}")
-            theirs, kind = _theirs(one, patterns, precision)
-            if not set(theirs) & set(whole):
-                raise ContractError("offers none of the reference's taps", where=name, remedy="see docs/taps.md")
-            where = localize(whole, theirs, truth.replay(theirs), precision=kind)
-            sources[name] = theirs
-            notes += _doubts(name, one, where, kind, reference)
+            candidate_taps, kind = _taps_of(candidate, patterns, precision)
+            if not set(candidate_taps) & set(whole):
+                notes.append(f"{name} offers none of the reference's taps (docs/taps.md names them): {DIAGNOSE}")
+                continue
+            where = localize(whole, candidate_taps, truth.replay(candidate_taps), precision=kind)
+            sources[name] = candidate_taps
+            notes += _doubts(name, candidate, where, kind, reference)
             if patterns == list(taps.BOUNDARIES):
-                where, theirs = _opened(truth, one, where, kind, room)
-            hypothetical = _explained(where, kind, reference, theirs, ids, say) if explain and mode == "prefill" else ()
-            found.append(Located(name, kind, where, hypothetical))
-        told = stages(sources, max((one.precision for one in found), key=FROM_FINE_TO_COARSE.index))
-    return Locations(reference.name, tuple(ids), mode, tuple(found), tuple(told), room.most, tuple(notes))
+                where, candidate_taps = _opened(truth, candidate, where, kind, room)
+            hypothetical = _explained(where, kind, reference, candidate_taps, ids, say) if explain and mode == "prefill" else ()
+            located.append(Located(name, kind, where, hypothetical))
+        if not located:
+            raise NoTaps(notes[0], where="CANDIDATE", remedy="see docs/taps.md for taps, or name the bug by its logits")
+        every_stage = stages(sources, max((location.precision for location in located), key=FROM_FINE_TO_COARSE.index))
+    return Locations(reference.name, tuple(ids), mode, tuple(located), tuple(every_stage), room.most, tuple(notes))
+
+
+def _offered(
+    stack: ExitStack, candidates: Mapping[str, Side | TapDump], room: _Room
+) -> tuple[dict[str, _Engine | TapDump], list[str]]:
+    """The candidates that have taps, and a line for each that has none: it ends nothing for the others."""
+    offered: dict[str, _Engine | TapDump] = {}
+    without: list[str] = []
+    for name, candidate in candidates.items():
+        try:
+            offered[name] = candidate if isinstance(candidate, TapDump) else _Engine(stack, name, candidate, room)
+        except NoTaps as error:
+            without.append(f"{name} {error.text}: {DIAGNOSE}")
+    if not offered:
+        raise NoTaps(without[0], where="CANDIDATE", remedy="use an engine that offers taps, or a folder with a taps.yaml")
+    return offered, without
 
 
 def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) -> None:
@@ -90,23 +113,23 @@ def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) ->
         raise ContractError(text, where="--layers", remedy="count from 0, and name layers that the model has")
 
 
-def _doubts(name: str, one: _Engine | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
+def _doubts(name: str, candidate: _Engine | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
     """What makes the question itself doubtful: another model, or weights that only one side has quantized."""
-    other = [row.tap for row in where.rows if not np.isfinite(row.accumulated) and row.isolated is None]
-    found = []
-    if len(other) > 1:
-        found.append(f"{name}: {len(other)} tensors have other shapes than the reference's: is it the same model?")
-    quantized = isinstance(one, _Engine) and precision == "quantized" and not is_gguf(reference.model)
+    reshaped = [row.tap for row in where.rows if not np.isfinite(row.accumulated) and row.isolated is None]
+    doubts = []
+    if len(reshaped) > 1:
+        doubts.append(f"{name}: {len(reshaped)} tensors have other shapes than the reference's: is it the same model?")
+    quantized = isinstance(candidate, _Engine) and precision == "quantized" and not is_gguf(reference.model)
     if quantized and where.verdict == "located":
-        found.append(
+        doubts.append(
             f"{name} computes with quantized weights, the reference with the original ones, so matrices differ by what "
             "quantization took: name the same file as the reference (transformers:FILE.gguf?config=FOLDER)"
         )
-    return found
+    return doubts
 
 
 def _opened(
-    truth: _Engine, one: _Engine | TapDump, coarse: Localization, precision: Precision, room: _Room
+    truth: _Engine, candidate: _Engine | TapDump, coarse: Localization, precision: Precision, room: _Room
 ) -> tuple[Localization, dict[str, np.ndarray]]:
     """The first layers that are wrong as a whole, looked into one after another; their rows take the boundaries' place."""
     rows = {row.tap: row for row in coarse.rows}
@@ -117,25 +140,30 @@ def _opened(
         before = "embedding" if layer == 0 else f"layers.{layer - 1}.out"
         patterns = [before, *taps.of_layers([layer])]
         whole = truth.read(patterns)
-        theirs, _ = _theirs(one, patterns, precision)
-        inside = localize(whole, theirs, truth.replay(theirs), precision=precision)
+        candidate_taps, _ = _taps_of(candidate, patterns, precision)
+        inside = localize(whole, candidate_taps, truth.replay(candidate_taps), precision=precision)
         rows |= {row.tap: row for row in inside.rows if row.tap != before}
-        kept |= {name: np.array(value) for name, value in theirs.items()}
+        kept |= {name: np.array(value) for name, value in candidate_taps.items()}
     ordered = tuple(sorted(rows.values(), key=lambda row: taps.order(row.tap)))
     return replace(coarse, rows=ordered), kept
 
 
 def _explained(
-    where: Localization, precision: Precision, reference: Side, theirs: Mapping[str, np.ndarray], ids: list[int], say: Say
+    where: Localization,
+    precision: Precision,
+    reference: Side,
+    candidate_taps: Mapping[str, np.ndarray],
+    ids: list[int],
+    say: Say,
 ) -> tuple[Hypothesis, ...]:
     """Known bugs, tried on the first operations that are wrong, with the input that they had."""
-    broken = [tap for tap in where.broken if tap in theirs][:OPENED]
+    broken = [tap for tap in where.broken if tap in candidate_taps][:OPENED]
     folder = reference.model.is_dir()
     model = reference.model if folder else reference.config or _made_of(reference.model)
     if not broken or model is None or where.verdict != "located":
         return ()
     say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
-    return tuple(hypotheses(model, ids, theirs, broken, precision, weights=None if folder else reference.model))
+    return tuple(hypotheses(model, ids, candidate_taps, broken, precision, weights=None if folder else reference.model))
 
 
 def _made_of(file: Path) -> Path | None:
@@ -146,12 +174,12 @@ def _made_of(file: Path) -> Path | None:
         return None
 
 
-def _theirs(
-    one: _Engine | TapDump, patterns: Sequence[str], asked: Precision | None
+def _taps_of(
+    candidate: _Engine | TapDump, patterns: Sequence[str], asked: Precision | None
 ) -> tuple[dict[str, np.ndarray], Precision]:
-    if isinstance(one, TapDump):
-        return one.taps, asked or one.precision
-    return one.read(patterns), asked or one.precision()
+    if isinstance(candidate, TapDump):
+        return candidate.taps, asked or candidate.precision
+    return candidate.read(patterns), asked or candidate.precision()
 
 
 def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list[str]:
@@ -162,10 +190,10 @@ def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list
     boundary = truth.read(taps.BOUNDARIES)
     count = sum(taps.split(name)[0] is not None for name in boundary)
     width = boundary["embedding"].shape[-1] if "embedding" in boundary else 1
-    each = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
-    if count * each <= room.budget:
+    layer_bytes = 4 * len(room.ids) * (40 * width + 2 * len(room.ids) * max(width // 32, 1))
+    if count * layer_bytes <= room.budget:
         return ["*"]
-    room.say(f"{count} layers of {each:,} bytes pass the budget of {room.budget:,}: the boundaries first")
+    room.say(f"{count} layers of {layer_bytes:,} bytes pass the budget of {room.budget:,}: the boundaries first")
     return list(taps.BOUNDARIES)
 
 
@@ -197,31 +225,31 @@ class _Engine:
         session = stack.enter_context(Session(side.spec, name))
         if not session.hello().taps:
             remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
-            raise ContractError("offers no taps", where=side.name, remedy=remedy)
+            raise NoTaps("offers no taps", where=side.name, remedy=remedy)
         self._worker, self._loaded = session.loaded(side.model, side.config)
         self.tensors: dict[str, Tensor] = {}
 
     def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:
         """The taps that the patterns name."""
         self.tensors = self._worker.taps(self._room.ids, self._room.mode, patterns, self._room.folder())
-        self._room.most = max(self._room.most, sum(Path(one.path).stat().st_size for one in self.tensors.values()))
-        return {name: one.open() for name, one in self.tensors.items()}
+        self._room.most = max(self._room.most, sum(Path(tensor.path).stat().st_size for tensor in self.tensors.values()))
+        return {name: tensor.open() for name, tensor in self.tensors.items()}
 
-    def replay(self, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-        """What this engine's operations make of the other's taps; None where it cannot be given any."""
+    def replay(self, candidate_taps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """What this engine's operations make of the candidate's taps; None where it cannot be given any."""
         given = self._room.folder()
         tensors = {}
-        for name, value in theirs.items():
+        for name, value in candidate_taps.items():
             path = given / f"{name}.bin"
             np.ascontiguousarray(value, "<f4").tofile(path)
             tensors[name] = Tensor(path=str(path), dtype="float32", shape=value.shape)
         try:
-            made = self._worker.taps(self._room.ids, self._room.mode, list(theirs), self._room.folder(), tensors)
+            made = self._worker.taps(self._room.ids, self._room.mode, list(candidate_taps), self._room.folder(), tensors)
         except ContractError:
             return None
-        found = {name: np.array(one.open()) for name, one in made.items()}
+        arrays = {name: np.array(tensor.open()) for name, tensor in made.items()}
         shutil.rmtree(given)
-        return found
+        return arrays
 
     def precision(self) -> Precision:
         """The coarsest arithmetic that the engine says it uses; ggml rounds activations to the type of the weights."""

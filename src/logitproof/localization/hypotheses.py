@@ -58,16 +58,18 @@ def hypotheses(
     """
     planted = Planted.opened(model, [token_ids], weights)
     trials = _Trials(planted, dict(candidate), list(broken), precision)
-    found = [one for name in catalog.entries("mutations") for one in trials.tried(name, catalog.load("mutations", name))]
+    suspects = [
+        suspect for name in catalog.entries("mutations") for suspect in trials.tried(name, catalog.load("mutations", name))
+    ]
     for tap in broken:
-        if not any(one.tap == tap and one.explains for one in found):
-            near = sorted((one for one in found if one.tap == tap), key=lambda one: one.residual)
-            found += trials.searched(tap, list(dict.fromkeys(one.mutation for one in near)))
+        if not any(suspect.tap == tap and suspect.explains for suspect in suspects):
+            near = sorted((suspect for suspect in suspects if suspect.tap == tap), key=lambda suspect: suspect.residual)
+            suspects += trials.searched(tap, list(dict.fromkeys(suspect.mutation for suspect in near)))
     planted.close()
     best: dict[tuple[str, str], Hypothesis] = {}
-    for one in sorted(found, key=lambda one: one.residual):
-        best.setdefault((one.tap, one.mutation), one)
-    return sorted(best.values(), key=lambda one: (taps.order(one.tap), one.residual))
+    for suspect in sorted(suspects, key=lambda suspect: suspect.residual):
+        best.setdefault((suspect.tap, suspect.mutation), suspect)
+    return sorted(best.values(), key=lambda suspect: (taps.order(suspect.tap), suspect.residual))
 
 
 class _Trials:
@@ -93,17 +95,17 @@ class _Trials:
         if kind.exchanges is not None:
             yield from self._compared(name, {}, kind, self._planted.replay(self._broken, self._exchanged(*kind.exchanges)))
 
-    def _exchanged(self, one: str, other: str) -> dict[str, np.ndarray]:
-        """The candidate's taps, two of each layer in each other's place: an engine may name them before it mistakes them."""
+    def _exchanged(self, first: str, second: str) -> dict[str, np.ndarray]:
+        """The candidate's taps with two of each layer exchanged: an engine may name both rightly and then mistake them."""
         given = dict(self._candidate)
         for name in self._candidate:
             layer, leaf = taps.split(name)
-            if leaf == one and (partner := f"layers.{layer}.{other}") in self._candidate:
+            if leaf == first and (partner := f"layers.{layer}.{second}") in self._candidate:
                 given[name], given[partner] = self._candidate[partner], self._candidate[name]
         return given
 
     def searched(self, tap: str, names: Sequence[str]) -> Iterator[Hypothesis]:
-        """Bugs with a parameter that their grid does not hold: the value that makes this tap best, if one explains it."""
+        """Fit the parameters of bugs between the values of their grids: the first value that explains this tap, if one does."""
         for name in names:
             kind = catalog.load("mutations", name)
             for key, (low, high) in kind.ranges.items():
@@ -111,7 +113,7 @@ class _Trials:
                 value = refine(far, scan(far, low, high, kind.grid.get(key, ())), STEPS)
                 limit = LIMIT * expected(taps.split(tap)[1], self._precision)
                 short = (float(f"{value:.{digits}g}") for digits in DIGITS)
-                shortest = next((one for one in short if far(one) <= limit), None)
+                shortest = next((number for number in short if far(number) <= limit), None)
                 if shortest is not None:
                     wrong = self._wrong([(name, {key: shortest})])
                     yield from self._compared(name, {key: shortest}, kind, wrong)
@@ -127,11 +129,11 @@ class _Trials:
         """One hypothesis for every broken tap that the bug changes."""
         made = []
         for tap in self._broken:
-            leaf, right, found = taps.split(tap)[1], self._right.get(tap), self._candidate[tap]
+            leaf, right, candidate = taps.split(tap)[1], self._right.get(tap), self._candidate[tap]
             limit = LIMIT * expected(leaf, self._precision)
-            if tap not in wrong or right is None or not wrong[tap].size == right.size == found.size:
+            if tap not in wrong or right is None or not wrong[tap].size == right.size == candidate.size:
                 continue
             if relative(wrong[tap], right, leaf) > limit:
-                residual = relative(wrong[tap], found, leaf)
+                residual = relative(wrong[tap], candidate, leaf)
                 made.append(Hypothesis(tap, name, options, residual, residual <= limit, kind.remedy))
         return made

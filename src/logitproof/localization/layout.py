@@ -18,10 +18,10 @@ PARTNERS = {
 }  # fmt: skip
 
 
-def explained_by_layout(name: str, found: np.ndarray, right: Mapping[str, np.ndarray], limit: float) -> str:
-    """How `found` becomes the right tensor of this tap, or of another, within `limit`; nothing where it does not."""
+def explained_by_layout(name: str, candidate: np.ndarray, right: Mapping[str, np.ndarray], limit: float) -> str:
+    """How `candidate` becomes the right tensor of this tap, or of another, within `limit`; nothing where it does not."""
     wanted = np.asarray(right[name], np.float64)
-    values = np.asarray(found, np.float64).reshape(wanted.shape)
+    values = np.asarray(candidate, np.float64).reshape(wanted.shape)
     layer, leaf = taps.split(name)
     partner = f"layers.{layer}.{PARTNERS.get(leaf, '')}"
     if partner in right and right[partner].size == values.size and _fits(values, right[partner].reshape(values.shape), limit):

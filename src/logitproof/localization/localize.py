@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from logitproof.documents.shown import Shown
 from logitproof.localization.layout import explained_by_layout
 from logitproof.protocol import taps
 from logitproof.protocol.precision import Precision
@@ -65,24 +66,28 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Localization:
+class Localization(Shown):
     """Rows in the order of computation, and which operations are wrong by themselves."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     verdict: Verdict
     rows: tuple[Row, ...]
     growth: tuple[Growth, ...]
     missing: tuple[str, ...] = ()
+    precision: Precision = "float32"
+    """the candidate's coarsest arithmetic, by which its errors were judged"""
 
     @property
     def broken(self) -> list[str]:
         """Taps whose own operation differs; of the three results of a router only the first."""
-        found: list[str] = []
+        names: list[str] = []
         for row in self.rows:
             layer, leaf = taps.split(row.tap)
-            same_router = [one for one in found if taps.split(one)[0] == layer and taps.split(one)[1] in taps.ROUTING]
+            same_router = [name for name in names if taps.split(name)[0] == layer and taps.split(name)[1] in taps.ROUTING]
             if row.status == "differs" and not (leaf in taps.ROUTING and same_router):
-                found.append(row.tap)
-        return found
+                names.append(row.tap)
+        return names
 
     @property
     def first(self) -> str | None:
@@ -113,13 +118,13 @@ def localize(
         verdict = "same" if judged else "nothing compared"
     growth = [_growth(name, reference, candidate) for name in names if name.endswith(".out") and taps.split(name)[1] == "out"]
     missing = sorted(set(reference) - set(candidate), key=taps.order)
-    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing))
+    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing), precision)
 
 
 def _with_lost_layers(rows: list[Row], reference: Arrays, candidate: Arrays) -> list[Row]:
     """The first wrong row after layers that the candidate has no taps of says so: they may not have been run."""
-    theirs = {taps.split(name)[0] for name in candidate}
-    lost = sorted({layer for name in reference if (layer := taps.split(name)[0]) is not None and layer not in theirs})
+    candidate_layers = {taps.split(name)[0] for name in candidate}
+    lost = sorted({layer for name in reference if (layer := taps.split(name)[0]) is not None and layer not in candidate_layers})
     wrong = next((row for row in rows if row.status == "differs" and lost and taps.order(row.tap)[0] > lost[0]), None)
     if wrong is None:
         return rows
@@ -127,12 +132,13 @@ def _with_lost_layers(rows: list[Row], reference: Arrays, candidate: Arrays) -> 
     return [replace(row, suspicion=text) if row is wrong else row for row in rows]
 
 
-def relative(found: np.ndarray, right: np.ndarray, leaf: str) -> float:
-    """Relative difference of two tensors of one size: ||found - right|| / ||right||, for expert numbers the share that differs.
+def relative(candidate: np.ndarray, right: np.ndarray, leaf: str) -> float:
+    """Relative difference of two tensors of one size: ||candidate - right|| / ||right||.
 
+    For expert numbers it is the share that differs.
     Scores of keys that come later are left out: no mask has seen them, and what they are is nobody's promise.
     """
-    a, b = (np.asarray(one, np.float64).reshape(right.shape) for one in (found, right))
+    a, b = (np.asarray(tensor, np.float64).reshape(right.shape) for tensor in (candidate, right))
     if leaf == "moe.index":
         return float((a != b).any(-1).mean())
     if leaf == "attn.scores":
@@ -158,17 +164,17 @@ def expected(leaf: str, precision: Precision) -> float:
 
 def _row(name: str, reference: Arrays, candidate: Arrays, own: Arrays | None, precision: Precision) -> Row:
     leaf, allowed = taps.split(name)[1], expected(taps.split(name)[1], precision)
-    right, found = reference[name], candidate[name]
-    if right.size != found.size:
-        text = f"{list(found.shape)} where the reference has {list(right.shape)}"
+    right, tensor = reference[name], candidate[name]
+    if right.size != tensor.size:
+        text = f"{list(tensor.shape)} where the reference has {list(right.shape)}"
         return Row(name, math.inf, None, allowed, "differs", text)
-    accumulated = relative(found, right, leaf)
+    accumulated = relative(tensor, right, leaf)
     if own is None or name not in own:
         status: Status = "same" if accumulated <= CARRIED * allowed else "differs"
         return Row(name, accumulated, None, allowed, status if own is None else "not comparable")
-    isolated = _of_same_experts(name, candidate, own) if leaf == "moe.weights" else relative(found, own[name], leaf)
+    isolated = _of_same_experts(name, candidate, own) if leaf == "moe.weights" else relative(tensor, own[name], leaf)
     if isolated > LIMIT * allowed:
-        suspicion = explained_by_layout(name, found, own, allowed * LIMIT)
+        suspicion = explained_by_layout(name, tensor, own, allowed * LIMIT)
         return Row(name, accumulated, isolated, allowed, "differs", suspicion)
     return Row(name, accumulated, isolated, allowed, "same" if accumulated <= LIMIT * allowed else "carried")
 
@@ -176,11 +182,11 @@ def _row(name: str, reference: Arrays, candidate: Arrays, own: Arrays | None, pr
 def _of_same_experts(name: str, candidate: Arrays, own: Arrays) -> float:
     """The error of the weights of experts at positions where both chose the same: another choice is its own finding."""
     index = name.replace("weights", "index")
-    found, right = candidate[name], own[name]
+    weights, right = candidate[name], own[name]
     if index in candidate and index in own:
         same = (candidate[index].reshape(right.shape) == own[index]).all(-1)
-        found, right = found.reshape(right.shape)[same], right[same]
-    return relative(found, right, "moe.weights") if right.size else 0.0
+        weights, right = weights.reshape(right.shape)[same], right[same]
+    return relative(weights, right, "moe.weights") if right.size else 0.0
 
 
 def _with_own_sum(reference: Arrays, candidate: Arrays, replayed: Arrays) -> dict[str, np.ndarray]:
@@ -219,13 +225,14 @@ class Stage:
 
 
 def stages(sources: Mapping[str, Arrays], precision: Precision = "float32") -> list[Stage]:
-    """For every tap that all sources have, the one whose distance to the nearest other is largest.
+    """For every tap that all sources have, the source that is furthest from its nearest neighbour.
 
-    It stands apart where the others are within `CARRIED` times the expected error of each other and it is not.
+    This source stands apart if it is further than `CARRIED` times the expected error from every other source, and all others
+    are within that distance of each other.
     """
     if len(sources) < 3:
         return []
-    shared = set.intersection(*(set(one) for one in sources.values()))
+    shared = set.intersection(*(set(arrays) for arrays in sources.values()))
     return [_stage(name, sources, precision) for name in sorted(shared, key=taps.order)]
 
 
@@ -235,7 +242,7 @@ def _stage(name: str, sources: Mapping[str, Arrays], precision: Precision) -> St
     names = list(sources)
     far = {(a, b): _between(sources[a][name], sources[b][name], leaf) for a in names for b in names if a != b}
     nearest = {a: min(far[a, b] for b in names if b != a) for a in names}
-    odd = max(names, key=lambda one: nearest[one])
+    odd = max(names, key=lambda source: nearest[source])
     rest = [far[a, b] for a in names for b in names if a != b and odd not in (a, b)]
     together = max(rest, default=0.0)
     apart = nearest[odd] > limit and together <= limit
@@ -246,6 +253,6 @@ def _between(a: np.ndarray, b: np.ndarray, leaf: str) -> float:
     return math.inf if a.size != b.size else relative(a, b, leaf)
 
 
-def first_odd(found: Sequence[Stage]) -> Stage | None:
+def first_odd(every_stage: Sequence[Stage]) -> Stage | None:
     """The first stage at which the sources do not agree."""
-    return next((one for one in found if one.disagree), None)
+    return next((stage for stage in every_stage if stage.disagree), None)

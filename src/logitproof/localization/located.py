@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from logitproof.documents.shown import Shown
 from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage, first_odd
 from logitproof.protocol.precision import Precision
 
 
 @dataclass(frozen=True)
-class Located:
+class Located(Shown):
     """What was found of one candidate, and which known bugs make its broken tensors."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     name: str
     precision: Precision
@@ -23,15 +26,17 @@ class Located:
     def explained(self) -> list[Hypothesis]:
         """The nearest bug of each broken tap that explains it."""
         best: dict[str, Hypothesis] = {}
-        for one in self.hypotheses:
-            if one.explains:
-                best.setdefault(one.tap, one)
+        for hypothesis in self.hypotheses:
+            if hypothesis.explains:
+                best.setdefault(hypothesis.tap, hypothesis)
         return list(best.values())
 
 
 @dataclass(frozen=True)
-class Locations:
+class Locations(Shown):
     """Every candidate's, and where there are three sources or more, who stands apart at each stage."""
+
+    LAYOUT: ClassVar[str] = "logitproof.localization.text"
 
     reference: str
     token_ids: tuple[int, ...]
@@ -62,12 +67,12 @@ class Locations:
             "notes": list(self.notes),
             "located": [
                 {
-                    "name": one.name,
-                    "precision": one.precision,
-                    **one.localization.as_json(),
-                    "hypotheses": [asdict(each) for each in one.hypotheses],
+                    "name": candidate.name,
+                    "precision": candidate.precision,
+                    **candidate.localization.as_json(),
+                    "hypotheses": [asdict(hypothesis) for hypothesis in candidate.hypotheses],
                 }
-                for one in self.located
+                for candidate in self.located
             ],
-            "stages": [asdict(one) for one in self.stages],
+            "stages": [asdict(stage) for stage in self.stages],
         }

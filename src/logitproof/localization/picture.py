@@ -29,12 +29,13 @@ def picture(candidate: Located) -> Grid:
 
 
 def _alt(candidate: Located) -> str:
-    found = candidate.localization
-    counts = {status: sum(row.status == status for row in found.rows) for status in SHADES}
-    wrong = f": {', '.join(found.broken)}" if found.broken else ""
+    localization = candidate.localization
+    counts = {status: sum(row.status == status for row in localization.rows) for status in SHADES}
+    wrong = f": {', '.join(localization.broken)}" if localization.broken else ""
     return (
-        f"Of {len(found.rows)} operations {counts['same']} are right, {counts['carried']} are right on input that was already "
-        f"wrong, {counts['differs']} are wrong by themselves{wrong}. A number is the power of ten of the relative error."
+        f"Of {len(localization.rows)} operations {counts['same']} are right, {counts['carried']} are right on input "
+        f"that was already wrong, {counts['differs']} are wrong by themselves{wrong}. "
+        "A number is the power of ten of the relative error."
     )
 
 

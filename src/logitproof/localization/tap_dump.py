@@ -76,19 +76,21 @@ def open_tap_dump(folder: Path) -> TapDump:
     mapping, _ = read_yaml(path, _Mapping)
     opened = _Folder(folder, path)
     ids = opened.token_ids(mapping.token_ids)
-    found: dict[str, np.ndarray] = {}
+    tensors: dict[str, np.ndarray] = {}
     for name, tap in mapping.taps.items():
         for layer, file, array in opened.places(name, tap):
             full = name.replace(LAYER, layer)
             if not vocabulary.is_known(full):
                 raise ContractError(f"{full!r} is no tap", where=f"{path}: taps", remedy="see docs/taps.md for their names")
-            found[full] = _canonical(opened.values(file, array, full), file, full, tap, len(ids))
+            tensors[full] = _canonical(opened.values(file, array, full), file, full, tap, len(ids))
     for text, names in mapping.files.items():
         for array, full in opened.named(folder / text, names):
-            found[full] = _canonical(opened.values(folder / text, array, full), folder / text, full, _Tap(file=text), len(ids))
-    if not found:
+            tensors[full] = _canonical(
+                opened.values(folder / text, array, full), folder / text, full, _Tap(file=text), len(ids)
+            )
+    if not tensors:
         raise ContractError("names no tap", where=f"{path}: taps", remedy="add `taps` or `files`, see docs/taps.md")
-    return TapDump(folder.name, ids, mapping.precision, found)
+    return TapDump(folder.name, ids, mapping.precision, tensors)
 
 
 @dataclass
@@ -111,31 +113,33 @@ class _Folder:
     def token_ids(self, given: list[int] | str) -> list[int]:
         """The ids that taps.yaml holds, or those of the file that it names."""
         ids = list(given) if not isinstance(given, str) else self._ids_of(self.folder / given)
-        if not ids or not all(isinstance(one, int) and 0 <= one < 2**31 for one in ids):
+        if not ids or not all(isinstance(token_id, int) and 0 <= token_id < 2**31 for token_id in ids):
             raise ContractError("is no list of token ids", where=f"{self.path}: token_ids")
         return ids
 
     def _ids_of(self, file: Path) -> list[int]:
         if file.suffix != ".json":
-            found = self.arrays(file)
-            one = found.get("token_ids", found.get(RAW, np.zeros(0)))
-            return [] if one.dtype.kind not in "iu" else [int(each) for each in one.reshape(-1)]
+            tensors = self.arrays(file)
+            numbers = tensors.get("token_ids", tensors.get(RAW, np.zeros(0)))
+            return [] if numbers.dtype.kind not in "iu" else [int(number) for number in numbers.reshape(-1)]
         ids = read_json(file)
         return ids if isinstance(ids, list) else []
 
     def places(self, name: str, tap: _Tap) -> Iterator[tuple[str, Path, str | None]]:
-        """Layer, file and array of every tensor of a tap; one with layer "" where the name has none to fill in."""
+        """Layer, file and array of every tensor of a tap; the layer is "" if the tap's name has no place for one."""
         if LAYER not in name:
             yield "", self.folder / tap.file, tap.array
         elif LAYER in tap.file:
-            every = {one.relative_to(self.folder).as_posix(): one for one in sorted(self.folder.rglob("*")) if one.is_file()}
+            every = {
+                path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*")) if path.is_file()
+            }
             for layer, text in self._matches(tap.file, every, f"taps.{name}.file", "file"):
                 yield layer, every[text], None if tap.array is None else tap.array.replace(LAYER, layer)
         else:
             file = self.folder / tap.file
             pattern = tap.array or "layers.{layer}"
             if LAYER not in pattern or (
-                tap.array is None and not any(_matcher(pattern).fullmatch(one) for one in self.arrays(file))
+                tap.array is None and not any(_matcher(pattern).fullmatch(array_name) for array_name in self.arrays(file))
             ):
                 where = f"{self.path}: taps.{name}.file"
                 raise ContractError("names one file for all layers", where=where, remedy="put {layer} into `file` or `array`")
@@ -144,31 +148,31 @@ class _Folder:
 
     def _matches(self, pattern: str, names: Mapping[str, object], field_: str, kind: str) -> list[tuple[str, str]]:
         matcher = _matcher(pattern)
-        found = [(str(int(match[1])), name) for name in names if (match := matcher.fullmatch(name))]
-        if not found:
+        matches = [(str(int(match[1])), name) for name in names if (match := matcher.fullmatch(name))]
+        if not matches:
             text = f"there is no {kind} called {pattern}"
             raise ContractError(text, where=f"{self.path}: {field_}", remedy="correct the pattern")
-        return sorted(found, key=lambda one: int(one[0]))
+        return sorted(matches, key=lambda pair: int(pair[0]))
 
     def named(self, file: Path, names: str) -> Iterator[tuple[str, str]]:
         """Array and tap of each tensor whose name tells which tap it is."""
         pairs = [(array, _tap_of(array, names)) for array in self.arrays(file)]
-        told = [(array, tap) for array, tap in pairs if tap is not None]
-        if not told:
+        known = [(array, tap) for array, tap in pairs if tap is not None]
+        if not known:
             text = f"holds {', '.join(sorted(self.arrays(file))[:6])}: none is a {names} name"
             raise ContractError(text, where=str(file), remedy="see docs/taps.md for the names")
-        yield from told
+        yield from known
 
     def values(self, file: Path, array: str | None, name: str) -> np.ndarray:
         """The tensor; a file with several needs to be told which."""
-        found = self.arrays(file)
-        wanted = array if array is not None else next(iter(found)) if len(found) == 1 else name
-        if wanted not in found:
-            text = f"holds {', '.join(sorted(found)[:8])}" + (f", not {array}" if array is not None else "")
+        tensors = self.arrays(file)
+        wanted = array if array is not None else next(iter(tensors)) if len(tensors) == 1 else name
+        if wanted not in tensors:
+            text = f"holds {', '.join(sorted(tensors)[:8])}" + (f", not {array}" if array is not None else "")
             raise ContractError(text, where=str(file), remedy="name one as `array`")
-        if found[wanted].dtype.kind not in "fiu":
-            raise ContractError(f"{wanted} is {found[wanted].dtype}", where=str(file), remedy="dump numbers")
-        return np.asarray(found[wanted], np.float32)
+        if tensors[wanted].dtype.kind not in "fiu":
+            raise ContractError(f"{wanted} is {tensors[wanted].dtype}", where=str(file), remedy="dump numbers")
+        return np.asarray(tensors[wanted], np.float32)
 
 
 def _matcher(pattern: str) -> re.Pattern[str]:
@@ -178,10 +182,10 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 def _tap_of(array: str, names: str) -> str | None:
     if names == "canonical":
         return array if vocabulary.is_known(array) else None
-    found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)(?:\.weight)?", array)
-    if found is None:
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)(?:\.weight)?", array)
+    if match is None:
         return None
-    layer, leaf = found[1], found[2]
+    layer, leaf = match[1], match[2]
     if layer is None:
         return LLAMA_CPP.get(leaf)
     tap = LLAMA_CPP.get(f"blk.{LAYER}.{leaf}")

@@ -78,14 +78,14 @@ def arrays(file: Path) -> Mapping[str, np.ndarray]:
 def _gguf(file: Path) -> dict[str, np.ndarray]:
     from logitproof.files.gguf import GgufFile
 
-    found = {tensor.name: tensor.data for tensor in GgufFile(file).tensors}
-    if any(name.endswith(".in_sum2") for name in found):
+    tensors = {tensor.name: tensor.data for tensor in GgufFile(file).tensors}
+    if any(name.endswith(".in_sum2") for name in tensors):
         raise ContractError(
             "is an importance matrix: sums over all positions, which tell no position apart",
             where=str(file),
             remedy="dump the tensors themselves",
         )
-    narrow = sorted(name for name, data in found.items() if data.dtype.kind != "f")
+    narrow = sorted(name for name, data in tensors.items() if data.dtype.kind != "f")
     if narrow:
         raise ContractError(f"{narrow[0]} is quantized", where=str(file), remedy="write taps as F32")
-    return found
+    return tensors

@@ -15,7 +15,7 @@ from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
-from logitproof.localization.engines import localize_engines
+from logitproof.localization.engines import NoTaps, localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
 from logitproof.localization.text import KIND, of_cells
@@ -71,20 +71,27 @@ def localize_run(
     space = Workspace(folder)
     report = space.judge_again()
     chosen = _cells(report, cell)
-    found: dict[str, Locations] = {}
-    for one in chosen:
-        say(f"looking into {one}")
-        found[one] = _cell(report, one, prompt, layers, precision, explain, say)
-    if found:
-        space.keep(report, KIND, of_cells(found))
-    return found
+    locations: dict[str, Locations] = {}
+    without: list[NoTaps] = []
+    for cell_id in chosen:
+        say(f"looking into {cell_id}")
+        try:
+            locations[cell_id] = _cell(report, cell_id, prompt, layers, precision, explain, say)
+        except NoTaps as error:
+            without.append(error)
+            say(f"{cell_id}: {error.text}")
+    if without and not locations:
+        raise without[0]
+    if locations:
+        space.keep(report, KIND, of_cells(locations))
+    return locations
 
 
 def _cells(report: Report, wanted: str | None) -> list[str]:
     modes = ("prefill", "decode")
-    every = {one.cell.id: one for one in report.verdict.cells if one.cell.mode in modes}
+    every = {cell.cell.id: cell for cell in report.verdict.cells if cell.cell.mode in modes}
     if wanted is None:
-        return [name for name, one in every.items() if one.status == "WRONG"]
+        return [name for name, cell in every.items() if cell.status == "WRONG"]
     if wanted not in every:
         raise ContractError(f"no cell is called {wanted!r}", where="--cell", remedy=f"known: {', '.join(sorted(every))}")
     return [wanted]
@@ -100,7 +107,7 @@ def _cell(
     say: Callable[[str], None],
 ) -> Locations:
     opened = report.opened
-    cell = next(one for one in report.compared if one.id == name)
+    cell = next(cell for cell in report.compared if cell.id == name)
     reference, candidate = sides(opened, cell)
     weights = candidate.model
     # Quantized weights are another model: what the engine does with them is asked apart from what they lost.
@@ -109,7 +116,7 @@ def _cell(
         reference = reference_side(opened, cell.model, cell.quantization)
     reference = replace(reference, name=f"{reference.spec.engine}:{reference.model.name}")
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
-    found = localize_engines(
+    locations = localize_engines(
         _without_attention_kernels(reference),
         {cell.candidate: replace(candidate, name=cell.candidate)},
         _trace(report, name, prompt).token_ids,
@@ -119,12 +126,16 @@ def _cell(
         explain=explain,
         say=say,
     )
-    if by_file and weights != path_of(opened, cell.model) and all(one.localization.verdict == "same" for one in found.located):
+    if (
+        by_file
+        and weights != path_of(opened, cell.model)
+        and all(located.localization.verdict == "same" for located in locations.located)
+    ):
         text = (
             f"{cell.candidate} computes what {weights.name} says: what is wrong is in the file, or is what quantization takes"
         )
-        return replace(found, notes=(*found.notes, text))
-    return found
+        return replace(locations, notes=(*locations.notes, text))
+    return locations
 
 
 def _without_attention_kernels(side: Side) -> Side:
@@ -135,7 +146,7 @@ def _without_attention_kernels(side: Side) -> Side:
 
 
 def _trace(report: Report, name: str, prompt: str | None) -> Trace:
-    cell = next(one for one in report.compared if one.id == name)
+    cell = next(cell for cell in report.compared if cell.id == name)
     rows = [row for row in report.compared[cell] if row.comparison is not None]
     if prompt is not None:
         rows = [row for row in rows if row.pair.prompt.id == prompt]
@@ -149,16 +160,16 @@ def _trace(report: Report, name: str, prompt: str | None) -> Trace:
 
 
 def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: str | None) -> list[int]:
-    dumps = [one for one in candidates.values() if isinstance(one, TapDump)]
+    dumps = [candidate for candidate in candidates.values() if isinstance(candidate, TapDump)]
     if dumps:
-        if tokens or text or any(one.token_ids != dumps[0].token_ids for one in dumps):
+        if tokens or text or any(dump.token_ids != dumps[0].token_ids for dump in dumps):
             raise ContractError(
                 "a folder of taps says its own token ids", where="--tokens", remedy="leave --tokens and --text out"
             )
         return dumps[0].token_ids
     if tokens:
         try:
-            return [int(one) for one in tokens.split(",")]
+            return [int(number) for number in tokens.split(",")]
         except ValueError:
             raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
     if text is None:
@@ -175,10 +186,10 @@ def _layers(text: str | None) -> list[int] | None:
     """`0-3,7` as numbers."""
     if text is None:
         return None
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ContractError(f"{part!r} is no layer and no range", where="--layers", remedy="write 0-3,7")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return sorted(set(found))
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return sorted(set(numbers))

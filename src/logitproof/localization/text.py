@@ -31,18 +31,28 @@ WRONG = (
 )
 
 
-def document(found: Locations, name: str = "") -> Document:
+def document(locations: Locations, name: str = "") -> Document:
     """Which operation is the first that is wrong, every one that is, and what in it was wrong; `name` is the cell's."""
-    sections = [section for candidate in found.located for section in _sections(candidate)]
-    stages = [_stages(found)] if found.stages else []
+    sections = [section for candidate in locations.located for section in _sections(candidate)]
+    stages = [_stages(locations)] if locations.stages else []
     cell = f" in {name}" if name else ""
-    title = f"Where it starts{cell}: against {found.reference}, {len(found.token_ids)} tokens, {found.mode}"
-    return Document(title, verdict(found), (*sections, *_last(found), *stages), next_command(found))
+    title = f"Where it starts{cell}: against {locations.reference}, {len(locations.token_ids)} tokens, {locations.mode}"
+    return Document(title, verdict(locations), (*sections, *_last(locations), *stages), next_command(locations))
 
 
-def of_cells(found: Mapping[str, Locations]) -> Document:
+def page(noun: Locations | Located | localize.Localization) -> Document:
+    """What a notebook shows of all candidates, of one, or of taps that were compared by hand."""
+    if isinstance(noun, Locations):
+        return document(noun)
+    candidate = noun if isinstance(noun, Located) else Located("the candidate", noun.precision, noun)
+    return Document(
+        f"Where {candidate.name} goes wrong", _verdict_of(candidate), tuple(_sections(candidate)), _record_of(candidate)
+    )
+
+
+def of_cells(cells: Mapping[str, Locations]) -> Document:
     """Every cell that was looked into, in one document; the worst decides."""
-    pages = {name: document(locations, name) for name, locations in found.items()}
+    pages = {name: document(locations, name) for name, locations in cells.items()}
     order: list[Tone] = ["bad", "unsure", "good"]
     worst = min(pages.values(), key=lambda page: order.index(page.verdict.tone) if page.verdict.tone in order else len(order))
     sections: list[Section] = []
@@ -51,26 +61,30 @@ def of_cells(found: Mapping[str, Locations]) -> Document:
     return Document(f"Where {len(pages)} cells go wrong", worst.verdict, tuple(sections), worst.next_command)
 
 
-def answer(found: Locations, name: str = "") -> Answer:
+def answer(locations: Locations, name: str = "") -> Answer:
     """localization.json."""
-    about = name or " ".join([found.reference, *(candidate.name for candidate in found.located)])
-    return Answer(KIND, about, found.exit_code, found.as_json())
+    about = name or " ".join([locations.reference, *(candidate.name for candidate in locations.located)])
+    return Answer(KIND, about, locations.exit_code, locations.as_json())
 
 
-def write(found: Locations, folder: Path, name: str = "") -> None:
+def write(locations: Locations, folder: Path, name: str = "") -> None:
     """localization.json, and localization.html with the picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    answer(found, name).write(folder / "localization.json")
-    write_atomically(folder / "localization.html", html.whole(document(found, name)))
+    answer(locations, name).write(folder / "localization.json")
+    write_atomically(folder / "localization.html", html.whole(document(locations, name)))
 
 
-def verdict(found: Locations) -> Verdict:
-    """The first candidate that is wrong decides; where none is, one of which nothing is known does."""
-    worst = min(found.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
+def verdict(locations: Locations) -> Verdict:
+    """The first wrong candidate decides; if none is wrong, a candidate of which nothing is known does."""
+    worst = min(locations.located, key=lambda candidate: list(TONES).index(candidate.localization.verdict), default=None)
     if worst is None:
         return Verdict("NOT MEASURED", "no candidate was looked into", "unsure")
-    status = {"bad": "WRONG", "unsure": "NOT MEASURED"}.get(TONES[worst.localization.verdict], "SAME")
-    return Verdict(status, sentence(worst), TONES[worst.localization.verdict])
+    return _verdict_of(worst)
+
+
+def _verdict_of(candidate: Located) -> Verdict:
+    tone = TONES[candidate.localization.verdict]
+    return Verdict({"bad": "WRONG", "unsure": "NOT MEASURED"}.get(tone, "SAME"), sentence(candidate), tone)
 
 
 def sentence(candidate: Located) -> str:
@@ -85,10 +99,13 @@ def sentence(candidate: Located) -> str:
     return f"{candidate.name}: nothing could be compared"
 
 
-def next_command(found: Locations) -> str:
+def next_command(locations: Locations) -> str:
     """The record of the bug that explains it, which names the remedy."""
-    bugs = [bug.mutation for candidate in found.located for bug in candidate.explained]
-    return f"logitproof mutations show {bugs[0]}" if bugs else ""
+    return next((command for candidate in locations.located if (command := _record_of(candidate))), "")
+
+
+def _record_of(candidate: Located) -> str:
+    return f"logitproof mutations show {candidate.explained[0].mutation}" if candidate.explained else ""
 
 
 def _sections(candidate: Located) -> Iterator[Section]:
@@ -114,9 +131,9 @@ def _sections(candidate: Located) -> Iterator[Section]:
 
 def _wrong(row: localize.Row, candidate: Located) -> Row:
     """One wrong operation, and below it the bugs that make its tensor or, where none does, those that come nearest."""
-    another = row.isolated is None and not math.isfinite(row.accumulated)
+    is_reshaped = row.isolated is None and not math.isfinite(row.accumulated)
     own = "not known" if row.isolated is None else f"{row.isolated:.2g}"
-    looks = "another shape" if another else f"{row.ratio:.3g} × what {candidate.precision} explains"
+    looks = "another shape" if is_reshaped else f"{row.ratio:.3g} × what {candidate.precision} explains"
     known = [bug for bug in candidate.explained if bug.tap == row.tap]
     notes = [Line(f"known bug: {bug} (residual {bug.residual:.1e})") for bug in known]
     tried = [bug for bug in candidate.hypotheses if bug.tap == row.tap]
@@ -137,9 +154,9 @@ def _growth(growth: Sequence[localize.Growth]) -> Table:
     return Table(columns, rows, "The residual stream, layer by layer", detail=True)
 
 
-def _last(found: Locations) -> Iterator[Text]:
-    lines = [Line(f"note: {note}") for note in found.notes]
-    if (stage := found.first_stage) is not None:
+def _last(locations: Locations) -> Iterator[Text]:
+    lines = [Line(f"note: {note}") for note in locations.notes]
+    if (stage := locations.first_stage) is not None:
         who = f"{stage.odd} stands apart" if stage.odd else "no two agree"
         apart = f"{who} by {stage.apart:.2g}, the others by {stage.together:.1e}"
         lines.append(Line(f"first disagreement of all: {stage.tap}: {apart}"))
@@ -147,10 +164,10 @@ def _last(found: Locations) -> Iterator[Text]:
         yield Text(tuple(lines))
 
 
-def _stages(found: Locations) -> Table:
+def _stages(locations: Locations) -> Table:
     columns = (Column("operation", "code"), Column("who stands apart"), Column("by", "number"), Column("the others", "number"))
     rows = []
-    for stage in found.stages:
+    for stage in locations.stages:
         nobody = "nobody: no two agree" if stage.disagree else "nobody: all agree"
         tone: Tone = "bad" if stage.disagree else "plain"
         rows.append(Row((stage.tap, stage.odd or nobody, f"{stage.apart:.2g}", f"{stage.together:.2g}"), tone))

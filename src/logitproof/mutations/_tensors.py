@@ -10,7 +10,7 @@ import torch
 
 from logitproof.mutations import Mutation
 from logitproof.reference import parts
-from logitproof.reference.patches import tensors_replaced
+from logitproof.reference.patches import tensors_replaced, tensors_spoilt
 
 Change = tuple[torch.Tensor, torch.Tensor]
 
@@ -32,17 +32,21 @@ class WrongTensors(Mutation):
 
 
 class SpoiltTensors(WrongTensors):
-    """Tensors that are spoilt one by one: subclasses say in `found` which, and in `spoilt` what becomes of one."""
+    """Tensors that are spoilt one by one: subclasses say in `affected` which, and in `spoilt` what becomes of one."""
 
     def applies(self, config: Any) -> bool:
         """Models with such tensors."""
-        return bool(self.found(parts.skeleton(config)))
+        return bool(self.affected(parts.skeleton(config)))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Load the wrong values."""
+        return tensors_spoilt(model, self.affected(model), self.spoilt)
 
     def changes(self, model: Any) -> Iterable[Change]:
         """Each of them and what becomes of it."""
-        return [(tensor, self.spoilt(tensor.data)) for tensor in self.found(model)]
+        return [(tensor, self.spoilt(tensor.data)) for tensor in self.affected(model)]
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The tensors that the bug is in."""
         raise NotImplementedError
 

@@ -33,6 +33,12 @@ from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
 from logitproof.weights.model import Model
 
+PER_LENGTH = "rows by the length of the pass"
+"""The name of the setting of a model whose prefill, decode and generation are different functions."""
+UNKNOWN_HERE = "unknown: nothing here reads it, and it may change logits"
+"""The note of a setting that a file has and nothing here knows."""
+ROTATED = "rotation of the weights"
+"""The setting that says of weights that they are the reference's, turned; a person should read that before any figure."""
 Likeness = Literal["same", "differs", "listed", "not compared"]
 
 
@@ -115,6 +121,8 @@ class Seen:
     """whether the contract says that the reference is narrower than float32 on purpose"""
     others: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     """what opens the reference's rows of other prompts of the cell, by `prompt ID`"""
+    crosses: bool = False
+    """whether these rows depend on the length of the pass that they come from"""
 
     @property
     def is_full_precision(self) -> bool:
@@ -154,14 +162,29 @@ class Preflight:
 
     def document(self) -> Document:
         """How many settings agree, and every finding."""
-        found = [(pair, finding) for pair in self.pairs for finding in pair.findings]
+        pair_findings = [(pair, finding) for pair in self.pairs for finding in pair.findings]
         settings = sum(row.likeness == "same" for pair in self.pairs for row in pair.settings)
-        reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(found)} findings"
+        reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(pair_findings)} findings"
         lines = tuple(
-            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in found
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in pair_findings
+        )
+        lines += tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: unknown here: {named(names, 6)}", "unsure", 1)
+            for pair in self.pairs
+            if (names := [row.name for row in pair.settings if row.note == UNKNOWN_HERE])
+        )
+        passes = [(pair, row) for pair in self.pairs for row in pair.settings if row.name == PER_LENGTH]
+        by_model = {pair.model: Line(f"{pair.model}: {row.reference}; {row.note}", "unsure", 1) for pair, row in passes}
+        lines += tuple(by_model.values())
+        rotations = tuple(
+            Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {row.note}", "unsure", 1)
+            for pair in self.pairs
+            for row in pair.settings
+            if row.name == ROTATED
         )
         title = "Do both sides read the same files and settings?"
-        return Document(title, Verdict("preflight", reason, "bad" if found else "good"), (Text(lines),) if lines else ())
+        sections = (Text((*rotations, *lines)),) if rotations or lines else ()
+        return Document(title, Verdict("preflight", reason, "bad" if pair_findings else "good"), sections)
 
     def as_json(self) -> dict[str, Any]:
         """The record that `read` understands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,40 +30,44 @@ class Adapters(Check):
     }
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
-        ours, theirs = _named(setup.reference_use), _named(setup.candidate_use)
-        both = bool(ours) == bool(theirs)
-        yield Setting("adapter", ours or "none", theirs or "none", "differs" if not both else "listed" if ours else "same")
-        if not both:
-            side = setup.candidate_name if ours else "reference"
+        reference, candidate = _named(setup.reference_use), _named(setup.candidate_use)
+        is_alike = bool(reference) == bool(candidate)
+        yield Setting(
+            "adapter",
+            reference or "none",
+            candidate or "none",
+            "differs" if not is_alike else "listed" if reference else "same",
+        )
+        if not is_alike:
+            side = setup.candidate_name if reference else "reference"
             remedy = "give the adapter to both engines, or merge it into the weights that both read"
-            yield Finding("PF405", "adapter", ours or "none", theirs or "none", "contract", f"{side}.options", remedy)
-        elif ours:
-            yield from _compared(setup, Path(ours), Path(theirs))
+            yield Finding("PF405", "adapter", reference or "none", candidate or "none", "contract", f"{side}.options", remedy)
+        elif reference:
+            yield from _compared(setup, Path(reference), Path(candidate))
 
 
-def _compared(setup: Setup, ours: Path, theirs: Path) -> Iterator[Setting | Finding]:
-    """The scale of every matrix: that of the reference as its config says it, the candidate's by the size of what it adds."""
+def _compared(setup: Setup, reference: Path, candidate: Path) -> Iterator[Setting | Finding]:
+    """Compare the scale of every matrix: the reference's is what its config says, the candidate's the size of what it adds."""
     base = setup.original.path
-    if not ours.exists() or not theirs.exists():
+    if not reference.exists() or not candidate.exists():
         yield Setting("adapter scales", "", "", "not compared", "a path is not there from this folder")
         return
     try:
-        right, other = _pairs(ours, base), _pairs(theirs, base)
+        reference_pairs, candidate_pairs = _pairs(reference, base), _pairs(candidate, base)
     except LogitproofError as error:
         # the engine refuses it in its own words; here it only is not compared
         yield Setting("adapter scales", "", "", "not compared", error.text)
         return
-    names = sorted(set(right) | set(other))
-    found = [(name, _scale(right, right, name), _scale(right, other, name)) for name in names]
-    wrong = [row for row in found if not abs(row[1] - row[2]) <= SAME * max(abs(row[1]), abs(row[2]))]
-    shown = (
-        _shown(right),
-        _shown({name: Pair(other[name].a, other[name].b, scale) for name, _, scale in found if name in other}),
-    )
-    yield Setting("adapter scales", *shown, "differs" if wrong else "same")
+    names = sorted(set(reference_pairs) | set(candidate_pairs))
+    scales = [
+        (name, _scale(reference_pairs, reference_pairs, name), _scale(reference_pairs, candidate_pairs, name)) for name in names
+    ]
+    wrong = [row for row in scales if not abs(row[1] - row[2]) <= SAME * max(abs(row[1]), abs(row[2]))]
+    scaled = {name: replace(candidate_pairs[name], scale=scale) for name, _, scale in scales if name in candidate_pairs}
+    yield Setting("adapter scales", _shown(reference_pairs), _shown(scaled), "differs" if wrong else "same")
     for name, left, scale in wrong[:1]:
         text = f"{len(wrong)} of {len(names)} matrices, the first {name}"
-        yield Finding("PF406", "adapter scales", f"{left:.4g}", f"{scale:.4g}", str(theirs), name, REMEDY, text)
+        yield Finding("PF406", "adapter scales", f"{left:.4g}", f"{scale:.4g}", str(candidate), name, REMEDY, text)
 
 
 def _pairs(path: Path, base: Path) -> dict[str, Pair]:

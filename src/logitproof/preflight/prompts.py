@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from logitproof.contract.suite import Prompt
 from logitproof.preflight import Check, Finding, Seen, Setting, Setup, named
-from logitproof.preflight.vocabulary import ADD_BOS, said
+from logitproof.preflight.vocabulary import ADD_BOS, value_of
 
 BOS, TOKENS = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.tokens"
 
@@ -64,7 +64,7 @@ def _begins_twice(prompt: Prompt, keys: Mapping[str, Any]) -> bool:
     text, tokens = prompt.text or "", keys.get(TOKENS, [])
     name = tokens[bos] if bos < len(tokens) else ""
     begun = text.startswith(name * 2) if name else False
-    return bool(name) and (begun or (text.startswith(name) and bool(said(ADD_BOS, keys))))
+    return bool(name) and (begun or (text.startswith(name) and bool(value_of(ADD_BOS, keys))))
 
 
 def _finding(code: str, suite: str, prompts: list[Prompt], text: str, allowed: str) -> Finding:

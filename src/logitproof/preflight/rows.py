@@ -43,22 +43,24 @@ class Rows(Check):
         for side, table in tables.items():
             trace = seen.reference if side == "reference" else seen.candidate
             yield from _own(side, trace, table, seen.prompt_id)
-        if seen.mode != "self" and not is_top(seen.reference.logits) and not is_top(seen.candidate.logits):
+        is_whole = not (seen.reference.positions or seen.candidate.positions)
+        if is_whole and seen.mode != "self" and not is_top(seen.reference.logits) and not is_top(seen.candidate.logits):
             transform = between(seen.reference.logits, seen.candidate.logits, seen.others)
             if transform is not None and transform.kind in CODES:
                 yield _transformed(transform, seen.candidate, seen)
 
 
 def _sample(trace: Trace) -> np.ndarray:
-    """float64 [T, at most COLUMNS] of its logits; of rows that are not whole, their log-probabilities as they fall."""
+    """float64 [T, at most COLUMNS] of the logits that it holds; of best entries, their log-probabilities as they fall."""
     if is_top(trace.logits):
         return np.where(trace.logits["id"] >= 0, trace.logits["log_probability"], -np.inf).astype(np.float64)
     step = max(1, -(-trace.logits.shape[1] // COLUMNS))
-    return np.asarray(trace.logits[:, ::step], np.float64)
+    return np.asarray(trace.logits[trace.held, ::step] if trace.positions else trace.logits[:, ::step], np.float64)
 
 
 def _own(side: str, trace: Trace, table: np.ndarray, prompt: str) -> Iterator[Finding]:
-    code, text = _fault(table, np.asarray(trace.token_ids))
+    ids = np.asarray(trace.token_ids)
+    code, text = _fault(table, ids[trace.positions] if trace.positions else ids)
     if code:
         values = (text, "–") if side == "reference" else ("–", text)
         remedy = "look at how the rows are written: buffer, offset and order"

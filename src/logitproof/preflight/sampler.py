@@ -60,7 +60,7 @@ class Sampler(Check):
 
     def look(self, seen: Seen) -> Iterator[Finding]:
         """The rows that new tokens were chosen from are those that scoring gives for the same tokens."""
-        if seen.source is None or seen.mode == "greedy" or not len(seen.source.logits):
+        if seen.source is None or seen.mode == "greedy" or seen.crosses or not len(seen.source.logits):
             return
         if seen.reference.token_ids != [*seen.source.token_ids, *seen.source.new_token_ids]:
             return
@@ -86,23 +86,23 @@ def processed(made: Trace, scored: Trace) -> tuple[str, str]:
     rest: list[float] = []
     apart: list[float] = []
     for row in rows:
-        ours, theirs = np.asarray(scored.logits[begin + row], np.float64), np.asarray(made.logits[row], np.float64)
-        both = np.isfinite(ours) & np.isfinite(theirs)
-        if ours.shape != theirs.shape or both.sum() < 10:
+        scored_row, made_row = np.asarray(scored.logits[begin + row], np.float64), np.asarray(made.logits[row], np.float64)
+        finite = np.isfinite(scored_row) & np.isfinite(made_row)
+        if scored_row.shape != made_row.shape or finite.sum() < 10:
             return "", ""
-        used = np.zeros(len(ours), bool)
+        used = np.zeros(len(scored_row), bool)
         used[np.unique(scored.token_ids[: begin + row + 1])] = True
-        delta = np.abs(theirs - ours)
-        context += delta[used & both].tolist()
-        rest += delta[~used & both].tolist()
-        a, b = ours[both] - ours[both].mean(), theirs[both] - theirs[both].mean()
+        delta = np.abs(made_row - scored_row)
+        context += delta[used & finite].tolist()
+        rest += delta[~used & finite].tolist()
+        a, b = scored_row[finite] - scored_row[finite].mean(), made_row[finite] - made_row[finite].mean()
         scales.append(float((a * b).sum() / max(float((a * a).sum()), 1e-30)))
         apart.append(float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)))
     if not rest or not context:
         return "", ""
     if np.median(context) > NOISE and np.median(context) > APART * max(float(np.median(rest)), 1e-9):
-        said = f"tokens of the context are {np.median(context):.2g} logits off, all others {np.median(rest):.2g}: a penalty"
-        return "PF403", said
+        text = f"tokens of the context are {np.median(context):.2g} logits off, all others {np.median(rest):.2g}: a penalty"
+        return "PF403", text
     scale = float(np.median(scales))
     if abs(scale - 1) > NOISE and np.ptp(scales) < NOISE * abs(scale):
         return "PF403", f"logits times {scale:.3g}: a temperature of {1 / scale:.3g}"

@@ -52,19 +52,19 @@ class Vocabulary(Check):
         if setup.shares_file:
             yield Setting("tokenizer", setup.original.path.name, setup.file.path.name, "same", "one file")
             return
-        ours, theirs = setup.original.tokenizer, setup.file.tokenizer
-        if isinstance(ours, ContractError) or isinstance(theirs, ContractError):
-            yield _not_compared(ours, theirs)
+        reference, candidate = setup.original.tokenizer, setup.file.tokenizer
+        if isinstance(reference, ContractError) or isinstance(candidate, ContractError):
+            yield _not_compared(reference, candidate)
             return
-        if not theirs or not ours:
-            yield Setting("tokenizer", f"{len(ours)} keys", f"{len(theirs)} keys", "not compared", "one side has none")
+        if not candidate or not reference:
+            yield Setting("tokenizer", f"{len(reference)} keys", f"{len(candidate)} keys", "not compared", "one side has none")
             return
         for key, (code, name) in KNOWN.items():
-            yield from _compare(key, code, name, ours, theirs, setup)
+            yield from _compare(key, code, name, reference, candidate, setup)
 
 
-def _not_compared(ours: object, theirs: object) -> Setting:
-    texts = [str(one.text) if isinstance(one, ContractError) else "read" for one in (ours, theirs)]
+def _not_compared(reference: object, candidate: object) -> Setting:
+    texts = [str(tokenizer.text) if isinstance(tokenizer, ContractError) else "read" for tokenizer in (reference, candidate)]
     return Setting("tokenizer", short(texts[0]), short(texts[1]), "not compared", "only byte-level BPE can be translated")
 
 
@@ -87,53 +87,54 @@ def _rows(side: Side) -> Iterator[Finding]:
 
 
 def _compare(
-    key: str, code: str, name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], setup: Setup
+    key: str, code: str, name: str, reference: Mapping[str, Any], candidate: Mapping[str, Any], setup: Setup
 ) -> Iterator[Setting | Finding]:
-    one, other = said(key, ours), said(key, theirs)
-    if one is None and other is None:
+    reference_value, candidate_value = value_of(key, reference), value_of(key, candidate)
+    if reference_value is None and candidate_value is None:
         return
     if key == TYPE:
-        one, other = _types(one, other)
+        reference_value, candidate_value = _types(reference_value, candidate_value)
     if key == ADD_BOS or key == "tokenizer.ggml.add_eos_token":
-        one, other = bool(one), bool(other)
-    same = one == other
-    shown = _shown(one, other)
+        reference_value, candidate_value = bool(reference_value), bool(candidate_value)
+    same = reference_value == candidate_value
+    shown = _shown(reference_value, candidate_value)
     yield Setting(name, *shown, "same" if same else "differs")
     if same:
         return
-    if key == "tokenizer.ggml.tokens" and isinstance(one, list) and isinstance(other, list) and len(one) != len(other):
-        code, name, shown = "PF301", "vocabulary size", (str(len(one)), str(len(other)))
+    lists = isinstance(reference_value, list) and isinstance(candidate_value, list)
+    if key == "tokenizer.ggml.tokens" and lists and len(reference_value) != len(candidate_value):
+        code, name, shown = "PF301", "vocabulary size", (str(len(reference_value)), str(len(candidate_value)))
     file = setup.file.path
     field = key if setup.file.format == "gguf" else "tokenizer.json"
     yield Finding(code, name, *shown, file_of(file, "tokenizer.json"), field, REMEDY)
 
 
-def said(key: str, keys: Mapping[str, Any]) -> Any:
+def value_of(key: str, keys: Mapping[str, Any]) -> Any:
     """The value, or what llama.cpp takes where the file does not say."""
     if key == ADD_BOS and key not in keys:
         return keys.get(PRE) in ADDS_BOS_UNASKED or keys.get("tokenizer.ggml.model") == "llama"
     return keys.get(key) or None if key == "tokenizer.chat_template" else keys.get(key)
 
 
-def _types(ours: Any, theirs: Any) -> tuple[Any, Any]:
-    """Without entries that one side calls unused or bytes: no text becomes them either way."""
-    if not isinstance(ours, list) or not isinstance(theirs, list) or len(ours) != len(theirs):
+def _types(reference: Any, candidate: Any) -> tuple[Any, Any]:
+    """Both lists without the entries that one side calls unused or bytes: no text is tokenized to such an entry."""
+    if not isinstance(reference, list) or not isinstance(candidate, list) or len(reference) != len(candidate):
         return None, None
-    kept = [(a, b) for a, b in zip(ours, theirs, strict=True) if not {a, b} & {UNUSED, BYTE}]
+    kept = [(a, b) for a, b in zip(reference, candidate, strict=True) if not {a, b} & {UNUSED, BYTE}]
     return [a for a, _ in kept], [b for _, b in kept]
 
 
-def _shown(ours: Any, theirs: Any) -> tuple[str, str]:
+def _shown(reference: Any, candidate: Any) -> tuple[str, str]:
     """Both values; of lists and long texts the place where they part."""
-    if not (isinstance(ours, list) and isinstance(theirs, list)) and not (isinstance(ours, str) and isinstance(theirs, str)):
-        return _brief(ours), _brief(theirs)
-    at = first_difference(ours, theirs)
-    if at == min(len(ours), len(theirs)):
-        return _brief(ours), _brief(theirs)
-    if isinstance(ours, str):
-        begin = max(0, at - 10) if len(ours) > 40 else 0
-        return short(ours[begin : begin + 40]), short(theirs[begin : begin + 40])
-    return f"{at}: {short(ours[at], 40)}", f"{at}: {short(theirs[at], 40)}"
+    if not any(isinstance(reference, kind) and isinstance(candidate, kind) for kind in (list, str)):
+        return _brief(reference), _brief(candidate)
+    at = first_difference(reference, candidate)
+    if at == min(len(reference), len(candidate)):
+        return _brief(reference), _brief(candidate)
+    if isinstance(reference, str):
+        begin = max(0, at - 10) if len(reference) > 40 else 0
+        return short(reference[begin : begin + 40]), short(candidate[begin : begin + 40])
+    return f"{at}: {short(reference[at], 40)}", f"{at}: {short(candidate[at], 40)}"
 
 
 def _brief(value: Any) -> str:

@@ -13,9 +13,12 @@ from logitproof.gguf.layout import Layout
 from logitproof.gguf.side import Side
 from logitproof.gguf.tensors import FolderTensors, GgufTensors, Tensors, chunks, row_count, sampled, tensors_of
 from logitproof.gguf.write import account_for_tensors
-from logitproof.preflight import Check, Finding, Setting, Setup, file_of, named
+from logitproof.preflight import ROTATED, Check, Finding, Setting, Setup, file_of, named, short
 from logitproof.preflight._explain import explain, is_constant
+from logitproof.preflight._rotation import Turned, find_rotation
 from logitproof.weights.checkpoint import Array
+from logitproof.weights.model import stray_weights
+from logitproof.weights.rotate import ONE_CENTRED
 
 WHOLE_BELOW = 1 << 22
 """Values up to which a tensor is compared whole; of a larger one `SAMPLED` rows are."""
@@ -34,6 +37,8 @@ LIMITS = {
 }  # fmt: skip
 """Relative RMS error of a tensor that its type explains: about twice what Gaussian weights show."""
 COARSEST = 0.9
+COARSEST_EMBEDDING = 0.35
+"""Relative error of an embedding up to which a rotation explains it: a quantization of four bits and up leaves less."""
 EXACT = ("F64", "F32", "F16", "BF16")
 """Types of a checkpoint, which is what it is."""
 CODES = {"rope_freqs.weight": "PF202", "output.weight": "PF208", "lm_head.weight": "PF208"}
@@ -66,21 +71,24 @@ class Weights(Check):
     }
 
     def examine(self, setup: Setup) -> Iterator[Setting | Finding]:
-        ours, theirs = setup.original, setup.file
-        if "other" in (ours.format, theirs.format):
-            yield Setting("weights", ours.format, theirs.format, "not compared", "only its own engine can read such a file")
+        reference, candidate = setup.original, setup.file
+        if "other" in (reference.format, candidate.format):
+            yield Setting(
+                "weights", reference.format, candidate.format, "not compared", "only its own engine can read such a file"
+            )
             return
-        yield from _accounted(ours)
-        if theirs.format == "safetensors" and theirs.path != ours.path:
-            yield from _accounted(theirs)
-        if ours.path == theirs.path:
-            yield from _compared(_tensors(ours, own=True), None, setup)
+        yield from _accounted(reference)
+        yield from _beside(setup)
+        if candidate.format == "safetensors" and candidate.path != reference.path:
+            yield from _accounted(candidate)
+        if reference.path == candidate.path:
+            yield from _compared(_tensors(reference, own=True), None, setup)
             return
-        by_layout = ours.format == "safetensors" and theirs.format == "gguf"
-        if by_layout and not isinstance(ours.layout, Layout):
-            yield Setting("weights", ours.architecture, theirs.architecture, "not compared", "of known families only")
+        by_layout = reference.format == "safetensors" and candidate.format == "gguf"
+        if by_layout and not isinstance(reference.layout, Layout):
+            yield Setting("weights", reference.architecture, candidate.architecture, "not compared", "of known families only")
             return
-        yield from _compared(_tensors(ours, own=not by_layout), _tensors(theirs, own=True), setup)
+        yield from _compared(_tensors(reference, own=not by_layout), _tensors(candidate, own=True), setup)
 
 
 def _tensors(side: Side, *, own: bool) -> Tensors:
@@ -106,55 +114,82 @@ def _accounted(side: Side) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _compared(ours: Tensors, theirs: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
+def _beside(setup: Setup) -> Iterator[Setting]:
+    """Weights in a model's folder that are no part of the model; a finding about the model they are not."""
+    strays, others = (short(", ".join(_strays(side)) or "none") for side in (setup.original, setup.file))
+    if (strays, others) != ("none", "none"):
+        yield Setting("weights beside the model", strays, others, "listed", "not named by the model: nobody reads them")
+
+
+def _strays(side: Side) -> list[str]:
+    return stray_weights(side.path) if side.format == "safetensors" else []
+
+
+def _compared(reference: Tensors, candidate: Tensors | None, setup: Setup) -> Iterator[Setting | Finding]:
+    rotation = None if candidate is None else find_rotation(reference, candidate, COARSEST_EMBEDDING)
+    if rotation is None:
+        yield from _as_they_are(reference, candidate, setup)
+        return
+    by_folder = setup.file.format == "safetensors"
+    centred = by_folder and setup.original.config.get("model_type") in ONE_CENTRED
+    yield from _as_they_are(Turned(reference, rotation, centred), candidate, setup, str(rotation))
+
+
+def _as_they_are(reference: Tensors, candidate: Tensors | None, setup: Setup, turned: str = "") -> Iterator[Setting | Finding]:
+    """Every tensor against what it must be; `turned` says what those of the reference were turned by first."""
     differences: list[Difference] = []
     worst, samples = Difference("", "", ""), []
-    for name in ours.names if theirs is None else [name for name in ours.names if name in theirs.names]:
+    for name in reference.names if candidate is None else [name for name in reference.names if name in candidate.names]:
         try:
-            difference = _alone(ours, name) if theirs is None else _pair(ours, theirs, name)
+            difference = _alone(reference, name) if candidate is None else _pair(reference, candidate, name)
         except ContractError as error:
             yield Setting(f"weights: {name}", "–", "–", "not compared", error.text)
             continue
         if difference.code:
             differences.append(difference)
-        worst = max(worst, difference, key=lambda one: one.error)
-        if sampled(*_size(ours.shape(name)), WHOLE_BELOW, SAMPLED) is not None:
+        worst = difference if difference.error > worst.error else worst
+        if sampled(*_size(reference.shape(name)), WHOLE_BELOW, SAMPLED) is not None:
             samples.append(name)
-    if theirs is not None:
-        differences += _unpaired(ours, theirs, setup)
-    yield _row(ours, theirs, worst, samples, differences)
+    if candidate is not None:
+        differences += _unpaired(reference, candidate, setup)
+    if turned:
+        rest = f"{len(differences)} of the other tensors do not fit it" if differences else "every other tensor fits it"
+        yield Setting(ROTATED, "none", "rotated", "listed", f"{turned}; {rest}")
+    yield _row(reference, candidate, worst, samples, differences)
     yield from _findings(differences, setup)
 
 
-def _row(ours: Tensors, theirs: Tensors | None, worst: Difference, samples: list[str], found: list[Difference]) -> Setting:
-    note = "all finite, none constant" if theirs is None else "worst relative error "
-    if theirs is not None:
-        note += f"{worst.error:.1e} ({theirs.kind(worst.tensor)} {worst.tensor})" if worst.error else "0: equal"
+def _row(
+    reference: Tensors, candidate: Tensors | None, worst: Difference, samples: list[str], differences: list[Difference]
+) -> Setting:
+    note = "all finite, none constant" if candidate is None else "worst relative error "
+    if candidate is not None:
+        note += f"{worst.error:.1e} ({candidate.kind(worst.tensor)} {worst.tensor})" if worst.error else "0: equal"
     if samples:
         note += f"; of {len(samples)} tensors over {WHOLE_BELOW:,} values {SAMPLED} rows each"
-    count = len(ours.names) if theirs is None else len(theirs.names)
-    return Setting("weights", f"{len(ours.names)} tensors", f"{count} tensors", "differs" if found else "same", note)
+    count = len(reference.names) if candidate is None else len(candidate.names)
+    return Setting("weights", f"{len(reference.names)} tensors", f"{count} tensors", "differs" if differences else "same", note)
 
 
-def _findings(found: list[Difference], setup: Setup) -> Iterator[Finding]:
+def _findings(differences: list[Difference], setup: Setup) -> Iterator[Finding]:
     """One finding for all tensors with the same fault."""
-    for code, text in dict.fromkeys((one.code, one.text) for one in found):
-        names = [one.tensor for one in found if (one.code, one.text) == (code, text)]
+    for code, text in dict.fromkeys((difference.code, difference.text) for difference in differences):
+        names = [difference.tensor for difference in differences if (difference.code, difference.text) == (code, text)]
         yield Finding(
             code, f"weights of {named(names)}", "as in the checkpoint", text,
             file_of(setup.file.path, "model.safetensors"), names[0], REMEDY,
         )  # fmt: skip
 
 
-def _unpaired(ours: Tensors, theirs: Tensors, setup: Setup) -> list[Difference]:
-    missing = [name for name in ours.names if name not in theirs.names]
-    extra = [name for name in theirs.names if name not in ours.names]
+def _unpaired(reference: Tensors, candidate: Tensors, setup: Setup) -> list[Difference]:
+    missing = [name for name in reference.names if name not in candidate.names]
+    extra = [name for name in candidate.names if name not in reference.names]
     tied = setup.original.format == "safetensors" and setup.original.config.get("tie_word_embeddings")
     differences = [Difference(CODES.get(name, "PF101"), "missing", name) for name in missing]
     for name in extra:
         if name in ("output.weight", "lm_head.weight") and tied:
             source = "token_embd.weight" if name == "output.weight" else "model.embed_tokens.weight"
-            if source in theirs.names and _same_rows(theirs, name, source):
+            if source in candidate.names and _same_rows(candidate, name, source):
                 continue
             differences.append(
                 Difference("PF208", "has an output matrix of its own, the config ties it to the embedding", name)
@@ -164,12 +199,12 @@ def _unpaired(ours: Tensors, theirs: Tensors, setup: Setup) -> list[Difference]:
     return differences
 
 
-def _same_rows(tensors: Tensors, one: str, other: str) -> bool:
-    if tensors.shape(one) != tensors.shape(other):
+def _same_rows(tensors: Tensors, name: str, source: str) -> bool:
+    if tensors.shape(name) != tensors.shape(source):
         return False
-    index = sampled(*_size(tensors.shape(one)), WHOLE_BELOW, SAMPLED)
-    limit = 2 * max(_limit(tensors.kind(name)) for name in (one, other))
-    a, b = tensors.rows(one, index), tensors.rows(other, index)
+    index = sampled(*_size(tensors.shape(name)), WHOLE_BELOW, SAMPLED)
+    limit = 2 * max(_limit(tensors.kind(tensor)) for tensor in (name, source))
+    a, b = tensors.rows(name, index), tensors.rows(source, index)
     return bool(np.linalg.norm(a - b) <= limit * np.linalg.norm(a))
 
 
@@ -188,45 +223,51 @@ def _alone(tensors: Tensors, name: str) -> Difference:
     return Difference("", "", name)
 
 
-def _pair(ours: Tensors, theirs: Tensors, name: str) -> Difference:
-    shapes = ours.shape(name), theirs.shape(name)
+def _pair(reference: Tensors, candidate: Tensors, name: str) -> Difference:
+    shapes = reference.shape(name), candidate.shape(name)
     if np.prod(shapes[0]) != np.prod(shapes[1]) or _size(shapes[0]) != _size(shapes[1]):
         return Difference("PF103", f"shape {list(shapes[1])}, expected {list(shapes[0])}", name)
     rows, columns = _size(shapes[0])
     index = sampled(rows, columns, WHOLE_BELOW, SAMPLED)
     errors, norms = [], []
     for part in chunks(index, rows, columns, CHUNK):
-        a, b = ours.rows(name, part).astype(np.float64), theirs.rows(name, part).astype(np.float64)
+        a, b = reference.rows(name, part).astype(np.float64), candidate.rows(name, part).astype(np.float64)
         for side, values in (("reference", a), ("candidate", b)):
             if not np.isfinite(values).all():
                 return Difference("PF107", f"values that are not finite, in the {side}", name)
         errors.append(((a - b) ** 2).sum(axis=1))
         norms.append((a**2).sum(axis=1))
-    return _verdict(ours, theirs, name, index, np.sqrt(np.concatenate(errors)), np.sqrt(np.concatenate(norms)))
+    return _verdict(reference, candidate, name, index, np.sqrt(np.concatenate(errors)), np.sqrt(np.concatenate(norms)))
 
 
-def _verdict(ours: Tensors, theirs: Tensors, name: str, index: Array | None, errors: Array, norms: Array) -> Difference:
+def _verdict(reference: Tensors, candidate: Tensors, name: str, index: Array | None, errors: Array, norms: Array) -> Difference:
     """Judge a tensor by the error [n] and norm [n] of its rows."""
     whole = float(np.linalg.norm(norms))
     error = float(np.linalg.norm(errors)) / whole if whole else float(bool(errors.any()))
-    limit = max(_limit(kind) for kind in (theirs.kind(name), ours.kind(name)) if kind == theirs.kind(name) or kind not in EXACT)
+    limit = max(
+        _limit(kind)
+        for kind in (candidate.kind(name), reference.kind(name))
+        if kind == candidate.kind(name) or kind not in EXACT
+    )
+    if isinstance(reference, Turned):
+        limit = max(limit, reference.rotation.error)  # what is computed of rounded embeddings is no more exact than they are
     floor = FAINT * float(np.median(norms))
     row = errors / np.maximum(norms, floor) if floor else errors / max(whole, 1e-30)
     bad = np.flatnonzero(row > ROW_FACTOR * limit)
     if error <= limit and not bad.size:
-        return Difference(*_initial(ours, theirs, name, index), error)
+        return Difference(*_initial(reference, candidate, name, index), error)
     if error <= limit or 0 < bad.size <= FEW * len(row):
         at = int(bad[0] if index is None else index[bad[0]])
         text = f"{bad.size} of {len(row)} rows are off, the first is row {at} by {row[bad[0]]:.2g} of its length"
         return Difference("PF104", text, name, error)
-    code, text = explain(ours.rows(name, index), theirs.rows(name, index), ours.shape(name))
+    code, text = explain(reference.rows(name, index), candidate.rows(name, index), reference.shape(name))
     return Difference(code, text or f"off by {error:.2g}, its type explains {limit:.2g}", name, error)
 
 
-def _initial(ours: Tensors, theirs: Tensors, name: str, index: Array | None) -> tuple[str, str, str]:
+def _initial(reference: Tensors, candidate: Tensors, name: str, index: Array | None) -> tuple[str, str, str]:
     """A matrix of one value was never trained, even where both sides agree on it."""
-    shape = theirs.shape(name)
-    if min(_size(shape)) > 1 and (value := is_constant(theirs.rows(name, index))) is not None:
+    shape = candidate.shape(name)
+    if min(_size(shape)) > 1 and (value := is_constant(candidate.rows(name, index))) is not None:
         return "PF106", f"every value is {value:g}, on both sides", name
     return "", "", name
 

@@ -211,9 +211,13 @@ class Rows(Message):
 
 
 class ScoreResult(Rows):
-    """Row t predicts token t+1; as many rows as token ids, less those before the `first` that was asked for."""
+    """Row t predicts token t+1; as many rows as token ids, less those before the `first` that was asked for.
+
+    Who holds some of them only names these in `held`, from 0 and rising, and every entry of the other rows is NaN.
+    """
 
     isa: dict[str, str] = {}
+    held: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
 
 
 class GenerateResult(Rows):

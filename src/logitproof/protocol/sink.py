@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ class RowSink:
         self._files: dict[str, BinaryIO] = {}
         self._kind: tuple[np.dtype[Any], int] | None = None
         self._is_probable = False
+        self._held: list[int] | None = None
 
     def __enter__(self) -> RowSink:
         return self
@@ -40,6 +41,18 @@ class RowSink:
         unwanted = min(max(self.first - self._passed, 0), len(rows))
         self._passed += len(rows)
         self._write(rows[unwanted:])
+
+    def scatter(self, rows: np.ndarray, positions: Sequence[int], count: int) -> None:
+        """The `positions` alone of `count` rows, whole ones; all others are NaN and announced as not held."""
+        if is_top(rows) or len(rows) != len(positions):
+            raise ValueError(f"{len(rows)} rows for {len(positions)} positions; of best entries, leave a row without any")
+        places = {position: row for row, position in enumerate(positions)}
+        dtype = np.float64 if rows.dtype == np.float64 else np.float32
+        empty = np.full((1, rows.shape[1]), np.nan, dtype)
+        for position in range(count):
+            row = places.get(position)
+            self.write(empty if row is None else rows[row : row + 1].astype(dtype))
+        self._held = [position - self.first for position in positions if position >= self.first]
 
     def skip(self, count: int) -> None:
         """So many rows before `first` were not computed; raises ValueError where one of them is wanted."""
@@ -76,7 +89,8 @@ class RowSink:
         dtype, width = self._kind
         shape = [self.count, width]
         if "" in self._files:
-            return {"logits": {"path": str(self.path), "dtype": dtype.newbyteorder("=").name, "shape": shape}}
+            whole = {"logits": {"path": str(self.path), "dtype": dtype.newbyteorder("=").name, "shape": shape}}
+            return whole if self._held is None else {**whole, "held": self._held}
         probable = f"{self.path}.topk_logprobs"
         files = {"topk_ids": {"path": f"{self.path}.topk_ids", "dtype": "int32", "shape": shape}}
         if self._is_probable:

@@ -29,10 +29,10 @@ class OwnTap:
 
 def _registered() -> dict[str, OwnTap]:
     """The taps of installed packages."""
-    found: dict[str, OwnTap] = {}
+    taps: dict[str, OwnTap] = {}
     for point in importlib.metadata.entry_points(group="logitproof.taps"):
-        found |= point.load()
-    return found
+        taps |= point.load()
+    return taps
 
 
 BEGIN = {"embedding": "[T, E] what the first layer reads"}

@@ -125,7 +125,7 @@ def _mean(figures: dict[str, Any] | None) -> str:
 
 def _sections(quality: Quality) -> Table:
     columns = (Column(""), Column("section"), Column("what was found"))
-    rows = tuple(Row((each.met, each.name, each.said), TONES[each.met]) for each in quality.sections)
+    rows = tuple(Row((section.met, section.name, section.said), TONES[section.met]) for section in quality.sections)
     return Table(columns, rows, f"{quality.candidate} on {quality.model} {quality.quantization}")
 
 

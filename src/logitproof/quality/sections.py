@@ -21,7 +21,7 @@ from logitproof.quality.sampled import drawn_from, places
 from logitproof.quality.sampler_sections import equal_completions, same_noise, seeded_sampler
 from logitproof.quality.section import Bar, Section
 from logitproof.report.report import Report
-from logitproof.traces.trace import Trace
+from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
 
 TIE = 0.15
@@ -87,6 +87,9 @@ def qualities(
 
     `tests` holds what was found of each candidate's own sampler; `adapters` what `adapter_distances` found.
     """
+    for trace in report.results.values():
+        if isinstance(trace, Trace):
+            whole(trace)
     groups: dict[tuple[str, str, str], dict[str, tuple[Cell, Sequence[Compared]]]] = {}
     for cell, rows in report.compared.items():
         groups.setdefault((cell.candidate, cell.model, cell.quantization), {})[cell.mode] = (cell, rows)

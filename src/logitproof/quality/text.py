@@ -10,7 +10,7 @@ from logitproof.quality.accuracy import Answers, Paired
 from logitproof.quality.chat_template import Rendered
 from logitproof.quality.picker import Picked
 from logitproof.quality.synchronized import Synchronized
-from logitproof.quality.tokenizers import Found
+from logitproof.quality.tokenizers import Difference, Found
 from logitproof.quality.two_sample import TwoSample
 
 SHOWN = 12
@@ -44,35 +44,43 @@ def of_samples(about: str, test: TwoSample, alpha: float, power: float, replay: 
 
 def of_tokenizers(about: str, result: Found, rendered: Sequence[Rendered]) -> Document:
     """Texts that are cut differently, each by its smallest part, and chat templates."""
-    lines = [
-        Line(f"{each.name}: {each.smallest!r} is {list(each.reference)} for the reference, {list(each.candidate)} here", "bad")
-        for each in result.differences
+    lines = [Line(_cut(difference), "bad") for difference in result.differences]
+    causes = [
+        Line(
+            f"{cause.text}: {cause.smallest!r} is {list(cause.reference)} for the reference, {list(cause.candidate)} here",
+            "bad",
+        )
+        for cause in result.causes
     ]
+    counts = [Line(f"{cause.texts} of the texts show it", "plain", 1) for cause in result.causes]
+    findings = tuple(line for pair in zip(causes, counts, strict=True) for line in pair)
     trips = [Line(f"note: {trip.side}, {trip.name}: {trip.text!r} comes back as {trip.back!r}") for trip in result.trips]
     more = [Line(f"… and {len(lines) - SHOWN} more")] if lines[SHOWN:] else []
     templates = [Line(_template(text), "bad") for text in rendered]
     shown = (*lines[:SHOWN], *more, *trips[:SHOWN], *templates)
     reason = (
-        f"{result.tried} texts: {len(result.differences)} are cut differently, {len(result.trips)} do not come back; "
+        f"{result.tried} texts: {len(result.differences)} are cut differently by {len(result.causes)} causes, "
+        f"{len(result.trips)} do not come back; "
         f"chat template: {'differs' if rendered else 'the same'}"
     )
     differs = bool(result.differences or rendered)
     verdict = Verdict("DIFFERENT" if differs else "SAME", reason, "bad" if differs else "good")
     rest = (*lines[SHOWN:], *trips[SHOWN:])
-    sections = (Text(shown), *((Text(rest, "All others", detail=True),) if rest else ()))
+    first = (Text(findings, "What they do differently"),) if findings else ()
+    sections = (*first, Text(shown, "Texts"), *((Text(rest, "All others", detail=True),) if rest else ()))
     return Document(f"Two tokenizers: {about}", verdict, sections if shown else ())
 
 
-def of_answers(names: Sequence[str], by_engine: Sequence[Answers], both: Paired | None) -> Document:
+def of_answers(names: Sequence[str], by_engine: Sequence[Answers], pairing: Paired | None) -> Document:
     """Accuracy of one engine, or of two on the same questions and whether they answer equally well."""
     columns = (Column("engine", "code"), Column("accuracy"))
     rows = tuple(Row((name, str(answers.accuracy))) for name, answers in zip(names, by_engine, strict=True))
-    if both is None:
+    if pairing is None:
         return Document("Multiple choice", Verdict("MEASURED", f"accuracy {by_engine[0].accuracy}"), (Table(columns, rows),))
-    low, high = both.interval
-    paired = f"{both.flips} answers flip, {both.lost} lost, {both.won} won; McNemar p = {both.p_value:.3g}"
-    difference = Text((Line(f"difference of accuracy {both.difference:+.2%} (95 % {low:+.2%} to {high:+.2%})"),))
-    differs = both.p_value <= 0.05
+    low, high = pairing.interval
+    paired = f"{pairing.flips} answers flip, {pairing.lost} lost, {pairing.won} won; McNemar p = {pairing.p_value:.3g}"
+    difference = Text((Line(f"difference of accuracy {pairing.difference:+.2%} (95 % {low:+.2%} to {high:+.2%})"),))
+    differs = pairing.p_value <= 0.05
     verdict = Verdict("DIFFERENT" if differs else "NOT DIFFERENT", paired, "bad" if differs else "good")
     return Document("Multiple choice", verdict, (Table(columns, rows), difference))
 
@@ -83,10 +91,14 @@ def of_picked(picked: Picked, out: str, sha256: str) -> Document:
         f"{len(picked.hanging)} of {len(picked.suite.prompts)} prompts hang on a tie: {len(picked.replaced)} replaced, "
         f"{len(picked.left)} stay; {picked.tried} reserves tried"
     )
-    lines = tuple(Line(str(each), "bad" if each.reserve is None else "plain") for each in picked.hanging)
+    lines = tuple(Line(str(prompt), "bad" if prompt.reserve is None else "plain") for prompt in picked.hanging)
     verdict = Verdict("HANGS" if picked.left else "FREE OF TIES", reason, "bad" if picked.left else "good")
     file = Text((Line(f"{out}: sha256 {sha256}"),))
     return Document(f"A suite without ties: {out}", verdict, (*((Text(lines),) if lines else ()), file))
+
+
+def _cut(text: Difference) -> str:
+    return f"{text.name}: {text.smallest!r} is {list(text.reference)} for the reference, {list(text.candidate)} here"
 
 
 def _template(text: Rendered) -> str:

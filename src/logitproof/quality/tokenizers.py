@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-Encode = Callable[[str], list[int]]
-Decode = Callable[[list[int]], str]
+from logitproof.quality.causes import Cause, Cut, Decode, Encode, Side, cause_of, together
 
+SPECIAL = 6
+"""Special tokens beside which text is tried."""
 HARD: tuple[tuple[str, str], ...] = (
     ("words", "The quick brown fox jumps over the lazy dog."),
     ("contractions", "it's we'll they'VE I'M don't o'clock 'tis"),
@@ -78,6 +79,8 @@ class Found:
     tried: int
     differences: tuple[Difference, ...]
     trips: tuple[Trip, ...]
+    causes: tuple[Cause, ...] = ()
+    """what the differences come from, one for each cause"""
 
 
 def compare_tokenizers(
@@ -86,21 +89,44 @@ def compare_tokenizers(
     decoders: Sequence[tuple[str, Encode, Decode]] = (),
     *,
     corpus: Sequence[str] = (),
+    special: Sequence[Sequence[str]] = ((), ()),
     fuzzed: int = 200,
     seed: int = 0,
 ) -> Found:
-    """Encode every text with both; ids must be equal. `decoders` are sides whose own round trip is tried too."""
-    texts = [*HARD, *((f"line {n}", text) for n, text in enumerate(corpus, 1)), *_random(fuzzed, seed)]
-    differences, trips = [], []
+    """Encode every text with both; ids must be equal. `decoders` are sides whose own round trip is tried too.
+
+    `special` are the special tokens of both sides by their texts: what stands beside one of them is tried as well.
+    """
+    lines = ((f"line {n}", text) for n, text in enumerate(corpus, 1))
+    texts = [*HARD, *_beside(special), *lines, *_random(fuzzed, seed)]
+    backs = {side: decode for side, _, decode in decoders}
+    sides = (
+        Side("reference", reference, backs.get("reference", _nothing), special[0]),
+        Side("candidate", candidate, backs.get("candidate", _nothing), special[1]),
+    )
+    differences, trips, causes = [], [], []
     for name, text in texts:
         if reference(text) != candidate(text):
             smallest = shrink(text, lambda part: reference(part) != candidate(part))
             differences.append(Difference(name, text, smallest, tuple(reference(smallest)), tuple(candidate(smallest))))
+            causes.append(cause_of(Cut(smallest, (differences[-1].reference, differences[-1].candidate), sides)))
         for side, encode, decode in decoders:
             back = decode(encode(text))
             if text not in back:
                 trips.append(Trip(name, side, text, back))
-    return Found(len(texts), tuple(differences), tuple(trips))
+    return Found(len(texts), tuple(differences), tuple(trips), together(causes))
+
+
+def _nothing(_: list[int]) -> str:
+    return ""
+
+
+def _beside(special: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Texts with the special tokens that both sides have, words before and after them with spaces and without."""
+    shared = [token for token in dict.fromkeys(special[0]) if token and token in special[1]]
+    for token in shared[:SPECIAL]:
+        for text in (f"{token}hello", f"{token} hello", f"Hi{token}", f"Hi {token} world", f"{token}{token}", f"{token}\n1"):
+            yield f"beside {token}", text
 
 
 def shrink(text: str, fails: Callable[[str], bool]) -> str:

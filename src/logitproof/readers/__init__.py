@@ -19,6 +19,8 @@ allocated, nothing is unpickled, and `dump.checked` looks at every number afterw
 from __future__ import annotations
 
 import functools
+import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,13 +127,14 @@ def convert(
         raise refusal(target, "", "is a folder", "name a file to write")
     with environment_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        existed = target.exists()
-        try:
-            writer.write(dump, target)
-        except BaseException:
-            if not existed:
-                target.unlink(missing_ok=True)  # half a file would be taken for a whole one
-            raise
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as part:
+            try:
+                writer.write(dump, Path(part) / target.name)
+            except ContractError as error:
+                where = error.where.replace(str(Path(part) / target.name), str(target))
+                raise ContractError(error.text, where=where, remedy=error.remedy) from None
+            for made in Path(part).iterdir():  # some formats have a second file beside the first
+                os.replace(made, target.parent / made.name)
     return dump
 
 

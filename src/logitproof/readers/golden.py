@@ -60,12 +60,12 @@ def _refuse_changed(file: Tensors, path: Path) -> None:
     """Every tensor and the header are what was written: a golden is the truth of others, who cannot measure it again."""
     sums = parse_json(file.metadata.get(CHECKSUMS, ""), path, CHECKSUMS, remedy="freeze it again")
     text = file.metadata.get("header", "")
-    found = {**{name: file.raw(name).data for name in file.names}, "header": memoryview(text.encode())}
-    for name, content in found.items():
+    contents = {**{name: file.raw(name).data for name in file.names}, "header": memoryview(text.encode())}
+    for name, content in contents.items():
         if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(content).hexdigest():
             reason = "is not what was frozen: its checksum is another, so a byte was changed or lost since"
             raise refusal(path, name, reason, "take the golden from where it was frozen, or freeze it again")
-    if missing := sorted(set(sums) - set(found)):
+    if missing := sorted(set(sums) - set(contents)):
         raise refusal(path, missing[0], "was frozen and is not in the file", "take the golden from where it was frozen")
 
 

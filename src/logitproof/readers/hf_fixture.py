@@ -53,8 +53,8 @@ class HfFixture(Reader):
         for number, fixture in enumerate(fixtures):
             groups[fixture.id or (path.stem if len(fixtures) == 1 else str(number))].append(fixture)
         first = fixtures[0]
-        if other := next((fixture for fixture in fixtures if fixture.vocab_size != first.vocab_size), None):
-            raise refusal(path, "vocab_size", f"is {first.vocab_size} and {other.vocab_size}", "one file, one model")
+        if odd := next((fixture for fixture in fixtures if fixture.vocab_size != first.vocab_size), None):
+            raise refusal(path, "vocab_size", f"is {first.vocab_size} and {odd.vocab_size}", "one file, one model")
         return Dump(
             prompts=tuple(_prompt(name, group, path) for name, group in groups.items()),
             vocab_size=first.vocab_size,
@@ -110,11 +110,11 @@ def _prompt(name: str, group: list[_Fixture], path: Path) -> DumpedPrompt:
 
 def _position(fixture: _Fixture, path: Path) -> int:
     """The index of the token that the row follows."""
-    last, said = len(fixture.tokens) - 1, fixture.position
+    last, position = len(fixture.tokens) - 1, fixture.position
     prompt_end = (fixture.prompt_length or len(fixture.tokens)) - 1
     if fixture.position_is is not None:
-        return said if fixture.position_is == "index" else prompt_end + said
-    if said in (0, last):
+        return position if fixture.position_is == "index" else prompt_end + position
+    if position in (0, last):
         return last  # step 0 after the prompt, or the index of its last token: the same row
-    text = f"is {said} of {last + 1} tokens: a generation step, or the index of a token?"
+    text = f"is {position} of {last + 1} tokens: a generation step, or the index of a token?"
     raise refusal(path, "position", text, 'add "position_is": "index" or "step" to the fixture')

@@ -45,7 +45,7 @@ class KeyValue(Reader):
         steps = values.get("steps")
         if continuation and steps is not None and steps.strip() != str(len(continuation)):
             raise refusal(path, "steps", f"is {steps}, there are {len(continuation)} oracle tokens", "correct one of them")
-        one = DumpedPrompt(
+        dumped = DumpedPrompt(
             id=path.stem,
             token_ids=[*prompt, *continuation],
             prompt_length=len(prompt),
@@ -53,7 +53,7 @@ class KeyValue(Reader):
             text=_unescaped(values.pop("prompt")) if "prompt" in values else None,
             continuation_text=_unescaped(values.pop("oracle_text", "")),
         )
-        return Dump((one,), provenance={"notes": notes, **values})
+        return Dump((dumped,), provenance={"notes": notes, **values})
 
     def write(self, dump: Dump, path: Path) -> None:
         prompt = only_prompt(dump, path)

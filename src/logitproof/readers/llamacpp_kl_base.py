@@ -46,8 +46,8 @@ class LlamacppKlBase(Reader):
             DumpedPrompt(str(chunk), tokens[chunk].tolist(), window, positions, _rows(rows[chunk], vocab))
             for chunk in range(chunks)
         ]
-        said = {"values": "log-probabilities in 16 bits, clamped 16 nats below the best", "bos": "not shown in the tokens"}
-        return Dump(tuple(prompts), vocab, provenance=said)
+        about = {"values": "log-probabilities in 16 bits, clamped 16 nats below the best", "bos": "not shown in the tokens"}
+        return Dump(tuple(prompts), vocab, provenance=about)
 
     def write(self, dump: Dump, path: Path) -> None:
         lengths = {len(prompt.token_ids) for prompt in dump.prompts}

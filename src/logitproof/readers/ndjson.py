@@ -79,8 +79,8 @@ class Ndjson(Reader):
         return Dump(dumped, meta.vocab_size, versions=meta.versions, provenance={**(meta.model_extra or {}), **others})
 
     def write(self, dump: Dump, path: Path) -> None:
-        told = {name: value for name, value in dump.provenance.items() if name not in ("vocab_size", "versions")}
-        lines = [_line("meta", {"vocab_size": dump.vocab_size, "versions": dict(dump.versions), **told})]
+        facts = {name: value for name, value in dump.provenance.items() if name not in ("vocab_size", "versions")}
+        lines = [_line("meta", {"vocab_size": dump.vocab_size, "versions": dict(dump.versions), **facts})]
         for prompt in dump.prompts:
             about = {name: getattr(prompt, name) for name in ("id", "token_ids", "prompt_length", "text")}
             further = {name: getattr(prompt, name) for name in ("continuation_text", "bucket")}

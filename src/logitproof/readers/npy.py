@@ -27,9 +27,9 @@ class Npy(Reader):
         return peek.head.startswith(MAGIC)
 
     def read(self, path: Path) -> Dump:
-        rows, told = rows_of(read_array(path), path, "header")
+        rows, reading = rows_of(read_array(path), path, "header")
         side = read_sidecar(path)
-        about = {**side.provenance, READ_AS: told} if told else side.provenance
+        about = {**side.provenance, READ_AS: reading} if reading else side.provenance
         return Dump((prompt_of(path, side, rows),), int(rows.shape[1]), versions=side.versions, provenance=about)
 
     def write(self, dump: Dump, path: Path) -> None:

@@ -50,15 +50,15 @@ class SafetensorsGolden(Reader):
             )
             raise refusal(path, "topk_ids", text, "the shapes are [S, D+1, K] for S prompts and D decode tokens")
         prompts = _prompts(file, lengths, path)
-        found = []
+        dumped = []
         for number, prompt in enumerate(prompts):
             positions = len(prompt) - 1 + np.arange(steps + 1)
             top = TopK(ids[number], np.asarray(values[number], np.float64), normalized=True, slack=ROUNDING)
             tokens = [*prompt, *decoded[number].tolist()]
-            found.append(DumpedPrompt(file.metadata.get(f"id.{number}", str(number)), tokens, len(prompt), positions, top=top))
+            dumped.append(DumpedPrompt(file.metadata.get(f"id.{number}", str(number)), tokens, len(prompt), positions, top=top))
         stated = file.metadata.get("vocab_size", "")
-        versions = {name.removeprefix(OWN): said for name, said in file.metadata.items() if name.startswith(OWN)}
-        return Dump(tuple(found), int(stated) if stated.isdigit() else None, versions, file.metadata)
+        versions = {name.removeprefix(OWN): version for name, version in file.metadata.items() if name.startswith(OWN)}
+        return Dump(tuple(dumped), int(stated) if stated.isdigit() else None, versions, file.metadata)
 
     def write(self, dump: Dump, path: Path) -> None:
         steps = {len(prompt.token_ids) - prompt.prompt_length for prompt in dump.prompts}
@@ -80,7 +80,7 @@ class SafetensorsGolden(Reader):
         writer.add("topk_logprobs", np.stack([values[:, :k] for _, values in tables]).astype(np.float32))
         names = {f"id.{number}": prompt.id for number, prompt in enumerate(dump.prompts)}
         size = {} if dump.vocab_size is None else {"vocab_size": str(dump.vocab_size)}
-        writer.finish({**names, **size, **{f"{OWN}{name}": said for name, said in dump.versions.items()}})
+        writer.finish({**names, **size, **{f"{OWN}{name}": version for name, version in dump.versions.items()}})
 
 
 def _prompts(file: Tensors, lengths: np.ndarray, path: Path) -> list[list[int]]:

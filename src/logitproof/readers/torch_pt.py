@@ -23,12 +23,12 @@ class TorchPt(Reader):
         return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive_members(peek.path, peek.head))
 
     def read(self, path: Path) -> Dump:
-        found = read_torch(path)
+        content = read_torch(path)
         import torch
 
-        given = {"logits": found} if isinstance(found, torch.Tensor) else found
+        given = {"logits": content} if isinstance(content, torch.Tensor) else content
         if not isinstance(given, dict):
-            raise refusal(path, "", f"holds a {type(found).__name__}", REMEDY)
+            raise refusal(path, "", f"holds a {type(content).__name__}", REMEDY)
         return dump_of({str(name): array for name, value in given.items() if (array := _array(value, path)) is not None}, path)
 
 

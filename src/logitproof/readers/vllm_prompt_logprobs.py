@@ -39,8 +39,8 @@ class VllmPromptLogprobs(Reader):
         return {"prompt_token_ids", "prompt_logprobs"} <= peek.keys
 
     def read(self, path: Path) -> Dump:
-        found = json_of(path)
-        requests = found if isinstance(found, list) else [found]
+        content = json_of(path)
+        requests = content if isinstance(content, list) else [content]
         return Dump(tuple(_prompt(request, number, path) for number, request in enumerate(requests)))
 
 

@@ -40,14 +40,14 @@ class Call:
 
 def captured(model: torch.nn.Module, ids: Sequence[int]) -> tuple[list[Call], dict[str, Call]]:
     """The first call of every module by kind, name and shapes, and of every function by its name."""
-    found: dict[tuple[Any, ...], Call] = {}
+    calls: dict[tuple[Any, ...], Call] = {}
     functions: dict[str, Call] = {}
 
     def keep(name: str, kind: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
             leaf = name.rpartition(".")[2]
-            shapes = tuple(tuple(one.shape) for one in module.parameters())
-            found.setdefault((kind, leaf, shapes), Call(kind, name, module, args, kwargs))
+            shapes = tuple(tuple(parameter.shape) for parameter in module.parameters())
+            calls.setdefault((kind, leaf, shapes), Call(kind, name, module, args, kwargs))
 
         return hook
 
@@ -59,25 +59,25 @@ def captured(model: torch.nn.Module, ids: Sequence[int]) -> tuple[list[Call], di
         stack.enter_context(_watched(sys.modules[type(model).__module__], functions))
         stack.enter_context(wide.float64())
         model(input_ids=torch.tensor([list(ids)]), use_cache=False)
-    return list(found.values()), functions
+    return list(calls.values()), functions
 
 
 def scores_of(attention: Call) -> torch.Tensor:
     """Queries times keys [1, H, T, T] of a call of `eager_attention_forward`, neither scaled nor masked."""
     module, query, key = attention.args[:3]
     with torch.inference_mode(), wide.float64():
-        found: torch.Tensor = query @ key.repeat_interleave(module.num_key_value_groups, 1).transpose(2, 3)
-    return found
+        scores: torch.Tensor = query @ key.repeat_interleave(module.num_key_value_groups, 1).transpose(2, 3)
+    return scores
 
 
 @contextmanager
-def _watched(code: ModuleType, found: dict[str, Call]) -> Iterator[None]:
+def _watched(code: ModuleType, calls: dict[str, Call]) -> Iterator[None]:
     """The functions of the model's file keep what they are given, until the context is left."""
     before = {name: getattr(code, name) for name in FUNCTIONS if hasattr(code, name)}
 
     def keeping(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def kept(*args: Any, **kwargs: Any) -> Any:
-            found.setdefault(name, Call("", name, function, args, kwargs))
+            calls.setdefault(name, Call("", name, function, args, kwargs))
             return function(*args, **kwargs)
 
         return kept
@@ -93,4 +93,4 @@ def _watched(code: ModuleType, found: dict[str, Call]) -> Iterator[None]:
 
 def _kind(module: torch.nn.Module) -> str | None:
     name = type(module).__name__.lower()
-    return next((kind for end, kind in sorted(KINDS.items(), key=lambda one: -len(one[0])) if name.endswith(end)), None)
+    return next((kind for end, kind in sorted(KINDS.items(), key=lambda pair: -len(pair[0])) if name.endswith(end)), None)

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
-from logitproof.files.untrusted import read_object
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Piece, Place, place_in, some
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -46,7 +46,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
     names = _tensor_names(folder)
     with _captured_log() as log:
         try:
-            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
@@ -54,9 +54,9 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             text = f"cannot load {folder}: {error} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
-        f"{kind.removesuffix('_keys')}: {some(sorted(str(name) for name in found[kind]))}"
+        f"{kind.removesuffix('_keys')}: {first_few(sorted(str(name) for name in loading_info[kind]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-        if found.get(kind)
+        if loading_info.get(kind)
     ]
     if problems:
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
@@ -69,13 +69,9 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model of `config` with the dequantized weights of a GGUF file, and what to record about it."""
-    weights = GgufWeights(file, {"architectures": [_class_name(config)], **config.to_dict()})
-    if weights.ties_embeddings and not config.tie_word_embeddings:
-        text = f"{file.name} has no output.weight, but the config does not tie it to the embedding"
-        raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
-    config.tie_word_embeddings = weights.ties_embeddings
+    weights = opened_gguf(file, config)
     with no_init_weights():
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, **options)
     model.tie_weights()
     model.eval()
     buffers = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
@@ -91,12 +87,22 @@ def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tu
 
     with torch.no_grad():
         for piece in weights.pieces(place_of):
-            _fill(parameters[piece.place.name], piece)
+            fill(parameters[piece.place.name], piece)
             filled[piece.place.name] += piece.values.numel()
     short = sorted(name for name, count in filled.items() if count != parameters[name].numel())
     if short:
-        raise Refusal(f"{file.name} does not fill {some(short)} exactly once", field=str(file), remedy=REPLACE)
-    return model, {"tensor_types": weights.tensor_types, "rope_factors": _compare_rope(model, config, weights)}
+        raise Refusal(f"{file.name} does not fill {first_few(short)} exactly once", field=str(file), remedy=REPLACE)
+    return model, {"tensor_types": weights.tensor_types, "rope_factors": compare_rope(model, config, weights)}
+
+
+def opened_gguf(file: Path, config: Any) -> GgufWeights:
+    """The file for a model of `config`, which is told whether its output matrix is the embedding."""
+    weights = GgufWeights(file, {"architectures": [_class_name(config)], **config.to_dict()})
+    if weights.ties_embeddings and not config.tie_word_embeddings:
+        text = f"{file.name} has no output.weight, but the config does not tie it to the embedding"
+        raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
+    config.tie_word_embeddings = weights.ties_embeddings
+    return weights
 
 
 def _class_name(config: Any) -> str:
@@ -105,15 +111,7 @@ def _class_name(config: Any) -> str:
     return str(known[type(config)].__name__) if type(config) in known else "nothing"
 
 
-def _fill(parameter: torch.Tensor, piece: Piece) -> None:
-    part = parameter[piece.place.index] if piece.place.index else parameter
-    if piece.at is None:
-        part.copy_(piece.values.reshape(part.shape))
-    else:
-        part.reshape(-1)[piece.at] = piece.values.to(part.dtype)
-
-
-def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
+def compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
     """What the file's own frequency factors say; the reference follows the config either way."""
     plain = getattr(model.model.rotary_emb, "compute_default_rope_parameters", None)
     if plain is None or not hasattr(model.model.rotary_emb, "inv_freq"):
@@ -131,14 +129,9 @@ def _compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
 
 def _tensor_names(folder: Path) -> list[str]:
     """The name of every tensor of the folder; unreadable files are refused."""
-    index = folder / "model.safetensors.index.json"
     try:
-        if index.is_file():
-            files = sorted({folder / name for name in read_object(index)["weight_map"].values()})
-        else:
-            files = [folder / "model.safetensors"]
         names: list[str] = []
-        for file in files:
+        for file in weight_files(folder):
             with safe_open(file, "pt") as tensors:
                 names.extend(tensors.keys())
         return names

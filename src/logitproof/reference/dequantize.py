@@ -18,6 +18,7 @@ from gguf.quants import dequantize
 
 from logitproof.errors import ContractError, ModelError, Refusal
 from logitproof.files.gguf import GgufFile
+from logitproof.files.gguf_values import Tensor
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.gguf.undo import undone
@@ -26,6 +27,8 @@ REPLACE = "fetch or convert the file again and compare its sha256"
 OTHER_CONFIG = "name the config of the model it was made from"
 EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 """An expert's matrix in a checkpoint; transformers stacks those of a layer, and gate and up of each in one."""
+PART = 2**21
+"""Bytes of a tensor that are dequantized at once."""
 Index = tuple[int | slice, ...]
 
 
@@ -58,7 +61,7 @@ class GgufWeights:
         except ContractError as error:
             text = f"cannot read {path.name}: {error.where}: {error.text}"
             raise Refusal(text, field=str(path), remedy=error.remedy) from error
-        self._path, self._layers = path, int(config["num_hidden_layers"])
+        self.path, self._layers = path, int(config.get("num_hidden_layers") or len(config["layers_block_type"]))
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = str(self._value("general.architecture"))
         if self.architecture != self.layout.name:
@@ -81,40 +84,53 @@ class GgufWeights:
         tensor = self._tensors.get("rope_freqs.weight")
         return None if tensor is None else np.array(tensor.data, np.float32)
 
-    def pieces(self, place_of: Callable[[str], Place]) -> Iterator[Piece]:
-        """Every tensor of the file once, one at a time; names that mean nothing are refused together."""
+    def present(self) -> Iterator[Planned]:
+        """Every tensor of the file that fills something; names that mean nothing are refused together."""
         planned = {tensor.name: tensor for tensor in self.layout.tensors}
         foreign = sorted(name for name in self._tensors if name not in planned and not self._is_extra(name))
         if foreign and all(self._is_beyond(name) for name in foreign):
-            text = f"{self._path.name} has layers beyond model.layers.{self._layers - 1}, the config's last: {some(foreign)}"
-            raise Refusal(text, field=str(self._path), remedy=OTHER_CONFIG)
+            last = f"model.layers.{self._layers - 1}, the config's last"
+            text = f"{self.path.name} has layers beyond {last}: {first_few(foreign)}"
+            raise Refusal(text, field=str(self.path), remedy=OTHER_CONFIG)
         if foreign:
             raise Refusal(
-                f"{self._path.name} has tensors that no {self.architecture} model has: {some(foreign)}",
-                field=str(self._path),
+                f"{self.path.name} has tensors that no {self.architecture} model has: {first_few(foreign)}",
+                field=str(self.path),
                 remedy="convert the model again with the converter of this architecture",
             )
         for name, tensor in planned.items():
             if tensor.sources and name in self._tensors:
-                yield from self._pieces(tensor, place_of)
+                yield tensor
 
-    def _pieces(self, planned: Planned, place_of: Callable[[str], Place]) -> Iterator[Piece]:
+    def pieces(self, place_of: Callable[[str], Place]) -> Iterator[Piece]:
+        """Every tensor of the file once, one at a time."""
+        for planned in self.present():
+            yield from self.of(planned, place_of)
+
+    def tensor(self, name: str) -> Tensor:
+        """What the file says of a tensor, not read yet."""
+        return self._tensors[name]
+
+    def of(self, planned: Planned, place_of: Callable[[str], Place]) -> Iterator[Piece]:
+        """What one tensor fills."""
         places = {name: place_of(name) for name in planned.sources}
         try:
             for part in undone(planned, self._read(planned.name), lambda name: places[name].shape):
                 at = None if part.at is None else torch.from_numpy(part.at.astype(np.int64))
                 yield Piece(places[part.name], torch.from_numpy(np.ascontiguousarray(part.values)), at)
         except ModelError as error:
-            raise Refusal(f"{error.where} {error.text}", field=str(self._path), remedy=error.remedy) from None
+            raise Refusal(f"{error.where} {error.text}", field=str(self.path), remedy=error.remedy) from None
 
     def _read(self, name: str) -> np.ndarray:
         tensor = self._tensors[name]
         shape = tuple(int(size) for size in reversed(tensor.shape))
         try:
-            return np.array(dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
+            values = _in_parts(tensor)
+            tensor.forget()
+            return values.reshape(shape)
         except (ValueError, NotImplementedError, KeyError) as error:
             text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {error}"
-            raise Refusal(text, field=str(self._path), remedy=REPLACE) from error
+            raise Refusal(text, field=str(self.path), remedy=REPLACE) from error
 
     def _is_extra(self, name: str) -> bool:
         """Divisors of frequencies are a setting; blocks past the last layer are a draft head, which no logit depends on."""
@@ -127,6 +143,27 @@ class GgufWeights:
 
     def _value(self, key: str) -> Any:
         return self._reader.value(key)
+
+
+def _in_parts(tensor: Any) -> np.ndarray:
+    """All numbers of a tensor, float32, a few rows at a time: what is made on the way is several times as much."""
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    count = max(int(PART // max(rows.shape[-1], 1)), 1)
+    first = np.asarray(dequantize(rows[:count], tensor.tensor_type), np.float32)
+    values = np.empty((len(rows), first.shape[-1]), np.float32)
+    values[: len(first)] = first
+    for begin in range(count, len(rows), count):
+        values[begin : begin + count] = dequantize(rows[begin : begin + count], tensor.tensor_type)
+    return values
+
+
+def fill(parameter: torch.Tensor, piece: Piece) -> None:
+    """Put the values where they belong."""
+    part = parameter[piece.place.index] if piece.place.index else parameter
+    if piece.at is None:
+        part.copy_(piece.values.reshape(part.shape))
+    else:
+        part.reshape(-1)[piece.at] = piece.values.to(part.dtype)
 
 
 def place_in(parameters: Mapping[str, torch.Tensor], name: str) -> Place:
@@ -147,15 +184,16 @@ def place_in(parameters: Mapping[str, torch.Tensor], name: str) -> Place:
 
 def parameters_of(layout: Layout) -> dict[str, str]:
     """The parameter of transformers that holds a GGUF tensor's values (the first, of several), by the tensor's name."""
-    found = {}
+    parameters = {}
     for planned in layout.tensors:
         for source in planned.sources[:1]:
             expert = EXPERT.fullmatch(source)
             stacked = "down_proj" if expert and expert[3] == "down" else "gate_up_proj"
-            found[planned.name] = f"{expert[1]}.{stacked}" if expert else source
-    return found
+            parameters[planned.name] = f"{expert[1]}.{stacked}" if expert else source
+    return parameters
 
 
-def some(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first eight names, and how many more there are."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more

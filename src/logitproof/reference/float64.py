@@ -79,10 +79,7 @@ def widen(model: torch.nn.Module) -> list[str]:
     The inverse frequencies are the only tensors that are computed instead of loaded; a cast of their
     float32 values would keep the rounding.
     """
-    tables = [(name, module) for name, module in model.named_modules() if hasattr(module, "inv_freq")]
-    with float64():
-        for name, module in tables:
-            model.set_submodule(name, type(module)(config=module.config).to(_device(model)))
+    widen_tables(model)
     narrow = [name for name, tensor in _tensors(model) if tensor.dtype in NARROW]
     if narrow:
         raise Refusal(f"still not float64: {', '.join(narrow[:8])}", field="dtype", remedy="use dtype: float32")
@@ -90,6 +87,14 @@ def widen(model: torch.nn.Module) -> list[str]:
         _, cache = through_cache(model, torch.zeros((1, 2), dtype=torch.long, device=_device(model)))
         through_cache(model, torch.zeros((1, 1), dtype=torch.long, device=_device(model)), cache)
     return sorted(mode.upgraded)
+
+
+def widen_tables(model: torch.nn.Module) -> None:
+    """Compute the inverse frequencies of RoPE again, in float64."""
+    tables = [(name, module) for name, module in model.named_modules() if hasattr(module, "inv_freq")]
+    with float64():
+        for name, module in tables:
+            model.set_submodule(name, type(module)(config=module.config).to(module.inv_freq.device))
 
 
 def _wide(value: Any) -> Any:

@@ -25,15 +25,15 @@ MKL_PRODUCT = re.compile(r"^MKL_VERBOSE (\w*GEM[MV]\w*)\(", re.MULTILINE)
 
 
 class Kernels:
-    """What the libraries of this process have said; `said` is of the pass that was watched last."""
+    """What the libraries of this process have printed; `report` is of the pass that was watched last."""
 
     def __init__(self) -> None:
-        self.said: dict[str, str] = {}
+        self.report: dict[str, str] = {}
         self._onednn = self._mkl = ""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Read what is printed inside, and tell it in `said`; nothing where the environment does not ask for it."""
+        """Read what is printed inside, and lay it down in `report`; nothing where the environment does not ask for it."""
         if not all(os.environ.get(name, "0") != "0" for name in ASKED):
             yield
             return
@@ -45,9 +45,9 @@ class Kernels:
         text = held.text
         self._onednn = self._onednn or _first(LIMIT, text)
         self._mkl = self._mkl or _first(MKL, text)
-        self.said = self._told(text)
+        self.report = self._reported(text)
 
-    def _told(self, text: str) -> dict[str, str]:
+    def _reported(self, text: str) -> dict[str, str]:
         capability = torch.backends.cpu.get_cpu_capability()
         products = Counter(f"oneDNN {kernel} on {self._onednn}" for kernel in PRODUCT.findall(text))
         products.update(f"MKL {kernel} on {self._mkl}" for kernel in MKL_PRODUCT.findall(text))
@@ -61,8 +61,8 @@ class Kernels:
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found[1].strip() if found else ""
+    match = pattern.search(text)
+    return match[1].strip() if match else ""
 
 
 class _Held:

@@ -26,6 +26,7 @@ from logitproof.reference import adapter as lora
 from logitproof.reference import checkpoint
 from logitproof.reference import float64 as wide
 from logitproof.weights.model import is_gguf
+from logitproof.weights.passes import crossing_of
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 Attention = Literal["eager", "sdpa"]
@@ -102,7 +103,7 @@ def load(model: Path, config: Path | None = None, loading: Loading = PLAIN) -> R
     Raises Refusal of what is missing, foreign, half filled, or not known to be right in this type.
     """
     set_up_torch(loading.device)
-    folder = _config_folder(model, config)
+    folder = config_folder(model, config)
     settings = checkpoint.read_config(folder)
     if loading.dtype == "float64":
         wide.check_family(settings.model_type)
@@ -117,8 +118,31 @@ def load(model: Path, config: Path | None = None, loading: Loading = PLAIN) -> R
         details = {**details, "adapter": {"matrices": adapted, "merged": loading.merge_adapter}}
     loaded.to(loading.device).eval()
     upgraded = wide.widen(loaded) if loading.dtype == "float64" else []
-    length = getattr(settings, "max_position_embeddings", None)
+    starts_afresh(loaded)
+    # Dynamic NTK stretches the base further for every position more: it has no end.
+    crossing = crossing_of(settings.to_dict())
+    length = None if crossing and crossing.kind == "dynamic" else getattr(settings, "max_position_embeddings", None)
     return Reference(loaded, folder, loading, length, {**details, "upgraded_to_float64": upgraded})
+
+
+def starts_afresh(model: Any) -> None:
+    """Have every pass that begins a sequence rotate as the first pass of a process would.
+
+    transformers keeps the base of the longest pass that it has seen (`dynamic_rope_update`), so that rows would depend on what
+    was computed before them.
+    """
+
+    def reset(module: Any, args: Any, options: dict[str, Any]) -> None:
+        cache = options.get("past_key_values")
+        if cache is not None and cache.get_seq_length():
+            return
+        for part in module.modules():  # a planted bug may stand in the place of what was loaded
+            if getattr(part, "rope_type", None) == "dynamic" and part.max_seq_len_cached != part.original_max_seq_len:
+                part.register_buffer("inv_freq", part.original_inv_freq, persistent=False)
+                part.max_seq_len_cached = part.original_max_seq_len
+
+    if any(getattr(module, "rope_type", None) == "dynamic" for module in model.modules()):
+        model.register_forward_pre_hook(reset, with_kwargs=True)
 
 
 def set_up_torch(device: str = "cpu") -> None:
@@ -134,7 +158,8 @@ def set_up_torch(device: str = "cpu") -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _config_folder(model: Path, config: Path | None) -> Path:
+def config_folder(model: Path, config: Path | None) -> Path:
+    """The folder that config and tokenizer are read from; raises Refusal where there is no model."""
     if not model.exists():
         raise Refusal(f"{model} does not exist", field="model", remedy="correct the path or fetch the model")
     if model.is_dir():

@@ -35,6 +35,8 @@ ADDITION = 0.72 * 2.0**-23 / 12**0.5
 HALF_ADDITION = 2.0**13 * ADDITION
 """The same of float16, whose unit in the last place is so much larger."""
 BLOCKS = {"q8_0": 32, "q8_k": 256}
+ROWS = 4096
+"""Rows of a matrix whose squares lie in memory at once."""
 STEPS = 127
 """A block of 8 bits has 127 steps from zero to its largest value."""
 
@@ -65,7 +67,8 @@ class Spec:
 
     `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
     keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
-    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says.
+    `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says. `sums` is how many
+    times larger than float32's the rounding of a partial sum is.
     """
 
     base: torch.dtype = torch.float32
@@ -75,6 +78,7 @@ class Spec:
     cache: Format | None = None
     half_sums: bool = False
     routes: Sequence[torch.Tensor] | None = None
+    sums: float = 1.0
 
 
 class Noise(TorchFunctionMode):  # type: ignore[misc]
@@ -85,7 +89,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         self.spec, self.routes, self._products = spec, list[torch.Tensor](), 0
         first = next(model.parameters(), torch.empty(0, dtype=torch.float64))
         self._wide, self._random = first.dtype, torch.Generator(first.device).manual_seed(seed)
-        self._names = {id(one): name for name, one in model.named_parameters()}
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -94,12 +98,12 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         if func == DTYPE:
             return self._kind(args[0]) or func(*args, **named)
         name = _name(func)
-        given = [one for one in _tensors((args, named)) if one.is_floating_point()]
+        given = [tensor for tensor in _tensors((args, named)) if tensor.is_floating_point()]
         asked = _asked(name, args, named)
         if asked is not None and isinstance(asked, torch.Tensor):
             asked = self._kind(asked)
         target = asked if asked in DIGITS else None
-        args = tuple(self._widened(one) for one in args)
+        args = tuple(self._widened(argument) for argument in args)
         named = {key: self._widened(value) for key, value in named.items()}
         if name in ("linear", "matmul", "__matmul__") and self.spec.scale:
             args = self._inputs(name, args, sys._getframe(1).f_code.co_name)
@@ -114,7 +118,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         self._check(name, given, result)
         if isinstance(result, torch.Tensor):
             return self._finished(name, kind, result, given, args)
-        done = [self._tagged(one, kind, given) if isinstance(one, torch.Tensor) else one for one in result]
+        done = [self._tagged(output, kind, given) if isinstance(output, torch.Tensor) else output for output in result]
         return type(result)(done) if type(result) in (tuple, list) else type(result)(iter(done))
 
     def _finished(
@@ -122,9 +126,9 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
     ) -> torch.Tensor:
         if not result.is_floating_point():
             return result
-        if any(result is one for one in given) and not _in_place(name):
+        if any(result is tensor for tensor in given) and not _in_place(name):
             result = result.detach()
-        narrower = bool(given) and DIGITS[kind] < max(DIGITS[self._kind(one) or kind] for one in given)
+        narrower = bool(given) and DIGITS[kind] < max(DIGITS[self._kind(tensor) or kind] for tensor in given)
         if self.spec.scale and (name.strip("_") in ROUNDING or name in SUMMING or name in IN_PLACE or narrower):
             with torch._C.DisableTorchFunction():
                 error = self._error(name, kind, result, args)
@@ -141,12 +145,12 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         error = unit * (self._uniform(result) - 0.5)
         if name == "softmax":
             error = error + self._softmax_error(unit, kind, result, args[0])
-        if kind is torch.float32 and name in SUMMING:
+        if (kind is torch.float32 or self.spec.sums > 1) and name in SUMMING:
             length = _length_of_sum(name, args)
             if length is not None:
                 lanes = min(self.spec.lanes, args[0].shape[-1])
                 steps = args[0].shape[-1] / (2 * lanes) + math.log2(lanes)
-                error = error + ADDITION * steps**0.5 * length * self._normal(result)
+                error = error + self.spec.sums * ADDITION * steps**0.5 * length * self._normal(result)
         return self.spec.scale * error
 
     def _softmax_error(self, unit: torch.Tensor, kind: torch.dtype, result: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -195,18 +199,35 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         with torch._C.DisableTorchFunction():
             if form in BLOCKS:
                 size = BLOCKS[form]
-                short = -values.shape[-1] % size
-                blocks = torch.nn.functional.pad(values, (0, short)).unflatten(-1, (-1, size))
-                step = (blocks.abs().amax(-1, keepdim=True) / STEPS).expand_as(blocks).flatten(-2)[..., : values.shape[-1]]
+                blocks = torch.nn.functional.pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
+                error = self._block_error(blocks, form).flatten(-2)[..., : values.shape[-1]]
             else:
                 step = _unit(values, torch.float16 if form == "f16" else torch.bfloat16)
-            return values + self.spec.scale * step * (self._uniform(values) - 0.5)
+                error = step * (self._uniform(values) - 0.5)
+            return values + self.spec.scale * error
+
+    def _block_error(self, blocks: torch.Tensor, form: Format) -> torch.Tensor:
+        """The error of blocks [..., n, block] of 8 bits: uniform over a step, but for two kinds of values.
+
+        The largest of a block is `STEPS` steps by definition, and what is less than half a step becomes zero. In a real model
+        one activation can be a thousand times the others of its block: then a step is larger than all of those, and an error
+        over a whole step would be several times what a kernel makes. Blocks of 32 keep their step in float16 besides.
+        """
+        sizes = blocks.abs()
+        largest = sizes.amax(-1, keepdim=True)
+        step = largest / STEPS
+        error = step * (self._uniform(blocks) - 0.5)
+        error = torch.where(sizes < step / 2, -blocks, error).masked_fill(sizes == largest, 0.0)
+        if form == "q8_0":
+            share = _unit(step, torch.float16) / step.clamp(min=torch.finfo(step.dtype).tiny)
+            error = error + (blocks + error) * share * (self._uniform(step) - 0.5)
+        return error
 
     def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
         """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
-        found = getattr(tensor, "_kind", None)
-        if found is not None:
-            return found  # type: ignore[no-any-return]
+        kind = getattr(tensor, "_kind", None)
+        if kind is not None:
+            return kind  # type: ignore[no-any-return]
         with torch._C.DisableTorchFunction():
             if not tensor.is_floating_point():
                 return None
@@ -214,7 +235,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def _promoted(self, given: list[torch.Tensor]) -> torch.dtype | None:
         """Scalars, and tensors without dimensions beside others, do not widen the result."""
-        counting = [one for one in given if one.ndim] or given
+        counting = [tensor for tensor in given if tensor.ndim] or given
         kinds = [kind for kind in map(self._kind, counting) if kind is not None]
         if not kinds:
             return None
@@ -234,10 +255,10 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         return self._wide if isinstance(value, torch.dtype) and value in DIGITS else value
 
     def _check(self, name: str, given: list[torch.Tensor], result: Any) -> None:
-        """An operation that is neither known to round nor known not to is refused: silence would make bands too tight."""
+        """Refuse an operation that is known neither to round nor to be exact: silence would make bands too tight."""
         plain = name.strip("_")
         known = plain in ROUNDING or plain in EXACT or name in SUMMING or name in IN_PLACE
-        makes = any(one.is_floating_point() for one in _tensors(result))
+        makes = any(tensor.is_floating_point() for tensor in _tensors(result))
         if given and makes and not known:
             raise Refusal(f"no noise is known for torch's {name}", field="noise", remedy="calibrate another model family")
 
@@ -276,15 +297,15 @@ def _asked(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         return torch.float32
     if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
         return args[1]
-    return next((one for one in (*args, *named.values()) if isinstance(one, torch.dtype)), None)
+    return next((argument for argument in (*args, *named.values()) if isinstance(argument, torch.dtype)), None)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):
-        return [one for part in value.values() for one in _tensors(part)]
-    return [one for part in value for one in _tensors(part)] if isinstance(value, tuple | list) else []
+        return [tensor for part in value.values() for tensor in _tensors(part)]
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
 
 
 def _unit(values: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
@@ -300,19 +321,21 @@ def _exact(name: str, unit: torch.Tensor, kind: torch.dtype, args: Any) -> torch
     plain = name.strip("_")
     if plain not in ("add", "sub", "mul", "div") or _in_place(name):
         return None
-    left, right = (torch.as_tensor(one, dtype=unit.dtype, device=unit.device) for one in args[:2])
+    left, right = (torch.as_tensor(operand, dtype=unit.dtype, device=unit.device) for operand in args[:2])
     if plain in ("mul", "div"):
-        powers = [torch.frexp(one)[0].abs() == 0.5 for one in ((right,) if plain == "div" else (left, right))]
+        powers = [torch.frexp(operand)[0].abs() == 0.5 for operand in ((right,) if plain == "div" else (left, right))]
         return powers[0] | powers[-1]
-    grids = [_unit(one, kind) for one in (left, right)]
-    finer = torch.minimum(*(torch.where(one == 0, torch.inf, one) for one in grids))
+    grids = [_unit(operand, kind) for operand in (left, right)]
+    finer = torch.minimum(*(torch.where(grid == 0, torch.inf, grid) for grid in grids))
     return finer >= unit
 
 
 def _length_of_sum(name: str, args: Any) -> torch.Tensor | None:
-    """√Σx²w² of every sum of products."""
+    """√Σx²w² of every sum of products, in float32: it is the size of an error, and needs few digits."""
     if name == "linear":
-        return torch.nn.functional.linear(args[0].square(), args[1].square()).sqrt()
+        squares, weight = args[0].float().square(), args[1]
+        parts = [torch.nn.functional.linear(squares, rows.float().square()) for rows in weight.split(ROWS)]
+        return torch.cat(parts, dim=-1).sqrt().to(args[0].dtype)
     if name in ("matmul", "__matmul__", "bmm"):
         return torch.matmul(args[0].square(), args[1].square()).sqrt()
     return None

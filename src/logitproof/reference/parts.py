@@ -41,8 +41,8 @@ def layers(model: Any) -> list[Any]:
 
 def decoder(model: Any) -> Any:
     """What holds the layers: some families call the whole model their decoder."""
-    found = model.get_decoder()
-    return found if hasattr(found, "layers") else found.model
+    inner = model.get_decoder()
+    return inner if hasattr(inner, "layers") else inner.model
 
 
 def final_norm(model: Any) -> Any:
@@ -53,31 +53,47 @@ def final_norm(model: Any) -> Any:
 
 def linears(model: Any) -> list[tuple[str, nn.Linear]]:
     """Every linear module of the decoder layers with its name."""
-    found = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear) and ".layers." in f".{name}"]
+    named_linears = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in f".{name}"
+    ]
     # some routers are linear modules that give more than a matrix product
-    return [(name, one) for name, one in found if type(one).forward is nn.Linear.forward]
+    return [(name, module) for name, module in named_linears if type(module).forward is nn.Linear.forward]
 
 
 def projections(model: Any, leaf: str) -> list[nn.Linear]:
     """The linear modules called `leaf` (`q_proj`), one for each layer that has it."""
-    return [one for name, one in linears(model) if name.rpartition(".")[2] == leaf]
+    return [linear for name, linear in linears(model) if name.rpartition(".")[2] == leaf]
 
 
 def parameters(model: Any, suffix: str, layer: int | None = None) -> list[tuple[str, nn.Parameter]]:
     """Parameters whose name ends in `.suffix`, of one layer or of all the model, tied ones once."""
     part = "" if layer is None else f".layers.{layer}."
-    return [(name, one) for name, one in model.named_parameters() if f".{name}".endswith(f".{suffix}") and part in f".{name}"]
+    return [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if f".{name}".endswith(f".{suffix}") and part in f".{name}"
+    ]
 
 
 def attentions(model: Any) -> list[Any]:
     """The attention modules, without linear attention."""
-    return [one for one in model.modules() if isinstance(_child(one, "o_proj"), nn.Linear) and hasattr(one, "layer_idx")]
+    return [
+        module for module in model.modules() if isinstance(_child(module, "o_proj"), nn.Linear) and hasattr(module, "layer_idx")
+    ]
 
 
 def gated_mlps(model: Any) -> list[Any]:
     """Dense MLPs and fused experts of the form down(act(gate) * up)."""
-    found = [one for one in model.modules() if activation_name(one) and hasattr(one, "down_proj") and not _reads_weighted(one)]
-    return [one for one in found if hasattr(one, "gate_up_proj") or (hasattr(one, "gate_proj") and hasattr(one, "up_proj"))]
+    gated = [
+        module
+        for module in model.modules()
+        if activation_name(module) and hasattr(module, "down_proj") and not _reads_weighted(module)
+    ]
+    return [
+        module
+        for module in gated
+        if hasattr(module, "gate_up_proj") or (hasattr(module, "gate_proj") and hasattr(module, "up_proj"))
+    ]
 
 
 def _reads_weighted(module: Any) -> bool:
@@ -97,33 +113,33 @@ def activation_name(module: Any) -> str:
 
 def experts(model: Any) -> list[Any]:
     """Modules that hold the weights of all experts of a layer as tensors of three dimensions."""
-    fused = [one for one in model.modules() if "gate_up_proj" in one._parameters and not _reads_weighted(one)]
-    return [one for one in fused if one._parameters["gate_up_proj"].ndim == 3]
+    fused = [module for module in model.modules() if "gate_up_proj" in module._parameters and not _reads_weighted(module)]
+    return [module for module in fused if module._parameters["gate_up_proj"].ndim == 3]
 
 
 def routers(model: Any) -> list[Any]:
     """Modules that return (logits, weights, indices) of the chosen experts."""
-    return [one for one in model.modules() if type(one).__name__.lower().endswith("topkrouter")]
+    return [module for module in model.modules() if type(module).__name__.lower().endswith("topkrouter")]
 
 
 def delta_nets(model: Any) -> list[Any]:
     """Gated delta-net layers."""
-    return [one for one in model.modules() if type(one).__name__.endswith("GatedDeltaNet")]
+    return [module for module in model.modules() if type(module).__name__.endswith("GatedDeltaNet")]
 
 
 def scans(model: Any) -> list[Any]:
     """Mamba-2 layers: what has a decay, a skip and a convolution of its own."""
-    return [one for one in model.modules() if {"A_log", "D"} <= set(one._parameters) and "conv1d" in one._modules]
+    return [module for module in model.modules() if {"A_log", "D"} <= set(module._parameters) and "conv1d" in module._modules]
 
 
 def short_convolutions(model: Any) -> list[Any]:
     """Gated short convolutions."""
-    return [one for one in model.modules() if type(one).__name__.endswith("ShortConv")]
+    return [module for module in model.modules() if type(module).__name__.endswith("ShortConv")]
 
 
 def latent_attentions(model: Any) -> list[Any]:
     """Attention layers whose keys and values come from one latent."""
-    return [one for one in model.modules() if isinstance(_child(one, "kv_a_proj_with_mqa"), nn.Linear)]
+    return [module for module in model.modules() if isinstance(_child(module, "kv_a_proj_with_mqa"), nn.Linear)]
 
 
 def is_tied(model: Any) -> bool:
@@ -146,7 +162,8 @@ def _skeleton(module: str, name: str, settings: str) -> Any:
     state = torch.get_rng_state()
     try:
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(copy.deepcopy(kind.from_dict(json.loads(settings))))
+            config = copy.deepcopy(kind.from_dict(json.loads(settings)))
+            return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     finally:
         torch.set_rng_state(state)
 
@@ -179,12 +196,12 @@ def roles(layer: Any) -> dict[str, Any]:
         "before_mlp": "post_attention_layernorm" if plain else "pre_feedforward_layernorm",
         "after_mlp": "post_mlp_layernorm" if plain else "post_feedforward_layernorm",
     }
-    found = {role: own[name] for role, name in names.items() if name in own}
+    norms = {role: own[name] for role, name in names.items() if name in own}
     for role, aliases in ALIASES.items():
         known = [own[name] for name in aliases if name in own]
-        if known and role not in found:
-            found[role] = known[0]
-    return {role: norm for role, norm in found.items() if is_rms(norm)}
+        if known and role not in norms:
+            norms[role] = known[0]
+    return {role: norm for role, norm in norms.items() if is_rms(norm)}
 
 
 def is_rms(module: Any) -> bool:

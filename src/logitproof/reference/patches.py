@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ RECURRENT = "torch_recurrent_gated_delta_rule"
 
 
 _ABSENT = object()
+MUCH = 64 * 2**20
+"""Bytes of tensors above which a second copy of them is not made."""
+Spoil = Callable[[torch.Tensor], torch.Tensor]
 Make = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -25,13 +28,51 @@ def tensors_replaced(changes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> It
     """While open, each tensor (parameter or buffer) has the values of its partner; then its own storage again."""
     kept = []
     try:
-        for tensor, values in list(changes):
+        for tensor, values in list(changes):  # all of them first: one may be made of another
             kept.append((tensor, tensor.data))
             tensor.data = values.detach().to(tensor.dtype)
         yield
     finally:
         for tensor, original in reversed(kept):
             tensor.data = original
+
+
+@contextmanager
+def tensors_spoilt(model: Any, tensors: Sequence[torch.Tensor], spoil: Spoil) -> Iterator[None]:
+    """While open, each tensor has the values that `spoil` makes of its own; then its own storage again.
+
+    Where there is much of them, those that a linear module or an embedding reads have them only while it runs, so that at no
+    time two copies of a large model lie in memory.
+    """
+    lazy: dict[int, list[Any]] = {}
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > MUCH:
+        for module in model.modules():
+            if type(module).forward in (torch.nn.Linear.forward, torch.nn.Embedding.forward):
+                lazy.setdefault(id(module.weight), []).append(module)
+    with ExitStack() as stack:
+        for tensor in tensors:
+            for module in lazy.get(id(tensor), ()):
+                spoiling = _Spoiling(tensor, spoil)
+                stack.callback(module.register_forward_pre_hook(spoiling.enter).remove)
+                stack.callback(module.register_forward_hook(spoiling.leave, always_call=True).remove)
+        stack.enter_context(tensors_replaced((tensor, spoil(tensor.data)) for tensor in tensors if id(tensor) not in lazy))
+        yield
+
+
+class _Spoiling:
+    """The two hooks of one module whose tensor is spoilt while it runs."""
+
+    def __init__(self, tensor: torch.Tensor, spoil: Spoil) -> None:
+        self._tensor, self._spoil = tensor, spoil
+        self._right: torch.Tensor | None = None
+
+    def enter(self, *_: Any) -> None:
+        self._right = self._tensor.data
+        self._tensor.data = self._spoil(self._right).detach().to(self._right.dtype)
+
+    def leave(self, *_: Any) -> None:
+        if self._right is not None:
+            self._tensor.data, self._right = self._right, None
 
 
 @contextmanager
@@ -81,7 +122,7 @@ def functions_replaced(model: Any, owner: str, names: Iterable[str], make: Make)
     and swapped back when it ends, also by an exception: other models of the family keep the originals.
     """
     handles = []
-    for layer in [one for one in model.modules() if type(one).__name__.endswith(owner)]:
+    for layer in [module for module in model.modules() if type(module).__name__.endswith(owner)]:
         for name in names:
             swap = _Swap(sys.modules[type(layer).__module__], name, make)
             handles.append(layer.register_forward_pre_hook(swap.enter))

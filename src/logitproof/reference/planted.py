@@ -5,6 +5,7 @@ torch is imported by the first model that is opened, never before: names of bugs
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ class Planted:
         self.model, self.passes = model, 0
         self.sequences = [list(ids) for ids in sequences]
         self._watch: Any = None
+        self._boundaries: Any = None
+        self._rounding = False
 
     @classmethod
     def opened(
@@ -71,6 +74,11 @@ class Planted:
         """How many logits a row has."""
         return int(self.model.get_output_embeddings().weight.shape[0])
 
+    @functools.cached_property
+    def weights(self) -> int:
+        """How many numbers the parameters hold, tied ones once."""
+        return sum(int(parameter.numel()) for parameter in self.model.parameters())
+
     def head(self) -> np.ndarray | None:
         """The head's matrix float64 [V, E], where logits are its product with a hidden state and nothing more."""
         weight = self.model.get_output_embeddings()
@@ -85,12 +93,17 @@ class Planted:
         """
         sequences = self.sequences if beginning is None else [self.sequences[0][:beginning]]
         with self._with(bugs):
-            return [self._passed(ids, cached=cached) for ids in sequences]
+            return [self._stepped(ids) if cached else self._passed(ids, bugs) for ids in sequences]
 
     def replay(self, names: Sequence[str], given: Mapping[str, np.ndarray], bugs: Bugs = ()) -> dict[str, np.ndarray]:
-        """The named taps of the first sequence, with these bugs, where `given` taps flow on in place of the model's own."""
+        """The named taps of the first sequence, with these bugs, where `given` taps flow on in place of the model's own.
+
+        A layer that none of the names lies in is not computed where what leaves it is given.
+        """
         import torch
 
+        from logitproof.reference.patches import attributes_replaced
+        from logitproof.reference.shared import fewest, idling
         from logitproof.reference.taps import Taps, Watch, tapped
 
         if self._watch is None:
@@ -99,17 +112,23 @@ class Planted:
         fed, flow = self._fed(self.sequences[0]), Taps(names, given)
         flow.length = fed.shape[1]
         self.passes += 1
-        with self._with(bugs), torch.inference_mode(), tapped(self.model, self._watch, flow):
-            flow.at("logits", self.model(fed, use_cache=False).logits[0])
-        return flow.found()
+        idle = attributes_replaced(idling(self.model, names, given))
+        with self._with(bugs), idle, torch.inference_mode(), tapped(self.model, self._watch, flow):
+            out = self.model(fed, use_cache=False, **({} if "logits" in names else fewest(self.model)))
+            flow.at("logits", out.logits[0])
+        return flow.kept()
 
     @contextmanager
     def rounded(self) -> Iterator[None]:
         """While open, matrices are multiplied in bfloat16, on whatever device the model lies."""
         import torch
 
-        with torch.autocast(torch.device(self.model.device).type, dtype=torch.bfloat16):
-            yield
+        self._rounding = True
+        try:
+            with torch.autocast(torch.device(self.model.device).type, dtype=torch.bfloat16, cache_enabled=False):
+                yield
+        finally:
+            self._rounding = False
 
     def close(self) -> None:
         """Leave the model as it was."""
@@ -126,15 +145,35 @@ class Planted:
                 stack.enter_context(bug.applied_to(self.model) if place is None else _in_layer(bug, self.model, place))
             yield
 
-    def _passed(self, ids: Sequence[int], *, cached: bool) -> np.ndarray:
+    def _passed(self, ids: Sequence[int], bugs: Bugs) -> np.ndarray:
+        """One pass; layers below the first that a bug touches are not computed again."""
+        import torch
+
+        from logitproof.reference.shared import Boundaries, first_layer
+
+        self.passes += 1
+        fed = self._fed(ids)
+        if self._boundaries is None:
+            self._boundaries = Boundaries(self.model)
+
+        def run() -> Any:
+            return self.model(fed, use_cache=False).logits
+
+        with torch.inference_mode():
+            if self._rounding:
+                return _host(run()[0])
+            if not bugs:
+                return _host(self._boundaries.right(fed, run)[0])
+            return _host(self._boundaries.logits(fed, first_layer(bugs, self.layers, ONLY_LAYER), run)[0])
+
+    def _stepped(self, ids: Sequence[int]) -> np.ndarray:
+        """Token by token through the cache."""
         import torch
 
         self.passes += 1
-        fed, cache, rows = self._fed(ids), None, []
+        cache, rows = None, []
         with torch.inference_mode():
-            if not cached:
-                return _host(self.model(fed, use_cache=False).logits[0])
-            for part in fed.split(1, dim=1):
+            for part in self._fed(ids).split(1, dim=1):
                 out, cache = through_cache(self.model, part, cache)
                 rows.append(_host(out.logits[0]))
         return np.concatenate(rows)

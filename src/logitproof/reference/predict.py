@@ -48,37 +48,46 @@ class Predictor:
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
         self._formats = _formats(model, self._reference.folder) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
+        self._last: tuple[tuple[int, ...], np.ndarray] | None = None
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids as the reference feeds them."""
         return self._reference.tokenize(text)
 
     def exact(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64."""
-        logits, routes = self._pass(token_ids, Spec(scale=0.0), 0)
-        self._routes[tuple(token_ids)] = routes
-        return logits
+        """Logits float64 [T, V] without error; raises Refusal of a model that is not known in float64.
+
+        Those of the last tokens are kept.
+        """
+        key = tuple(token_ids)
+        if self._last is None or self._last[0] != key:
+            logits, routes = self._pass(token_ids, Spec(scale=0.0), 0)
+            self._routes[key] = routes
+            self._last = key, logits
+        return self._last[1]
 
     def noisy(self, token_ids: Sequence[int], arithmetic: Arithmetic, seed: int, *, free: bool = False) -> Run:
         """One repetition. The experts are those of float64, unless they are `free` to be others."""
-        if arithmetic.base == "float64":
+        if arithmetic.computed == arithmetic.stored == "float64":
             return Run(self.exact(token_ids), np.zeros(len(token_ids), bool))
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
         routes = self._routes[tuple(token_ids)]
         spec = Spec(
-            base=FLOATS[arithmetic.base],
+            base=FLOATS.get(arithmetic.computed, torch.float32),
+            scale=0.0 if arithmetic.computed == "float64" else 1.0,
             formats=self._formats if arithmetic.blocks else {},
             cache=arithmetic.cache,
             lanes=arithmetic.lanes,
             half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
             routes=None if free else routes,
+            sums=arithmetic.summed,
         )
-        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic):
+        with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic), self._stored(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
-        for ours, theirs in zip(routes, chosen, strict=True):
-            flipped |= (ours.sort(-1)[0] != theirs.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
+        for exact_experts, noisy_experts in zip(routes, chosen, strict=True):
+            flipped |= (exact_experts.sort(-1)[0] != noisy_experts.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
         return Run(logits, flipped)
 
     @property
@@ -90,13 +99,29 @@ class Predictor:
         """The experts that float64 chooses, one array [T, k] of sorted numbers a layer."""
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
-        return [one.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for one in self._routes[tuple(token_ids)]]
+        return [experts.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for experts in self._routes[tuple(token_ids)]]
 
     def _pass(self, token_ids: Sequence[int], spec: Spec, seed: int) -> tuple[np.ndarray, Routes]:
         ids = torch.tensor([list(token_ids)], device=self._reference.device)
         with torch.inference_mode(), wide.float64(), Noise(spec, self._model, seed) as noise:
             logits = self._model(input_ids=ids, use_cache=False).logits[0]
         return np.asarray(logits.cpu().numpy(), np.float64), noise.routes
+
+    @contextmanager
+    def _stored(self, arithmetic: Arithmetic) -> Iterator[None]:
+        """The weights as they lie in the engine's type: rounded to nearest, which is no noise but the same every time."""
+        kind = FLOATS.get(arithmetic.stored)
+        kept: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        for parameter in self._model.parameters() if kind not in (None, torch.float32) else ():
+            rounded = parameter.data.to(kind).to(parameter.dtype)
+            if not torch.equal(rounded, parameter.data):
+                kept.append((parameter, parameter.data))
+                parameter.data = rounded
+        try:
+            yield
+        finally:
+            for parameter, data in kept:
+                parameter.data = data
 
     @contextmanager
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
@@ -115,7 +140,7 @@ class Predictor:
 
 def _formats(file: Path, config: Path) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
-    found: dict[str, Format] = {}
+    formats: dict[str, Format] = {}
     names = parameters_of(layout_of(read_config(config), str(config)))
     for tensor in GgufFile(file).tensors:
         kind, name = tensor.tensor_type.name, names.get(tensor.name)
@@ -124,5 +149,5 @@ def _formats(file: Path, config: Path) -> Mapping[str, Format]:
             raise Refusal(text, field="model", remedy="calibrate a file of another quantization")
         form = ACTIVATIONS[kind]
         if form is not None and name is not None:
-            found[name] = form
-    return found
+            formats[name] = form
+    return formats

@@ -42,7 +42,7 @@ class Taps:
 
     def __init__(self, patterns: Sequence[str], given: Mapping[str, np.ndarray]) -> None:
         self._patterns, self._given = patterns, given
-        self._found: dict[str, list[np.ndarray]] = {}
+        self._kept: dict[str, list[np.ndarray]] = {}
         self.layer, self.start, self.length = 0, 0, 0
         self.whole = True
 
@@ -52,7 +52,7 @@ class Taps:
         if leaf in vocabulary.MATRICES and not self.whole:
             return value
         if vocabulary.wanted(name, self._patterns):
-            self._found.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
+            self._kept.setdefault(name, []).append(value.detach().to(torch.float32).cpu().numpy().copy())
         if name not in self._given:
             return value
         part = self._given[name]
@@ -62,9 +62,9 @@ class Taps:
             return value  # of another size it cannot flow on; that it is, the comparison says
         return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
 
-    def found(self) -> dict[str, np.ndarray]:
+    def kept(self) -> dict[str, np.ndarray]:
         """Everything that was kept, over all passes."""
-        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._found.items()}
+        return {name: np.concatenate(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in self._kept.items()}
 
 
 class Watch:
@@ -152,7 +152,7 @@ class _Hooks:
 
         def leave(_: Any, inputs: Any, out: torch.Tensor) -> torch.Tensor:
             cut = out.split(list(sizes), dim=-1)
-            return torch.cat([self._through(leaf, one, layer, "") for leaf, one in zip(leaves, cut, strict=True)], dim=-1)
+            return torch.cat([self._through(leaf, piece, layer, "") for leaf, piece in zip(leaves, cut, strict=True)], dim=-1)
 
         self._add(module.register_forward_hook(leave))
 
@@ -199,11 +199,13 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
 
 
 def _paths(layer: Any) -> dict[str, tuple[str, bool]]:
-    """Taps that are what one submodule of the layer gives, or reads: their paths, of those that the layer has."""
+    """The path of the submodule that gives or reads each tap, for every tap whose submodule the layer has."""
     modules = dict(layer.named_modules())
     table = INSIDE | {name: ((tap.module,), tap.reads) for name, tap in vocabulary.OWN.items() if tap.module}
-    found = {leaf: (next((path for path in paths if path in modules), ""), reads) for leaf, (paths, reads) in table.items()}
-    return {leaf: (path, reads) for leaf, (path, reads) in found.items() if path}
+    first_paths = {
+        leaf: (next((path for path in paths if path in modules), ""), reads) for leaf, (paths, reads) in table.items()
+    }
+    return {leaf: (path, reads) for leaf, (path, reads) in first_paths.items() if path}
 
 
 def _attention(hook: _Hooks, attention: Any, number: int) -> None:
@@ -233,7 +235,7 @@ def _delta_net(hook: _Hooks, module: Any, number: int) -> None:
 
 
 def _mlp(hook: _Hooks, mlp: Any, number: int) -> None:
-    routers = [one for one in mlp.modules() if type(one).__name__.lower().endswith("topkrouter")]
+    routers = [module for module in mlp.modules() if type(module).__name__.lower().endswith("topkrouter")]
     for router in routers:
         hook.router(router, number)
     for name in ("shared_expert", "shared_experts"):
@@ -259,8 +261,8 @@ def _rotated(taps: Taps, original: Callable[..., Any]) -> Callable[..., Any]:
     """Q [1, H, T, D] and K [1, K, T, D] after the rotation."""
 
     def rotate(*args: Any, **named: Any) -> Any:
-        both = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
-        return tuple(taps.at(leaf, one[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, one in both)
+        rotated_pair = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
+        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in rotated_pair)
 
     return rotate
 
@@ -277,7 +279,7 @@ def _attended(
 ) -> Any:
     """Attention in steps: scores and probabilities may be given. Without any given, the model's own function answers."""
     groups = q.shape[1] // k.shape[1]
-    keys, values = (one.repeat_interleave(groups, dim=1) for one in (k, v))
+    keys, values = (heads.repeat_interleave(groups, dim=1) for heads in (k, v))
     scaling = rest.get("scaling")
     scores = q @ keys.mT * (module.head_dim**-0.5 if scaling is None else scaling)
     if cap := rest.get("softcap"):

@@ -15,14 +15,14 @@ ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRU
 
 def versions() -> dict[str, str]:
     """Python, every package that is installed, and the libraries that torch was built with."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
-    return found | {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
+    return packages | {key: line for key, start in BUILT_WITH.items() for line in built if line.startswith(start)}
 
 
 def instruction_set(device: str = "cpu") -> dict[str, str]:

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import EngineUse, OpenContract
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.documents.answer import Answer
-from logitproof.errors import ContractError
+from logitproof.documents.frames import Frame, frame
+from logitproof.documents.section import Page
+from logitproof.documents.shown import Shown
 from logitproof.jobs.cell import NOT_SELECTED, Cell, Unmeasured
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.specs import reference_name
@@ -42,7 +44,7 @@ Words = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """What reporters are given. `facts` are pins, versions, host, commands, preflight and the reference's own
     errors, ready for JSON; `yardsticks` are the cells that these were measured in.
     """
@@ -65,26 +67,17 @@ class Report:
         whole = known.get(words_key(token_ids))
         return whole if whole is not None else "".join(known.get(str(token), f"<{token}>") for token in token_ids)
 
-    def _repr_html_(self) -> str:
+    def as_page(self) -> Page:
         """The report in a notebook, laid out by the reporter of its page."""
-        shown: str = catalog.load("reporters", "html")().shown(self)
-        return shown
+        page: Page = catalog.load("reporters", "html")().page(self)
+        return page
 
-    def positions(self, kind: Literal["arrow", "pandas", "polars"] = "arrow") -> Any:
+    def positions(self, kind: Frame = "arrow") -> Any:
         """Every compared position, a row each: its cell, prompt, status, every metric and the best five of both sides.
 
-        An Arrow table, or a frame of pandas or polars, which must be installed then.
+        An Arrow table, or a DataFrame of pandas or polars, which must be installed then (`pip install 'logitproof[polars]'`).
         """
-        table = catalog.load("reporters", "positions")().table(self)
-        if kind == "arrow":
-            return table
-        if kind == "pandas":
-            return table.to_pandas()
-        if kind == "polars":
-            import polars
-
-            return polars.from_arrow(table)
-        raise ContractError(f"no frame is called {kind!r}", where="positions", remedy="name arrow, pandas or polars")
+        return frame(catalog.load("reporters", "positions")().table(self), kind)
 
     def as_json(self) -> dict[str, Any]:
         """verdict.json, as `schemas/verdict.schema.json` describes it."""
@@ -98,9 +91,7 @@ class Report:
             "reason": verdict.reason,
             "cells": [cell_record(cell, self.evidence(cell)) for cell in verdict.cells],
             "gates": verdict.gates,
-            "unmeasured": [
-                {"cell": one.cell, "reason": one.reason, "allowed": self.is_allowed(one)} for one in verdict.unmeasured
-            ],
+            "unmeasured": [self._unmeasured(cell) for cell in verdict.unmeasured],
             "waivers": verdict.waivers,
             "falsified": verdict.falsified,
         }
@@ -110,22 +101,22 @@ class Report:
     def _unmeasured(self, cell: Unmeasured) -> UnmeasuredRecord:
         return {"cell": cell.cell, "reason": cell.reason, "allowed": self.is_allowed(cell)}
 
-    def is_allowed(self, one: Unmeasured) -> bool:
+    def is_allowed(self, unmeasured: Unmeasured) -> bool:
         """Whether a cell may stay unmeasured: by the contract's leave, or because `--only` left it out."""
-        return one.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(one.cell)
+        return unmeasured.reason.startswith(NOT_SELECTED) or self.opened.contract.may_stay_unmeasured(unmeasured.cell)
 
     def evidence(self, verdict: CellVerdict) -> Evidence:
         """What engines said of their instructions, by instruction set and source; nothing where none was asked for."""
-        found: Evidence = {}
+        evidence: Evidence = {}
         cell = verdict.cell
         names = [] if cell.isa == NATIVE else cell.isa.split(BETWEEN)
         for isa, pair in ((isa, pair) for isa in names for pair in cell.pairs):
             trace = self.results.get(pair.candidate if isa == names[-1] else pair.reference)
             for source, text in trace.isa.items() if isinstance(trace, Trace) else ():
-                texts = found.setdefault(isa, {}).setdefault(source, [])
+                texts = evidence.setdefault(isa, {}).setdefault(source, [])
                 if text not in texts:
                     texts.append(text)
-        return found
+        return evidence
 
     def failing_positions(self) -> Iterator[dict[str, Any]]:
         """A record for every failed prompt and every position that breaks a gate or its band, in the order of the matrix."""
@@ -191,9 +182,9 @@ def position_record(comparison: Comparison, position: int) -> dict[str, Any]:
 
 def parting(reference: Trace, candidate: Trace) -> tuple[list[int], list[int], list[int]]:
     """Two free-running continuations as what they share and how each goes on."""
-    ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    shared = first_difference(ours, theirs)
-    return ours[:shared], ours[shared:], theirs[shared:]
+    reference_tokens, candidate_tokens = reference.new_token_ids, candidate.new_token_ids
+    shared = first_difference(reference_tokens, candidate_tokens)
+    return reference_tokens[:shared], reference_tokens[shared:], candidate_tokens[shared:]
 
 
 def shown_tokens(row: Compared, results: Mapping[str, Trace | Failure]) -> set[tuple[int, ...]]:
@@ -230,12 +221,12 @@ def _machine(hello: HelloResult) -> Machine | None:
 
 def _details(planned: Plan, results: Mapping[str, Trace | Failure], name: str) -> dict[str, Any]:
     """What each engine said when it loaded, by weights file: types, sizes and choices in effect."""
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for job in planned.jobs:
         trace = results.get(job.key)
         if isinstance(trace, Trace) and trace.engine == name:
-            found.setdefault(job.model.name, trace.details)
-    return found
+            details.setdefault(job.model.name, trace.details)
+    return details
 
 
 def _version() -> str:

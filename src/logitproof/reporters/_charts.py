@@ -63,9 +63,9 @@ def _heat(verdict: CellVerdict, rows: Sequence[Compared]) -> Grid:
         lines.append(GridLine(prompt.pair.prompt.id, tuple(fields)))
     columns = tuple(str(at) if n % 5 == 0 else "" for n, at in enumerate(starts))
     counts = ", ".join(f"{count} {status}" for status, count in verdict.counts.items())
-    each = "a position" if size == 1 else f"the worst of {size} positions"
+    square = "a position" if size == 1 else f"the worst of {size} positions"
     signs = "✘ WRONG, ≈ tie, ~ drift, ? not measured"
-    alt = f"{verdict.cell.id}: {counts}. A line is a prompt, worst first, a square {each}: {signs}."
+    alt = f"{verdict.cell.id}: {counts}. A line is a prompt, worst first, a square {square}: {signs}."
     legend: tuple[tuple[Shade, str], ...] = (("right", "match"), ("tie", "tie"), ("wrong", "WRONG"))
     return Grid(columns, tuple(lines), legend, alt, "Where it differs", detail=True)
 

@@ -15,8 +15,8 @@ Row = tuple[str, str, str, str, str, str]
 
 def pairs(report: Report) -> list[Mapping[str, Any]]:
     """The pairs that were examined, as verdict.json has them."""
-    found: list[Mapping[str, Any]] = report.facts.get("preflight", {}).get("pairs", [])
-    return found
+    examined: list[Mapping[str, Any]] = report.facts.get("preflight", {}).get("pairs", [])
+    return examined
 
 
 def name_of(pair: Mapping[str, Any]) -> str:
@@ -38,11 +38,11 @@ def weights(pair: Mapping[str, Any]) -> str:
 
 def merged(report: Report) -> Iterator[Row]:
     """Every setting once for all the weights files that have it alike."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    labels_of: dict[tuple[str, ...], list[str]] = {}
     for pair in pairs(report):
         for row in pair["settings"]:
             key = (pair["candidate"], pair["model"], *(row[name] for name in SHOWN))
-            found.setdefault(key, []).append(pair["quantization"])
-    for (candidate, model, name, reference, other, like, note), labels in found.items():
+            labels_of.setdefault(key, []).append(pair["quantization"])
+    for (candidate, model, name, reference, candidate_value, like, note), labels in labels_of.items():
         files = labels[0] if len(labels) == 1 else f"{{{','.join(labels)}}}"
-        yield f"{candidate}/{model}/{files}", name, reference, other, like, note
+        yield f"{candidate}/{model}/{files}", name, reference, candidate_value, like, note

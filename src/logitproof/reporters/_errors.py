@@ -9,8 +9,8 @@ from logitproof.verdict.judge import CellVerdict
 
 def distinct_failures(report: Report) -> dict[tuple[str, str, str], tuple[CellVerdict, Failure]]:
     """Every failure once, with the first cell that it stands in."""
-    found: dict[tuple[str, str, str], tuple[CellVerdict, Failure]] = {}
+    failures: dict[tuple[str, str, str], tuple[CellVerdict, Failure]] = {}
     for cell in report.verdict.cells:
         for failure in cell.failures:
-            found.setdefault((failure.fault, failure.text, failure.where), (cell, failure))
-    return found
+            failures.setdefault((failure.fault, failure.text, failure.where), (cell, failure))
+    return failures

@@ -98,7 +98,7 @@ def _prompt(report: Report, verdict: CellVerdict, prompt: PromptVerdict, row: Co
         values = row.comparison.metrics.get(column)
         shown[name] = [_digits(value) for value in values.tolist()] if values is not None else [None] * len(prompt.statuses)
     best = [table[f"top{SHOWN}_{what}_{side}"].to_pylist() for side in ("reference", "candidate") for what in ("ids", "logits")]
-    shown["rank"] = [_rank(ours, theirs) for ours, theirs in zip(best[0], best[2], strict=True)]
+    shown["rank"] = [_rank(reference_ids, candidate_ids) for reference_ids, candidate_ids in zip(best[0], best[2], strict=True)]
     whole = range(len(prompt.statuses))
     shown["top"] = [
         None if only_bad and prompt.statuses[at] == "MATCH"
@@ -122,11 +122,11 @@ def _parting(report: Report, verdict: CellVerdict, row: Compared) -> list[str]:
     reference, candidate = report.results[row.pair.reference], report.results[row.pair.candidate]
     if not row.whole or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
         return []
-    shared, ours, theirs = parting(reference, candidate)
-    if not ours and not theirs:
+    shared, reference_rest, candidate_rest = parting(reference, candidate)
+    if not reference_rest and not candidate_rest:
         return [f"Both continue with the same {len(shared)} tokens."]
     model = verdict.cell.model
-    sides = (("reference", ours), ("candidate", theirs))
+    sides = (("reference", reference_rest), ("candidate", candidate_rest))
     return [
         f"{len(shared)} tokens in common, then they part.",
         *(f"{side} goes on: {report.text(model, tokens) if tokens else '(it ends here)'}" for side, tokens in sides),

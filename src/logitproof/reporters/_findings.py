@@ -31,13 +31,13 @@ def findings(report: Report) -> list[Finding]:
     Where the verdict is no PASS, there is at least one error among them.
     """
     verdict = report.verdict
-    found = [_of_cell(report, cell) for cell in verdict.cells if not cell.as_expected and not _has_failing_gate(report, cell)]
-    found += [_of_gate(report, gate) for gate in verdict.gates if _counts(report, gate)]
-    found += [_of_unmeasured(report, one) for one in verdict.unmeasured if not one.reason.startswith(NOT_SELECTED)]
-    found += [_of_waiver(report, one) for one in verdict.waivers]
-    if verdict.status != "PASS" and not any(one.level == "error" for one in found):
-        found.append(_of_whole(report))
-    return sorted(found, key=_severity)
+    listed = [_of_cell(report, cell) for cell in verdict.cells if not cell.as_expected and not _has_failing_gate(report, cell)]
+    listed += [_of_gate(report, gate) for gate in verdict.gates if _counts(report, gate)]
+    listed += [_of_unmeasured(report, cell) for cell in verdict.unmeasured if not cell.reason.startswith(NOT_SELECTED)]
+    listed += [_of_waiver(report, waiver) for waiver in verdict.waivers]
+    if verdict.status != "PASS" and not any(finding.level == "error" for finding in listed):
+        listed.append(_of_whole(report))
+    return sorted(listed, key=_severity)
 
 
 def contract_place(report: Report) -> tuple[Path, str]:
@@ -99,9 +99,11 @@ def _of_cell(report: Report, verdict: CellVerdict) -> Finding:
     cell = verdict.cell
     line = _line(report, "candidates", cell.candidate)
     if verdict.status in ("ENGINE ERROR", "SET-UP ERROR"):
-        said = dict.fromkeys("\n".join(part for part in (one.text, one.where, one.remedy) if part) for one in verdict.failures)
+        lines = dict.fromkeys(
+            "\n".join(part for part in (failure.text, failure.where, failure.remedy) if part) for failure in verdict.failures
+        )
         title = f"{verdict.status} in {cell.id}"
-        return Finding("error", verdict.status, title, "\n".join(said) or verdict.reason, line, cell.id)
+        return Finding("error", verdict.status, title, "\n".join(lines) or verdict.reason, line, cell.id)
     if verdict.expected:
         text = f"{verdict.status}, expected {verdict.expected}: a bug that was planted is not seen"
         return Finding("error", "control", f"the control {cell.id} is not caught", text, line, cell.id)
@@ -109,17 +111,21 @@ def _of_cell(report: Report, verdict: CellVerdict) -> Finding:
     return Finding("error", verdict.status, title, verdict.reason or verdict.status, line, cell.id)
 
 
-def _of_unmeasured(report: Report, one: Unmeasured) -> Finding:
-    line = _line(report, "candidates", one.cell.partition("/")[0])
-    title = f"{one.cell} is not measured"
-    return Finding("note" if report.is_allowed(one) else "error", "NOT-MEASURED", title, one.reason, line, one.cell)
+def _of_unmeasured(report: Report, unmeasured: Unmeasured) -> Finding:
+    line = _line(report, "candidates", unmeasured.cell.partition("/")[0])
+    title = f"{unmeasured.cell} is not measured"
+    return Finding(
+        "note" if report.is_allowed(unmeasured) else "error", "NOT-MEASURED", title, unmeasured.reason, line, unmeasured.cell
+    )
 
 
-def _of_waiver(report: Report, one: WaiverVerdict) -> Finding:
-    index = next(n for n, waiver in enumerate(report.opened.contract.waivers) if waiver.id == one.id)
-    level: Literal["error", "note"] = "error" if one.status == "FIXED" else "note"
-    title = f"the waiver {one.id} is {one.status}"
-    return Finding(level, f"waiver/{one.id}", title, f"{one.text} ({one.issue})", _line(report, "waivers", index), one.cell)
+def _of_waiver(report: Report, waiver: WaiverVerdict) -> Finding:
+    index = next(n for n, written in enumerate(report.opened.contract.waivers) if written.id == waiver.id)
+    level: Literal["error", "note"] = "error" if waiver.status == "FIXED" else "note"
+    title = f"the waiver {waiver.id} is {waiver.status}"
+    return Finding(
+        level, f"waiver/{waiver.id}", title, f"{waiver.text} ({waiver.issue})", _line(report, "waivers", index), waiver.cell
+    )
 
 
 def _of_whole(report: Report) -> Finding:

@@ -65,13 +65,13 @@ def _order(kept: Kept) -> int:
 
 def _answer(kept: Kept) -> Iterator[Section]:
     """The sections of an answer about this run, opened by its verdict."""
-    found = kept.document
+    answer = kept.document
     title = QUESTIONS.get(kept.kind, kept.kind)
-    opening = [Line(f"{found.verdict.status}: {found.verdict.reason}", found.verdict.tone)]
-    if found.next_command:
-        opening.append(Line(f"next: {found.next_command}"))
+    opening = [Line(f"{answer.verdict.status}: {answer.verdict.reason}", answer.verdict.tone)]
+    if answer.next_command:
+        opening.append(Line(f"next: {answer.next_command}"))
     yield Text(tuple(opening), title)
-    for section in found.sections:
+    for section in answer.sections:
         if not isinstance(section, Explorer):
             yield replace(section, title=f"{title}: {section.title}" if section.title else "")
 

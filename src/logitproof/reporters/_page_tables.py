@@ -88,14 +88,14 @@ def _gate(gate: GateVerdict, shown: Sequence[Mapping[str, Any]]) -> Row:
 
 def place_of(where: str, cells: Sequence[Mapping[str, Any]], cell: str) -> str:
     """The place on the page of the prompt and position that a gate was worst at, or nothing."""
-    number = next((n for n, each in enumerate(cells) if each["id"] == cell), None)
-    found = _WORST.match(where)
-    if number is None or found is None:
+    number = next((n for n, record in enumerate(cells) if record["id"] == cell), None)
+    worst = _WORST.match(where)
+    if number is None or worst is None:
         return ""
-    prompt = next((n for n, each in enumerate(cells[number]["prompts"]) if each["id"] == found["prompt"]), None)
+    prompt = next((n for n, record in enumerate(cells[number]["prompts"]) if record["id"] == worst["prompt"]), None)
     if prompt is None:
         return ""
-    return f"at-{number}-{prompt}" + (f"-{found['at']}" if found["at"] else "")
+    return f"at-{number}-{prompt}" + (f"-{worst['at']}" if worst["at"] else "")
 
 
 def waivers(report: Report) -> Table | None:
@@ -110,8 +110,11 @@ def waivers(report: Report) -> Table | None:
         Column("what"),
     )
     rows = tuple(
-        Row((one.status, one.id, one.cell, one.prompt_id, one.issue, str(one.until), one.text), tone_of(one.status))
-        for one in report.verdict.waivers
+        Row(
+            (waiver.status, waiver.id, waiver.cell, waiver.prompt_id, waiver.issue, str(waiver.until), waiver.text),
+            tone_of(waiver.status),
+        )
+        for waiver in report.verdict.waivers
     )
     return Table(columns, rows, "Known divergences") if rows else None
 
@@ -134,8 +137,8 @@ def unmeasured(report: Report) -> Table | Text:
 def contract(report: Report) -> Iterator[Table]:
     """What both sides read, setting by setting, with the findings that make a comparison unfair."""
     pairs = _comparison_contract.pairs(report)
-    found = [(pair, finding, "finding") for pair in pairs for finding in pair["findings"]]
-    found += [(pair, finding, f"by leave: {pair['reason']}") for pair in pairs for finding in pair["skipped"]]
+    listed = [(pair, finding, "finding") for pair in pairs for finding in pair["findings"]]
+    listed += [(pair, finding, f"by leave: {pair['reason']}") for pair in pairs for finding in pair["skipped"]]
     columns = (
         Column("code"),
         Column("pair", "code"),
@@ -152,7 +155,7 @@ def contract(report: Report) -> Iterator[Table]:
             "bad" if kind == "finding" else "quiet",
             (Line(kind, "quiet"),),
         )
-        for pair, finding, kind in found
+        for pair, finding, kind in listed
     )  # fmt: skip
     if rows:
         yield Table(columns, rows, "What makes the comparison unfair")

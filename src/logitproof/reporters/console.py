@@ -86,7 +86,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts += _not_measured(report)
     parts += _history(report)
     parts += _left_out(report)
-    if missing := [one for one in report.verdict.unmeasured if not one.reason.startswith("not selected")]:
+    if missing := [cell for cell in report.verdict.unmeasured if not cell.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
     if report.verdict.reason:
@@ -110,7 +110,7 @@ def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
         lines.append(Text(f"… and {hidden} more pairs without a finding"))
     for pair in rows:
         if pair["skipped"]:
-            codes = ", ".join(sorted({found["code"] for found in pair["skipped"]}))
+            codes = ", ".join(sorted({finding["code"] for finding in pair["skipped"]}))
             lines.append(Text(visible(f"by leave in {contract.name_of(pair)}: {codes}, since {pair['reason']}"), "yellow"))
     return [*lines, *_reference_errors(report), Text("")]
 
@@ -246,15 +246,15 @@ def _errors(report: Report) -> list[RenderableType]:
     causes = {key: value for key, value in seen.items() if not value[1].text.startswith("not tried")}
     seen = causes or seen
     lines: list[RenderableType] = []
-    for cell, one in list(seen.values())[:SHOWN]:
+    for cell, failure in list(seen.values())[:SHOWN]:
         symbol, style = STYLES[cell.status]
         line = Text.assemble(
             (f"{symbol} {cell.status} ", style),
-            visible(f"{cell.cell.id}: {one.where + ': ' if one.where else ''}"),
-            _words(one.text),
+            visible(f"{cell.cell.id}: {failure.where + ': ' if failure.where else ''}"),
+            _words(failure.text),
         )
-        if one.remedy:
-            line.append(f"\n    remedy: {visible(one.remedy)}")
+        if failure.remedy:
+            line.append(f"\n    remedy: {visible(failure.remedy)}")
         lines.append(line)
     if len(seen) > SHOWN:
         lines.append(Text(f"… and {len(seen) - SHOWN} more errors"))
@@ -264,9 +264,9 @@ def _errors(report: Report) -> list[RenderableType]:
 def _not_measured(report: Report) -> list[RenderableType]:
     """Cells that the plan left out without leave: each keeps the verdict from PASS."""
     lines: list[RenderableType] = [
-        Text.assemble(("? NOT-MEASURED ", STYLES["NOT-MEASURED"][1]), visible(f"{one.cell}: {one.reason}"))
-        for one in report.verdict.unmeasured
-        if not report.is_allowed(one)
+        Text.assemble(("? NOT-MEASURED ", STYLES["NOT-MEASURED"][1]), visible(f"{cell.cell}: {cell.reason}"))
+        for cell in report.verdict.unmeasured
+        if not report.is_allowed(cell)
     ]
     return lines[:SHOWN]
 
@@ -283,11 +283,14 @@ def _left_out(report: Report) -> list[RenderableType]:
 def _history(report: Report) -> list[RenderableType]:
     """Waivers that a person must act on, and what the contract says of predictions that fell."""
     lines: list[RenderableType] = []
-    for one in report.verdict.waivers:
-        if one.status != "KNOWN-DIVERGENT":
-            symbol, style = STYLES[one.status]
+    for waiver in report.verdict.waivers:
+        if waiver.status != "KNOWN-DIVERGENT":
+            symbol, style = STYLES[waiver.status]
             lines.append(
-                Text.assemble((f"{symbol} waiver {visible(one.id)} {one.status} ", style), visible(f"{one.text} ({one.issue})"))
+                Text.assemble(
+                    (f"{symbol} waiver {visible(waiver.id)} {waiver.status} ", style),
+                    visible(f"{waiver.text} ({waiver.issue})"),
+                )
             )
     for entry in report.verdict.falsified:
         line = Text.assemble((f"✘ {visible(entry.id)} ", STYLES["FAIL"][1]), visible(f"is refuted: {entry.prediction}"))
@@ -302,8 +305,8 @@ def _powers(report: Report) -> list[RenderableType]:
     least: dict[str, GateVerdict] = {}
     for gate in report.verdict.gates:
         if gate.power is not None and not gate.control:
-            other = least.get(gate.id)
-            if other is None or other.power is None or gate.power.caught < other.power.caught:
+            lowest = least.get(gate.id)
+            if lowest is None or lowest.power is None or gate.power.caught < lowest.power.caught:
                 least[gate.id] = gate
     lines = [f"{gate.id} on {gate.cell} would catch {gate.power}" for gate in least.values()]
     return [Text.assemble(("power ", "cyan"), visible(line)) for line in lines[:SHOWN]]

@@ -23,8 +23,11 @@ class Github(Reporter):
         path = folder / "annotations.txt"
         file, lines = _property(contract_place(report)[1]), []
         for level, command in (("error", "error"), ("note", "notice")):
-            for one in [finding for finding in findings(report) if finding.level == level][:SHOWN]:
-                lines.append(f"::{command} file={file},line={one.line},title={_property(one.title)}::{_message(one.text)}\n")
+            of_level = [finding for finding in findings(report) if finding.level == level]
+            for finding in of_level[:SHOWN]:
+                lines.append(
+                    f"::{command} file={file},line={finding.line},title={_property(finding.title)}::{_message(finding.text)}\n"
+                )
         write_atomically(path, encodable("".join(lines)))
         return path
 

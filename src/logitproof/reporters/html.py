@@ -26,9 +26,9 @@ class Html(Reporter):
         """Why there is no verdict."""
         write_atomically(folder / "report.html", html.whole(run.document()))
 
-    def shown(self, report: Report) -> str:
-        """The report inside of a notebook."""
-        return html.fragment(document(report, Path("RUN")))
+    def page(self, report: Report) -> Document:
+        """The same of a report that may lie in no folder, for a notebook."""
+        return document(report, Path("RUN"))
 
 
 def document_of(report: Report, folder: Path) -> Document:

@@ -32,7 +32,7 @@ class Junit(Reporter):
             cases = [_cell_case(cell, _seconds(_took(report, cell))), *(_gate_case(cell.cell.id, gate) for gate in gates)]
             _add_suite(root, cell.cell.id, cases, at)
         loose = [_whole_case(report.verdict, whole), *_gates_without_cell(report.verdict)]
-        loose += [_case("contract", f"unmeasured {one.cell}", "skipped", one.reason) for one in report.verdict.unmeasured]
+        loose += [_case("contract", f"unmeasured {cell.cell}", "skipped", cell.reason) for cell in report.verdict.unmeasured]
         _add_suite(root, "contract", loose, at)
         return _write(root, folder)
 

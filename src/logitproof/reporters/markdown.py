@@ -201,12 +201,12 @@ def _comparison_contract(report: Report) -> Iterator[str]:
     yield "## Comparison contract"
     yield ""
     pairs = contract.pairs(report)
-    findings = [(pair, found) for pair in pairs for found in pair["findings"]]
+    findings = [(pair, finding) for pair in pairs for finding in pair["findings"]]
     if findings:
         yield "These make the comparison unfair; the cells are not judged."
         yield ""
         yield from _findings(findings)
-    leave = [(pair, found) for pair in pairs for found in pair["skipped"]]
+    leave = [(pair, finding) for pair in pairs for finding in pair["skipped"]]
     if leave:
         reasons = dict.fromkeys(pair["reason"] for pair, _ in leave)
         yield f"These stand by leave of the contract: {'; '.join(words(reason) for reason in reasons)}"
@@ -223,14 +223,14 @@ def _findings(findings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -
         head,
         (
             [
-                f"**{found['code']}**",
+                f"**{finding['code']}**",
                 code(contract.name_of(pair)),
-                words(f"{found['setting']}: {found['text']}" if found["text"] else found["setting"]),
-                *(words(found[name]) for name in names),
-                code(f"{found['file']}: {found['field']}" if found["field"] else found["file"]),
-                words(found["remedy"]),
+                words(f"{finding['setting']}: {finding['text']}" if finding["text"] else finding["setting"]),
+                *(words(finding[name]) for name in names),
+                code(f"{finding['file']}: {finding['field']}" if finding["field"] else finding["file"]),
+                words(finding["remedy"]),
             ]
-            for pair, found in findings
+            for pair, finding in findings
         ),
     )
 
@@ -260,12 +260,12 @@ def _reference_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def _falsified(report: Report) -> Iterator[str]:
-    for one in report.verdict.falsified:
-        yield f"### {words(one.id)} is refuted"
+    for claim in report.verdict.falsified:
+        yield f"### {words(claim.id)} is refuted"
         yield ""
-        yield f"{paragraph(one.prediction)} Failed: {words(', '.join(one.gates))}."
+        yield f"{paragraph(claim.prediction)} Failed: {words(', '.join(claim.gates))}."
         yield ""
-        yield from (f"{n}. {paragraph(step)}" for n, step in enumerate(one.steps, 1))
+        yield from (f"{n}. {paragraph(step)}" for n, step in enumerate(claim.steps, 1))
         yield ""
 
 
@@ -279,15 +279,15 @@ def _waivers(report: Report) -> Iterator[str]:
         head,
         (
             [
-                f"**{one.status}**",
-                words(one.id),
-                code(one.cell),
-                words(one.prompt_id),
-                words(one.issue),
-                one.until,
-                words(one.text),
+                f"**{waiver.status}**",
+                words(waiver.id),
+                code(waiver.cell),
+                words(waiver.prompt_id),
+                words(waiver.issue),
+                waiver.until,
+                words(waiver.text),
             ]
-            for one in report.verdict.waivers
+            for waiver in report.verdict.waivers
         ),
     )
 
@@ -314,13 +314,13 @@ def _errors(report: Report) -> Iterator[str]:
         return
     yield "## Errors"
     yield ""
-    for cell, one in failures.values():
-        yield f"**{cell.status}** in {code(cell.cell.id)}, {words(one.where or one.engine)}"
+    for cell, failure in failures.values():
+        yield f"**{cell.status}** in {code(cell.cell.id)}, {words(failure.where or failure.engine)}"
         yield ""
-        yield from (f"    {visible(line)}" for line in one.text.strip().splitlines())
+        yield from (f"    {visible(line)}" for line in failure.text.strip().splitlines())
         yield ""
-        if one.remedy:
-            yield f"Remedy: {words(one.remedy)}"
+        if failure.remedy:
+            yield f"Remedy: {words(failure.remedy)}"
             yield ""
 
 
@@ -391,19 +391,19 @@ def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
     reference, candidate = report.results[row.pair.reference], report.results[row.pair.candidate]
     if not isinstance(reference, Trace) or not isinstance(candidate, Trace) or row.comparison is None:
         return
-    model, (shared, ours, theirs) = cell.cell.model, parting(reference, candidate)
+    model, (shared, reference_rest, candidate_rest) = cell.cell.model, parting(reference, candidate)
     yield f"### {words(row.pair.prompt.id)} in {code(cell.cell.id)}"
     yield ""
     yield f"Prompt: {code(report.text(model, reference.token_ids)[-COMMON:])}"
     yield ""
-    if not ours and not theirs:
+    if not reference_rest and not candidate_rest:
         yield f"Both continue with the same {len(shared)} tokens: {code(report.text(model, shared)[:COMMON])}"
         yield ""
         return
     yield f"{len(shared)} tokens in common: {code(report.text(model, shared)[-COMMON:])}" if shared else "They part at once."
     yield ""
-    yield f"- reference goes on: {code(report.text(model, ours)[:COMMON]) if ours else 'it ends here'}"
-    yield f"- candidate goes on: {code(report.text(model, theirs)[:COMMON]) if theirs else 'it ends here'}"
+    yield f"- reference goes on: {code(report.text(model, reference_rest)[:COMMON]) if reference_rest else 'it ends here'}"
+    yield f"- candidate goes on: {code(report.text(model, candidate_rest)[:COMMON]) if candidate_rest else 'it ends here'}"
     parted = len(shared)
     if parted < row.comparison.positions:
         record = position_record(row.comparison, parted)

@@ -35,7 +35,6 @@ class Positions(Reporter):
                 raise
         return path
 
-
     def table(self, report: Report) -> pa.Table:
         """The same rows without a file."""
         tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]

@@ -76,8 +76,8 @@ def _digest(text: str) -> str:
 
 
 def _run(report: Report) -> dict[str, Any]:
-    found = findings(report)
-    rules = list(dict.fromkeys(one.rule for one in found))
+    listed = findings(report)
+    rules = list(dict.fromkeys(finding.rule for finding in listed))
     versions: dict[str, str] = report.facts.get("versions", {})
     verdict = report.verdict
     return {
@@ -93,7 +93,7 @@ def _run(report: Report) -> dict[str, Any]:
         "originalUriBaseIds": {"%SRCROOT%": {"uri": f"{contract_place(report)[0].as_uri()}/"}},
         "automationDetails": {"id": f"logitproof/{report.opened.contract.contract}/"},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(report, one, rules.index(one.rule)) for one in found],
+        "results": [_result(report, finding, rules.index(finding.rule)) for finding in listed],
     }
 
 

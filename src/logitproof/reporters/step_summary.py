@@ -53,12 +53,12 @@ def _head(report: Report, reason: str, command: str) -> Iterator[str]:
 
 
 def _findings(report: Report) -> Iterator[str]:
-    found = findings(report)
-    for one in found[:ROWS]:
-        yield from _finding(one)
-    if len(found) > ROWS:
-        yield f"… and {len(found) - ROWS} more: see `report.md`."
-    if found:
+    listed = findings(report)
+    for finding in listed[:ROWS]:
+        yield from _finding(finding)
+    if len(listed) > ROWS:
+        yield f"… and {len(listed) - ROWS} more: see `report.md`."
+    if listed:
         yield ""
 
 

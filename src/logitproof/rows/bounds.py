@@ -136,14 +136,14 @@ def measure(reference: Known, candidate: Known, label: int, floor: Floor | None 
     bounds = Bounds(math.nan, math.nan, ORDER_ONLY) if ordered else bound_kl(reference, candidate, floor)
     p, q = ranked(reference), ranked(candidate)
     whole = reference.hidden == candidate.hidden == 0 and not ordered
-    both = reference.normalized and candidate.normalized
-    at_label = _value(candidate, label) - _value(reference, label) if both else math.nan
+    normalized = reference.normalized and candidate.normalized
+    at_label = _value(candidate, label) - _value(reference, label) if normalized else math.nan
     regret = float(reference.log_p.max()) - _value(reference, int(q[0]))
     few = min(len(p), len(q))
     _, a, b = np.intersect1d(reference.ids, candidate.ids, assume_unique=True, return_indices=True)
     log_p, log_q = reference.log_p[a], candidate.log_p[b]
     finite = np.isfinite(log_p) & np.isfinite(log_q)
-    delta = log_q[finite] - log_p[finite] if both else np.empty(0)
+    delta = log_q[finite] - log_p[finite] if normalized else np.empty(0)
     return {
         "kl_divergence": max(_Pair.of(reference, candidate).shared, 0.0) if whole else math.nan,
         "kl_divergence_lower": bounds.lower,
@@ -156,7 +156,7 @@ def measure(reference: Known, candidate: Known, label: int, floor: Floor | None 
         "top10_overlap": len(set(p[:10]) & set(q[:10])) / 10 if few >= 10 else math.nan,
         "rms_delta_logit": float(delta.std()) if whole and len(delta) else math.nan,
         "rms_delta_known": math.sqrt(float(np.mean(delta * delta))) if len(delta) else math.nan,
-        "known_mass": float(np.exp(log_p[finite]).sum()) if both else math.nan,
+        "known_mass": float(np.exp(log_p[finite]).sum()) if normalized else math.nan,
     }
 
 

@@ -66,11 +66,11 @@ def bisect(
             step, reason = _try(contract, repository, build, out / commit[:12])
             say(f"  {step}: {reason}")
             tried.append(Tried(commit, subject, step, reason))
-            told = _git(repository, "bisect", step, checked=False)
-            if FOUND in told:
-                first = told.split(FOUND)[0].split()[-1]
+            answer = _git(repository, "bisect", step, checked=False)
+            if FOUND in answer:
+                first = answer.split(FOUND)[0].split()[-1]
                 return Bisected(tuple(tried), first, _git(repository, "log", "-1", "--format=%s", first))
-            if "only 'skip'ped commits left" in told or "cannot bisect more" in told.lower():
+            if "only 'skip'ped commits left" in answer or "cannot bisect more" in answer.lower():
                 return Bisected(tuple(tried), "", "")
     finally:
         _git(repository, "bisect", "reset", checked=False)

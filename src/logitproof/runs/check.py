@@ -13,7 +13,7 @@ from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import EngineUse, OpenContract, open_contract
-from logitproof.errors import ContractError, Missing
+from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
@@ -26,7 +26,7 @@ from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
-from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse
+from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse, unanswered
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
     OWN,
@@ -72,15 +72,18 @@ def check(
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
         hellos = executor.hello(named)
         _refuse(opened, hellos)
-        said = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+        answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
-            refuse_differences(verify_engines(pins, said), opened.path)
+            refuse_differences(verify_engines(pins, answered), opened.path)
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
         preflight = examine(opened, planned)
         names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
         on_preflight(preflight)
-        jobs = {job.key: job for job in fair_jobs(planned, preflight)}
-        results: dict[str, Trace | Failure] = dict(not_run(planned, jobs.values()))
+        fair = fair_jobs(planned, preflight)
+        errors = {spec_key(named[name]): hello for name, hello in hellos.items() if isinstance(hello, LogitproofError)}
+        silent = unanswered(fair, errors, names)
+        jobs = {job.key: job for job in fair if job.key not in silent}
+        results: dict[str, Trace | Failure] = {**not_run(planned, fair), **silent}
         left = len(results)
         again: dict[tuple[str, str], int] = Counter()
         stored: set[str] = set()
@@ -96,7 +99,11 @@ def check(
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
-    facts = {"run_id": run_id or new_run_id(), **provenance(opened, planned, results, said), "preflight": preflight.as_json()}
+    facts = {
+        "run_id": run_id or new_run_id(),
+        **provenance(opened, planned, results, answered),
+        "preflight": preflight.as_json(),
+    }
     facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
     facts["from_store"] = len(stored)
     return concluded.report(opened, results, words, facts)
@@ -109,6 +116,8 @@ class Concluded:
     compared: Mapping[Cell, Sequence[Compared]]
     yardsticks: Mapping[Cell, Sequence[Compared]]
     verdict: Verdict
+    cases: Sequence[Case]
+    """what the verdict was reached from, a cell each"""
 
     def report(self, opened: OpenContract, results: Results, words: Words, facts: Mapping[str, Any]) -> Report:
         """The report, with the reference's own errors among its facts."""
@@ -133,7 +142,7 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
     for cell, rows in compared.items():
         known = calibrations.get(cell.id)
         calibration = None if isinstance(known, Missing) else known
-        band = bands[cell]
+        band, alike = bands[cell], calibration is None or calibration.is_of_one_arithmetic
         case = Case(
             cell,
             rows,
@@ -142,10 +151,11 @@ def conclude(opened: OpenContract, planned: Plan, results: Results, preflight: P
             own_errors.get(cell.id, {}),
             witness.get(cell.id, ""),
             effects.get(cell.id),
-            suspicion_of(contract, cell, rows, band, same_arithmetic=calibration is None or calibration.is_of_one_arithmetic),
+            suspicion_of(contract, cell, rows, band, same_arithmetic=alike),
+            same_arithmetic=alike,
         )
         cases.append(case)
-    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today))
+    return Concluded(compared, measured, judge(cases, contract, planned.unmeasured, today=today), cases)
 
 
 def _band(

@@ -87,33 +87,39 @@ def charts(runs: Sequence[Recorded]) -> list[Chart]:
 
 def compared(before: Recorded, after: Recorded) -> Document:
     """What changed from one run to another."""
-    found = changes(before, after)
-    tone: Tone = "good" if not found else TONES[after.status]
+    differences = changes(before, after)
+    tone: Tone = "good" if not differences else TONES[after.status]
     reason = (
-        f"{before.status} then {after.status}; {len(found)} things changed" if found else "nothing that was recorded changed"
+        f"{before.status} then {after.status}; {len(differences)} things changed"
+        if differences
+        else "nothing that was recorded changed"
     )
-    status = "SAME" if not found else "CHANGED"
+    status = "SAME" if not differences else "CHANGED"
     days = _days(before.made_at, after.made_at)
     top = Text((Line(f"before: {before.run_id}, {before.made_at}"), Line(f"after: {after.run_id}, {after.made_at}{days}")))
     columns = (Column("what"), Column("name"), Column("before"), Column("after"))
     table = Table(
-        columns, tuple(Row((one.what, one.name, one.before or "–", one.after or "–")) for one in found), "What changed"
+        columns,
+        tuple(Row((change.what, change.name, change.before or "–", change.after or "–")) for change in differences),
+        "What changed",
     )
     title = f"{before.contract}: two runs" if before.contract == after.contract else f"{before.contract} and {after.contract}"
-    return Document(title, Verdict(status, reason, tone), (top, table) if found else (top,))
+    return Document(title, Verdict(status, reason, tone), (top, table) if differences else (top,))
 
 
-def bisected(found: Bisected, contract: str) -> Document:
+def bisected(bisection: Bisected, contract: str) -> Document:
     """The first bad commit, and every commit that was tried."""
     columns = (Column("", "text"), Column("commit", "code"), Column("subject"), Column("why"))
-    rows = tuple(Row((tried.step, tried.commit[:12], tried.subject, tried.reason), STEPS[tried.step]) for tried in found.tried)
-    if found.first:
-        verdict = Verdict("FOUND", f"{found.first[:12]} is the first bad commit: {found.subject}", "bad")
+    rows = tuple(
+        Row((tried.step, tried.commit[:12], tried.subject, tried.reason), STEPS[tried.step]) for tried in bisection.tried
+    )
+    if bisection.first:
+        verdict = Verdict("FOUND", f"{bisection.first[:12]} is the first bad commit: {bisection.subject}", "bad")
     else:
         verdict = Verdict(
             "NOT FOUND", "commits that could not be tried stand between the last good and the first bad one", "unsure"
         )
-    following = f"git show {found.first[:12]}" if found.first else ""
+    following = f"git show {bisection.first[:12]}" if bisection.first else ""
     return Document(f"Which commit breaks {contract}", verdict, (Table(columns, rows, "Commits"),), following)
 
 
@@ -122,15 +128,15 @@ def answer_runs(runs: Sequence[Recorded], contract: str) -> Answer:
     return Answer("history", contract or "every contract", 0, {"runs": list(runs)})
 
 
-def answer_changes(before: Recorded, after: Recorded, found: Sequence[Change]) -> Answer:
+def answer_changes(before: Recorded, after: Recorded, differences: Sequence[Change]) -> Answer:
     """What changed, for machines."""
-    data = {"before": before.run_id, "after": after.run_id, "changes": list(found)}
-    return Answer("history-compare", f"{before.run_id} {after.run_id}", 1 if found else 0, data)
+    data = {"before": before.run_id, "after": after.run_id, "changes": list(differences)}
+    return Answer("history-compare", f"{before.run_id} {after.run_id}", 1 if differences else 0, data)
 
 
-def answer_bisected(found: Bisected, contract: str) -> Answer:
+def answer_bisected(bisection: Bisected, contract: str) -> Answer:
     """The bisection for machines."""
-    return Answer("history-bisect", contract, 0 if found.first else 3, vars(found))
+    return Answer("history-bisect", contract, 0 if bisection.first else 3, vars(bisection))
 
 
 def _line(run: Recorded) -> str:

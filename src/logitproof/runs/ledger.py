@@ -113,13 +113,13 @@ class Ledger:
         """The run whose id begins so; ContractError where there is none, or more than one."""
         with self.engine.connect() as connection:
             query = select(RUNS).where(RUNS.c.run_id.startswith(run_id, autoescape=True)).limit(2)
-            found = [self._run(connection, row) for row in connection.execute(query).mappings()]
-        if len(found) != 1:
-            text = "no run is recorded whose id begins so" if not found else "more than one run's id begins so"
+            runs = [self._run(connection, row) for row in connection.execute(query).mappings()]
+        if len(runs) != 1:
+            text = "no run is recorded whose id begins so" if not runs else "more than one run's id begins so"
             raise ContractError(
                 text, where=run_id, remedy="`logitproof history` lists the runs; a run folder may be named, too"
             )
-        return found[0]
+        return runs[0]
 
     def last_green(self, contract: str, before: str = "") -> Recorded | None:
         """The latest run of a contract that passed, other than the run `before`."""
@@ -154,7 +154,7 @@ class Ledger:
     def _run(self, connection: Any, row: Mapping[Any, Any]) -> Recorded:
         gates = connection.execute(select(GATES).where(GATES.c.run_id == row["run_id"]).order_by(GATES.c.name)).mappings()
         named = {gate["name"]: {key: gate[key] for key in gate if key not in ("run_id", "name")} for gate in gates}
-        return Recorded(**{each.name: row[each.name] for each in fields(Recorded) if each.name != "gates"}, gates=named)
+        return Recorded(**{field.name: row[field.name] for field in fields(Recorded) if field.name != "gates"}, gates=named)
 
 
 def quietly(act: Callable[[Ledger], None]) -> str:
@@ -170,8 +170,8 @@ def quietly(act: Callable[[Ledger], None]) -> str:
 
 def commit_of(folder: Path) -> str:
     """The commit of the project that holds a folder, with `+` where files were changed since; nothing outside of git."""
-    said = _git(folder, "rev-parse", "HEAD")
-    return said + "+" * bool(said and _git(folder, "status", "--porcelain", "--untracked-files=no"))
+    commit = _git(folder, "rev-parse", "HEAD")
+    return commit + "+" * bool(commit and _git(folder, "status", "--porcelain", "--untracked-files=no"))
 
 
 def _git(folder: Path, *words: str) -> str:

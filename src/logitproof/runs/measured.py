@@ -23,7 +23,7 @@ REMEDY = "run `logitproof check` again: `judge` changes bounds, waivers and gate
 
 
 def measured_by(opened: OpenContract) -> dict[str, str]:
-    """By its place in the contract, the hash of every part that can change a trace, but for the files that it names."""
+    """The hash of every part that can change a trace, by its place in the contract; the files that it names are left out."""
     contract = opened.contract
     parts: dict[str, Any] = {
         "preflight": contract.preflight.model_dump(mode="json") if contract.preflight else None,

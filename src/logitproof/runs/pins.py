@@ -153,37 +153,37 @@ def read_pins(path: Path) -> Pins:
 
 def verify_files(pins: Pins, folder: Path, opened: OpenContract | None = None) -> list[Difference]:
     """Compare every pinned file with what is in `folder`; offline, all differences, no engine is started."""
-    found = [
+    differences = [
         difference for models in pins.models.values() for model in models.values() for difference in _of_model(model, folder)
     ]
     for name, sha256 in pins.fixtures.items():
-        found += _of_file(folder / name, sha256, "restore the fixture, or pin it again")
+        differences += _of_file(folder / name, sha256, "restore the fixture, or pin it again")
     for name, engine in pins.engines.items():
         for file, sha256 in engine.files.items():
-            found += _of_file(folder / file, sha256, f"restore what engine {name} is started with, or pin it again")
-    found += _of_suites(pins, folder, opened)
+            differences += _of_file(folder / file, sha256, f"restore what engine {name} is started with, or pin it again")
+    differences += _of_suites(pins, folder, opened)
     if opened is not None:
-        found += _unpinned(pins, opened)
-    return [*found, *_of_platform(pins)]
+        differences += _unpinned(pins, opened)
+    return [*differences, *_of_platform(pins)]
 
 
 def verify_engines(pins: Pins, hellos: Mapping[str, HelloResult]) -> list[Difference]:
     """Compare what engines say of themselves with what was pinned."""
     remedy = "install the pinned version, or pin the new one in a commit of its own"
-    found = []
+    differences = []
     for name, engine in pins.engines.items():
         if name in hellos:
             for key, version in engine.versions.items():
                 now = hellos[name].versions.get(key, "nothing")
                 if now != version:
-                    found.append(Difference(f"engines.{name}.versions.{key}", version, now, remedy))
-    return found
+                    differences.append(Difference(f"engines.{name}.versions.{key}", version, now, remedy))
+    return differences
 
 
 def refuse_differences(differences: list[Difference], path: Path) -> None:
     """Raise ContractError with every fault among the differences."""
-    if faults := [one for one in differences if one.fault]:
-        raise ContractError("\n".join(str(one) for one in faults), where=str(path))
+    if faults := [difference for difference in differences if difference.fault]:
+        raise ContractError("\n".join(str(fault) for fault in faults), where=str(path))
 
 
 def _weights(opened: OpenContract) -> Iterator[tuple[str, str, Path]]:
@@ -194,13 +194,13 @@ def _weights(opened: OpenContract) -> Iterator[tuple[str, str, Path]]:
 
 def _pin_model(model: Model, path: str, old: PinnedModel | None) -> PinnedModel:
     root = model.path if model.path.is_dir() else model.path.parent
-    said = _said(model)
+    card = _origin(model)
     return PinnedModel(
         path=path,
         files={name: PinnedFile(sha256=sha256, bytes=(root / name).stat().st_size) for name, sha256 in model.files.items()},
         tokenizer=_tokenizer(model),
-        source=old.source if old and old.source else said.get("source", ""),
-        license=old.license if old and old.license else said.get("license", ""),
+        source=old.source if old and old.source else card.get("source", ""),
+        license=old.license if old and old.license else card.get("license", ""),
     )
 
 
@@ -213,12 +213,12 @@ def _tokenizer(model: Model) -> dict[str, str]:
 def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
     """sha256 of the vocabulary and of the merges of a GGUF: of the JSON array of their strings, in their order."""
     fields = _gguf_fields(path, path.stat().st_mtime_ns, path.stat().st_size)
-    found = {}
+    hashes = {}
     for name, key in GGUF_TOKENIZER.items():
         if key in fields:
             text = json.dumps(fields[key], ensure_ascii=False, separators=(",", ":"))
-            found[name] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    return found
+            hashes[name] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashes
 
 
 @functools.lru_cache(maxsize=64)
@@ -231,7 +231,7 @@ def _gguf_fields(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
     return {key: reader.value(key) for key in wanted if key in reader.fields}
 
 
-def _said(model: Model) -> dict[str, str]:
+def _origin(model: Model) -> dict[str, str]:
     """Source and licence that the weights themselves name."""
     if model.format != "gguf":
         return {}
@@ -250,9 +250,9 @@ def _of_model(model: PinnedModel, folder: Path) -> Iterator[Difference]:
     root = path if path.is_dir() else path.parent
     broken = False
     for name, pinned in model.files.items():
-        found = list(_of_file(root / name, pinned.sha256, "fetch these weights again, or pin the new ones", pinned.bytes))
-        broken |= bool(found)
-        yield from found
+        differences = list(_of_file(root / name, pinned.sha256, "fetch these weights again, or pin the new ones", pinned.bytes))
+        broken |= bool(differences)
+        yield from differences
     if path.is_dir():
         known = set(model.files)
         for name in sorted(set(open_model(path).files) - known) if not broken else []:
@@ -269,8 +269,8 @@ def _of_file(path: Path, sha256: str, remedy: str, size: int | None = None) -> I
         yield Difference(str(path), f"sha256 {sha256}", "no such file", remedy)
     elif size is not None and path.stat().st_size != size:
         yield Difference(str(path), f"{size} bytes", f"{path.stat().st_size} bytes", remedy)
-    elif (found := _sha256(path)) != sha256:
-        yield Difference(str(path), f"sha256 {sha256}", f"sha256 {found}", remedy)
+    elif (actual := _sha256(path)) != sha256:
+        yield Difference(str(path), f"sha256 {sha256}", f"sha256 {actual}", remedy)
 
 
 def _of_suites(pins: Pins, folder: Path, opened: OpenContract | None) -> Iterator[Difference]:

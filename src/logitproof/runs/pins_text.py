@@ -17,11 +17,11 @@ def document(path: Path, pins: Pins, differences: Sequence[Difference], opened: 
     faults = [difference for difference in differences if difference.fault]
     files = sum(len(model.files) for models in pins.models.values() for model in models.values())
     suites = f", {len(pins.suites)} suites" if opened else "; suites are verified with the contract"
-    said = f"{len(faults)} differ, first {faults[0].place}" if faults else "all as pinned"
-    reason = f"{path}: {files} files{suites}: {said}"
+    summary = f"{len(faults)} differ, first {faults[0].place}" if faults else "all as pinned"
+    reason = f"{path}: {files} files{suites}: {summary}"
     verdict = Verdict("DIFFERENT", reason, "bad") if faults else Verdict("AS PINNED", reason, "good")
-    found = [_lines(difference) for difference in differences]
-    sections = (Text(tuple(line for part in found for line in part)),) if found else ()
+    parts = [_lines(difference) for difference in differences]
+    sections = (Text(tuple(line for part in parts for line in part)),) if parts else ()
     return Document(f"Pins of {path}", verdict, sections)
 
 

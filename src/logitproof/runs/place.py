@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from logitproof.contract.contract import CONTRACT_NAME, OpenContract
-from logitproof.errors import ContractError
-from logitproof.files.atomic import environment_errors
+from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.untrusted import read_object
 from logitproof.files.yaml_text import parse_yaml, yaml_text
 from logitproof.jobs.progress import Progress
@@ -32,6 +32,9 @@ PUBLISHED = (
 """What a run folder shows to people and to CI: none of it may outlive the run that it is of."""
 EVERY = 1.0
 """Seconds between two notes of how far a run has come."""
+SLACK = timedelta(minutes=10)
+"""By so much the clocks of two machines may differ."""
+MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
 def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
@@ -39,13 +42,14 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
     path = folder / "run.json"
     if not path.is_file():
         return
-    shown = [place / "verdict.json" for place in (folder, folder / PREVIOUS)]
-    verdict = next((file for file in shown if file.is_file()), shown[0])
+    places = [place / "verdict.json" for place in (folder, folder / PREVIOUS)]
+    shown = next((file for file in places if file.is_file()), places[0])
     try:
-        before = Path(str(read_object(path)["contract"]))
-        named = str(read_object(verdict)["contract"])
+        record, verdict = read_object(path), read_object(shown)
+        before, named = Path(str(record["contract"])), str(verdict["contract"])
     except (ContractError, KeyError):
         return
+    refuse_clock(str(verdict.get("made_at", "")), folder)
     if named == opened.contract.contract and (before.resolve() == opened.path.resolve() or not before.is_file()):
         return
     raise ContractError(
@@ -96,14 +100,28 @@ def _contract_of(record: Path) -> Path | None:
         return None
 
 
+def refuse_clock(made_at: str, where: Path) -> None:
+    """Raise EnvironmentFailed where this machine's clock says a time before that of what lies there already.
+
+    Waivers end by the day, and runs are ordered by their times: by a clock that was set back neither would hold.
+    """
+    try:
+        before = datetime.fromisoformat(made_at)
+    except ValueError:
+        return
+    now = datetime.now(UTC)
+    if before.tzinfo is not None and before > now + SLACK:
+        text = f"the clock of this machine says {now:{MINUTE}}, and the run there was made at {before.astimezone(UTC):{MINUTE}}"
+        raise EnvironmentFailed(text, where=str(where), remedy="set the clock, or give another --out if that run's was wrong")
+
+
 def keep_green(report: Report, folder: Path) -> None:
     """Keep a copy of what people open of a run that passed, until the next one passes."""
     if report.verdict.status != "PASS":
         return
-    (folder / GREEN).mkdir(exist_ok=True)
     for name in SHOWN:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, folder / GREEN / name)
+            write_atomically(folder / GREEN / name, (folder / name).read_bytes())
 
 
 def record_run(report: Report, folder: Path) -> str:
@@ -127,13 +145,13 @@ def announced(on_progress: Callable[[Progress], None], run_id: str, contract: st
     """The callback, and once a second a note in the history of how far the run has come."""
     from logitproof.runs.ledger import quietly
 
-    told = 0.0
+    noted_at = 0.0
 
     def tell(progress: Progress) -> None:
-        nonlocal told
+        nonlocal noted_at
         on_progress(progress)
-        if (now := time.monotonic()) - told >= EVERY:
-            told = now
+        if (now := time.monotonic()) - noted_at >= EVERY:
+            noted_at = now
             what = f"{progress.result.engine} {progress.job.model.name} {progress.job.prompt.id}"
             quietly(lambda ledger: ledger.go_on(run_id, contract, progress.done, progress.total, what))
 

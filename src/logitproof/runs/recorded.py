@@ -81,18 +81,18 @@ def recorded_in(folder: Path) -> Recorded:
 
 def changes(before: Recorded, after: Recorded) -> list[Change]:
     """What is not the same: the verdict, cells, gates with what they observed, pins and versions."""
-    found = [
+    differences = [
         Change("run", name, str(getattr(before, name)), str(getattr(after, name)))
         for name in ("status", "contract", "contract_version", "commit", "machine")
         if getattr(before, name) != getattr(after, name)
     ]
-    for what, ours, theirs in (("cell", before.cells, after.cells), ("gate", before.gates, after.gates)):
-        found += _different(
-            what, {key: _words(value) for key, value in ours.items()}, {k: _words(v) for k, v in theirs.items()}
+    for what, earlier, later in (("cell", before.cells, after.cells), ("gate", before.gates, after.gates)):
+        differences += _different(
+            what, {key: _words(value) for key, value in earlier.items()}, {k: _words(v) for k, v in later.items()}
         )
-    found += _different("pin", before.pins, after.pins)
-    found += _different("version", before.versions, after.versions)
-    return found
+    differences += _different("pin", before.pins, after.pins)
+    differences += _different("version", before.versions, after.versions)
+    return differences
 
 
 def _different(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:

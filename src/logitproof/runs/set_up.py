@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, Contract, OpenContract, Skip
+from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
+from logitproof.jobs.group import failure_of, not_tried
 from logitproof.jobs.job import Job
+from logitproof.jobs.passes import crossing_in_model
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import path_of
+from logitproof.jobs.spec import spec_key
 from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
 from logitproof.rows.top import is_top
 from logitproof.rows.transform import between
@@ -44,16 +47,16 @@ def examine(opened: OpenContract, planned: Plan) -> Preflight:
     for key in dict.fromkeys(_key(cell) for cell in planned.cells):
         candidate, model, quantization, against = key
         setup = _setup(opened, key, planned.models, sides)
-        said = [one for check in checks for one in _examined(check, setup)]
-        found = tuple(one for one in said if isinstance(one, Finding))
-        leave = [one for one in found if _is_skipped(one, skip, setup)]
+        examined = [answer for check in checks for answer in _examined(check, setup)]
+        findings = tuple(answer for answer in examined if isinstance(answer, Finding))
+        leave = [finding for finding in findings if _is_skipped(finding, skip, setup)]
         pairs.append(
             Examined(
                 candidate,
                 model,
                 quantization,
-                tuple(one for one in said if isinstance(one, Setting)),
-                tuple(one for one in found if one not in leave),
+                tuple(answer for answer in examined if isinstance(answer, Setting)),
+                tuple(finding for finding in findings if finding not in leave),
                 tuple(leave),
                 skip.reason if skip and leave else "",
                 against,
@@ -81,12 +84,31 @@ def not_run(planned: Plan, run: Iterable[Job]) -> dict[str, Failure]:
     return {key: Failure(key, job.spec.engine, "setup", NOT_RUN) for key, job in left.items()}
 
 
+def unanswered(jobs: Iterable[Job], errors: Mapping[str, LogitproofError], names: Mapping[str, str]) -> dict[str, Failure]:
+    """A failure for every job of an engine whose `hello` failed, by its specification, and for all that continues one.
+
+    Nothing of it is asked again: an engine that answers later was planned without its tokenizer, its modes and its versions.
+    The jobs stand in an order that respects `after`.
+    """
+    failures: dict[str, Failure] = {}
+    for job in jobs:
+        key = spec_key(job.spec)
+        name = names.get(key, job.spec.engine)
+        if key in errors:
+            failures[job.key] = failure_of(job, name, errors[key])
+        elif job.after in failures:
+            failures[job.key] = not_tried(job, name, failures[job.after])
+    return failures
+
+
 def refuse(compared: Mapping[Cell, Sequence[Compared]], preflight: Preflight) -> dict[Cell, list[Compared]]:
     """The same comparisons; every prompt of a cell with findings is a failure of the set-up."""
     refused: dict[Cell, list[Compared]] = {}
     for cell, rows in compared.items():
-        found = preflight.findings(cell)
-        failures = [Compared(row.pair, failure=_failure(row.pair.candidate, cell, found)) for row in rows] if found else None
+        findings = preflight.findings(cell)
+        failures = (
+            [Compared(row.pair, failure=_failure(row.pair.candidate, cell, findings)) for row in rows] if findings else None
+        )
         refused[cell] = failures or list(rows)
     return refused
 
@@ -107,7 +129,7 @@ def look(
         if opened.contract.candidates[cell.candidate].expect is not None:
             seen[cell] = list(rows)
             continue
-        seen[cell] = [_looked(row, cell, results, checks, opened.contract, bos.get(cell.model)) for row in rows]
+        seen[cell] = [_looked(row, cell, results, checks, opened, bos.get(cell.model)) for row in rows]
         seen[cell] = [replace(row, remark=_remark(row, results)) for row in seen[cell]]
     return seen
 
@@ -140,20 +162,26 @@ def _looked(
     cell: Cell,
     results: Mapping[str, Trace | Failure],
     checks: Sequence[Check],
-    contract: Contract,
+    opened: OpenContract,
     bos: int | None,
 ) -> Compared:
-    pair = row.pair
+    pair, contract = row.pair, opened.contract
     source, reference, candidate = (results.get(key) for key in (pair.source, pair.reference, pair.candidate))
     if row.failure is not None or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
         return row
     # another reference's rows are not those that the continuation was chosen from
     first = source if isinstance(source, Trace) and not cell.against else None
     is_intended = contract.reference_of(cell.against).intended is not None
+    crossing = crossing_in_model(opened, cell.model)
+    crosses = crossing is not None and len(reference.token_ids) > crossing.length
     others = _other_rows(row, cell, results)
-    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others)
-    found = [one for check in checks for one in check.look(seen) if not _has_leave(one, contract.preflight, cell.axes)]
-    return replace(row, failure=_failure(pair.candidate, cell, found), comparison=None, whole={}) if found else row
+    seen = Seen(
+        cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others, crosses
+    )
+    findings = [
+        finding for check in checks for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
+    ]
+    return replace(row, failure=_failure(pair.candidate, cell, findings), comparison=None, whole={}) if findings else row
 
 
 def _checks() -> list[Check]:
@@ -163,7 +191,7 @@ def _checks() -> list[Check]:
 def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
     name = type(check).__module__.rpartition(".")[2]
     try:
-        return [replace(one, check=name) if isinstance(one, Setting) else one for one in check.examine(setup)]
+        return [replace(answer, check=name) if isinstance(answer, Setting) else answer for answer in check.examine(setup)]
     except LogitproofError as error:
         return [
             Finding(UNREADABLE, name, "–", error.text, error.where or str(setup.file.path), "", error.remedy, "cannot be read")
@@ -198,13 +226,13 @@ def _key(cell: Cell) -> Key:
     return cell.candidate, cell.model, cell.quantization, cell.against
 
 
-def _is_skipped(found: Finding, skip: Skip | None, setup: Setup) -> bool:
+def _is_skipped(finding: Finding, skip: Skip | None, setup: Setup) -> bool:
     axes = {"candidate": setup.candidate_name, "model": setup.model, "quantization": setup.quantization}
-    return _has_leave(found, skip, axes)
+    return _has_leave(finding, skip, axes)
 
 
-def _has_leave(found: Finding, skip: Skip | None, axes: Mapping[str, str]) -> bool:
-    if skip is None or found.code not in skip.skip:
+def _has_leave(finding: Finding, skip: Skip | None, axes: Mapping[str, str]) -> bool:
+    if skip is None or finding.code not in skip.skip:
         return False
     return all(values is None or axis not in axes or axes[axis] in values for axis, values in skip.where)
 
@@ -220,6 +248,6 @@ def _check_codes(opened: OpenContract, checks: Sequence[Check]) -> None:
             )
 
 
-def _failure(key: str, cell: Cell, found: Sequence[Finding]) -> Failure:
-    text = "\n".join(str(one) for one in found)
-    return Failure(key, cell.candidate_name, "setup", text, found[0].where, found[0].remedy)
+def _failure(key: str, cell: Cell, findings: Sequence[Finding]) -> Failure:
+    text = "\n".join(str(finding) for finding in findings)
+    return Failure(key, cell.candidate_name, "setup", text, findings[0].where, findings[0].remedy)

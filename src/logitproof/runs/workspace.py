@@ -5,6 +5,7 @@ RUN/run.json         what was planned and what failed, for `judge`
 RUN/begun.json       the id of a run that has not ended, for the one that continues it
 RUN/in-use.json      which process works in the folder, and since when
 RUN/verdict.json …   one file a reporter
+RUN/evidence.dsse.json   a signed statement about it, where `attest` made one
 RUN/answers/…        what localize and diagnose found out about this run
 RUN/last-green/…     what people open of the last run that passed
 RUN/previous/…       results of the run before, where the last one came to no verdict
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,26 @@ from logitproof.runs.place import (
     is_its_own,
     keep_green,
     record_run,
+    refuse_clock,
     refuse_other_contract,
     withdraw,
 )
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.case import Case
 
 FORMAT = 2
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A recorded run that was judged again, what its verdict was reached from, and where its traces lie."""
+
+    report: Report
+    cases: Sequence[Case]
+    unmeasured: Sequence[Unmeasured]
+    store: TraceStore
 
 
 class Workspace:
@@ -122,14 +135,21 @@ class Workspace:
 
     def judge_again(self, contract: Path | None = None) -> Report:
         """Judge the recorded traces by the run's contract as it stands now, or by another."""
+        report = self.judged(contract).report
+        self._finish(report)
+        return report
+
+    def judged(self, contract: Path | None = None) -> JudgedRun:
+        """What `judge_again` comes to, and nothing is written but the id of a run that had none."""
         record = self._record()
         opened = open_contract(contract or Path(record["contract"]))
         store = Store(self.folder / "store")
         cells = tuple(_cell(cell) for cell in record["cells"])
-        unmeasured = tuple(Unmeasured(**one) for one in record["unmeasured"])
+        unmeasured = tuple(Unmeasured(**cell) for cell in record["unmeasured"])
         pinned = record["facts"]["pins"]["models"].items()
         weights = {(name, label): file["sha256"] for name, files in pinned for label, file in files.items()}
         planned = frozenset({cell.id for cell in cells} | {cell.cell for cell in unmeasured})
+        refuse_clock(record["facts"]["made_at"], self.folder)
         refuse_another(opened, Ran(planned, record.get("measured_by", {}), record["facts"]["pins"]["suites"], weights))
         yardsticks = tuple(_cell(cell) for cell in record["yardsticks"])
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
@@ -137,8 +157,7 @@ class Workspace:
         preflight = Preflight.read(record["facts"]["preflight"])
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights)
         report = concluded.report(opened, results, record["words"], record["facts"])
-        self._finish(report)
-        return report
+        return JudgedRun(report, concluded.cases, unmeasured, store)
 
     def _finish(self, report: Report) -> None:
         """Lay the run out, keep it where it passed, and write it into the history."""
@@ -189,8 +208,8 @@ def _recorded(report: Report) -> dict[str, Any]:
         "measured_by": measured_by(report.opened),
         "cells": [_cell_json(cell) for cell in report.compared],
         "yardsticks": [_cell_json(cell) for cell in report.yardsticks],
-        "unmeasured": [asdict(one) for one in report.verdict.unmeasured],
-        "failures": {key: asdict(one) for key, one in report.results.items() if isinstance(one, Failure)},
+        "unmeasured": [asdict(cell) for cell in report.verdict.unmeasured],
+        "failures": {key: asdict(result) for key, result in report.results.items() if isinstance(result, Failure)},
         "words": report.words,
         "facts": dict(report.facts),
     }

@@ -20,6 +20,7 @@ from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenCo
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
+from logitproof.jobs.passes import crosses
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import label_read, path_of
 from logitproof.jobs.specs import spec_of
@@ -72,7 +73,8 @@ def with_yardsticks(opened: OpenContract, planned: Plan, hellos: Mapping[str, An
     for (model, label), cells in _by_truth(opened.contract, planned.cells).items():
         for variant in _variants(opened, hellos):
             for cell in _one_of_each(cells, variant):
-                yardsticks.append(_yardstick(variant, cell, model, label, jobs, planned, opened.contract.error_bar.prompts))
+                yardstick = _yardstick(variant, cell, model, label, jobs, planned, opened.contract.error_bar.prompts)
+                yardsticks += [yardstick] if yardstick.pairs else []
         yardsticks += _witness(opened, planned, hellos, cells, model, jobs)
     return replace(planned, jobs=tuple(jobs.values()), yardsticks=tuple(yardsticks))
 
@@ -88,7 +90,7 @@ def reference_errors(
     """
     own = {cell: rows for cell, rows in measured.items() if cell.candidate.startswith(OWN)}
     known = {(gate.id, cell): _own_value(gate, rows) for gate in contract.gates for cell, rows in own.items()}
-    found: dict[str, dict[str, OwnError]] = {}
+    errors: dict[str, dict[str, OwnError]] = {}
     for cell, band in cells.items():
         runs = [yardstick for yardstick in own if _measures(yardstick, cell, contract)]
         for gate in (gate for gate in contract.gates if gate.selects(cell.axes)):
@@ -101,8 +103,8 @@ def reference_errors(
                 # Of equal runs the first is named where large is bad, the last where small is: so verdicts stay comparable.
                 is_bad_high = gate.at_most is not None
                 value, run = max(values, key=_value) if is_bad_high else min(reversed(values), key=_value)
-                found.setdefault(cell.id, {})[gate.id] = OwnError(value, run.candidate.removeprefix(OWN))
-    return found
+                errors.setdefault(cell.id, {})[gate.id] = OwnError(value, run.candidate.removeprefix(OWN))
+    return errors
 
 
 def _value(pair: tuple[float, Cell]) -> float:
@@ -117,19 +119,19 @@ def _own_value(gate: Gate, rows: Sequence[Compared]) -> float | None:
 
 def witness_words(cells: Mapping[Cell, Sequence[Compared]], measured: Mapping[Cell, Sequence[Compared]]) -> dict[str, str]:
     """By cell: what a second engine says about reference and candidate, in words."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for yardstick, rows in measured.items():
         if not yardstick.candidate.startswith(f"{WITNESS}/"):
             continue
         name = yardstick.candidate.removeprefix(f"{WITNESS}/")
         cell = next(
-            (one for one in cells if one.id == f"{name}/{yardstick.model}/{yardstick.quantization}/{yardstick.mode}"), None
+            (cell for cell in cells if cell.id == f"{name}/{yardstick.model}/{yardstick.quantization}/{yardstick.mode}"), None
         )
-        truth = next((one for one in measured if one.candidate == WITNESS and one.model == yardstick.model), None)
+        truth = next((run for run in measured if run.candidate == WITNESS and run.model == yardstick.model), None)
         if cell is not None and truth is not None:
             noise = _noise(cell.model, measured)
-            found[cell.id] = _words(_mean(measured[truth]), _mean(cells[cell]), _mean(rows), noise)
-    return found
+            sentences[cell.id] = _words(_mean(measured[truth]), _mean(cells[cell]), _mean(rows), noise)
+    return sentences
 
 
 def _noise(model: str, measured: Mapping[Cell, Sequence[Compared]]) -> float:
@@ -151,14 +153,14 @@ def _row(cell: Cell, rows: Sequence[Compared]) -> ReferenceErrors:
         "weights": cell.quantization,
         "mode": cell.mode,
         "run": cell.candidate.removeprefix(OWN),
-        "metrics": {} if failure else {name: said for name in names if (said := _statistics(_values(rows, name)))},
+        "metrics": {} if failure else {name: statistics for name in names if (statistics := _statistics(_values(rows, name)))},
         "failure": failure,
     }
 
 
 def _values(rows: Sequence[Compared], name: str) -> list[np.ndarray]:
     values = [row.whole[name] if name in row.whole else row.comparison.metrics[name] for row in rows if row.comparison]
-    return [np.atleast_1d(np.asarray(one, np.float64)) for one in values]
+    return [np.atleast_1d(np.asarray(series, np.float64)) for series in values]
 
 
 def _statistics(values: Sequence[np.ndarray]) -> Summary | None:
@@ -179,24 +181,27 @@ def _variants(opened: OpenContract, hellos: Mapping[str, Any]) -> Iterator[Varia
     """Settings that the reference's engine has and that should not matter, then its other builds."""
     contract = opened.contract
     spec, hello = spec_of(contract.reference, opened), hellos.get("reference")
-    said = hello if isinstance(hello, HelloResult) else None
+    answered = hello if isinstance(hello, HelloResult) else None
     options = {option.name: option.type for option in catalog.find("engines", contract.reference.engine).options}
     for name in contract.error_bar.vary:
         if name == "decode":
-            if said is not None and "decode" in said.modes:
-                yield Variant("decode", spec, said, mode="decode", free=False)
-        elif name in options and (other := _other(name, contract.reference.options.get(name), options[name])) is not None:
+            if answered is not None and "decode" in answered.modes:
+                yield Variant("decode", spec, answered, mode="decode", free=False)
+        elif (
+            name in options
+            and (changed_value := _alternative(name, contract.reference.options.get(name), options[name])) is not None
+        ):
             # Threads that spin while they wait stand still where other programs use the cores.
             environment = {"OMP_WAIT_POLICY": "PASSIVE", **spec.environment} if name == "threads" else spec.environment
-            changed = replace(spec, options={**spec.options, name: other}, environment=environment)
-            yield Variant(f"{name} {other}", changed, said)
+            changed = replace(spec, options={**spec.options, name: changed_value}, environment=environment)
+            yield Variant(f"{name} {changed_value}", changed, answered)
     for key, build in further_specs(opened).items():
         if key.startswith(OWN):
             hello = hellos.get(key)
             yield Variant(key.removeprefix(OWN), build, hello if isinstance(hello, HelloResult) else None)
 
 
-def _other(name: str, current: Any, kind: str) -> Any:
+def _alternative(name: str, current: Any, kind: str) -> Any:
     """Another value of a setting that should not matter, or None where the engine has no other."""
     if name == "threads":
         return 2 if current == 1 else 1
@@ -207,18 +212,19 @@ def _other(name: str, current: Any, kind: str) -> Any:
 
 def _by_truth(contract: Contract, cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """Cells by model and by the label of the weights that the reference reads for them."""
-    found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in (one for one in cells if not one.is_between and not one.against):
-        found.setdefault((cell.model, label_read(contract, cell.quantization)), []).append(cell)
-    return found
+    by_truth: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if not cell.is_between and not cell.against:
+            by_truth.setdefault((cell.model, label_read(contract, cell.quantization)), []).append(cell)
+    return by_truth
 
 
 def _one_of_each(cells: Sequence[Cell], variant: Variant) -> Iterator[Cell]:
     """A cell that is teacher-forced and, where the variant can continue freely, one that is free-running."""
     kinds = (PAIRED, (FREE,)) if variant.free else (PAIRED,)
     for modes in kinds:
-        if cell := next((one for one in cells if one.mode in modes), None):
-            yield cell
+        if fitting := next((cell for cell in cells if cell.mode in modes), None):
+            yield fitting
 
 
 def _yardstick(
@@ -230,10 +236,12 @@ def _yardstick(
         if prompts is not None and pair.prompt_idx >= prompts:
             continue
         first = jobs[pair.reference]
+        if variant.mode == "decode" and crosses(pair, jobs):
+            continue  # of such a prompt the reference's decode and its prefill are two functions
         after = pair.source if first.kind == "generate" else first.after
         job = make_job(
-            variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, mode, first.prompt,
-            first.max_new_tokens, after,
+            variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, _mode(mode, first),
+            first.prompt, first.max_new_tokens, after,
         )  # fmt: skip
         jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))
@@ -241,12 +249,19 @@ def _yardstick(
     return Cell(name, model, label, mode, cell.isa, cell.reference_name, f"reference ({variant.name})", tuple(pairs))
 
 
+def _mode(mode: str, first: Job) -> str:
+    """The mode of a run that is compared with `first`: its own, where that is the decode of a prompt that crosses."""
+    return first.mode if first.kind == "score" and mode == "prefill" else mode
+
+
 def _witness(
     opened: OpenContract, planned: Plan, hellos: Mapping[str, Any], cells: Sequence[Cell], model: str, jobs: dict[str, Job]
 ) -> list[Cell]:
     """The witness against the reference, then every candidate against the witness."""
     use = opened.contract.witness
-    forced = [cell for cell in cells if cell.mode in PAIRED]
+    # The witness scores in one pass, which is another function than the decode of a model whose rows depend on the pass.
+    scored = [cell for cell in cells if cell.mode in PAIRED]
+    forced = [cell for cell in scored if {jobs[pair.reference].mode for pair in cell.pairs} == {"prefill"}]
     if use is None or not forced:
         return []
     files = opened.contract.models[model]
@@ -258,20 +273,20 @@ def _witness(
         )
     path = path_of(opened, model, use.weights)
     hello = hellos.get(WITNESS)
-    spec, said, keys = spec_of(use, opened), hello if isinstance(hello, HelloResult) else None, {}
+    spec, answered, keys = spec_of(use, opened), hello if isinstance(hello, HelloResult) else None, {}
     for pair in forced[0].pairs:
         first = jobs[pair.reference]
-        job = make_job(spec, said, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after)
+        job = make_job(spec, answered, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after)
         jobs.setdefault(job.key, replace(job, is_kept=True))
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"
     own = tuple(replace(pair, candidate=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in forced[0].pairs)
     truth = label_read(opened.contract, forced[0].quantization)
-    found = [replace(forced[0], candidate=WITNESS, quantization=truth, mode="prefill", candidate_name=name, pairs=own)]
+    witnessed = [replace(forced[0], candidate=WITNESS, quantization=truth, mode="prefill", candidate_name=name, pairs=own)]
     for cell in forced:
         pairs = tuple(replace(pair, reference=keys[pair.suite, pair.prompt_idx], tokenized=None) for pair in cell.pairs)
-        found.append(replace(cell, candidate=f"{WITNESS}/{cell.candidate}", reference_name=name, pairs=pairs))
-    return found
+        witnessed.append(replace(cell, candidate=f"{WITNESS}/{cell.candidate}", reference_name=name, pairs=pairs))
+    return witnessed
 
 
 def _measures(yardstick: Cell, cell: Cell, contract: Contract) -> bool:
@@ -287,24 +302,24 @@ def _mean(rows: Sequence[Compared]) -> float | None:
     return statistics["mean"] if statistics else None
 
 
-def _words(apart: float | None, ours: float | None, theirs: float | None, noise: float) -> str:
-    """`apart` is witness to reference, `ours` candidate to reference, `theirs` candidate to witness; mean KL in nats.
+def _words(apart: float | None, to_reference: float | None, to_witness: float | None, noise: float) -> str:
+    """`apart` is from witness to reference, the others from candidate to reference and to witness; mean KL in nats.
 
     What lies within `noise` is agreement, and says nothing about who is right.
     """
-    if apart is None or ours is None or theirs is None:
+    if apart is None or to_reference is None or to_witness is None:
         return "the witness could not be asked"
-    said = f"mean KL in nats: witness to reference {apart:.2g}, candidate to reference {ours:.2g}, to witness {theirs:.2g}"
-    if max(apart, ours, theirs) <= noise:
-        return f"reference, witness and candidate agree within rounding ({said})"
-    if apart > noise and ours > noise and theirs < AGREES * ours and apart > AGREES * ours:
-        return f"the candidate agrees with the witness and not with the reference: suspect the reference ({said})"
-    if apart > noise and theirs > noise and ours < AGREES * theirs and apart > AGREES * theirs:
-        return f"reference and candidate agree, the witness stands apart from both ({said})"
-    if apart > noise and apart > max(ours, theirs):
-        return (
-            f"reference and witness disagree more than the candidate does with either, so the reference proves little ({said})"
-        )
-    if apart < AGREES * ours:
-        return f"reference and witness agree, the candidate stands apart from both ({said})"
-    return f"the three are about as far from each other ({said})"
+    sides = f"witness to reference {apart:.2g}, candidate to reference {to_reference:.2g}, to witness {to_witness:.2g}"
+    figures = f"mean KL in nats: {sides}"
+    if max(apart, to_reference, to_witness) <= noise:
+        return f"reference, witness and candidate agree within rounding ({figures})"
+    if apart > noise and to_reference > noise and to_witness < AGREES * to_reference and apart > AGREES * to_reference:
+        return f"the candidate agrees with the witness and not with the reference: suspect the reference ({figures})"
+    if min(apart, to_witness) > noise and to_reference < AGREES * to_witness and apart > AGREES * to_witness:
+        return f"reference and candidate agree, the witness stands apart from both ({figures})"
+    if apart > noise and apart > max(to_reference, to_witness):
+        reason = "reference and witness disagree more than the candidate does with either, so the reference proves little"
+        return f"{reason} ({figures})"
+    if apart < AGREES * to_reference:
+        return f"reference and witness agree, the candidate stands apart from both ({figures})"
+    return f"the three are about as far from each other ({figures})"

@@ -155,11 +155,11 @@ class Store:
 
 def _alone(kept: Path) -> None:
     """Nothing else that an engine put there comes into the store."""
-    for other in kept.parent.iterdir():
-        if other.is_dir() and not other.is_symlink():
-            shutil.rmtree(other)
-        elif other != kept:
-            other.unlink()
+    for entry in kept.parent.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != kept:
+            entry.unlink()
 
 
 def _is_alive(process: str) -> bool:

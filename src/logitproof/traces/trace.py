@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, create_model
 
+from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key
 from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
@@ -29,7 +30,8 @@ class Trace:
     `score`, `logits` is [T, V] and row t predicts token t+1. For `generate`, `new_token_ids` [N] is the
     free-running continuation and `logits` [N, V] the row each new token was chosen from. `logits` is
     memory-mapped, float32 or float64; of an engine that gives no more, `toprows.TOP` [T, K].
-    `executed` is the name of what its engine executed (`jobs/executed.py`), `unseen` why that is not known.
+    `positions` are the rows that its engine holds, where that is not all; the others are NaN. `executed` is the name of
+    what its engine executed (`jobs/executed.py`), `unseen` why that is not known.
     """
 
     key: str
@@ -48,6 +50,12 @@ class Trace:
     details: dict[str, Any] = field(default_factory=dict)
     executed: str = ""
     unseen: str = ""
+    positions: list[int] = field(default_factory=list)
+
+    @property
+    def held(self) -> list[int] | range:
+        """The positions whose rows are there."""
+        return self.positions or range(len(self.logits))
 
     def record(self) -> dict[str, Any]:
         """Everything but the logits, as JSON; the dtype and shape of the logits stand in their place."""
@@ -80,10 +88,20 @@ class _Logits(BaseModel):
 @functools.cache
 def _record() -> type[BaseModel]:
     """What `Trace.record` writes, as a model: the fields of a trace, with the shape of the logits in their place."""
-    hints = get_type_hints(Trace) | {"logits": _Logits, "token_ids": list[Number], "new_token_ids": list[Number]}
+    numbers = dict.fromkeys(("token_ids", "new_token_ids", "positions"), list[Number])
+    hints = get_type_hints(Trace) | {"logits": _Logits} | numbers
     required = {entry.name for entry in fields(Trace) if entry.default is MISSING and entry.default_factory is MISSING}
     made: dict[str, Any] = {name: (hint, ... if name in required else None) for name, hint in hints.items()}
     return create_model("TraceRecord", __config__=ConfigDict(extra="forbid"), **made)
+
+
+def whole(trace: Trace) -> Trace:
+    """The trace, if every row of it is there; raises ContractError where its engine holds some of them only."""
+    if trace.positions:
+        text = f"holds {len(trace.positions)} of the {len(trace.logits)} positions of its prompt"
+        remedy = "every row is needed here: dump every position; gates whose scope is held are judged by `check`"
+        raise ContractError(text, where=trace.engine, remedy=remedy)
+    return trace
 
 
 def read_trace(folder: Path) -> Trace:
@@ -98,6 +116,9 @@ def read_trace(folder: Path) -> Trace:
     if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
         text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"
         raise refusal(path, "prompt_length", text, AGAIN)
+    held = record.get("positions", [])
+    if held != sorted(set(held)) or (held and not 0 <= held[0] <= held[-1] < shape.shape[0]):
+        raise refusal(path, "positions", f"are {held[:8]} of {shape.shape[0]} rows", AGAIN)
     logits = open_logits(folder / LOGITS, shape.dtype, list(shape.shape))
     if shape.sha256 and shape.sha256 != file_sha256(folder / LOGITS):
         raise refusal(folder / LOGITS, "sha256", "is not that of its record: a byte has changed since it was written", AGAIN)

@@ -52,6 +52,8 @@ class Case:
     effects: Effects | None = None
     suspicion: str = ""
     """why it is too good to be true, or nothing"""
+    same_arithmetic: bool = True
+    """whether both sides round alike, so that they may agree bit for bit; that of a band that was typed is not known"""
 
     @property
     def has_failures(self) -> bool:
@@ -62,6 +64,16 @@ class Case:
     def planned(self) -> int:
         """Positions that its prompts have."""
         return sum(row.planned or (row.comparison.positions if row.comparison else 0) for row in self.rows)
+
+    @property
+    def positions(self) -> int:
+        """Positions that were fed to both sides."""
+        return sum(row.comparison.positions for row in self.rows if row.comparison)
+
+    @property
+    def is_held_in_part(self) -> bool:
+        """Whether the reference holds some of the positions only."""
+        return not self.has_failures and self.planned < self.positions
 
     def without(self, prompts: Container[str]) -> Case:
         """The case without some prompts, by their ids."""
@@ -95,13 +107,13 @@ def bounds_of(
     if calibration is None or any(row.failure for row in rows):
         return {}
     counting = _without(rows, waivers_of(contract, cell, rows, today))
-    found: dict[str, Bound] = {}
+    bounds: dict[str, Bound] = {}
     for gate in contract.gates:
         if gate.is_calibrated and gate.selects(cell.axes) and can_measure(gate, counting):
             places = [(row.token_ids, [row.start + at for at in chosen(gate, row)]) for row in counting]
             value = gate_bound(calibration, gate.metric, gate.statistic, places, at_most=gate.at_most is not None)
-            found[gate.id] = Bound(value, calibration.basis)
-    return found
+            bounds[gate.id] = Bound(value, calibration.basis)
+    return bounds
 
 
 def waivers_of(contract: Contract, cell: Cell, rows: Sequence[Compared], today: date) -> dict[str, Waiver]:
@@ -109,7 +121,7 @@ def waivers_of(contract: Contract, cell: Cell, rows: Sequence[Compared], today: 
     if contract.candidates[cell.candidate].expect is not None:
         return {}
     prompts = [row.pair.prompt for row in rows if row.failure is None]
-    return {prompt.id: one for prompt in prompts for one in contract.waivers if one.covers(cell.id, prompt, today)}
+    return {prompt.id: waiver for prompt in prompts for waiver in contract.waivers if waiver.covers(cell.id, prompt, today)}
 
 
 def _without(rows: Sequence[Compared], prompts: Container[str]) -> list[Compared]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from logitproof import catalog
-from logitproof.comparison.compare import Comparison, compare
+from logitproof.comparison.compare import Comparison, compare, spread
 from logitproof.errors import EngineError, EngineGarbage, LogitproofError
 from logitproof.jobs.cell import Cell, Pair
 from logitproof.metrics import PromptMetric
@@ -29,7 +29,7 @@ def _planned(row: Compared, results: Results) -> Compared:
     reference = results[row.pair.reference]
     if isinstance(reference, Failure):
         return row
-    return replace(row, planned=row.comparison.positions if row.whole and row.comparison else len(reference.logits))
+    return replace(row, planned=row.comparison.positions if row.whole and row.comparison else len(reference.held))
 
 
 def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
@@ -47,16 +47,32 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
         labels = np.array([*reference.token_ids[1:], -1], np.int64)
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
-        comparison = compare(reference.logits, candidate.logits, labels=labels)
-        return Compared(pair, length, _finite(comparison, reference, candidate), token_ids=tuple(reference.token_ids))
+        comparison = _of_held(reference, candidate, labels)
+        return Compared(pair, length, comparison, token_ids=tuple(reference.token_ids))
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
 
 
+def _of_held(reference: Trace, candidate: Trace, labels: np.ndarray) -> Comparison:
+    """The comparison of the rows that both sides hold; a position that one does not hold is not measured."""
+    if not (reference.positions or candidate.positions):
+        return _finite(compare(reference.logits, candidate.logits, labels=labels), reference, candidate)
+    sides = {"reference": reference, "candidate": candidate}
+    if reference.logits.shape[0] != candidate.logits.shape[0]:
+        text = f"{candidate.logits.shape[0]} positions, the reference has {reference.logits.shape[0]}"
+        raise EngineGarbage(text, where=candidate.engine, remedy="both must score the same tokens")
+    common = sorted(set(reference.held) & set(candidate.held))
+    if not common:
+        words = "; ".join(f"the {side} holds {list(trace.held)[:8]}" for side, trace in sides.items())
+        raise EngineGarbage(f"no position is held by both sides: {words}", where=candidate.engine, remedy="dump the same ones")
+    rows = compare(reference.logits[common], candidate.logits[common], labels=labels[common])
+    return spread(_finite(rows, reference, candidate), common, labels)
+
+
 def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
     """Free-running rows are comparable up to and including the first divergence."""
-    ours, theirs = reference.new_token_ids, candidate.new_token_ids
-    if not ours:
+    tokens, candidate_tokens = reference.new_token_ids, candidate.new_token_ids
+    if not tokens:
         return Compared(
             pair,
             failure=Failure(
@@ -67,15 +83,15 @@ def _compare_greedy(pair: Pair, reference: Trace, candidate: Trace) -> Compared:
                 remedy="raise the suite's max_new_tokens or drop the greedy mode",
             ),
         )
-    same = first_difference(ours, theirs)
-    rows = min(same + 1, len(ours), len(theirs))
+    same = first_difference(tokens, candidate_tokens)
+    rows = min(same + 1, len(tokens), len(candidate_tokens))
     if rows == 0:
         return Compared(pair, failure=Failure(pair.candidate, candidate.engine, "engine", "the candidate generated no token"))
-    labels = np.array(ours[:rows], np.int64)
+    labels = np.array(tokens[:rows], np.int64)
     comparison = _finite(compare(reference.logits[:rows], candidate.logits[:rows], labels=labels), reference, candidate)
     margins = comparison.metrics["margin"]
-    whole = {name: float(metric.compute(ours, theirs, margins)) for name, metric in _prompt_metrics().items()}
-    sequence = (*reference.token_ids, *ours)
+    whole = {name: float(metric.compute(tokens, candidate_tokens, margins)) for name, metric in _prompt_metrics().items()}
+    sequence = (*reference.token_ids, *tokens)
     return Compared(pair, 0, comparison, None, whole, token_ids=sequence, start=len(reference.token_ids) - 1)
 
 
@@ -106,14 +122,14 @@ def _tokenized_otherwise(pair: Pair, results: Results) -> Failure | None:
         return own
     if not isinstance(source, Trace) or own.token_ids == source.token_ids:
         return None
-    ours, theirs = source.token_ids, own.token_ids
-    at = first_difference(ours, theirs)
+    token_ids, candidate_ids = source.token_ids, own.token_ids
+    at = first_difference(token_ids, candidate_ids)
     return Failure(
         pair.candidate,
         own.engine,
         "setup",
-        f"tokenizes the prompt otherwise than the reference: at index {at} it has {theirs[at : at + 4]}, "
-        f"the reference {ours[at : at + 4]} ({len(theirs)} tokens against {len(ours)})",
+        f"tokenizes the prompt otherwise than the reference: at index {at} it has {candidate_ids[at : at + 4]}, "
+        f"the reference {token_ids[at : at + 4]} ({len(candidate_ids)} tokens against {len(token_ids)})",
         where=f"prompt {pair.prompt.id}",
         remedy="look at BOS, special tokens and the pre-tokenizer of the candidate's file",
     )

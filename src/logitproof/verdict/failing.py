@@ -56,17 +56,17 @@ def _of_prompt(
     """`outside` says that positions which drift are too many."""
     if row.comparison is None:
         return {}
-    found: dict[int, list[Break]] = {}
+    breaks: dict[int, list[Break]] = {}
     bad = ("WRONG", "DRIFT") if outside and not prompt.waiver else ("WRONG",)
     values = row.comparison.metrics[JUDGED[0]]
     for position, status in enumerate(prompt.statuses):
         if status in bad:
             observed = float(values[position])
-            found.setdefault(position, []).append(Break("band", "", JUDGED[0], observed, "at_most", None))
+            breaks.setdefault(position, []).append(Break("band", "", JUDGED[0], observed, "at_most", None))
     for gate, verdict in failed if not prompt.waiver else ():
         for position, broken in _of_gate(gate, verdict, row):
-            found.setdefault(position, []).append(broken)
-    return dict(sorted(found.items()))
+            breaks.setdefault(position, []).append(broken)
+    return dict(sorted(breaks.items()))
 
 
 def _of_gate(gate: Gate, verdict: GateVerdict, row: Compared) -> Iterator[tuple[int, Break]]:

@@ -129,7 +129,7 @@ def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Mis
 
 
 def _power(gate: Gate, case: Case) -> Power | None:
-    """Of the known bugs that were planted: those that the gate would catch here."""
+    """The planted bugs that the gate would catch here."""
     if case.effects is None or case.has_failures:
         return None
     return power_of_gate(gate, case.effects, [(row.token_ids, row.start, chosen(gate, row)) for row in case.rows])

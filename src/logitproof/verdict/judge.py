@@ -155,6 +155,8 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         coverage = Coverage(case.planned, judged, judged)
     elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
         status, reason = _doubted(status, reason, case, coverage, contract)
+        if status not in ("NOT-MEASURED", "SUSPECT") and case.is_held_in_part:
+            status, reason = _by_scope(status, reason, own, case)
     return CellVerdict(
         cell=case.cell,
         status=status,
@@ -179,6 +181,16 @@ def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, co
     if not coverage.is_whole and not contract.may_stay_unmeasured(case.cell.id):
         return "NOT-MEASURED", str(coverage)
     return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
+
+
+def _by_scope(status: CellStatus, reason: str, gates: Sequence[GateVerdict], case: Case) -> tuple[CellStatus, str]:
+    """The status of a cell whose reference holds some positions only: every gate must have been judged on all of its scope."""
+    held = f"the reference holds {case.planned} of {case.positions} positions"
+    if not gates:
+        return "NOT-MEASURED", f"{held}, and no gate says which of them matter"
+    if (open_ := next((gate for gate in gates if not is_whole(gate)), None)) is not None:
+        return "NOT-MEASURED", f"{held}, which are not all of the scope {open_.scope!r} of the gate {open_.id}"
+    return status, reason or f"{held}, and the scope of every gate is among them"
 
 
 def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | None) -> PromptVerdict:
@@ -245,12 +257,12 @@ def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, Summary]:
     for row in rows:
         names.update(dict.fromkeys(row.comparison.metrics if row.comparison else ()))
         names.update(dict.fromkeys(row.whole))
-    found = {}
+    summaries = {}
     for name in names:
         values = [values_of(row, name) for row in rows if row.comparison is not None]
-        if any(np.isfinite(one).any() for one in values):
-            found[name] = summarize(values, seed=seed)
-    return found
+        if any(np.isfinite(series).any() for series in values):
+            summaries[name] = summarize(values, seed=seed)
+    return summaries
 
 
 def _waiver_verdicts(cells: Sequence[CellVerdict], contract: Contract, today: date) -> tuple[WaiverVerdict, ...]:
@@ -267,20 +279,20 @@ def _waiver_verdicts(cells: Sequence[CellVerdict], contract: Contract, today: da
                 verdicts.append(
                     WaiverVerdict(waiver.id, status, waiver.issue, str(waiver.until), cell.cell.id, prompt.pair.prompt.id, text)
                 )
-    return (*verdicts, *unused(contract.waivers, {one.id for one in verdicts}, today))
+    return (*verdicts, *unused(contract.waivers, {verdict.id for verdict in verdicts}, today))
 
 
 def _falsified(gates: Sequence[GateVerdict], contract: Contract) -> tuple[Falsified, ...]:
     failed = {gate.id for gate in gates if gate.status == "FAIL" and not gate.control}
     return tuple(
-        Falsified(one.id, one.prediction, tuple(sorted(failed & set(one.test))), tuple(one.next_steps(failed)))
-        for one in contract.falsification
-        if failed & set(one.test)
+        Falsified(claim.id, claim.prediction, tuple(sorted(failed & set(claim.test))), tuple(claim.next_steps(failed)))
+        for claim in contract.falsification
+        if failed & set(claim.test)
     )
 
 
 def _forbidden(unmeasured: Sequence[Unmeasured], contract: Contract) -> Unmeasured | None:
-    """The first that was not measured, which neither `--only` left out nor the contract gives leave for."""
+    """The first cell that was not measured, and that neither `--only` left out nor the contract excuses."""
     skipped = (cell for cell in unmeasured if not cell.reason.startswith(NOT_SELECTED))
     return next((cell for cell in skipped if not contract.may_stay_unmeasured(cell.cell)), None)
 

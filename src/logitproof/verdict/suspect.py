@@ -58,13 +58,13 @@ def _of_equals(contract: Contract, cell: Cell) -> str:
         return f"reads other weights ({cell.quantization}) and gives the reference's logits bit for bit: it read the original"
     if reference.engine in FILES and use.engine not in FILES:
         return ""
-    other = reference.engine != use.engine
-    if cell.mode == "decode" and not other:
+    is_another_engine = reference.engine != use.engine
+    if cell.mode == "decode" and not is_another_engine:
         return ""
     kept = ("engine", "options", "environment", "python")
     if cell.mode == "greedy" and all(getattr(reference, name) == getattr(use, name) for name in kept):
         return ""
-    what = "another engine" if other else "the same engine with other settings"
+    what = "another engine" if is_another_engine else "the same engine with other settings"
     return f"gives the reference's logits bit for bit, as {what}: it may be the reference under another name"
 
 
@@ -85,14 +85,14 @@ def _of_noise(rows: Sequence[Compared], band: CalculatedBand) -> str:
 
 def _ratios(rows: Sequence[Compared], band: CalculatedBand) -> np.ndarray:
     """Observed over predicted RMS error of every position of the rows, where both are known."""
-    found = []
+    ratios = []
     for row in rows:
         observed = values_of(row, "rms_delta_logit")
         predicted = band.expected.get(tokens_sha256(row.token_ids), np.empty(0))[row.start : row.start + len(observed)]
         if len(predicted) == len(observed):
             kept = (predicted > 0) & np.isfinite(observed)
-            found.append(observed[kept] / predicted[kept])
-    return np.concatenate(found) if found else np.empty(0)
+            ratios.append(observed[kept] / predicted[kept])
+    return np.concatenate(ratios) if ratios else np.empty(0)
 
 
 def _at_least(count: int, mean: float) -> float:

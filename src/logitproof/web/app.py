@@ -37,11 +37,11 @@ def application(ledger: Ledger, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         return page(pages.contract(runs), choose=[run.run_id for run in runs]) if runs else missing("no such contract")
 
     def run(request: Request) -> Response:
-        found = ledger.find(request.path_params["run_id"])
-        path = Path(found.folder) / "report.html"
-        if _is_this_run(found.run_id, path):
+        recorded = ledger.find(request.path_params["run_id"])
+        path = Path(recorded.folder) / "report.html"
+        if _is_this_run(recorded.run_id, path):
             return HTMLResponse(path.read_text("utf-8"), headers=SECURE)
-        return page(pages.run_page(found))
+        return page(pages.run_page(recorded))
 
     def compare(request: Request) -> Response:
         names = [request.query_params.get(name, "") for name in ("before", "after")]
@@ -74,8 +74,8 @@ def page(document: Document, *, live: tuple[str, ...] | None = None, choose: lis
 
 def missing(text: str) -> Response:
     """A page that says what is not there."""
-    found = Document("Not found", Verdict("NOTHING", text, "unsure"))
-    return HTMLResponse(html.whole(found, html.Site()), status_code=404, headers=SECURE)
+    document = Document("Not found", Verdict("NOTHING", text, "unsure"))
+    return HTMLResponse(html.whole(document, html.Site()), status_code=404, headers=SECURE)
 
 
 def _threaded(act: Callable[[Request], Response]) -> Callable[[Request], object]:

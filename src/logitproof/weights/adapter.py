@@ -88,10 +88,10 @@ def read_adapter(folder: Path) -> dict[str, Pair]:
 
 def scales_of(pairs: dict[str, Pair]) -> dict[float, list[str]]:
     """The names of the weights by their scale, the most common scale first."""
-    found: dict[float, list[str]] = {}
+    by_scale: dict[float, list[str]] = {}
     for name, pair in pairs.items():
-        found.setdefault(pair.scale, []).append(name)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+        by_scale.setdefault(pair.scale, []).append(name)
+    return dict(sorted(by_scale.items(), key=lambda item: -len(item[1])))
 
 
 def _refuse_what_is_not_honoured(config: dict[str, Any], where: str) -> None:
@@ -121,10 +121,10 @@ def _refuse_other_tensors(halves: dict[str, np.ndarray], folder: Path) -> None:
 
 def _scale(config: dict[str, Any], name: str, rank: int, where: str) -> float:
     """alpha/r, or alpha/sqrt(r) where `use_rslora` (Kalajdzievski 2023), each from the pattern that fits the module's name."""
-    said = _of_pattern(config.get("rank_pattern"), name, config["r"], "rank_pattern", where)
+    stated = _of_pattern(config.get("rank_pattern"), name, config["r"], "rank_pattern", where)
     alpha = _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"], "alpha_pattern", where)
-    if said != rank:
-        text = f"says rank {said} of {name}, whose matrices have rank {rank}"
+    if stated != rank:
+        text = f"says rank {stated} of {name}, whose matrices have rank {rank}"
         raise ModelError(text, where=where, remedy="save the adapter again, with the config that it was trained with")
     layers = config.get("layers_to_transform")
     number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{name}.")

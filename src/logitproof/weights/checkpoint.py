@@ -10,7 +10,7 @@ import numpy as np
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.safetensors import Tensors, widened
 from logitproof.weights.config import read_model_json
-from logitproof.weights.model import shards
+from logitproof.weights.model import weight_files
 
 STORED = ("BF16", "F16", "F32")
 Array = np.ndarray
@@ -22,11 +22,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
-    """All tensors of the folder's safetensors files, as float32 (exact for bfloat16 and float16)."""
-    index = folder / "model.safetensors.index.json"
-    names = shards(index) if index.is_file() else ["model.safetensors"]
+    """All tensors of the model in a folder, as float32 (exact for bfloat16 and float16)."""
     tensors: dict[str, Array] = {}
-    for path in (folder / name for name in names):
+    for path in weight_files(folder):
         tensors |= read_tensors(path)
     return tensors
 
@@ -44,12 +42,14 @@ def read_tensors(path: Path) -> dict[str, Array]:
         ) from error
 
 
+def check_stored(kind: str, name: str, where: Path) -> None:
+    """ModelError for a tensor of a type that is not read."""
+    if kind not in STORED:
+        remedy = "save the weights as bfloat16, float16 or float32"
+        raise ModelError(f"tensor {name!r} has type {kind}", where=str(where), remedy=remedy)
+
+
 def _as_float32(tensors: Tensors, name: str) -> Array:
     kind = tensors.kind(name)
-    if kind not in STORED:
-        raise ModelError(
-            f"tensor {name!r} has type {kind}",
-            where=str(tensors.path),
-            remedy="save the weights as bfloat16, float16 or float32",
-        )
+    check_stored(kind, name, tensors.path)
     return widened(tensors.raw(name), kind).reshape(tensors.shape(name))

@@ -18,6 +18,9 @@ from logitproof.weights.config import architecture_of, read_config, read_model_j
 IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
 """Files of a model folder that no engine reads."""
 GGUF_MAGIC = b"GGUF"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""Where a Hugging Face model lies whole, and what names its shards."""
+ADAPTER = "adapter_config.json"
 JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 """What is read of a folder beside config.json and the index of its shards, where it is there."""
 TEMPLATE = "chat_template.jinja"
@@ -46,6 +49,45 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name not in IGNORED]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that a Hugging Face model consists of: the shards of its index, else `model.safetensors`.
+
+    Other files with that ending are no part of it: a publisher's own layout, an adapter, what a model is expected to give.
+    Raises ModelError where there is neither, a shard is not there, or the two name different weights.
+    """
+    single, index = folder / SINGLE, folder / INDEX
+    if index.is_file():
+        named = [folder / name for name in shards(index)]
+        if missing := [path.name for path in named if not path.is_file()]:
+            raise ModelError(f"lacks the shard {missing[0]} that its index names", where=str(folder), remedy="fetch it")
+        if single.is_file() and single not in named:
+            text = f"holds {SINGLE} and shards that {INDEX} names: engines disagree about which of them the model is"
+            raise ModelError(text, where=str(folder), remedy="remove what is not the model")
+        return named
+    if single.is_file():
+        return [single]
+    raise _no_weights(folder)
+
+
+def stray_weights(folder: Path) -> list[str]:
+    """Safetensors files beside the model's own, sorted, relative to the folder; no loader of the model reads them."""
+    own = set(weight_files(folder))
+    return sorted(
+        str(path.relative_to(folder)) for path in files_of(folder) if path.suffix == ".safetensors" and path not in own
+    )
+
+
+def _no_weights(folder: Path) -> ModelError:
+    files = files_of(folder)
+    others = [str(path.relative_to(folder)) for path in files if path.suffix == ".safetensors"]
+    if others:
+        text = f"has no {SINGLE} and no {INDEX}; {', '.join(others[:3])} is named by neither"
+        return ModelError(text, where=str(folder), remedy="save the model with transformers, which writes one of the two")
+    endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
+    remedy = "convert the weights to safetensors; pickled checkpoints are never read"
+    return ModelError(f"has no .safetensors file, such as {SINGLE} (it holds {endings})", where=str(folder), remedy=remedy)
 
 
 def weights_state(*paths: Path | None) -> dict[str, State]:
@@ -111,21 +153,18 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _open_folder(folder: Path, where: str) -> Model:
-    files = files_of(folder)
-    weights = [path for path in files if path.suffix == ".safetensors"]
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{folder} has no config.json", where=where, remedy="name an HF model folder or a GGUF file")
-    if not weights:
-        endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
-        raise ModelError(
-            f"{folder} has no .safetensors file (it holds {endings})",
-            where=where,
-            remedy="convert the weights to safetensors; pickled checkpoints are never read",
-        )
+    if (folder / ADAPTER).is_file():
+        text = f"holds {ADAPTER}: transformers would apply that adapter, and other engines would not"
+        raise ModelError(f"{folder}: {text}", where=where, remedy="move it out, and name its new folder as adapter")
+    try:
+        weights = weight_files(folder)
+    except ModelError as error:
+        raise ModelError(f"{error.where}: {error.text}", where=where, remedy=error.remedy) from None
     for path in weights:
         _check_safetensors(path, where)
-    _check_shards(folder, {path.name for path in weights}, where)
     try:
         architecture = architecture_of(read_config(folder), config)
         for name in JSON_FILES:
@@ -153,18 +192,6 @@ def _check_safetensors(path: Path, where: str) -> None:
             where=where,
             remedy="fetch it again",
         )
-
-
-def _check_shards(folder: Path, present: set[str], where: str) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        named = set(shards(index))
-    except ModelError as error:
-        raise ModelError(f"{error.where}: {error.text}", where=where, remedy=error.remedy) from None
-    if missing := sorted(named - present):
-        raise ModelError(f"{folder} lacks the shard {missing[0]} that its index names", where=where, remedy="fetch it")
 
 
 def _check_gguf(path: Path, where: str) -> str:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from logitproof.files.safetensors import read_header
 from logitproof.protocol.precision import Precision, coarsest, precision_of
-from logitproof.weights.model import is_gguf
+from logitproof.weights.model import is_gguf, weight_files
 
 COUNTS = {"gguf": {"I16", "I32", "I64"}, "safetensors": {"I64", "U64"}}
 """Types of tensors that count or point. Narrower integers of a checkpoint are packed weights."""
 
 
 def stored_types(path: Path) -> set[str]:
-    """The type of every tensor of a GGUF file or of a folder's safetensors files; empty of what only its engine can read."""
+    """The type of every tensor of a GGUF file or of the model in a folder; empty of what only its engine can read."""
     if path.is_dir():
-        return {str(entry["dtype"]) for file in sorted(path.glob("*.safetensors")) for entry in _entries(file)}
+        return {str(entry["dtype"]) for file in weight_files(path) for entry in _entries(file)}
     return _gguf_types(path) if is_gguf(path) else set()
 
 

@@ -45,11 +45,11 @@ def _observe(notes: str) -> None:
 def _make_room() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") != here]
-    ours = sys.modules.pop("sitecustomize", None)
+    observer = sys.modules.pop("sitecustomize", None)
     with contextlib.suppress(ImportError):
         importlib.import_module("sitecustomize")
-    if ours is not None:
-        sys.modules.setdefault("sitecustomize", ours)
+    if observer is not None:
+        sys.modules.setdefault("sitecustomize", observer)
 
 
 if os.environ.get(NOTES):

@@ -23,7 +23,7 @@ class WrongAttention(Mutation):
     def applies(self, config: Any) -> bool:
         """Models that attend through the replaceable function."""
         model = parts.skeleton(config)
-        return bool(parts.attentions(model)) and all(hasattr(_module(one), NAME) for one in parts.attentions(model))
+        return bool(parts.attentions(model)) and all(hasattr(_module(attention), NAME) for attention in parts.attentions(model))
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Attend wrongly in every attention layer of `model`, which must be eager."""

@@ -27,6 +27,7 @@ class WindowInvented(WrongMask, id="attention.window_invented"):
         shows="exact until the sequence is longer than the window, then growing with position",
         first_tap="layers.0.attn.probs",
         remedy="use a window only where the config names one and says that it is used",
+        seen_in=("transformers #38002",),
     )
     window: int = swept(16, grid=(8, 16, 24, 32))
 

@@ -68,7 +68,10 @@ class GateSilu(_WrongChannels, id="deltanet.channel_gate_silu_for_sigmoid"):
     """The output's gate passes SiLU, as in a gated delta-net, in place of a sigmoid."""
 
     record = Record(
-        shows="wrong from position 0 on", first_tap="layers.0.linear_attn.norm", remedy="the gate's activation is a sigmoid"
+        shows="wrong from position 0 on",
+        first_tap="layers.0.linear_attn.norm",
+        remedy="the gate's activation is a sigmoid",
+        seen_in=("vLLM #40245",),
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
@@ -84,7 +87,7 @@ class DtBiasMissing(ZeroTensors, id="deltanet.channel_dt_bias_missing"):
         remedy="add dt_bias before softplus",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.dt_bias for layer in _layers(model)]
 
 
@@ -97,7 +100,7 @@ class DecayExponentiatedTwice(SpoiltTensors, id="deltanet.channel_a_log_exponent
         remedy="the speed is exp(A_log), once",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [layer.forget_gate.A_log for layer in _layers(model)]
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from logitproof.reference import parts
 class _WrongTaps(WrongDeltaNet, SpoiltTensors):
     """The taps of the convolution [C, 1, K], the newest last."""
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The kernel of every layer."""
         return [net.conv1d.weight for net in parts.delta_nets(model)]
 

@@ -17,7 +17,7 @@ class _WrongTensors(WrongDeltaNet, SpoiltTensors):
 
     tensor: ClassVar[str]
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """It, in every layer."""
         return [getattr(net, self.tensor) for net in parts.delta_nets(model)]
 
@@ -85,6 +85,7 @@ class ALogNotExponentiated(WrongRule, id="deltanet.a_log_not_exponentiated"):
         shows="position 0 exact, decays of all heads wrong",
         first_tap="layers.0.linear_attn.core",
         remedy="use -exp(A_log)",
+        seen_in=("imp #1284",),
     )
 
     def given(self, layer: Any, right: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class StateTransposed(_WrongState, id="deltanet.state_transposed"):
         first_tap="layers.0.linear_attn.out",
         remedy="store and read the state in one layout",
         needs="decode",
+        seen_in=("sparkinfer #615",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -70,6 +70,7 @@ class SwigluAlphaMissing(_WrongClampedGate, id="mlp.swiglu_alpha_missing"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="use sigmoid(alpha·gate)",
+        seen_in=("sgl-project/DeepGEMM #87",),
     )
 
     def gated(self, experts: Any, gate: torch.Tensor, up: torch.Tensor) -> Any:
@@ -84,6 +85,7 @@ class UpPlusOneMissing(_WrongClampedGate, id="mlp.up_plus_one_missing"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="multiply by up + 1",
+        seen_in=("sgl-project/DeepGEMM #87",),
     )
 
     def gated(self, experts: Any, gate: torch.Tensor, up: torch.Tensor) -> Any:

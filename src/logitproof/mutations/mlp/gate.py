@@ -18,6 +18,7 @@ class GateMissing(WrongGate, id="mlp.gate_missing"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="multiply up by the activated gate",
+        seen_in=("timesfm #493",),
     )
 
     def combined(self, gate: torch.Tensor, up: torch.Tensor, activation: Callable[..., Any]) -> Any:
@@ -70,6 +71,7 @@ class ActivationOnProduct(WrongGate, id="mlp.activation_on_product"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="apply the activation to the gate, then multiply",
+        seen_in=("breakdown-minimind #3",),
     )
 
     def combined(self, gate: torch.Tensor, up: torch.Tensor, activation: Callable[..., Any]) -> Any:

@@ -26,7 +26,7 @@ class DownBiasDropped(ZeroTensors, id="mlp.down_bias_dropped"):
         remedy="load the bias of down_proj where the checkpoint has one",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         biases = parts.parameters(model, "down_proj.bias") + parts.parameters(model, "experts.down_proj_bias")
         return [bias for _, bias in biases]
 
@@ -44,9 +44,9 @@ class OutputDoubled(Mutation, id="mlp.output_doubled"):
 
     def applies(self, config: Any) -> bool:
         """Not where the MLP's output is normalized, which undoes any factor."""
-        found = parts.layers(parts.skeleton(config))
-        alone = all(parts.feed_forward(layer) is not None for layer in found)
-        return alone and not any("post_feedforward_layernorm" in layer._modules for layer in found)
+        layers = parts.layers(parts.skeleton(config))
+        alone = all(parts.feed_forward(layer) is not None for layer in layers)
+        return alone and not any("post_feedforward_layernorm" in layer._modules for layer in layers)
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Multiply what every layer's MLP returns."""

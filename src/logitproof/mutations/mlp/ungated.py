@@ -21,19 +21,19 @@ class _WrongActivation(Mutation):
 
     def applies(self, config: Any) -> bool:
         """Models with the activation."""
-        return bool(self._found(parts.skeleton(config)))
+        return bool(self._affected(parts.skeleton(config)))
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Replace the forward of each of them."""
         return attributes_replaced(
-            [(module, "forward", functools.partial(self.activated, module)) for module in self._found(model)]
+            [(module, "forward", functools.partial(self.activated, module)) for module in self._affected(model)]
         )
 
     def activated(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         """The wrong function of `x`."""
         raise NotImplementedError
 
-    def _found(self, model: Any) -> list[Any]:
+    def _affected(self, model: Any) -> list[Any]:
         return [module for module in model.modules() if type(module).__name__ == self.kind]
 
 

@@ -63,7 +63,7 @@ class CorrectionBiasMissing(ZeroTensors, id="moe.correction_bias_missing"):
         seen_in=("TensorRT-Model-Connect #669",),
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         routers = parts.routers(model)
         return [router.e_score_correction_bias for router in routers if hasattr(router, "e_score_correction_bias")]
 

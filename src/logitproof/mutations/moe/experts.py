@@ -107,7 +107,7 @@ class GateUpSwapped(SpoiltTensors, id="moe.gate_up_swapped"):
         seen_in=("imp #58",),
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The tensors [X, 2F, E] of gate, then up."""
         return [experts.gate_up_proj for experts in _weighted(model)]
 

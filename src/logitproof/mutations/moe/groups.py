@@ -130,7 +130,7 @@ class CorrectionNotLoaded(ZeroTensors, id="moe.correction_bias_not_loaded"):
         remedy="load e_score_correction_bias",
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         named = [*model.named_parameters(), *model.named_buffers()]
         own = {
             id(router.e_score_correction_bias) for router in parts.routers(model) if hasattr(router, "e_score_correction_bias")
@@ -145,6 +145,7 @@ class CorrectedShares(WrongRoute, id="moe.softmax_correction_in_weights"):
         shows="every position with experts",
         first_tap="layers.0.moe.weights",
         remedy="take the weights from the softmax without correction",
+        seen_in=("vLLM-metax #270",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -256,7 +257,10 @@ class WeightsOnOutput(_WrongInputWeights, id="moe.input_weights_on_output"):
     """Weights that belong to an expert's input multiply its output."""
 
     record = Record(
-        shows="every position with experts", first_tap="layers.0.moe.out", remedy="multiply the input of the expert"
+        shows="every position with experts",
+        first_tap="layers.0.moe.out",
+        remedy="multiply the input of the expert",
+        seen_in=("sglang #7889", "llm-compressor #1907"),
     )
 
     def forward(self, block: Any, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,6 +27,7 @@ class SigmoidForSoftmax(WrongRoute, id="moe.sigmoid_for_softmax"):
         shows="the same experts with wrong weights",
         first_tap="layers.0.moe.weights",
         remedy="read the family's scoring function",
+        seen_in=("1bit-MONSTER #650",),
     )
 
     def applies(self, config: Any) -> bool:

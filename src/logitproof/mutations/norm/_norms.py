@@ -26,13 +26,13 @@ class WrongNorm(Mutation):
 
     def applies(self, config: Any) -> bool:
         """Models that have such norms."""
-        return bool(self.found(parts.skeleton(config)))
+        return bool(self.affected(parts.skeleton(config)))
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Replace the forward of each of the norms."""
-        return forward_replaced(self.found(model), self.normed)
+        return forward_replaced(self.affected(model), self.normed)
 
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """The norms that the bug is in."""
         return norms(model, self.names)
 
@@ -46,9 +46,9 @@ class WrongRole(WrongNorm):
 
     role: ClassVar[str]
 
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """The norms of that role."""
-        return [found[self.role] for found in map(roles, parts.layers(model)) if self.role in found]
+        return [norms_of[self.role] for norms_of in map(roles, parts.layers(model)) if self.role in norms_of]
 
 
 class MissingNorm(WrongNorm):
@@ -79,14 +79,14 @@ def each_layer_has(config: Any, *wanted: str) -> bool:
 def norms(model: Any, names: Iterable[str]) -> list[Any]:
     """RMS norms with a weight, by the attribute's name; `norm` is the last one of the decoder."""
     wanted, decoder = set(names), parts.decoder(model)
-    found = [
-        one
+    modules = [
+        module
         for layer in parts.layers(model)
-        for name, one in layer.named_modules()
+        for name, module in layer.named_modules()
         if name.rpartition(".")[2] in wanted - {"norm"}
     ]
     last = [decoder.norm] if "norm" in wanted and hasattr(decoder, "norm") else []
-    return [one for one in [*found, *last] if is_rms(one)]
+    return [module for module in [*modules, *last] if is_rms(module)]
 
 
 def eps(norm: Any) -> float:
@@ -115,6 +115,6 @@ def normalized(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(type(norm).forward(norm, x))
 
 
-def forward_replaced(found: Iterable[Any], normed: Forward) -> AbstractContextManager[None]:
+def forward_replaced(modules: Iterable[Any], normed: Forward) -> AbstractContextManager[None]:
     """While open, each norm computes `normed(norm, x)`."""
-    return attributes_replaced([(norm, "forward", functools.partial(normed, norm)) for norm in found])
+    return attributes_replaced([(norm, "forward", functools.partial(normed, norm)) for norm in modules])

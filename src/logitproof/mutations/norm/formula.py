@@ -12,15 +12,15 @@ from logitproof.mutations.norm._norms import WrongFormula, WrongNorm, divided, e
 
 
 class _WholeWeight(WrongFormula):
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """Norms that store their whole weight."""
-        return [norm for norm in super().found(model) if not is_one_centred(norm)]
+        return [norm for norm in super().affected(model) if not is_one_centred(norm)]
 
 
 class _WeightLessOne(WrongFormula):
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """Norms that store their weight less one."""
-        return [norm for norm in super().found(model) if is_one_centred(norm)]
+        return [norm for norm in super().affected(model) if is_one_centred(norm)]
 
 
 class EpsValue(WrongFormula, id="norm.eps_value"):

@@ -31,13 +31,13 @@ class _WrongWeights(Mutation):
 
     def applies(self, config: Any) -> bool:
         """Models that normalize the heads of Q and K with weights of one size."""
-        found = norms(parts.skeleton(config), HEADS)
-        return bool(found) and len({norm.weight.shape for norm in found}) == 1
+        head_norms = norms(parts.skeleton(config), HEADS)
+        return bool(head_norms) and len({norm.weight.shape for norm in head_norms}) == 1
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Load the wrong weights in every layer."""
-        found = norms(model, HEADS)
-        pairs = zip(found[::2], found[1::2], strict=True)
+        head_norms = norms(model, HEADS)
+        pairs = zip(head_norms[::2], head_norms[1::2], strict=True)
         return tensors_replaced([change for q, k in pairs for change in self.changed(q.weight, k.weight)])
 
     def changed(self, q: torch.Tensor, k: torch.Tensor) -> list[Change]:
@@ -118,9 +118,9 @@ class QkOverAllHeads(WrongFormula, id="norm.qk_over_all_heads"):
     )
     names = HEADS
 
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """Norms whose weight is as wide as a head."""
-        return [norm for norm in super().found(model) if len(norm.weight) == getattr(model.config, "head_dim", None)]
+        return [norm for norm in super().affected(model) if len(norm.weight) == getattr(model.config, "head_dim", None)]
 
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
         """x [B, T, H, D] divided by one number for all heads of a position."""
@@ -140,8 +140,8 @@ class QkAfterRope(WrongAttention, id="norm.qk_after_rope"):
     def applies(self, config: Any) -> bool:
         """Models that normalize each head before RoPE."""
         model = parts.skeleton(config)
-        found, size = norms(model, HEADS), getattr(config, "head_dim", None)
-        return bool(found) and all(len(norm.weight) == size for norm in found) and super().applies(config)
+        head_norms, size = norms(model, HEADS), getattr(config, "head_dim", None)
+        return bool(head_norms) and all(len(norm.weight) == size for norm in head_norms) and super().applies(config)
 
     @contextmanager
     def applied_to(self, model: Any) -> Iterator[None]:

@@ -58,7 +58,7 @@ class EachHead(WrongNorm, id="norm.qk_over_each_head"):
 
     def applies(self, config: Any) -> bool:
         """Models whose norms go over all heads."""
-        return any(self._heads(norm, config) > 1 for norm in self.found(parts.skeleton(config)))
+        return any(self._heads(norm, config) > 1 for norm in self.affected(parts.skeleton(config)))
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         self._config = model.config
@@ -104,10 +104,10 @@ class BeforeRotation(Mutation, id="norm.qk_before_rotation"):
 
 
 def _layer_norms(model: Any) -> list[Any]:
-    found = [
+    modules = [
         module for module in model.modules() if type(module).__name__ in ("LayerNorm", "CohereLayerNorm", "Cohere2LayerNorm")
     ]
-    return [module for module in found if getattr(module, "weight", None) is not None]
+    return [module for module in modules if getattr(module, "weight", None) is not None]
 
 
 def _length_norms(model: Any) -> list[Any]:

@@ -102,6 +102,7 @@ class MlpBesideAttention(Mutation, id="norm.mlp_beside_attention"):
         shows="attention of the first layer exact, wrong from its MLP on, at every position",
         first_tap="layers.0.ffn_norm",
         remedy="add attention to the residual stream before the MLP's norm reads it",
+        seen_in=("QWen2-from_ground_up #2",),
     )
 
     def applies(self, config: Any) -> bool:
@@ -144,19 +145,19 @@ class PostForPre(Mutation, id="norm.post_for_pre"):
 
     def applies(self, config: Any) -> bool:
         """Models with norms before both blocks and none after them."""
-        found = parts.layers(parts.skeleton(config))
-        mixed = all({"self_attn", "linear_attn"} & set(layer._modules) and "mamba" not in layer._modules for layer in found)
-        apart = all(set(roles(layer)) == {"before_attention", "before_mlp"} for layer in found)
-        return mixed and apart and all(parts.feed_forward(layer) is not None for layer in found)
+        layers = parts.layers(parts.skeleton(config))
+        mixed = all({"self_attn", "linear_attn"} & set(layer._modules) and "mamba" not in layer._modules for layer in layers)
+        apart = all(set(roles(layer)) == {"before_attention", "before_mlp"} for layer in layers)
+        return mixed and apart and all(parts.feed_forward(layer) is not None for layer in layers)
 
     @contextmanager
     def applied_to(self, model: Any) -> Iterator[None]:
         """Move each norm behind its block."""
         moved = {}
         for layer in parts.layers(model):
-            found, own = roles(layer), dict(layer.named_children())
-            moved[own.get("self_attn") or own["linear_attn"]] = found["before_attention"]
-            moved[parts.feed_forward(layer)] = found["before_mlp"]
+            norm_by_role, own = roles(layer), dict(layer.named_children())
+            moved[own.get("self_attn") or own["linear_attn"]] = norm_by_role["before_attention"]
+            moved[parts.feed_forward(layer)] = norm_by_role["before_mlp"]
 
         def change(block: Any, _: Any, out: Any) -> Any:
             if isinstance(out, tuple):
@@ -179,7 +180,7 @@ class ResidualNormalized(WrongNorm, id="norm.residual_normalized"):
         seen_in=("nano-vllm #170", "OLMo #680"),
     )
 
-    def found(self, model: Any) -> list[Any]:
+    def affected(self, model: Any) -> list[Any]:
         """Norms before which the residual stream is kept."""
         named = [roles(layer) for layer in parts.layers(model)]
         return [norms[role] for norms in named for role in ("before_attention", "before_mlp") if role in norms]

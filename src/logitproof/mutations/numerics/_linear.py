@@ -23,7 +23,9 @@ class WrongProduct(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Multiply wrongly in every linear layer of the decoder; fused experts and the head are left alone."""
-        return attributes_replaced([(one, "forward", functools.partial(self._forward, one)) for _, one in parts.linears(model)])
+        return attributes_replaced(
+            [(linear, "forward", functools.partial(self._forward, linear)) for _, linear in parts.linears(model)]
+        )
 
     def product(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """x [..., K] times the transposed weight [N, K]."""

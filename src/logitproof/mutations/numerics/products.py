@@ -55,6 +55,7 @@ class ActivationsClipped(WrongProduct, id="numerics.activations_clipped"):
         shows="exact for most tokens, wrong where an activation passes the clip",
         first_tap="layers.0.attn.q_proj",
         remedy="calibrate on the model and the data that are used, or scale each row by its own largest value",
+        seen_in=("1bit-MONSTER #672",),
     )
     deviations: float = 2.5
 
@@ -123,6 +124,7 @@ class LastProductLost(WrongProduct, id="numerics.last_product_lost"):
         shows="wrong at every position where inner sizes are no multiple of the vector",
         first_tap="layers.0.attn.q_proj",
         remedy="add the remainder after the loop",
+        seen_in=("cutlass #3536",),
     )
 
     def product(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -28,9 +28,9 @@ class WrongParameters(Mutation):
         wrong = None if kind is None else self._wrong(config)
         if wrong is None:
             return False
-        right, other = _values(kind(config=copy.deepcopy(config))), _values(kind(config=wrong))
-        same = right.keys() == other.keys() and all(torch.equal(right[name], other[name]) for name in right)
-        return not same and all(bool(value.isfinite().all()) for value in other.values())
+        right, wrong_tables = _values(kind(config=copy.deepcopy(config))), _values(kind(config=wrong))
+        same = right.keys() == wrong_tables.keys() and all(torch.equal(right[name], wrong_tables[name]) for name in right)
+        return not same and all(bool(value.isfinite().all()) for value in wrong_tables.values())
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Rotate by the wrong table."""
@@ -46,10 +46,10 @@ class WrongParameters(Mutation):
 
     def all_parameters(self, right: dict[str, Parameters], config: Any) -> dict[str, Parameters] | None:
         """The wrong parameters of every kind of layer; a model with one kind calls it ''."""
-        wrong = {kind: self.parameters(dict(one), config) for kind, one in right.items()}
-        if all(one is None for one in wrong.values()):
+        wrong = {kind: self.parameters(dict(parameters), config) for kind, parameters in right.items()}
+        if all(parameters is None for parameters in wrong.values()):
             return None
-        return {kind: right[kind] if one is None else one for kind, one in wrong.items()}
+        return {kind: right[kind] if parameters is None else parameters for kind, parameters in wrong.items()}
 
     def _wrong(self, config: Any) -> Any:
         changed = copy.deepcopy(config)
@@ -84,7 +84,7 @@ class WrongFrequencies(Mutation):
             return False
         module = kind(config=copy.deepcopy(config))
         right = [module.get_buffer(name) for name in frequency_names(module)]
-        return any(not torch.equal(self.frequencies(one, config), one) for one in right)
+        return any(not torch.equal(self.frequencies(buffer, config), buffer) for buffer in right)
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Rotate by the wrong frequencies."""
@@ -122,12 +122,12 @@ class WrongPositions(Mutation):
 def by_kind(config: Any) -> dict[str, Parameters]:
     """RoPE's parameters by the kind of layer; a model with one kind calls it ''."""
     right = getattr(config, "rope_parameters", None) or {}
-    return {kind: one for kind, one in right.items() if isinstance(one, dict)} or {"": right}
+    return {kind: parameters for kind, parameters in right.items() if isinstance(parameters, dict)} or {"": right}
 
 
 def is_plain(config: Any) -> bool:
     """Whether every table is base^(-2i/R), without scaling and without latent attention's own head sizes."""
-    scaled = any(one.get("rope_type", "default") != "default" for one in by_kind(config).values())
+    scaled = any(parameters.get("rope_type", "default") != "default" for parameters in by_kind(config).values())
     return not scaled and not getattr(config, "kv_lora_rank", None)
 
 

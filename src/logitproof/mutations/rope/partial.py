@@ -53,6 +53,7 @@ class FrequenciesOfFullHead(WrongFrequencies, id="rope.partial.frequencies_of_fu
         shows="position 0 exact, wrong from position 1 on, growing with position",
         first_tap="layers.0.attn.q_rope",
         remedy="divide the exponents by the number of rotated dimensions",
+        seen_in=("pie #602",),
     )
 
     def frequencies(self, right: torch.Tensor, config: Any) -> torch.Tensor:

@@ -50,6 +50,7 @@ class Missing(WrongRotation, id="rope.missing"):
         shows="position 0 exact, wrong from position 1 on; the order of the earlier tokens is not seen",
         first_tap="layers.0.attn.q_rope",
         remedy="rotate Q and K in every layer that has RoPE",
+        seen_in=("sqliteai/warp #27",),
     )
 
     def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:
@@ -104,6 +105,7 @@ class Sign(WrongRotation, id="rope.sign"):
         shows="position 0 exact, wrong from position 1 on, growing with position",
         first_tap="layers.0.attn.q_rope",
         remedy="the second half of a pair gets +sin, the first -sin",
+        seen_in=("ngxson/llama.cpp #59",),
     )
 
     def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:

@@ -17,7 +17,7 @@ from logitproof.reference import parts
 class _WrongTaps(SpoiltTensors):
     """The taps of the convolution [C, 1, K], the newest last."""
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The kernel of every layer."""
         return [scan.conv1d.weight for scan in parts.scans(model)]
 
@@ -62,7 +62,7 @@ class ConvBiasMissing(ZeroTensors, id="scan.conv_bias_missing"):
 
     record = Record(shows="wrong from position 0 on", first_tap="layers.0.scan.conv", remedy="load conv1d.bias")
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [scan.conv1d.bias for scan in parts.scans(model) if scan.conv1d.bias is not None]
 
 

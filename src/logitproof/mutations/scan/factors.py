@@ -24,14 +24,14 @@ class _FactorMissing(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Let it be one everywhere."""
-        changes = [(owner, self.attribute, self.one(getattr(owner, self.attribute))) for owner in self.owners(model)]
+        changes = [(owner, self.attribute, self.neutral(getattr(owner, self.attribute))) for owner in self.owners(model)]
         return attributes_replaced(changes)
 
     def owners(self, model: Any) -> Iterable[Any]:
         """The modules that multiply by it."""
         return [module for module in model.modules() if hasattr(module, self.attribute)]
 
-    def one(self, right: Any) -> Any:
+    def neutral(self, right: Any) -> Any:
         """What stands in place of the factor."""
         return torch.ones_like(right) if isinstance(right, torch.Tensor) else 1.0
 

@@ -97,6 +97,6 @@ class BranchMissing(ZeroTensors, id="scan.branch_missing"):
         shows="wrong from position 0 on", first_tap="layers.0.residual", remedy="add scan and attention to the residual stream"
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         layers = [layer for layer in parts.layers(model) if {"mamba", "self_attn"} <= set(layer._modules)]
         return [layer.mamba.out_proj.weight for layer in layers]

@@ -96,21 +96,21 @@ class SkipOfFirstHead(WrongScanInput, id="scan.skip_shared"):
 
 
 class _StepByStep(WrongScanCall):
-    """A bug in the state that a token finds: subclasses change it in `found` and `kept`."""
+    """A bug in the state that a token finds: subclasses change it in `entering` and `kept`."""
 
     needs = "decode"
     functions = SCAN[1:]
 
     def instead_of(self, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         def step(state: torch.Tensor, *rest: Any, **named: Any) -> Any:
-            state.copy_(self.found(state))
+            state.copy_(self.entering(state))
             out = original(state, *rest, **named)
             state.copy_(self.kept(state))
             return out
 
         return step
 
-    def found(self, state: torch.Tensor) -> torch.Tensor:
+    def entering(self, state: torch.Tensor) -> torch.Tensor:
         """The state [B, H, P, N] before the step."""
         return state
 
@@ -128,7 +128,7 @@ class StateReset(_StepByStep, id="scan.state_reset"):
         remedy="keep the state between tokens",
     )
 
-    def found(self, state: torch.Tensor) -> torch.Tensor:
+    def entering(self, state: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(state)
 
 
@@ -154,7 +154,7 @@ class StateOfHeadsRolled(_StepByStep, id="scan.state_heads_rolled"):
         remedy="the state is [heads, head size, state size]",
     )
 
-    def found(self, state: torch.Tensor) -> torch.Tensor:
+    def entering(self, state: torch.Tensor) -> torch.Tensor:
         return state.roll(1, 1)
 
 
@@ -166,6 +166,7 @@ class ChunkStateLost(WrongScanCall, id="scan.chunk_state_lost"):
         first_tap="layers.0.scan.core",
         remedy="begin a piece with the state of the one before",
         needs="chunked prefill",
+        seen_in=("transformers #46741",),
     )
     functions = SCAN[:1]
 

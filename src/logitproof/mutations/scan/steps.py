@@ -83,7 +83,10 @@ class DecayExponentiatedTwice(WrongScanInput, id="scan.a_exponentiated_twice"):
     """A_log is exponentiated although the loader did it already."""
 
     record = Record(
-        shows="position 0 exact, wrong from position 1 on", first_tap="layers.0.scan.core", remedy="A is -exp(A_log), once"
+        shows="position 0 exact, wrong from position 1 on",
+        first_tap="layers.0.scan.core",
+        remedy="A is -exp(A_log), once",
+        seen_in=("1bit-MONSTER #1460",),
     )
 
     def given(self, right: Given) -> Given:

@@ -94,7 +94,7 @@ class GatesActivated(_WrongGates, id="shortconv.gates_activated"):
 class _WrongTaps(SpoiltTensors):
     """The taps of the convolution [E, 1, K], the newest last."""
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The kernel of every layer."""
         return [layer.conv.weight for layer in parts.short_convolutions(model)]
 

@@ -75,13 +75,13 @@ def patterns(rules: dict[str, Any]) -> list[dict[str, Any]]:
     """The steps of the pre-tokenizer that split by a regular expression."""
     step = rules.get("pre_tokenizer") or {}
     steps = step.get("pretokenizers", [step])
-    return [one for one in steps if "Regex" in (one.get("pattern") or {})]
+    return [part for part in steps if "Regex" in (part.get("pattern") or {})]
 
 
 def pattern_replaced(rules: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     """`rules` with a part of every regular expression replaced."""
-    for one in patterns(rules):
-        one["pattern"]["Regex"] = one["pattern"]["Regex"].replace(old, new)
+    for step in patterns(rules):
+        step["pattern"]["Regex"] = step["pattern"]["Regex"].replace(old, new)
     return rules
 
 

@@ -46,6 +46,7 @@ class LookaheadMissing(WrongRules, id="tokenizer.lookahead_missing"):
     record = Record(
         shows="runs of blanks before a word give other ids",
         remedy="use an engine with lookahead, or write the rule by hand",
+        seen_in=("huggingface-tokenizer-in-cxx #10",),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class MergesIgnored(WrongRules, id="tokenizer.merges_ignored"):
     record = Record(
         shows="three to four times as many ids; text decodes rightly",
         remedy="apply the merges in the order of their ranks",
+        seen_in=("llama.cpp #9696",),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:

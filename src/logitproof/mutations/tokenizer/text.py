@@ -20,6 +20,7 @@ class BlankBeforeText(WrongText, id="tokenizer.blank_before_text"):
     record = Record(
         shows="the first word gives another id",
         remedy="read add_prefix_space from the tokenizer",
+        seen_in=("LLamaSharp #856",),
     )
 
     def read(self, text: str) -> str:
@@ -44,6 +45,7 @@ class BlanksCollapsed(WrongText, id="tokenizer.blanks_collapsed"):
     record = Record(
         shows="code, tables and line breaks give other ids",
         remedy="tokenize the text as it is",
+        seen_in=("open_llama #40",),
     )
 
     def read(self, text: str) -> str:
@@ -80,6 +82,7 @@ class OtherNormalization(WrongTokenizer, id="tokenizer.other_normalization"):
     record = Record(
         shows="only texts with combining marks give other ids",
         remedy="read the normalizer from the tokenizer's file",
+        seen_in=("wordchipper #387",),
     )
 
     def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:
@@ -96,6 +99,7 @@ class UnknownCharactersDropped(WrongText, id="tokenizer.unknown_characters_dropp
     record = Record(
         shows="texts outside ASCII lose characters",
         remedy="fall back to the tokens of the bytes",
+        seen_in=("aprender #2139",),
     )
 
     def read(self, text: str) -> str:

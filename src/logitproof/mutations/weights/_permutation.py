@@ -38,7 +38,7 @@ def permuted(
     model: Any, leaf: str, heads: int, order: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The projection `leaf` of every layer, and its bias, with the new order of rows."""
-    for one in parts.projections(model, leaf):
-        for tensor in (one.weight, one.bias):
+    for projection in parts.projections(model, leaf):
+        for tensor in (projection.weight, projection.bias):
             if tensor is not None:
                 yield tensor, order(tensor.data, heads)

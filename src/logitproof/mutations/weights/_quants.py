@@ -13,7 +13,7 @@ from gguf import quants
 
 from logitproof.mutations import Mutation
 from logitproof.reference import parts
-from logitproof.reference.patches import tensors_replaced
+from logitproof.reference.patches import tensors_spoilt
 
 Spoil = Callable[[np.ndarray], np.ndarray]
 
@@ -47,14 +47,14 @@ class WrongBlocks(Mutation):
 def requantized(model: Any, kind: str, projection: str, read: Spoil | None = None) -> AbstractContextManager[None]:
     """While open, matrices are what `read` makes of their blocks [n, bytes] of type `kind`; by default, rightly."""
     reader = read or getattr(quants, kind).dequantize_blocks
-    return tensors_replaced([(one, _through(one.data, kind, reader)) for one in matrices(model, kind, projection)])
+    return tensors_spoilt(model, matrices(model, kind, projection), lambda matrix: _through(matrix, kind, reader))
 
 
 def matrices(model: Any, kind: str, projection: str) -> list[torch.Tensor]:
     """Weights of the decoder's linear modules whose rows are whole blocks; of one projection or of all."""
     block = getattr(quants, kind).block_size
-    named = [(name.rpartition(".")[2], one) for name, one in parts.linears(model)]
-    return [one.weight for leaf, one in named if one.in_features % block == 0 and projection in ("", leaf)]
+    named = [(name.rpartition(".")[2], linear) for name, linear in parts.linears(model)]
+    return [linear.weight for leaf, linear in named if linear.in_features % block == 0 and projection in ("", leaf)]
 
 
 def dequantize(kind: str, blocks: np.ndarray) -> np.ndarray:

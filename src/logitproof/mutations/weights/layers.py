@@ -26,8 +26,8 @@ class _WrongTwins(WrongTensors):
         """Every two layers of the same shapes."""
         shapes = [_shapes(layer) for layer in parts.layers(parts.skeleton(config))]
         for first, shape in enumerate(shapes):
-            for second, other in enumerate(shapes):
-                if first != second and shape == other:
+            for second, partner in enumerate(shapes):
+                if first != second and shape == partner:
                     yield {"first": first, "second": second}
 
     def changes(self, model: Any) -> list[Change]:
@@ -95,7 +95,7 @@ class LayerDuplicated(_WrongTwins, id="weights.layer_duplicated"):
     )
 
     def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
-        return [(theirs, mine.data) for mine, theirs in zip(first, second, strict=True)]
+        return [(second_tensor, first_tensor.data) for first_tensor, second_tensor in zip(first, second, strict=True)]
 
 
 class LayersSwapped(_WrongTwins, id="weights.layers_swapped"):
@@ -109,7 +109,9 @@ class LayersSwapped(_WrongTwins, id="weights.layers_swapped"):
 
     def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
         pairs = list(zip(first, second, strict=True))
-        return [(mine, theirs.data) for mine, theirs in pairs] + [(theirs, mine.data) for mine, theirs in pairs]
+        return [(first_tensor, second_tensor.data) for first_tensor, second_tensor in pairs] + [
+            (second_tensor, first_tensor.data) for first_tensor, second_tensor in pairs
+        ]
 
 
 def _unchanged(layer: Any, inputs: tuple[Any, ...], output: Any) -> Any:

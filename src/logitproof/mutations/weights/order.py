@@ -28,12 +28,35 @@ class Transposed(SpoiltTensors, id="weights.transposed"):
         "q_proj", grid=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj")
     )
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [linear.weight for linear in parts.projections(model, self.projection)]
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
         """The memory of the transposed matrix: a square one is transposed, any other scrambled."""
         return right.T.contiguous().view(right.shape)
+
+
+class SidesExchanged(SpoiltTensors, id="weights.sides_exchanged"):
+    """The right buffer of a matrix that is not square is read with its sides exchanged, and turned to fit.
+
+    Every shape fits and no value lies where it should. `weights.transposed` is the other way: the transposed buffer read as the
+    right one; of a square matrix the two are the same.
+    """
+
+    record = Record(
+        shows="gibberish, every position, from the first layer on",
+        first_tap="layers.0.attn.q_proj",
+        remedy="read a matrix as [out, in], and transpose it by its strides where the kernel wants [in, out]",
+        seen_in=("SKaiNET #1098", "larql #24"),
+    )
+    projection: str = swept("q_proj", grid=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+
+    def affected(self, model: Any) -> list[torch.Tensor]:
+        matrices = [linear.weight for linear in parts.projections(model, self.projection)]
+        return [matrix for matrix in matrices if matrix.shape[0] != matrix.shape[1]]
+
+    def spoilt(self, right: torch.Tensor) -> torch.Tensor:
+        return right.contiguous().view(right.shape[::-1]).T.contiguous()
 
 
 class GateUpSwapped(WrongTensors, id="weights.gate_up_swapped"):

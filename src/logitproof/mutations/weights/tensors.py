@@ -35,7 +35,7 @@ class _OneTensor(SpoiltTensors):
         for tensor, layer in [*default, *((tensor, layer) for tensor in known["tensor"] for layer in layers)]:
             yield {"tensor": tensor, "layer": layer}
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         """The tensor, where the layer has it."""
         return [parameter for _, parameter in parts.parameters(model, self.tensor, self.layer)]
 
@@ -95,7 +95,7 @@ class BiasDropped(ZeroTensors, id="weights.bias_dropped"):
     )
     projection: str = swept("", grid=("", "q_proj", "k_proj", "v_proj", "o_proj", "down_proj"))
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         named = [(name.rpartition(".")[2], linear) for name, linear in parts.linears(model)]
         return [linear.bias for leaf, linear in named if linear.bias is not None and self.projection in ("", leaf)]
 
@@ -111,7 +111,7 @@ class BiasPerRank(SpoiltTensors, id="weights.bias_per_rank"):
     )
     ranks: int = swept(2, grid=(2, 4, 8))
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         parallel = parts.projections(model, "o_proj") + parts.projections(model, "down_proj")
         return [linear.bias for linear in parallel if linear.bias is not None]
 
@@ -133,9 +133,9 @@ class ColumnsDropped(SpoiltTensors, id="weights.columns_dropped"):
 
     def applies(self, config: Any) -> bool:
         """Matrices with more columns than those."""
-        return any(matrix.shape[1] > self.columns for matrix in self.found(parts.skeleton(config)))
+        return any(matrix.shape[1] > self.columns for matrix in self.affected(parts.skeleton(config)))
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return [linear.weight for linear in parts.projections(model, self.projection)]
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
@@ -158,7 +158,7 @@ class Bf16Truncated(SpoiltTensors, id="weights.bf16_truncated"):
         """Checkpoints that are not in bfloat16 already."""
         return str(config.dtype) not in ("torch.bfloat16", "bfloat16")
 
-    def found(self, model: Any) -> list[torch.Tensor]:
+    def affected(self, model: Any) -> list[torch.Tensor]:
         return list(model.parameters())
 
     def spoilt(self, right: torch.Tensor) -> torch.Tensor:
