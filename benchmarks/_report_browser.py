@@ -16,7 +16,10 @@ from logitproof.reporters.html import Html
 
 AXE = Path(__file__).parents[1] / "tests" / "assets" / "axe-core-4.14.1.min.js"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-PROGRAM = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+FETCHED = Path(__file__).parents[1] / ".cache" / "chromium" / "chromium"
+PROGRAM = next((path for name in (*CHROMIUM, str(FETCHED)) if (path := shutil.which(name))), None)
+MISSING = "no Chromium: `make browser` fetches one from npm without root, or apt-get install chromium"
+"""Why a test of a page is skipped, and the remedy."""
 FIRST, CAUSE = "first wrong at layers.0.attn.q_rope", "rope.base (base = 10000)"
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 TIMED = """async (click) => {

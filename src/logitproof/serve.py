@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from logitproof import catalog
 from logitproof.engines import Answered, Asked, Engine
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.worded import in_words, place_of, quoted, worded
 from logitproof.jobs import environments
 from logitproof.protocol.machine import this_machine
 from logitproof.protocol.messages import (
@@ -81,8 +82,8 @@ def _build(name: str, options: dict[str, Any]) -> Engine:
             values[option] = TypeAdapter(types[option]).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in (option, *first["loc"]))
-            raise Refusal(f"{first['msg']}, got {first['input']!r}", field=place) from None
+            place = ".".join(str(part) for part in (option, *place_of(first, value)))
+            raise Refusal(f"{worded(first)}{quoted(first['input'])}", field=place) from None
     missing = [
         field.name for field in dataclasses.fields(kind) if field.init and field.name not in values and _is_required(field)
     ]
@@ -260,16 +261,25 @@ def _fault(error: BaseException, name: str) -> dict[str, str]:
     if isinstance(error, ContractError):
         return {"kind": "refused", "message": error.text, "field": error.where, "remedy": error.remedy}
     if isinstance(error, ValidationError):
-        return {"kind": "refused", "message": str(error).replace("\n", "; ")}
+        return {"kind": "refused", "message": in_words(error)}
     traceback.print_exception(error)
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, ImportError):
         return {"kind": "environment", "message": text, "remedy": environments.remedy(name)}
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" to write {error.filename}" if error.filename else ""
+        return {"kind": "environment", "message": f"the disk is full{where}", "remedy": FREE}
     # numpy's tofile says "1000 requested and 0 written" without a number where the disk is full.
     short = isinstance(error, OSError) and error.errno is None and str(error).endswith("written")
+    if short:
+        asked, _, written = str(error).partition(" requested and ")
+        text = f"the disk is full: {written.removesuffix(' written')} of {asked} numbers of the rows were written"
     if short or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
-        return {"kind": "environment", "message": text, "remedy": "free the disk or give another --out"}
+        return {"kind": "environment", "message": text, "remedy": FREE}
     return {"kind": "failed", "message": text}
+
+
+FREE = "free the disk or give another --out"
 
 
 def _refuse_everything(answers: BinaryIO, fault: dict[str, str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -88,6 +88,54 @@ def test_what_the_library_does_not_know_is_unexplained() -> None:
     wrong = [row[:, ::-1] for row in logits("qwen3", [])]
     found = diagnose_logits(build("qwen3"), IDS, wrong)
     assert found.verdict == "unexplained" and found.names == [] and "no known bug" in sentence(found)
+
+
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "percentages": lambda z: 100 * np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True)),
+    "log-probabilities to base 10": lambda z: (z - np.logaddexp.reduce(z, axis=1, keepdims=True)) / np.log(10),
+    "transposed": lambda z: np.ascontiguousarray(z.T).reshape(z.shape),
+    "reversed": lambda z: z[::-1],
+    "shifted by +1": lambda z: np.vstack([z[1:], z[-1:]]),
+    "byte-swapped": lambda z: z.astype(np.float32).byteswap(),
+    "exponentials": lambda z: np.exp(z - 9),
+    "the sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_rows_that_are_no_logits_are_told_and_no_bug_is_tried(name: str) -> None:
+    wrong = [TRANSFORMS[name](rows.astype(np.float64)) for rows in logits("qwen3", [])]
+    if name == "byte-swapped" and not all(np.isfinite(rows).all() for rows in wrong):
+        with pytest.raises(ContractError, match="big-endian"):
+            diagnose_logits(build("qwen3"), IDS, wrong)
+        return
+    found = diagnose_logits(build("qwen3"), IDS, wrong)
+    assert (found.verdict, found.findings[0].kind, found.names, found.mutants) == ("no logits", name, [], ())
+    assert found.remedies and found.findings[0].text in sentence(found)
+
+
+def test_the_rows_of_another_sequence_are_told() -> None:
+    found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", [])[::-1])
+    assert found.verdict == "no logits" and "the rows of sequence 1" in found.findings[0].text
+
+
+@pytest.mark.parametrize("name", ["head.probabilities", "head.one_position_late"])
+def test_a_known_bug_that_is_a_transform_is_named(name: str) -> None:
+    found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", [(name, {})]))
+    assert found.verdict == "named" and found.names == [name] and found.findings
+
+
+def test_probabilities_of_another_model_are_no_bug_of_this_one() -> None:
+    other = [np.random.default_rng(3).normal(size=rows.shape) * 3 for rows in logits("qwen3", [])]
+    wrong = [np.exp(rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)) for rows in other]
+    found = diagnose_logits(build("qwen3"), IDS, wrong)
+    assert found.verdict == "no logits" and found.names == []
+
+
+def test_what_is_merely_flat_is_explained_by_nothing_that_flattens() -> None:
+    flat = [1e-4 * np.random.default_rng(4).normal(size=rows.shape) for rows in logits("qwen3", [])]
+    found = diagnose_logits(build("qwen3"), IDS, flat)
+    assert found.verdict == "unexplained" and found.names == [] and found.findings[0].kind == "nearly flat"
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -42,13 +42,35 @@ def row(context: list[int]) -> list[float]:
     return [6 * math.sin(n * (0.7 + 0.1 * state) + 3 * state) for n in range(V)]
 
 
+def transformed(one: list[float]) -> list[float]:
+    """A row as an engine hands it over that does something to its logits."""
+    top = max(one)
+    log_sum = top + math.log(sum(math.exp(value - top) for value in one))
+    logs = [value - log_sum for value in one]
+    return {
+        "probabilities": [math.exp(value) for value in logs],
+        "percentages": [100 * math.exp(value) for value in logs],
+        "base-2": [value / math.log(2) for value in logs],
+        "surprisals": [-value for value in logs],
+        "log-probabilities": logs,
+        "flat": [0.5] * len(one),
+    }.get(FAULT, one)
+
+
 def write(path: str, rows: list[list[float]]) -> dict[str, Any]:
     width = V
     if FAULT == "narrow-rows":
         rows, width = [one[:-1] for one in rows], V - 1
     if FAULT == "other-path":
         path += ".f32"
-    data = b"".join(struct.pack(f"<{len(one)}f", *one) for one in rows)
+    rows = [transformed(one) for one in rows]
+    if FAULT == "transposed" and rows:
+        flat = [one[entry] for entry in range(width) for one in rows]
+        rows_written = [flat]
+    else:
+        rows_written = rows
+    order = ">" if FAULT == "big-endian" else "<"
+    data = b"".join(struct.pack(f"{order}{len(one)}f", *one) for one in rows_written)
     if FAULT == "header-in-file" and rows:
         data += b"1234"
     if FAULT == "ascii-paths":
@@ -119,6 +141,12 @@ def score(p: dict[str, Any]) -> dict[str, Any]:
         rows = [[value + 1e-4 * (State.scored % 5) for value in one] for one in rows]
     if FAULT == "nan" and len(rows) > 2:
         rows[2][5] = math.nan
+    if FAULT == "shifted":
+        rows = [*rows[1:], rows[-1]]
+    if FAULT == "same-row":
+        rows = rows[:1] * len(rows)
+    if FAULT == "last-row-only":
+        rows = rows[-1:]
     first = p.get("first", 0)
     if FAULT == "tail-alone" and first:
         rows = [row(ids[first : n + 1]) for n in range(len(ids))]

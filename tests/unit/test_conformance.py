@@ -34,6 +34,17 @@ FAULTS = {
     "header-in-file": {"size"},
     "other-path": {"size", "any path"},
     "nan": {"finite"},
+    "probabilities": {"logits"},
+    "percentages": {"logits"},
+    "base-2": {"logits"},
+    "surprisals": {"logits", "greedy"},
+    "log-probabilities": set(),
+    "flat": {"logits", "greedy"},
+    "big-endian": {"finite", "logits", "greedy"},
+    "same-row": {"logits", "greedy"},
+    "transposed": {"prefix", "tail", "greedy"},
+    "shifted": {"prefix", "greedy"},
+    "last-row-only": {"shape", "prefix", "decode", "state", "tail", "many"},
     "one-token-dies": {"one token"},
     "ascii-paths": {"any path"},
     "parameter-ignored": {"unknown parameter"},
@@ -128,6 +139,28 @@ def test_a_row_says_what_was_sent_and_what_came_back(reports: dict[str, Conforma
     assert "loading weights... 100%" in row(reports["prints"], "stdout").said
     assert "status 5" in row(reports["status-5"], "close").said
     assert "argmax" in row(reports["second-best"], "greedy").said
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule", "words"),
+    [
+        ("probabilities", "logits", "these are probabilities, not logits"),
+        ("percentages", "logits", "these are percentages, not logits"),
+        ("base-2", "logits", "log-probabilities to base 2"),
+        ("surprisals", "logits", "without their sign"),
+        ("flat", "logits", "the one value 0.5 in the whole row"),
+        ("same-row", "logits", "the same row at all 7 positions"),
+        ("big-endian", "finite", "written big-endian"),
+        ("big-endian", "logits", "with the bytes of every number swapped they are logits"),
+        ("transposed", "prefix", "the file holds the rows transposed"),
+        ("shifted", "greedy", "the rows of score are shifted by one"),
+        ("last-row-only", "prefix", "one has 1 rows, 4 were asked for"),
+    ],
+)
+def test_rows_that_are_no_logits_are_named_by_their_transform(
+    reports: dict[str, Conformance], fault: str, rule: str, words: str
+) -> None:
+    assert words in row(reports[fault], rule).said
 
 
 def test_a_program_that_never_answers_is_an_engine_error(tmp_path: Path) -> None:

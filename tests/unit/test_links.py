@@ -37,11 +37,11 @@ def kernel_findings(project: Any, rows: list[str], label: str = "Q8_0", **more: 
         (["ggml Q8_0 matmul q_proj"], "Q8_0", []),
         (["ggml * matmul [qd]*"], "Q8_0", []),
         (["ggml Q4_K matmul *"], "Q4_K_M", []),
-        (["ggml Q8_0 matmul q_prj"], "Q8_0", ["LP071", "no row 'ggml Q8_0 matmul q_prj'"]),
-        (["ggml Q8_0 matmul *_proj", "ggml Q8_0 matmul odd"], "Q8_0", ["LP071", "off by 0.02, 3 times 0.004"]),
-        (["ggml Q8_0 matmul q_proj", "ggml Q8_0 matmul new"], "Q8_0", ["LP071", "no assumed error"]),
-        (["ggml Q8_0 matmul q_proj"], "Q4_K_M", ["LP071", "no row of the quantization Q4_K_M"]),
-        (["ggml Q4_K matmul *"], "Q4_0", ["LP071", "no row of the quantization Q4_0"]),
+        (["ggml Q8_0 matmul q_prj"], "Q8_0", ["LP081", "no row 'ggml Q8_0 matmul q_prj'"]),
+        (["ggml Q8_0 matmul *_proj", "ggml Q8_0 matmul odd"], "Q8_0", ["LP081", "off by 0.02, 3 times 0.004"]),
+        (["ggml Q8_0 matmul q_proj", "ggml Q8_0 matmul new"], "Q8_0", ["LP081", "no assumed error"]),
+        (["ggml Q8_0 matmul q_proj"], "Q4_K_M", ["LP081", "no row of the quantization Q4_K_M"]),
+        (["ggml Q4_K matmul *"], "Q4_0", ["LP081", "no row of the quantization Q4_0"]),
     ],
 )
 def test_the_kernels_that_a_band_rests_on_are_looked_up(project: Any, rows: list[str], label: str, told: list[str]) -> None:
@@ -57,7 +57,7 @@ def test_a_baseline_that_has_changed_or_is_not_there_is_a_finding(project: Any) 
     (found,) = kernel_findings(project, ["ggml Q8_0 matmul q_proj"], sha256="0" * 64)
     assert "has sha256" in found
     (missing,) = kernel_findings(project, ["ggml Q8_0 matmul q_proj"], baseline="nowhere.json")
-    assert missing.startswith("LP070")
+    assert missing.startswith("LP080")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"kernels": 5}', '{"kernels": [{"engine": "x"}]}', '{"kernels": [NaN]}'])
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_baseline_is_a_finding(project: Any, content: str) -> 
     kernel_findings(project, ["*"])
     project.write("other.json", content)
     (found,) = kernel_findings(project, ["*"], baseline="other.json")
-    assert found.startswith("LP070")
+    assert found.startswith("LP080")
 
 
 def verdict(folder: Path, status: str) -> None:

@@ -61,7 +61,8 @@ def test_a_right_contract_is_clean(project: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.parity.yaml")), ids=lambda path: path.name)
 def test_the_shipped_contracts_are_clean(path: Path) -> None:
-    assert lint(path) == []
+    # whether weights were made here says nothing about the contract
+    assert [finding for finding in lint(path) if finding.code != "LP070"] == []
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,14 @@ def test_the_shipped_contracts_are_clean(path: Path) -> None:
         ({"candidates": {"good": {"engine": "toi"}}}, "LP000"),
         ({"candidates": {"good": {"engine": "toy", "options": {"nois": 1}}}}, "LP000"),
         ({"candidates": {"good": {"engine": "command", "options": {"argv": ["./missing"]}}}}, "LP030"),
+        ({"models": {"m": {"original": "gone.json"}}}, "LP070"),
+        ({"candidates": {"good": {"engine": "toy", "python": "./no/python"}}}, "LP070"),
+        ({"candidates": {"good": {"engine": "toy", "options": {"noise": "lots"}}}}, "LP071"),
+        ({"candidates": {"good": {"engine": "toy", "options": {"fault": "cras"}}}}, "LP071"),
+        ({"candidates": {"good": {"engine": "command"}}}, "LP071"),
+        ({"error_bar": {"builds": {"b": {"engine": "toy", "options": {"seed": "x"}}}}}, "LP071"),
+        ({"witness": {"engine": "toy", "options": {"scale": []}}}, "LP071"),
+        ({"gates": gate(at_most=-1.0)}, "LP016"),
         ({"status": "active"}, "LP060"),
         ({"pins": "missing.pins.yaml"}, "LP061"),
     ],
@@ -292,3 +301,13 @@ def test_every_code_is_in_the_documentation() -> None:
     page = (ROOT / "docs/contract.md").read_text("utf-8")
     missing = [f"| `{code}` | {text} |" for code, text in codes().items() if f"| `{code}` | {text} |" not in page]
     assert not missing, "\n".join(missing)
+
+
+def test_an_option_whose_type_only_the_engine_knows_is_not_judged(project: Any) -> None:
+    assert "LP071" not in found(project, candidates={"good": {"engine": "stdout", "options": {"argv": ["true"], "rows": 7}}})
+
+
+def test_leave_for_files_that_are_elsewhere_holds_on_a_machine_that_has_them(project: Any) -> None:
+    leave = {"lint": [{"code": "LP070", "until": SOON, "reason": "the weights are on the machine that runs it"}]}
+    assert found(project, **leave) == []
+    assert found(project, models={"m": {"original": "gone.json"}}, **leave) == []

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import _report_browser as chromium
 from _report_subject import report
 
-pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium is installed (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason=chromium.MISSING)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import _report_browser as chromium
 
 EVIL = "<script>window.__owned = 1</script>"
-needs_chromium = pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium is installed (apt-get install chromium)")
+needs_chromium = pytest.mark.skipif(chromium.PROGRAM is None, reason=chromium.MISSING)
 
 
 @contextlib.contextmanager

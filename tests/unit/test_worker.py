@@ -206,7 +206,7 @@ def test_garbage_on_stdout_before_a_request_is_seen(project: Any) -> None:
         ('{"id": 1}', "neither result nor error"),
         ('{"id": 99, "result": {}}', "answered request 99, request 1"),
         ('{"id": 1, "result": {}, "extra": 1}', "not the protocol"),
-        ('{"id": 1, "result": {"engine": "x"}}', "at `protocol`: Field required"),
+        ('{"id": 1, "result": {"engine": "x"}}', "at `protocol`: is missing"),
         ('{"id": 1, "result": {"protocol": 1, "engine": "x", "mode": []}}', "at `mode`"),
         ('{"id": 1, "result": {"protocol": 2, "engine": "x"}}', "speaks protocol 2, this harness speaks 1"),
         ('{"id": 1, "error": {"kind": "sad", "message": "x"}}', "not the protocol"),

@@ -57,7 +57,7 @@ def _lines() -> Callable[[Progress], None]:
 
 def _what(progress: Progress) -> str:
     job = progress.job
-    failed = ""
+    failed = "  (from the store)" if progress.is_stored else ""
     if isinstance(progress.result, Failure):
         failed = "  FAILED: " + next(iter(progress.result.text.strip().splitlines()), "")
     return visible(f"{progress.result.engine} {job.model.name} {job.kind} {job.mode} {job.prompt.id}{failed}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from logitproof.documents.wording import visible
@@ -9,7 +11,8 @@ from logitproof.documents.wording import visible
 
 def say(line: str) -> None:
     """One line of progress on stderr, whatever an engine or a program put into it."""
-    click.echo(visible(line), err=True)
+    # not by click, which goes past whoever keeps a bar of progress on the last line
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def note(line: str) -> None:

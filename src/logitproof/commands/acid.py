@@ -52,6 +52,7 @@ def command(
     from logitproof.commands._answer import finish
     from logitproof.documents.console import show_row, show_verdict
     from logitproof.jobs.address import parse_options
+    from logitproof.runs.place import withdraw
 
     probes = arch.split(",") if arch else None
     if (engine == "export") != (folder is not None):
@@ -59,6 +60,8 @@ def command(
     if folder is not None:
         click.echo(export(folder, probes))
         return
+    if out is not None:
+        withdraw(out, ("acid.json", "report.*", "report-*.svg"))
     request = Request(engine, parse_options(options), probes, weights, precision, timeout)  # type: ignore[arg-type]
     shown = (lambda outcome: None) if as_json else lambda outcome: show_row(COLUMNS, row(outcome))
     report = acid(request, diagnose=diagnosis_of, on_row=shown)

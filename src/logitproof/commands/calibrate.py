@@ -8,6 +8,8 @@ import click
 
 from logitproof.commands._options import AS_JSON, OUT, PARALLEL
 
+CALIBRATION = ("calibration/*",)
+
 
 @click.command("calibrate")
 @click.argument("contract", type=click.Path(path_type=Path))
@@ -37,8 +39,11 @@ def command(
     from logitproof.contract.contract import open_contract
     from logitproof.documents.console import show_sections, show_verdict
     from logitproof.documents.pages import write_pages
+    from logitproof.runs.place import folder_of, withdraw
     from logitproof.traces.store import Store
 
+    if (before := out or folder_of(contract)) is not None:
+        withdraw(before, CALIBRATION)
     opened = open_contract(contract)
     folder = out or Path("runs") / opened.contract.contract
     store = Store(folder / "store")

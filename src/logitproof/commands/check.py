@@ -32,12 +32,13 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Kee
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
+    from logitproof.commands._unfinished import told_if_unfinished
     from logitproof.contract.contract import open_contract
     from logitproof.runs.workspace import Workspace
 
-    opened = open_contract(contract)
-    space = Workspace(out or Path("runs") / opened.contract.contract)
-    with shown_progress(quiet=as_json) as on_progress:
+    with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress:
+        opened = open_contract(contract)
+        space = Workspace(out or Path("runs") / opened.contract.contract)
         report = space.check(
             opened, only=only, fresh=not resume, parallel=parallel, keep=keep, on_progress=on_progress, on_preflight=_say
         )
@@ -48,9 +49,9 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Kee
 
 def _say(preflight: Any) -> None:
     """One line before any engine computes, and every finding: a long run may be stopped here."""
-    from rich.console import Console
+    from logitproof.commands._say import say
+    from logitproof.documents.console import told
 
-    from logitproof.documents.console import show_sections, show_verdict
-
-    show_verdict(preflight.document(), Console(stderr=True))
-    show_sections(preflight.document(), Console(stderr=True))
+    # not by a console of its own, which would write behind the bar into its line
+    for line in told(preflight.document()):
+        say(line)

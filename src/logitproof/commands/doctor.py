@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from logitproof.commands._options import JSON
+from logitproof.commands._options import AS_JSON
 
 
 @click.command("doctor")
 @click.option("--llama", type=click.Path(exists=True), help="Folder of a llama.cpp build to try for the AMX trap.")
-@JSON
+@AS_JSON
 def command(llama: str | None, as_json: bool) -> None:
     """What this machine can run, and what is missing.
 

@@ -20,10 +20,13 @@ def command(run: Path, contract: Path | None, as_json: bool) -> None:
     The bands or gates of the contract may have been changed.
     """
     from logitproof.commands._say import say
+    from logitproof.commands._unfinished import told_if_unfinished
+    from logitproof.runs.place import contract_of
     from logitproof.runs.workspace import Workspace
 
     space = Workspace(run)
-    report = space.judge_again(contract)
+    with told_if_unfinished(contract or contract_of(run), run if (run / "run.json").is_file() else None):
+        report = space.judge_again(contract)
     for line in space.note.splitlines():
         say(line)
     show(report, space.folder, as_json, next_command=space.next_command(report, report.opened.path))

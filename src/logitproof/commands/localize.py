@@ -52,6 +52,7 @@ def command(
     from logitproof.documents.answer import Answer
     from logitproof.localization.targets import localize_named, localize_run
     from logitproof.localization.text import document, write
+    from logitproof.runs.place import withdraw
 
     options: dict[str, Any] = {
         "layers": layers,
@@ -60,6 +61,8 @@ def command(
         "explain": not no_hypotheses,
         "say": say,
     }
+    if out is not None:
+        withdraw(out, ("localization.*", "*/localization.*"))
     if len(what) == 1:
         by_cell = localize_run(Path(what[0]), cell=cells, prompt=prompt, **options)
     else:

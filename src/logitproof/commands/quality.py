@@ -39,6 +39,7 @@ def command(
     from logitproof.commands._answer import tell
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
+    from logitproof.commands._unfinished import told_if_unfinished
     from logitproof.contract.contract import open_contract
     from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances
@@ -47,9 +48,9 @@ def command(
     from logitproof.quality.sections import qualities
     from logitproof.runs.workspace import Workspace
 
-    opened = open_contract(contract)
-    space = Workspace(out or Path("runs") / opened.contract.contract)
-    with shown_progress(quiet=as_json) as on_progress:
+    with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress:
+        opened = open_contract(contract)
+        space = Workspace(out or Path("runs") / opened.contract.contract)
         report = space.check(opened, parallel=parallel, on_progress=on_progress)
     sampling = Sampling(temperature, top_k, top_p, min_p)
     tests = {}

@@ -10,6 +10,11 @@ import numpy as np
 
 from logitproof.protocol import messages as protocol
 from logitproof.rows.probability import kl_divergence, log_softmax
+from logitproof.rows.transform import between
+
+TURNED = 1e-2
+"""Nats within which rows agree once they are turned: `rules.SAME_MODEL`."""
+REFERENCE, FIRST = "the reference's", "the first answer's"
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,14 @@ class Rows:
 
     def best(self, row: int) -> int:
         """The token that greedy decoding chooses from a row."""
+        if row >= len(self.values):
+            return -1
         return int(self.ids[row, 0]) if self.ids is not None else int(np.argmax(self.values[row]))
 
     def value(self, row: int, token: int) -> float:
         """Logit or log-probability of a token, -inf where it is not known."""
+        if row >= len(self.values):
+            return -np.inf
         if self.ids is None:
             return float(self.values[row, token]) if 0 <= token < self.values.shape[1] else -np.inf
         places = np.flatnonzero(self.ids[row] == token)
@@ -66,12 +75,35 @@ def last_of(rows: Rows, count: int) -> Rows:
 
 
 def apart(first: Rows, second: Rows, count: int) -> float:
-    """The largest KL divergence of the first `count` rows in nats; of top-k rows the largest difference of their first."""
+    """The largest KL divergence of the first `count` rows in nats; of top-k rows the largest difference of their first.
+
+    Infinite where one of them has fewer rows, or rows of another width.
+    """
+    if min(len(first.values), len(second.values)) < count or min(first.values.ndim, second.values.ndim) < 2:
+        return float("inf")
     if first.ids is not None or second.ids is not None:
         pairs = [(first.value(row, first.best(row)), second.value(row, first.best(row))) for row in range(count)]
         return max(0.0 if np.isnan(a) and np.isnan(b) else abs(a - b) for a, b in pairs)
     p, q = (log_softmax(_without_infinities(rows.values[:count])) for rows in (first, second))
     return float(kl_divergence(p, q).max()) if p.shape == q.shape else float("inf")
+
+
+def how_apart(first: Rows, second: Rows, count: int) -> str:
+    """What the first `count` rows of the second are to those of the first, where a transform or a shape says it."""
+    for rows in (first, second):
+        if len(rows.values) < count:
+            return f"; one has {len(rows.values)} rows, {count} were asked for"
+    if first.ids is not None or second.ids is not None or first.values.shape[1:] != second.values.shape[1:]:
+        return ""
+    if apart(_turned(first), _turned(second), count) <= TURNED:
+        return "; read as [vocabulary, positions] they agree: the file holds the rows transposed"
+    transform = between(first.values[:count], second.values[:count])
+    return f"; {transform.text.replace(REFERENCE, FIRST)}" if transform else ""
+
+
+def _turned(rows: Rows) -> Rows:
+    """The rows, if their file holds them transposed."""
+    return replace(rows, values=rows.values.reshape(rows.values.shape[::-1]).T)
 
 
 def _without_infinities(values: np.ndarray) -> np.ndarray:

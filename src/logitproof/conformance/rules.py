@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from logitproof.conformance.rows import apart, largest_difference, last_of
+from logitproof.conformance.rows import Rows, apart, how_apart, largest_difference, last_of
 from logitproof.conformance.session import TOKENS, Broken, NotOffered, Session, truncated
 from logitproof.conformance.wire import Answer
+from logitproof.files.worded import in_words
 from logitproof.protocol import messages as protocol
+from logitproof.rows.transform import by_themselves, bytes_swapped
 
 SAME_MODEL = 1e-2
 """Nats between two of an engine's own ways to compute: float16 and bfloat16 stay far below, another model does not."""
@@ -26,8 +28,7 @@ def hello(session: Session) -> str:
     try:
         answer = protocol.HelloResult.model_validate(session.hello_answer)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise Broken(f"hello → {'.'.join(map(str, first['loc']))}: {first['msg']}, in {session.hello_answer}") from None
+        raise Broken(f"hello → {in_words(error)}, in {session.hello_answer}") from None
     if answer.protocol != protocol.VERSION or not answer.modes:
         raise Broken(f"hello → protocol {answer.protocol} with modes {answer.modes}, version {protocol.VERSION} is spoken here")
     return f"hello → {answer.engine}, protocol {answer.protocol}, {' and '.join(answer.modes)}, versions {answer.versions}"
@@ -117,15 +118,35 @@ def any_path(session: Session) -> str:
 
 def finite(session: Session) -> str:
     rows = session.baseline()
+    if not rows.values.size:
+        raise Broken(f"score of {TOKENS} tokens → no rows")
     real = rows.ids is None or not np.isnan(rows.values).all()
     bad = np.argwhere((np.isnan(rows.values) | np.isposinf(rows.values)) & real)
     masked = np.isneginf(rows.values).all(axis=-1)
     if len(bad):
         row, entry = bad[0]
-        raise Broken(f"score of {TOKENS} tokens → {rows.values[row, entry]} at position {row}, entry {entry}")
+        swapped = bytes_swapped(rows.values) if rows.ids is None else None
+        why = f"; {swapped.text}" if swapped else ""
+        raise Broken(f"score of {TOKENS} tokens → {rows.values[row, entry]} at position {row}, entry {entry}{why}")
     if masked.any():
         raise Broken(f"score of {TOKENS} tokens → -inf in the whole row of position {int(np.argmax(masked))}")
     return f"score of {TOKENS} tokens → {rows.values.size} finite numbers, {rows.values.min():.4g} to {rows.values.max():.4g}"
+
+
+def logits(session: Session) -> str:
+    rows = session.baseline()
+    if rows.ids is not None:
+        return f"score of {TOKENS} tokens → log-probabilities of the best entries"
+    if (transform := by_themselves(rows.values)) is not None:
+        raise Broken(f"score of {TOKENS} tokens → {transform.text}")
+    with np.errstate(invalid="ignore"):
+        flat = np.flatnonzero(np.ptp(rows.values, axis=-1) == 0) if rows.values.ndim == 2 else np.empty(0, int)
+    if len(flat):
+        value = f"{rows.values[flat[0], 0]:g}"
+        raise Broken(f"score of {TOKENS} tokens → the one value {value} in the whole row of position {flat[0]}")
+    if len(rows.values) > 1 and (rows.values == rows.values[:1]).all():
+        raise Broken(f"score of {TOKENS} tokens → the same row at all {TOKENS} positions, after different tokens")
+    return f"score of {TOKENS} tokens → rows that are neither probabilities nor flat, nor have swapped bytes"
 
 
 def one_token(session: Session) -> str:
@@ -158,7 +179,10 @@ def prefix(session: Session) -> str:
     longer, shorter = session.score(ids), session.score(ids[:4])
     distance = apart(longer, shorter, 4)
     if not distance <= SAME_MODEL:
-        raise Broken(f"4 tokens alone and before 3 others → KL {distance:.3g} nats between their rows, {SAME_MODEL} at most")
+        raise Broken(
+            f"4 tokens alone and before 3 others → KL {distance:.3g} nats between their rows, {SAME_MODEL} at most"
+            + how_apart(longer, shorter, 4)
+        )
     return f"4 tokens alone and before 3 others → KL {distance:.2g} nats between their rows"
 
 
@@ -166,9 +190,11 @@ def decode(session: Session) -> str:
     if len(session.modes) < 2:
         raise NotOffered(f"hello offers {' and '.join(session.modes) or 'no mode'} alone")
     ids = session.ids(TOKENS)
-    distance = apart(session.score(ids, "prefill"), session.score(ids, "decode"), TOKENS)
+    once, stepwise = session.score(ids, "prefill"), session.score(ids, "decode")
+    distance = apart(once, stepwise, TOKENS)
     if not distance <= SAME_MODEL:
-        raise Broken(f"prefill and decode of {TOKENS} tokens → KL {distance:.3g} nats, {SAME_MODEL} at most")
+        text = f"prefill and decode of {TOKENS} tokens → KL {distance:.3g} nats, {SAME_MODEL} at most"
+        raise Broken(text + how_apart(once, stepwise, TOKENS))
     return f"prefill and decode of {TOKENS} tokens → KL {distance:.2g} nats"
 
 
@@ -196,7 +222,8 @@ def many(session: Session) -> str:
             raise Broken(f"score_many → sequence {index} of {len(ids)} tokens has rows {list(rows[index].shape)}")
         distance = apart(alone, rows[index], len(ids))
         if not distance <= SAME_MODEL:
-            raise Broken(f"score_many → sequence {index} is KL {distance:.3g} nats from the same alone, {SAME_MODEL} at most")
+            text = f"score_many → sequence {index} is KL {distance:.3g} nats from the same alone, {SAME_MODEL} at most"
+            raise Broken(text + how_apart(alone, rows[index], len(ids)))
     return f"score_many of {len(sequences)} sequences → a part each, with the rows of `score`"
 
 
@@ -220,7 +247,8 @@ def state(session: Session) -> str:
         raise Broken("between two scores of the same tokens its process ended")
     distance = apart(first, again, TOKENS)
     if not distance <= SAME_MODEL:
-        raise Broken(f"the same tokens before and after other requests → KL {distance:.3g} nats, {SAME_MODEL} at most")
+        text = f"the same tokens before and after other requests → KL {distance:.3g} nats, {SAME_MODEL} at most"
+        raise Broken(text + how_apart(first, again, TOKENS))
     return f"the same tokens before and after other requests → KL {distance:.2g} nats"
 
 
@@ -236,8 +264,18 @@ def greedy(session: Session) -> str:
         if token != made.best(n):
             raise Broken(f"generate → new token {n} is {token}, the argmax of the row it comes with is {made.best(n)}")
         if not scored.value(row, token) >= scored.value(row, scored.best(row)) - TIE:
-            raise Broken(f"generate → new token {n} is {token}, score of the same tokens puts {scored.best(row)} first")
+            text = f"generate → new token {n} is {token}, score of the same tokens puts {scored.best(row)} first"
+            raise Broken(text + _shift(scored, new, len(ids) - 1))
     return f"generate of {NEW} → {new}, each the argmax of its row and of score's"
+
+
+def _shift(scored: Rows, new: list[int], begin: int) -> str:
+    """Whether the rows of `score` stand one place off: each new token is the argmax of a neighbour of its row."""
+    for by in (1, -1):
+        places = [begin + n + by for n in range(len(new))]
+        if all(scored.best(place) == token for place, token in zip(places, new, strict=True) if place < len(scored.values)):
+            return f"; row t{by:+d} has each of them: the rows of score are shifted by one"
+    return ""
 
 
 def no_new_tokens(session: Session) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from logitproof.conformance.rows import Rows, read_rows
 from logitproof.conformance.wire import Answer, Noted, Wire
 from logitproof.errors import ContractError, EngineDied, EngineError
+from logitproof.files.worded import in_words
 from logitproof.jobs.session import Side
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
@@ -19,6 +20,8 @@ from logitproof.protocol import messages as protocol
 PRIME = 7919
 """A step through the vocabulary: the tokens of a test are spread over it, and none stands twice in a small one."""
 TOKENS = 7
+LARGEST = 1 << 33
+"""Bytes of rows that are read: a thousand positions of the largest vocabulary have a tenth of it."""
 CUT = 256 * 2**20
 """Bytes of a large file that are copied to see what a truncated one gives."""
 
@@ -111,9 +114,7 @@ class Session:
                 {key: fields[key] for key in fields.keys() & protocol.LoadResult.model_fields}
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise Broken(f"load {self.side.model.name} → {self.load_answer} ({place}: {first['msg']})") from None
+            raise Broken(f"load {self.side.model.name} → {self.load_answer} ({in_words(error)})") from None
 
     def forget_model(self) -> None:
         """What was loaded may not be ready any more: the next rule that needs it loads it again."""
@@ -157,7 +158,7 @@ class Session:
             if part.index in rows or part.index in errors or part.index >= len(sequences):
                 raise Broken(f"{what} → sequence {part.index} is answered twice, or was not asked")
             if part.result is not None:
-                rows[part.index] = read_rows(part.result, targets[part.index])
+                rows[part.index] = self._read(what, part.result, targets[part.index])
             else:
                 errors[part.index] = part.error.kind if part.error else ""
         if answer.result is None:
@@ -170,8 +171,7 @@ class Session:
         try:
             return protocol.Part.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise Broken(f"{what} → part {content} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
+            raise Broken(f"{what} → part {content} ({in_words(error)})") from None
 
     def baseline(self) -> Rows:
         """The first rows that the engine gave, before anything else could have touched its state."""
@@ -195,8 +195,14 @@ class Session:
         try:
             rows = kind.model_validate(answer.result)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise Broken(f"{what} → {answer} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
+            raise Broken(f"{what} → {answer} ({in_words(error)})") from None
+        return self._read(what, rows, asked)
+
+    def _read(self, what: str, rows: protocol.Rows, asked: Path) -> Rows:
+        """The rows of an answer; Broken where nobody could read a table of that shape."""
+        for tensor in (rows.whole, rows.topk_ids, rows.topk_logprobs):
+            if tensor is not None and (len(tensor.shape) != 2 or min(tensor.shape) < 0 or not 0 <= tensor.size <= LARGEST):
+                raise Broken(f"{what} → rows of shape {list(tensor.shape)}, (positions, vocabulary) is asked for")
         return read_rows(rows, asked)
 
 

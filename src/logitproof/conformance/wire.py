@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from logitproof.files.worded import in_words
 from logitproof.jobs.process import EngineProcess
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
@@ -78,7 +79,7 @@ class Wire:
             try:
                 came = self._process.next_line(max(end - time.monotonic(), 0.001))
             except queue.Empty:
-                return fallback or Answer(silence=f"no answer within {self.spec.timeout:g} s")
+                return fallback or Answer(silence=f"no answer within {self.spec.timeout:g} s{self._unended()}")
             if came is None:
                 return fallback or Answer(silence=self.how_it_ended())
             message = self._message(came)
@@ -106,8 +107,13 @@ class Wire:
     def how_it_ended(self) -> str:
         """Exit status and last words of a process that is gone."""
         status, words = self.wait(2.0), self._process.words
-        last = f", last words: {words[-1]}" if words else ""
-        return f"its process ended (status {status}{last})"
+        shown = "".join(f"\n    {line}" for line in words)
+        return f"its process ended (status {status}{', its words:' if words else ''}){shown}"
+
+    def _unended(self) -> str:
+        """What came without a newline, if anything did."""
+        left = self._process.unended
+        return f"; {len(left)} bytes came without a newline behind them: {_quoted(left)}" if left else ""
 
     def _message(self, line: bytes) -> dict[str, Any] | None:
         """The JSON object of a line; notes lines that are none, and fields that the protocol does not have."""
@@ -121,8 +127,7 @@ class Wire:
         try:
             protocol.Response.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            self.noted.malformed.append(f"{'.'.join(map(str, first['loc']))}: {first['msg']} in {_quoted(line)}")
+            self.noted.malformed.append(f"{in_words(error)} in {_quoted(line)}")
         return message
 
     def _is_progress(self, message: dict[str, Any], line: bytes, number: int | None, parts: list[dict[str, Any]]) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from logitproof import catalog
+from logitproof.contract.typed import STRICT, Positive
 
 Base = Literal["float64", "float32", "bfloat16", "float16"]
 Format = Literal["f16", "bf16", "q8_0", "q8_k"]
@@ -49,7 +50,7 @@ class Arithmetic(BaseModel):
     key in float16. `delta` is how a gated delta rule goes along a sequence.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     base: Base = "float32"
     weights: Base | None = Field(None, description="the type that weights were rounded to; `base` where nothing is said")
@@ -57,7 +58,7 @@ class Arithmetic(BaseModel):
     accumulation: Base | None = Field(None, description="the type in which sums of products grow; else float32")
     blocks: bool = False
     cache: Format | None = None
-    lanes: Annotated[int, Field(ge=1)] = 1
+    lanes: Positive = 1
     rope: Literal["table", "iterated", "exact"] = Field(
         "table", description="frequencies of float32, one multiplied out of the other, or float64"
     )

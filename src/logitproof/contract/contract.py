@@ -6,7 +6,6 @@ import fnmatch
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,12 +18,14 @@ from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinn
 from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
 from logitproof.contract.suite import Suite, open_suite
+from logitproof.contract.typed import STRICT, Day, Pair, Positive, Whole
 from logitproof.contract.waiver import Waiver
 from logitproof.errors import ContractError
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
 
 ORIGINAL = "original"
+CONTRACT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
@@ -36,7 +37,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
 
 class EngineUse(_Strict):
@@ -112,7 +113,7 @@ class Matrix(_Strict):
     quantization: list[str] = Field([ORIGINAL], min_length=1)
     mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
     isa: list[str] = Field([NATIVE], min_length=1, description="native is what the engine chooses itself")
-    isa_pairs: list[tuple[str, str]] = Field([], description="the same engine on the first against the second")
+    isa_pairs: list[Pair] = Field([], description="the same engine on the first against the second")
 
 
 class BandEntry(_Strict):
@@ -208,7 +209,7 @@ class LintWaiver(_Strict):
 
     code: Annotated[str, Field(pattern=r"^LP\d{3}$")]
     reason: Annotated[str, Field(min_length=10)]
-    until: date
+    until: Day
     at: str = Field("", description="where it is meant, as a complaint names it: suites, gates.2, models.qwen.Q4_0")
 
 
@@ -226,7 +227,7 @@ class ErrorBar(_Strict):
 
     vary: list[Varied] = Field(["threads", "attention", "decode"], description="settings, where the engine has them")
     builds: dict[str, EngineUse] = {}
-    prompts: Annotated[int, Field(ge=1)] | None = Field(None, description="only so many prompts of each suite")
+    prompts: Positive | None = Field(None, description="only so many prompts of each suite")
 
 
 def _files(value: Any) -> Any:
@@ -234,7 +235,8 @@ def _files(value: Any) -> Any:
     return {ORIGINAL: value} if isinstance(value, str) else value
 
 
-Files = Annotated[dict[str, str], Field(min_length=1), BeforeValidator(_files, json_schema_input_type=str | dict[str, str])]
+_Labelled = Annotated[dict[str, str], Field(min_length=1)]
+Files = Annotated[_Labelled, BeforeValidator(_files, json_schema_input_type=str | _Labelled)]
 """The weights of a model by the labels of their quantizations; a single path is its `original`."""
 
 
@@ -255,7 +257,7 @@ class Contract(_Strict):
 
     model_config = ConfigDict(json_schema_extra=_one_or_several)
 
-    contract: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    contract: Annotated[str, Field(pattern=CONTRACT_NAME)]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+([-+].*)?$")] = "0.1.0"
     about: str = ""
     reference: Reference
@@ -281,7 +283,7 @@ class Contract(_Strict):
     witness: Witness | None = None
     pins: str | None = Field(None, description="a pins file of `logitproof pin`, verified before anything runs")
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
-    bootstrap_seed: int = 0
+    bootstrap_seed: Whole = 0
 
     @model_validator(mode="before")
     @classmethod

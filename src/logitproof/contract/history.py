@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from logitproof.contract.typed import STRICT, Day
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
 from logitproof.files.untrusted import parse_json, read_bytes
 
 StageStatus = Literal["pending", "proven", "refuted"]
@@ -19,7 +20,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
 
 class Evidence(_Strict):
@@ -52,7 +53,7 @@ class Amendment(_Strict):
     `gates` names the gates whose bounds it changes.
     """
 
-    date: date
+    date: Day
     kind: Literal["loosened", "tightened", "added", "removed", "corrected", "decided"]
     title: str
     reason: Annotated[str, Field(min_length=10)]
@@ -186,7 +187,7 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        return f"the mirror {reference.mirror} cannot be read: {error.strerror}"
+        return f"the mirror {reference.mirror} cannot be read: {in_words(error)}"
     if digest != reference.sha256:
         return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from logitproof import catalog
+from logitproof.contract.typed import STRICT
 from logitproof.errors import ContractError
 from logitproof.protocol.machine import host_flags, host_machine
 
@@ -40,7 +41,7 @@ LONGEST = 300
 class Pin(BaseModel):
     """How one engine is made to use one instruction set, and what it must say (`evidence`) and may not (`never`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     environment: dict[str, str] = Field({}, description="variables that limit what its libraries choose")
     options: dict[str, Any] = Field({}, description="options of the engine, such as the file of a backend")

@@ -6,11 +6,11 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from logitproof.catalog import did_you_mean
+from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.yaml import read_yaml
 
@@ -22,13 +22,13 @@ class Prompt(BaseModel):
     prompt and that continuation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     id: str
     bucket: str = "default"
     text: str | None = None
-    token_ids: list[Annotated[int, Field(ge=0)]] | None = None
-    max_new_tokens: Annotated[int, Field(ge=0)] | None = None
+    token_ids: list[Count] | None = None
+    max_new_tokens: Count | None = None
 
     @property
     def sha256(self) -> str:
@@ -51,11 +51,11 @@ class Suite(BaseModel):
     `frozen` is the sha256 that the suite had when it was frozen; one that was changed since is refused.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     suite: str
     about: str = ""
-    max_new_tokens: Annotated[int, Field(ge=0)] = 32
+    max_new_tokens: Count = 32
     prompts: list[Prompt] = Field(min_length=1)
     frozen: str | None = None
 
@@ -103,4 +103,8 @@ def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
             where=where,
             remedy="name a shipped suite or a .yaml file",
         )
-    return read_yaml(folder / name, Suite)[0]
+    path = folder / name
+    if where and not path.exists():
+        remedy = "correct the path, which is relative to the contract"
+        raise ContractError(f"no suite file is at {path}", where=where, remedy=remedy)
+    return read_yaml(path, Suite)[0]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from logitproof.contract.suite import Prompt
+from logitproof.contract.typed import STRICT, Day
 
 WaiverStatus = Literal["KNOWN-DIVERGENT", "FIXED", "EXPIRED", "UNUSED"]
 
@@ -22,13 +23,13 @@ class Waiver(BaseModel):
     changes. It never excuses an error of an engine or of the set-up, nor a control.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     id: str
     cell: str = Field(description="glob of cell ids, such as mine/*/Q8_0/*")
     prompt: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$", description="sha256 of the prompt, at least 12 digits")]
     issue: Annotated[str, Field(min_length=3, description="where the divergence is tracked")]
-    until: date
+    until: Day
     reason: Annotated[str, Field(min_length=10)]
 
     def covers(self, cell: str, prompt: Prompt, today: date) -> bool:

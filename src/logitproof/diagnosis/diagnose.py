@@ -7,8 +7,9 @@ What no bug explains is described by its shape. torch is imported by the first d
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ import numpy as np
 from logitproof import catalog
 from logitproof.diagnosis import noise as noises
 from logitproof.diagnosis.difference import Difference
-from logitproof.diagnosis.found import Diagnosis, Known, Mode, Mutant, Verdict
-from logitproof.diagnosis.noise import Floor, floor_of, shown
+from logitproof.diagnosis.found import Diagnosis, Finding, Known, Mode, Mutant, Verdict
+from logitproof.diagnosis.noise import FLAT, Floor, floor_of, shown
 from logitproof.diagnosis.search import Searcher, one_of_each, screen
 from logitproof.diagnosis.several import together
 from logitproof.diagnosis.shape import shape_of
 from logitproof.diagnosis.trial import Trial
 from logitproof.reference.planted import Planted
+from logitproof.rows.transform import Transform, between, by_themselves
 
 TOLD_APART = 2.0
 """Mutants whose residuals differ by less than this factor cannot be told apart where noise is what is left."""
+TRANSFORMS = {"probabilities": "head.probabilities", "shifted by -1": "head.one_position_late"}
+"""The known bug that is a transform, by the transform's name."""
+OWN_SHAPE = 0.3
+"""Share of the candidate's own spread that a bug may leave to be told as a part."""
 PARTLY = 10.0
 """How many times nearer than the reference a bug must bring the logits to be told with what it leaves."""
 
@@ -75,9 +81,13 @@ def diagnose_cells(planted: Planted, asked: Sequence[Asked], leave_out: Sequence
     if differing := [searcher for searcher, answer in zip(searchers, same, strict=True) if answer is None]:
         screen(differing)
     for searcher, floor, cell, nothing in zip(searchers, floors, asked, same, strict=True):
-        diagnosis = nothing or _explained(searcher, floor, cell.known)
+        diagnosis = nothing or _transformed(searcher.trial, floor, leave_out) or _explained(searcher, floor, cell.known)
+        if diagnosis.verdict == "no logits":
+            yield replace(diagnosis, passes=planted.passes, seconds=time.monotonic() - begin)
+            continue
         if diagnosis.verdict in ("unexplained", "partly", "below noise"):
-            diagnosis = replace(diagnosis, findings=tuple(shape_of(_difference(searcher.trial, floor, cell.known))))
+            shape = shape_of(_difference(searcher.trial, floor, cell.known))
+            diagnosis = replace(diagnosis, findings=(*_curve(searcher.trial), *shape))
         records = [catalog.load("mutations", name) for name in diagnosis.names]
         yield replace(
             diagnosis,
@@ -97,6 +107,42 @@ def _same(floor: Floor, known: Known) -> Diagnosis | None:
     return Diagnosis(verdict, floor.to_reference, floor.level, source=floor.source)
 
 
+def _transformed(trial: Trial, floor: Floor, leave_out: Sequence[str]) -> Diagnosis | None:
+    """Rows that are no logits, or not those of these tokens: of all bugs only the one that is this very transform is tried."""
+    if not trial.whole:
+        return None
+    transforms = [_of_sequence(trial, number) for number in range(len(trial.candidate))]
+    transform = transforms[0]
+    # numbers in its sentence may differ from one sequence to the next
+    names = {each.name if each else "" for each in transforms}
+    if transform is None or transform.kind == "curve" or len(names) > 1:
+        return None
+    finding = Finding(transform.name, transform.text, {"kind": transform.kind})
+    plain = Diagnosis("no logits", floor.to_reference, floor.level, source=floor.source, findings=(finding,))
+    bug = TRANSFORMS.get(transform.name, "")
+    if not bug or bug in leave_out or not (distance := trial.distance([(bug, {})])) <= FLAT * trial.spread():
+        return replace(plain, remedies=(transform.remedy,))
+    mutants = (Mutant(bug, {}, distance),)
+    return replace(plain, verdict="named", mutants=mutants, named=1, positions=trial.decisive(mutants))
+
+
+def _curve(trial: Trial) -> tuple[Finding, ...]:
+    """Rows that are nearly flat: nothing else of their shape can be read."""
+    transform = _of_sequence(trial, 0) if trial.whole else None
+    if transform is None or transform.name != "nearly flat":
+        return ()
+    return (Finding(transform.name, transform.text, {"kind": transform.kind}),)
+
+
+def _of_sequence(trial: Trial, number: int) -> Transform | None:
+    """What the rows of one sequence are."""
+    rows = trial.candidate[number]
+    others: dict[str, Callable[[], np.ndarray]] = {
+        f"sequence {n}": functools.partial(np.asarray, right) for n, right in enumerate(trial.right) if n != number
+    }
+    return by_themselves(rows) or between(trial.right[number], rows, others)
+
+
 def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
     """The verdict: one bug, one fitted value, one place, several bugs; then what explains a part; then nothing."""
     ranked = searcher.singles()
@@ -114,10 +160,15 @@ def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
         verdict: Verdict = "two bugs" if len(several) == 2 else "several bugs"
         positions = searcher.trial.decisive(several)
         return Diagnosis(verdict, floor.to_reference, floor.level, tuple(ranked), 0, several, positions, floor.source)
-    if ranked and not ranked[0].uncertainty and ranked[0].distance * PARTLY <= floor.to_reference:
+    if ranked and not ranked[0].uncertainty and _is_part(ranked[0], searcher.trial, floor):
         positions = searcher.trial.decisive(ranked[:1])
         return Diagnosis("partly", floor.to_reference, floor.level, tuple(ranked), 1, (), positions, floor.source)
     return Diagnosis("unexplained", floor.to_reference, floor.level, tuple(ranked), source=floor.source)
+
+
+def _is_part(mutant: Mutant, trial: Trial, floor: Floor) -> bool:
+    """Whether a bug explains most: of the distance, and of the candidate's own shape, so that flat rows are not explained."""
+    return mutant.distance * PARTLY <= floor.to_reference and mutant.distance <= OWN_SHAPE * trial.spread()
 
 
 def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iterator[list[Mutant]]:

@@ -10,7 +10,9 @@ import numpy as np
 
 from logitproof.documents.shown import Shown
 
-Verdict = Literal["same", "below noise", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"]
+Verdict = Literal[
+    "same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"
+]
 Mode = Literal["prefill", "decode"]
 Source = Literal["calculated band", "band of the contract", "arithmetic", "the engine itself", "given", "bfloat16"]
 """What says how much noise the candidate makes, the best evidence first."""
@@ -68,7 +70,8 @@ class Diagnosis(Shown):
     """What explains the candidate.
 
     `mutants` are ranked, nearest first; of a verdict that names something, the first `named` of them cannot be told apart by
-    these logits. `together` are two to four bugs that explain it only when all are planted. `remainder` is how far what is
+    these logits; `no logits` are rows that a transform explains before any bug is tried. `together` are two to four bugs that
+    explain it only when all are planted. `remainder` is how far what is
     named stays away; a verdict `partly` names what leaves more than noise. `findings` describe a difference that is not, or
     not wholly, explained. Distances are in logits. `positions` are the five at which the best explains most, as
     (sequence, position); `source` says where `noise` comes from. In a notebook it shows itself as `diagnosis/text.py` words it.

@@ -21,6 +21,7 @@ from logitproof.jobs.sides import label_read, path_of, planted_in
 from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
+from logitproof.runs.place import withdraw
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
@@ -49,6 +50,7 @@ def diagnose_run(
     Raises ContractError where the folder is no run, where nothing that could be explained was measured, or where the model
     of a cell has no HF folder to plant bugs in.
     """
+    withdraw(folder, ("diagnosis.json",))
     space = Workspace(folder)
     report = space.judge_again()
     chosen = [cell for cell in report.verdict.cells if fnmatch.fnmatchcase(cell.cell.id, only)]

@@ -52,7 +52,7 @@ def in_words(diagnosis: Diagnosis) -> tuple[Line, ...]:
         lines.append(Line(f"these logits cannot tell it from: {others}", level=1))
     lines += [Line(f"bug: {bug}", level=1) for bug in diagnosis.bugs]
     lines += [Line(f"remedy: {remedy}", level=1) for remedy in diagnosis.remedies]
-    lines += [Line(f"seen: {finding.text}", level=1) for finding in diagnosis.findings]
+    lines += [Line(f"seen: {finding.text}", level=1) for finding in diagnosis.findings if diagnosis.verdict != "no logits"]
     return (*lines, Line(f"({diagnosis.passes} forward passes, {diagnosis.seconds:.1f} s)", "quiet", 1))
 
 
@@ -61,6 +61,8 @@ def sentence(diagnosis: Diagnosis) -> str:
     far = f"{diagnosis.to_reference:.3g} logits from the reference, noise {diagnosis.noise:.2g} ({SOURCES[diagnosis.source]})"
     if diagnosis.verdict == "same":
         return f"the same model: {far}"
+    if diagnosis.verdict == "no logits":
+        return f"{diagnosis.findings[0].text}; no bug of a model was tried"
     if diagnosis.verdict == "below noise":
         return f"cannot be told from noise: {far}; {BELOW[diagnosis.source]}"
     if diagnosis.verdict == "unexplained":

@@ -13,6 +13,7 @@ from logitproof.errors import ContractError
 from logitproof.reference.planted import Bugs, Planted
 from logitproof.rows.distance import distances, rms
 from logitproof.rows.top import is_top
+from logitproof.rows.transform import bytes_swapped
 
 SCREENED = 64
 """Positions of the first sequence on which every mutant is tried; the nearest are confirmed on everything."""
@@ -40,6 +41,8 @@ class Trial:
         if not planted.sequences or len(planted.sequences) != len(self.candidate):
             raise ContractError(f"{len(self.candidate)} arrays of logits for {len(planted.sequences)} sequences")
         for ids, rows, given in zip(planted.sequences, self.candidate, candidate, strict=True):
+            if not is_top(given) and rows.ndim == 2 and not np.isfinite(rows).all() and (swapped := bytes_swapped(given)):
+                raise ContractError(f"logits are not finite: {swapped.text}", remedy=swapped.remedy)
             if rows.ndim != 2 or len(rows) != len(ids) or not (is_top(given) or np.isfinite(rows).all()):
                 raise ContractError(f"logits of shape {rows.shape} for {len(ids)} tokens, or not finite")
         self._right: list[np.ndarray] | None = None

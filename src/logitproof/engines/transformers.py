@@ -17,6 +17,7 @@ from logitproof import catalog
 from logitproof.engines import Answered, Asked, Engine, Generated, Hello, Loaded, Mode, Scored, Working
 from logitproof.engines import _streaming as streaming
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.worded import in_words
 from logitproof.protocol.sampler import Sampling, draw, probabilities
 from logitproof.protocol.sink import RowSink
 from logitproof.reference import float64 as wide
@@ -272,8 +273,7 @@ class Transformers(Engine):
         except ContractError as error:
             raise Refusal(error.text, field="mutation", remedy=error.remedy) from error
         except ValidationError as error:
-            text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-            raise Refusal(text, field="mutation_options") from error
+            raise Refusal(in_words(error), field="mutation_options") from error
         if not mutation.applies(self._model.config):
             text = f"{self.mutation} cannot happen in a {self._model.config.model_type} model of this config"
             raise Refusal(text, field="mutation", remedy="leave this mutation out for this model")

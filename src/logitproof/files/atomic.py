@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import EnvironmentFailed
+from logitproof.files.system import in_words
 
 
 def content_key(content: dict[str, Any]) -> str:
@@ -43,6 +45,12 @@ def environment_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailed(
-            f"cannot write: {error.strerror or error}", where=str(place), remedy="free the disk or give another --out"
-        ) from None
+        raise EnvironmentFailed(f"cannot write: {in_words(error)}", where=str(place), remedy=_remedy(error)) from None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "give yourself the right to write there, or give another --out"
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
+        return "take away what is in the way, or give another --out"
+    return "free the disk or give another --out"

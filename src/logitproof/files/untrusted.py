@@ -18,6 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
+from logitproof.files.worded import place_of, quoted, worded
 
 AGAIN = "dump or fetch the file again"
 TEXT_LIMIT = 256 << 20
@@ -93,7 +95,7 @@ def regular_size(path: Path, kind: type[ContractError] = ContractError) -> int:
     try:
         state = path.stat()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = in_words(error) if isinstance(error, OSError) else str(error)
         raise refusal(path, "", f"cannot be read: {reason}", "correct the path", kind) from None
     if not stat.S_ISREG(state.st_mode):
         raise refusal(path, "", "is no regular file", "correct the path", kind)
@@ -108,7 +110,7 @@ def read_bytes(path: Path, *, limit: int = TEXT_LIMIT, kind: type[ContractError]
         with path.open("rb") as file:
             return file.read(size)
     except OSError as error:
-        raise refusal(path, "", f"cannot be read: {error.strerror}", "correct the path", kind) from None
+        raise refusal(path, "", f"cannot be read: {in_words(error)}", "correct the path", kind) from None
 
 
 def read_text(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind: type[ContractError] = ContractError) -> str:
@@ -116,7 +118,9 @@ def read_text(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind:
     try:
         text = read_bytes(path, limit=limit, kind=kind).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise refusal(path, f"byte {error.start}", "is not UTF-8 text", remedy, kind) from None
+        line = error.object[: error.start].count(b"\n") + 1
+        text = f"is not UTF-8 text (line {line})"
+        raise refusal(path, f"byte {error.start}", text, f"save it as UTF-8; {remedy}", kind) from None
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
@@ -166,10 +170,9 @@ def validated(path: Path, model: type[M], value: Any, place: str = "", remedy: s
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        at = ".".join([place, *map(str, first["loc"])] if place else map(str, first["loc"]))
-        shown = ascii(first["input"])
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise refusal(path, at, f"{first['msg']}, got {shown}", remedy) from None
+        keys = place_of(first, value)
+        at = ".".join([place, *map(str, keys)] if place else map(str, keys))
+        raise refusal(path, at, f"{worded(first)}{quoted(first['input'])}", remedy) from None
 
 
 def refusal(path: Path, place: str, text: str, remedy: str, kind: type[ContractError] = ContractError) -> ContractError:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from logitproof.catalog import did_you_mean
 from logitproof.errors import ContractError
+from logitproof.files.worded import quoted, together
 from logitproof.files.yaml_text import Lines, parse_yaml, yaml_text
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,7 +29,7 @@ def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines
     try:
         return kind.model_validate(data), lines
     except ValidationError as error:
-        raise _complaint(error, path, lines, kind) from None
+        raise _complaint(error, data, path, lines, kind) from None
 
 
 def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
@@ -43,7 +44,7 @@ def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _complaint(error, path, {}, kind) from None
+        raise _complaint(error, data, path, {}, kind) from None
 
 
 def place(path: Path, lines: Lines, *keys: str | int) -> str:
@@ -53,63 +54,34 @@ def place(path: Path, lines: Lines, *keys: str | int) -> str:
     return f"{path}{line}: {'.'.join(str(key) for key in keys)}"
 
 
-def _complaint(error: ValidationError, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
+def parts_of(where: str, path: Path) -> tuple[str, int, str]:
+    """File, line and key of a place as `place` wrote it; the first line of `path` where it names none."""
+    named, _, key = where.partition(": ")
+    file, _, line = named.rpartition(":")
+    return (file, int(line), key) if line.isdigit() else (named or str(path), 1, key)
+
+
+def _complaint(error: ValidationError, data: Any, path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
     """Every fault, each with its line; the first is the one that leads to the others."""
     # A typo is an unknown key and a missing one; only the first of the two leads to it.
-    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    first, *others = (_fault(fault, path, lines, kind) for fault in faults)
+    faults = sorted(together(error, data), key=lambda entry: entry[2]["type"] != "extra_forbidden")
+    first, *others = (_fault(keys, text, fault, path, lines, kind) for keys, text, fault in faults)
     text, where, remedy = first.text, first.where, first.remedy
     return ContractError(text, where=where, remedy=remedy, others=tuple(others))
 
 
-def _fault(fault: Mapping[str, Any], path: Path, lines: Lines, kind: type[BaseModel]) -> ContractError:
-    keys = tuple(fault["loc"])
+def _fault(
+    keys: tuple[str | int, ...], text: str, fault: Mapping[str, Any], path: Path, lines: Lines, kind: type[BaseModel]
+) -> ContractError:
     where = place(path, lines, *keys) if keys else str(path)
     if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, keys[:-1])
         remedy = f"take it out; known here: {', '.join(known)}" if known else "take it out"
         return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}", where=where, remedy=remedy)
     if fault["type"] == "missing":
-        return ContractError(f"the key {str(keys[-1])!r} is missing", where=where, remedy="add it; see docs/contract.md")
-    text = _worded(fault)
-    got = f", got {fault['input']!r}" if not isinstance(fault["input"], dict | list) else ""
-    return ContractError(f"{text}{got}", where=where, remedy="correct it; see docs/contract.md")
-
-
-WORDS = {
-    "too_short": "needs at least {min_length} entries",
-    "too_long": "may have at most {max_length} entries",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "dict_type": "must be a mapping",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "string_type": "must be a text",
-    "string_too_short": "needs at least {min_length} letters",
-    "string_pattern_mismatch": "must have the form {pattern}",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "literal_error": "must be {expected}",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "date_type": "must be a date, such as 2026-12-31",
-    "date_parsing": "must be a date, such as 2026-12-31",
-    "date_from_datetime_parsing": "must be a date, such as 2026-12-31",
-}
-"""What is wrong, by pydantic's name for it: its own words are not for people."""
-
-
-def _worded(fault: Mapping[str, Any]) -> str:
-    words = WORDS.get(fault["type"])
-    return words.format(**fault.get("ctx", {})) if words else str(fault["msg"]).removeprefix("Value error, ")
+        text = f"the key {str(keys[-1])!r} is missing" if isinstance(keys[-1], str) else f"entry {keys[-1] + 1} is missing"
+        return ContractError(text, where=where, remedy="add it; see docs/contract.md")
+    return ContractError(f"{text}{quoted(fault['input'])}", where=where, remedy="correct it; see docs/contract.md")
 
 
 def _known_keys(kind: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:

@@ -6,6 +6,7 @@ a billion entries, and raises whatever Python raises for a date or a number that
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def yaml_text(path: Path, command: str = "") -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that counts, and that takes no key twice."""
+    """A SafeLoader that counts, that takes no key twice, and to which 1e-6 is a number, as to YAML 1.2."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -113,6 +114,11 @@ class _Loader(yaml.SafeLoader):
                 )
             seen[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
 
 
 def _check_text(node: yaml.ScalarNode) -> None:

@@ -15,9 +15,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from logitproof.errors import EngineGarbage
+from logitproof.files.worded import in_parts
 from logitproof.jobs.taken import NotTaken, taken
 from logitproof.protocol import messages as protocol
 from logitproof.rows.top import best, is_top, top_fault
+from logitproof.rows.transform import bytes_swapped
 
 M = TypeVar("M", bound=protocol.Message)
 R = TypeVar("R", bound=protocol.Rows)
@@ -44,9 +46,10 @@ class Answers:
             whole = self._tensor(result.whole, asked, (count, self.vocab_size), ("float32", "float64"))
             result = result.model_copy(update={"whole": whole})
             held = _held(result, count)
-            for position, row in enumerate(_opened(result)):
+            rows = _opened(result)
+            for position, row in enumerate(rows):
                 if position in held:
-                    self._possible(position, row)
+                    self._possible(position, row, rows)
                 elif not np.isnan(row).all():
                     raise Untrusted(f"row {position} is not held, and holds numbers", "fill it with NaN, or name it in `held`")
             return result
@@ -108,20 +111,29 @@ class Answers:
         self, tensor: protocol.Tensor, asked: Path, wanted: tuple[int, int | None], dtypes: tuple[str, ...]
     ) -> protocol.Tensor:
         """The tensor in a file of ours, if it is what was asked for."""
-        if tensor.shape != wanted or Path(tensor.path) != asked or tensor.dtype not in dtypes:
-            raise Untrusted(
-                f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary)",
-                "one row a token id, one column an entry of the vocabulary that `load` announced",
-            )
+        if Path(tensor.path) != asked:
+            how = "a relative path" if not Path(tensor.path).is_absolute() else "another file"
+            text = f"it announces its rows in {tensor.path!r}, {how}, and was asked to write them to {str(asked)!r}"
+            raise Untrusted(text, "write to the very path of the request, and announce it unchanged")
+        if tensor.dtype not in dtypes:
+            raise Untrusted(f"rows of {tensor.dtype}, {' or '.join(dtypes)} is expected", "see `Tensor` in docs/protocol.md")
+        if tensor.shape != wanted:
+            turned = len(tensor.shape) == 2 and tensor.shape[::-1] == wanted and wanted[0] != wanted[1]
+            how = ": its sides are exchanged" if turned else ""
+            text = f"logits of shape {list(tensor.shape)}, expected {list(wanted)} (positions, vocabulary){how}"
+            raise Untrusted(text, "one row a token id, one column an entry of the vocabulary that `load` announced")
         try:
             return taken(tensor)
         except NotTaken as error:
             raise Untrusted(f"its logits file is not what it says: {error}") from None
 
-    def _possible(self, position: int, row: np.ndarray) -> None:
+    def _possible(self, position: int, row: np.ndarray, rows: np.ndarray) -> None:
+        """That a row could be logits; where it could not, whether all `rows` could with their bytes swapped."""
         if np.isnan(row).any() or np.isposinf(row).any() or np.isneginf(row).all():
             bad = int(np.flatnonzero(~np.isfinite(row))[0])
             text = f"logits hold {float(row[bad])} at position {position}, vocabulary entry {bad}"
+            if (swapped := bytes_swapped(rows)) is not None:
+                raise EngineGarbage(f"{text}; {swapped.text}", where=self.name, remedy=swapped.remedy)
             raise EngineGarbage(text, where=self.name, remedy="look for an overflow or an uninitialised buffer")
 
 
@@ -139,10 +151,8 @@ def _valid(kind: type[M], method: str, content: object) -> M:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        text = f"its answer to `{method}` breaks the protocol at `{place}`: {first['msg']}"
-        raise Untrusted(text, "see docs/protocol.md") from None
+        place, text = in_parts(error)
+        raise Untrusted(f"its answer to `{method}` breaks the protocol at `{place}`: {text}", "see docs/protocol.md") from None
 
 
 def _held(result: protocol.Rows, count: int) -> Container[int]:

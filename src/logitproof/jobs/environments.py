@@ -28,6 +28,7 @@ from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Row, Table, Tone, Verdict
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
 from logitproof.jobs.locks import lock_of, requirements_sha256
 
@@ -214,7 +215,7 @@ def _alone(home: Path) -> Iterator[None]:
         lock = (home / ".lock").open("w")
     except OSError as error:
         raise EnvironmentFailed(
-            f"cannot write there: {error.strerror}", where=str(home), remedy="give another --into"
+            f"cannot write there: {in_words(error)}", where=str(home), remedy="give another --into"
         ) from None
     with lock:
         try:

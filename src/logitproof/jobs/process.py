@@ -26,14 +26,23 @@ from pathlib import Path
 from typing import IO
 
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
 from logitproof.jobs import environments
 from logitproof.jobs.environment import environment_of
 from logitproof.jobs.executed import OBSERVER
 from logitproof.jobs.spec import Spec
 from logitproof.jobs.watchdog import MARK, WATCHDOG, kill_marked
 
-LAST_WORDS = 20
-"""Lines of stderr that are kept for error messages."""
+FIRST_WORDS, LAST_WORDS = 4, 20
+"""Lines of stderr that are kept for error messages, from its beginning and from its end."""
+TELLING = re.compile(
+    r"^(panic:|fatal error:|fatal:|runtime error|thread '.*' panicked|terminate called|[Aa]ssertion|.*Assertion `.*failed"
+    r"|==\d+==ERROR|.*AddressSanitizer|SIG[A-Z]+:|Segmentation fault|Traceback \(most recent|[\w.]*(Error|Exception):"
+    r"|Exception in thread)"
+)
+"""The line that a runtime begins with when it gives up: what counts in a panic of forty lines."""
+AFTER_TELLING = 3
+"""Lines that are kept behind it."""
 LINE_LIMIT = 64 * 2**20
 """Bytes an engine may put into one line before it is garbage: a million token ids fit."""
 ANSWERS = 8
@@ -53,7 +62,8 @@ class EngineProcess:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lines: queue.Queue[bytes | None] = queue.Queue(ANSWERS)
         self._ended = threading.Event()
-        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._words = Words()
+        self._pending = b""
         WATCHDOG.watch(str(self.notes))
         self._process = self._start()
         self._threads = [self._pump(loop) for loop in (self._write_requests, self._read_answers, self._read_words)]
@@ -69,8 +79,13 @@ class EngineProcess:
 
     @property
     def words(self) -> list[str]:
-        """The last lines that the engine wrote to stderr."""
-        return list(self._words)
+        """The lines of stderr that count: its first, those with which it gave up, and its last."""
+        return self._words.told()
+
+    @property
+    def unended(self) -> bytes:
+        """What came on its stdout without a newline behind it, as far as it was read."""
+        return self._pending
 
     def say(self, line: bytes) -> None:
         """Send a line; it is written when the engine reads."""
@@ -132,8 +147,8 @@ class EngineProcess:
             )
         except OSError as error:
             raise ContractError(
-                f"cannot start {argv[0]}: {error.strerror}",
-                where=self.name,
+                f"cannot start {argv[0]}: {in_words(error)}",
+                where=f"{self.name}: python" if self.python else self.name,
                 remedy="`python` must name an interpreter with logitproof's engine installed",
             ) from None
 
@@ -152,9 +167,16 @@ class EngineProcess:
     def _read_answers(self) -> None:
         pipe: IO[bytes] = self._process.stdout  # type: ignore[assignment]
         with pipe:
-            while line := pipe.readline(LINE_LIMIT):
-                if not self._offer(line):
+            # by what comes, not by lines, so that an answer without its newline is seen to be one
+            while came := os.read(pipe.fileno(), 1 << 16):
+                *lines, rest = (self._pending + came).split(b"\n")
+                if len(rest) >= LINE_LIMIT:
+                    lines, rest = [*lines, rest], b""
+                self._pending = rest
+                if not all(self._offer(line + b"\n") for line in lines):
                     return
+            if self._pending and not self._offer(self._pending):
+                return
         self._offer(None)
 
     def _offer(self, line: bytes | None) -> bool:
@@ -171,10 +193,44 @@ class EngineProcess:
         with pipe:
             while line := pipe.readline(4096):
                 words = line.decode("utf-8", "replace").rstrip()
-                self._words.append(words)
+                self._words.add(words)
                 for pattern in watched:
                     if pattern not in self.matched and re.search(pattern, words):
                         self.matched[pattern] = words
+
+
+class Words:
+    """Lines of stderr, of which the first, the last and the telling ones are kept, however many come."""
+
+    def __init__(self) -> None:
+        self._first: list[tuple[int, str]] = []
+        self._telling: list[tuple[int, str]] = []
+        self._last: deque[tuple[int, str]] = deque(maxlen=LAST_WORDS)
+        self._count = 0
+        self._until = 0
+
+    def add(self, line: str) -> None:
+        """Take one line more."""
+        self._count += 1
+        if not self._telling and TELLING.match(line):
+            self._until = self._count + AFTER_TELLING
+        kept = (self._count, line)
+        if len(self._first) < FIRST_WORDS:
+            self._first.append(kept)
+        if self._count <= self._until:
+            self._telling.append(kept)
+        self._last.append(kept)
+
+    def told(self) -> list[str]:
+        """What is kept, in its order, with how many lines are left out in between."""
+        lines: list[str] = []
+        before = 0
+        for number, line in sorted({*self._first, *self._telling, *self._last}):
+            if number > before + 1:
+                lines.append(f"… {number - before - 1} lines …")
+            lines.append(line)
+            before = number
+        return lines
 
 
 def _installed_python(engine: str) -> str | None:

@@ -16,3 +16,5 @@ class Progress:
     total: int
     job: Job
     result: Trace | Failure
+    is_stored: bool = False
+    """whether an earlier run had measured it"""

@@ -23,18 +23,20 @@ def run(
     executor: Executor | None = None,
     names: Mapping[str, str] | None = None,
     on_stale: Callable[[Job, str], None] = lambda job, reason: None,
+    on_stored: Callable[[Job], None] = lambda job: None,
 ) -> Iterator[Trace | Failure]:
     """Run every job, or read its trace if the store has it; one result a job, in the order they end.
 
     Without an `executor`, engines are started here, one at a time. `names` are the engines' names by their spec's key. A job
     whose `after` failed is a Failure too. Nothing that was measured is lost when the caller stops early; the executor is
-    stopped with it. `on_stale` is told of every trace that is there and is measured again, and why.
+    stopped with it. `on_stale` is told of every trace that is there and is measured again, and why; `on_stored` of every one
+    that is used as it is.
     """
     if executor is not None:
-        yield from _run(list(jobs), store, executor, names or {}, on_stale)
+        yield from _run(list(jobs), store, executor, names or {}, on_stale, on_stored)
         return
     with Workers() as workers:
-        yield from _run(list(jobs), store, LocalPool(workers), names or {}, on_stale)
+        yield from _run(list(jobs), store, LocalPool(workers), names or {}, on_stale, on_stored)
 
 
 def _run(
@@ -43,6 +45,7 @@ def _run(
     executor: Executor,
     names: Mapping[str, str],
     on_stale: Callable[[Job, str], None],
+    on_stored: Callable[[Job], None],
 ) -> Iterator[Trace | Failure]:
     results = _Results(store)
     left = []
@@ -54,6 +57,7 @@ def _run(
                 store.forget(job.key)
                 trace = None
             if trace is not None:
+                on_stored(job)
                 yield trace
             else:
                 left.append(job)

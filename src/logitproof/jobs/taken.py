@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from logitproof.files.atomic import environment_errors
+from logitproof.files.system import in_words
 from logitproof.protocol.messages import Tensor
 
 BLOCK = 1 << 22
@@ -33,7 +34,7 @@ def taken(tensor: Tensor) -> Tensor:
         # without following a link, and without waiting for a pipe to be written
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NotTaken("it is a link" if path.is_symlink() else f"{error.strerror}: {path.name}") from None
+        raise NotTaken("it is a link" if path.is_symlink() else f"{in_words(error)}: {path.name}") from None
     with os.fdopen(handle, "rb", buffering=0) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:

@@ -44,6 +44,8 @@ PATIENCE = 20
 """Times its time limit that an engine may take for one answer, if it reports progress."""
 DETAILS_LIMIT = 1 << 16
 """Bytes of JSON that an engine may say of what it has loaded: it is recorded with every trace."""
+SHOWN = 120
+"""Bytes of a wrong answer that are quoted."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -71,6 +73,7 @@ class Worker:
         self.loaded: Loaded | None = None
         self._process = EngineProcess(spec, name=name)
         self._count = 0
+        self._request = ""
         self._broken: EngineError | None = None
         self._statements: dict[str, str] = {}
         self._end = 0.0
@@ -235,8 +238,8 @@ class Worker:
         self._process.kill()
 
     def last_words(self) -> str:
-        """The last lines that the engine wrote to stderr."""
-        return "\n".join(self._process.words)
+        """The lines of the engine's stderr that count: its first, those with which it gave up, and its last."""
+        return "\n    ".join(self._process.words)
 
     @property
     def _deadline(self) -> float:
@@ -261,6 +264,7 @@ class Worker:
             raise self._broken
         self._count += 1
         self._end = time.monotonic() + self._deadline
+        self._request = f"request {self._count}: {described(method, params)}"
         self._process.say(json.dumps({"id": self._count, "method": method, "params": params}).encode())
 
     def _next(self, method: str, timeout: float | None = None) -> protocol.Response:
@@ -281,19 +285,22 @@ class Worker:
             line = self._process.next_line(max(min(timeout, left), 0.0))
         except queue.Empty:
             if left < timeout:
-                text = (
-                    f"no answer to `{method}` within its deadline of {self._deadline:g} s, whatever progress, so it was killed"
-                )
+                limit = f"its deadline of {self._deadline:g} s"
+                text = f"no answer to `{method}` within {limit}, whatever progress, so it was killed ({self._request})"
                 remedy = "raise the engine's `deadline` if it is only slow"
                 raise self._fail(EngineTimeout, text, remedy=remedy) from None
-            text = f"no answer to `{method}` within {timeout:g} s, so it was killed"
+            text = f"no answer to `{method}` within {timeout:g} s, so it was killed ({self._request})"
+            if unended := self._process.unended:
+                text += f"; {len(unended)} bytes came without a newline behind them: {shown_bytes(unended)}"
+                remedy = "end every answer with a newline, and flush"
+                raise self._fail(EngineGarbage, text, remedy=remedy) from None
             raise self._fail(EngineTimeout, text, remedy="raise the engine's `timeout` if it is only slow") from None
         if line is None:
             raise self._died(method)
         try:
             response = protocol.Response.model_validate_json(line)
         except ValidationError:
-            text = f"answered `{method}` with something that is not the protocol: {line[:120]!r}"
+            text = f"answered `{method}` with something that is not the protocol: {shown_bytes(line)}"
             raise self._fail(EngineGarbage, text, remedy="stdout belongs to the protocol, log to stderr") from None
         if response.id != self._count:
             raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
@@ -354,7 +361,7 @@ class Worker:
             text = f"its interpreter cannot serve it: {missing.removeprefix('ModuleNotFoundError: ')}"
             return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
         how = f"killed by {signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
-        return self._fail(EngineDied, f"its process ended during `{method}` ({how})")
+        return self._fail(EngineDied, f"its process ended during `{method}` ({how}); asked was {self._request}")
 
     def _fail(self, kind: type[EngineError], text: str, *, remedy: str = "") -> EngineError:
         """The process cannot be trusted any more: end it and remember why."""
@@ -362,3 +369,25 @@ class Worker:
         words = self.last_words()
         self._broken = kind(f"{text}\n  last words: {words}" if words else text, where=self.name, remedy=remedy)
         return self._broken
+
+
+def described(method: str, params: Mapping[str, Any]) -> str:
+    """A request as an error names it: the method, how many tokens or what file, and the mode."""
+    parts = []
+    if isinstance(ids := params.get("token_ids"), list):
+        parts.append(f"of {len(ids)} token{'s' * (len(ids) != 1)}")
+    if isinstance(sequences := params.get("sequences"), list):
+        parts.append(f"of {len(sequences)} sequences")
+    if isinstance(text := params.get("text"), str):
+        parts.append(f"of a text of {len(text)} letters")
+    if isinstance(model := params.get("model"), str):
+        parts.append(f"of {Path(model).name}")
+    if isinstance(mode := params.get("mode"), str):
+        parts.append(f"in {mode}")
+    return " ".join([f"`{method}`", *parts])
+
+
+def shown_bytes(data: bytes) -> str:
+    """The beginning of what an engine wrote, as one line."""
+    text = data[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
+    return f"{text!r}{' …' if len(data) > SHOWN else ''}"

@@ -22,8 +22,11 @@ from typing import ClassVar
 from logitproof import catalog
 from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.errors import ContractError
+from logitproof.files.yaml import parts_of
 
 UNREADABLE = "LP000"
+OF_A_MACHINE = ("LP030", "LP070")
+"""Findings that are there on one machine and not on another: leave for them is right where nothing is found, too."""
 WAIVED = {
     "LP007": "leave for a finding of lint that has ended",
     "LP008": "leave for a finding of lint that is not there",
@@ -87,12 +90,9 @@ def lint(path: Path) -> list[Finding]:
 
 
 def _unreadable(error: ContractError, path: Path) -> Finding:
-    place, _, entry = error.where.partition(": ")
-    file, _, line = place.rpartition(":")
-    known = line.isdigit()
+    file, line, entry = parts_of(error.where, path)
     text = f"{entry}: {error.text}" if entry else error.text
-    remedy = error.remedy or "correct it; see docs/contract.md"
-    return Finding(UNREADABLE, file if known else place or str(path), int(line) if known else 1, text, remedy)
+    return Finding(UNREADABLE, file, line, text, error.remedy or "correct it; see docs/contract.md")
 
 
 class _Leave(Rule):
@@ -119,6 +119,6 @@ def _unwaived(opened: OpenContract, findings: list[Finding]) -> Iterator[Finding
             text = f"the leave for {waiver.code} ended on {waiver.until}"
             remedy = "mend the fault, or give a new end and reason"
             yield leave.finding(opened, "LP007", "lint", index, text=text, remedy=remedy)
-        elif index not in used:
+        elif index not in used and waiver.code not in OF_A_MACHINE:
             text = f"nothing is found any more of {waiver.code}{f' at {waiver.at}' if waiver.at else ''}"
             yield leave.finding(opened, "LP008", "lint", index, text=text, remedy="take the leave out")

@@ -15,8 +15,8 @@ class Kernels(Rule):
     """The kernel baselines of the bands."""
 
     codes: ClassVar[Mapping[str, str]] = {
-        "LP070": "a kernel baseline that cannot be read",
-        "LP071": "a band rests on kernels that are not in the baseline, have changed, are off, or are of other weights",
+        "LP080": "a kernel baseline that cannot be read",
+        "LP081": "a band rests on kernels that are not in the baseline, have changed, are off, or are of other weights",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -29,8 +29,8 @@ class Kernels(Rule):
                 rows = linked(band.rests_on, band.where.quantization or [], opened.folder)
             except ContractError as error:
                 remedy = error.remedy or "logitproof kernels MODEL --quant TYPE --out FILE"
-                yield self.finding(opened, "LP070", *keys, text=error.text, remedy=remedy)
+                yield self.finding(opened, "LP080", *keys, text=error.text, remedy=remedy)
                 continue
             for problem in rows.problems:
                 remedy = "measure again with `logitproof kernels`, and name its rows: ENGINE PRECISION KIND NAME"
-                yield self.finding(opened, "LP071", *keys, text=problem, remedy=remedy)
+                yield self.finding(opened, "LP081", *keys, text=problem, remedy=remedy)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract.contract import ORIGINAL, OpenContract
-from logitproof.jobs.plan import matrix_cells
+from logitproof.contract.contract import OpenContract
+from logitproof.jobs.unread import unread_weights
 from logitproof.lint import Finding, Rule
 
 
@@ -17,12 +17,8 @@ class Listed(Rule):
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
         """Compare the labels of every model with those of its cells."""
-        contract = opened.contract
-        witness = {contract.witness.weights} if contract.witness else set()
-        cells = matrix_cells(opened)
-        for name, files in contract.models.items():
-            read = {cell.quantization for cell in cells if cell.model == name} | {ORIGINAL} | witness
-            for label in (label for label in files if label not in read):
-                text = f"{files[label]} is listed as {label} of {name}, and no cell reads it"
-                remedy = f"add {label} to `matrix: quantization`, or take the file out"
-                yield self.finding(opened, "LP063", "models", name, label, text=text, remedy=remedy)
+        for name, label in unread_weights(opened):
+            text = f"{opened.contract.models[name][label]} is listed as {label} of {name}, and no cell reads it"
+            axis = "model" if opened.contract.matrix.model and name not in opened.contract.matrix.model else "quantization"
+            remedy = f"add {name if axis == 'model' else label} to `matrix: {axis}`, or take the file out"
+            yield self.finding(opened, "LP063", "models", name, label, text=text, remedy=remedy)

@@ -32,7 +32,8 @@ class Pinned(Rule):
         try:
             pins = read_pins(opened.folder / contract.pins)
         except ContractError as error:
-            yield self.finding(opened, "LP061", "pins", text=error.text, remedy=error.remedy or "pin again")
+            text = f"{contract.pins}: {error.text}"
+            yield self.finding(opened, "LP061", "pins", text=text, remedy=error.remedy or "pin again")
             return
         for name, files in contract.models.items():
             for quantization in files:

@@ -16,11 +16,12 @@ Files are read, no engine is started, and no framework is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from logitproof.contract.contract import EngineUse
@@ -118,6 +119,8 @@ class Seen:
     bos: int | None = None
     is_intended: bool = False
     """whether the contract says that the reference is narrower than float32 on purpose"""
+    others: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    """what opens the reference's rows of other prompts of the cell, by `prompt ID`"""
     crosses: bool = False
     """whether these rows depend on the length of the pass that they come from"""
 

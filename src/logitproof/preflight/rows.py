@@ -9,27 +9,33 @@ import numpy as np
 
 from logitproof.preflight import Check, Finding, Seen
 from logitproof.rows.top import is_top
+from logitproof.rows.transform import Kind, Transform, between, by_themselves
 from logitproof.traces.trace import Trace
 
 COLUMNS = 4096
 """Entries of a row that are looked at, evenly spaced."""
-NEEDED = 4
-"""Positions from which on a shift of the rows can be told."""
-SHARE = 0.1
-"""Distance that shifting may leave of what there was, for the rows to count as shifted."""
+CODES: Mapping[Kind, str] = {"place": "PF504", "no logits": "PF505", "byte order": "PF506", "prompt": "PF507"}
+"""What each kind of transform is called here; a curve may be a bug of the engine, and is no fault of the set-up."""
 
 
 class Rows(Check):
-    """Every row finite, no row of one value, none written twice, none in the place of its neighbour."""
+    """Every row finite, of logits, with more than one value, none written twice, none in the place of another."""
 
     codes: ClassVar[Mapping[str, str]] = {
         "PF501": "logits that are not finite",
         "PF502": "a row of one value",
         "PF503": "a row stands twice",
-        "PF504": "rows stand in the place of their neighbours",
+        "PF504": "rows stand in the place of others: shifted, in reverse or transposed",
+        "PF505": "rows that are no logits: probabilities, or another function of them",
+        "PF506": "rows whose numbers have their bytes in the other order",
+        "PF507": "rows of another prompt",
     }
 
     def look(self, seen: Seen) -> Iterator[Finding]:
+        for side, trace in (("reference", seen.reference), ("candidate", seen.candidate)):
+            if not is_top(trace.logits) and (transform := by_themselves(trace.logits)) is not None:
+                yield _transformed(transform, trace, seen, f"of the {side}")
+                return
         if seen.mode == "greedy":
             return
         tables = {"reference": _sample(seen.reference), "candidate": _sample(seen.candidate)}
@@ -38,8 +44,10 @@ class Rows(Check):
             trace = seen.reference if side == "reference" else seen.candidate
             yield from _own(side, trace, table, seen.prompt_id)
         is_whole = not (seen.reference.positions or seen.candidate.positions)
-        if is_whole and seen.mode != "self" and len({table.shape for table in tables.values()}) == 1 < len(tables):
-            yield from _shifted(tables["reference"], tables["candidate"], seen)
+        if is_whole and seen.mode != "self" and not is_top(seen.reference.logits) and not is_top(seen.candidate.logits):
+            transform = between(seen.reference.logits, seen.candidate.logits, seen.others)
+            if transform is not None and transform.kind in CODES:
+                yield _transformed(transform, seen.candidate, seen)
 
 
 def _sample(trace: Trace) -> np.ndarray:
@@ -73,15 +81,7 @@ def _fault(table: np.ndarray, ids: np.ndarray) -> tuple[str, str]:
     return "", ""
 
 
-def _shifted(reference: np.ndarray, candidate: np.ndarray, seen: Seen) -> Iterator[Finding]:
-    if len(reference) < NEEDED or not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
-        return
-    a, b = (table - table.mean(axis=1, keepdims=True) for table in (reference, candidate))
-    here = float(np.linalg.norm(a[1:-1] - b[1:-1]))
-    for offset, text in ((1, "row t is the reference's row t+1"), (-1, "row t is the reference's row t-1")):
-        there = float(np.linalg.norm(a[1 + offset : len(a) - 1 + offset] - b[1:-1]))
-        if there < SHARE * here:
-            yield Finding(
-                "PF504", "logits", "row t predicts token t+1", text, seen.candidate.engine, f"prompt {seen.prompt_id}",
-                "hand over the row that was computed after token t, for every t",
-            )  # fmt: skip
+def _transformed(transform: Transform, trace: Trace, seen: Seen, whose: str = "") -> Finding:
+    wanted = "row t predicts token t+1" if transform.kind == "place" else "logits of the prompt's tokens"
+    place = f"prompt {seen.prompt_id}"
+    return Finding(CODES[transform.kind], "logits", wanted, transform.text, trace.engine, place, transform.remedy, whose)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -98,8 +100,23 @@ class RowSink:
 
     def _add(self, name: str, rows: np.ndarray, dtype: np.dtype[Any]) -> None:
         # not `tofile`: what it has buffered when the disk is full is lost without a word
-        self._files[name].write(np.ascontiguousarray(rows, dtype).data)
+        data = np.ascontiguousarray(rows, dtype).data
+        with _full_disk(f"{self.path}{name}", data.nbytes):
+            self._files[name].write(data)
 
     def _close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            with _full_disk(f"{self.path}{name}", 0):
+                file.close()
+
+
+@contextlib.contextmanager
+def _full_disk(path: str, size: int) -> Iterator[None]:
+    """A disk that is full is told with the file, and with how many bytes were to be added where that is known."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        more = f"{size} bytes more for " if size else ""
+        raise OSError(error.errno, error.strerror, f"{more}{path}") from None

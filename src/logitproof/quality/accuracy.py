@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from logitproof.comparison.chance import bootstrap_mean, mcnemar
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import parse_json, read_text
+from logitproof.files.worded import in_words
 from logitproof.quality.greedy import Rate
 
 LETTERS = "ABCDEFGHIJ"
@@ -92,7 +92,7 @@ def read_questions(path: str) -> list[Question]:
             try:
                 questions.append(Question.model_validate(parse_json(line, file, f"line {number}")))
             except (ContractError, ValidationError) as error:
-                text = _complaint(error.errors()[0]) if isinstance(error, ValidationError) else error.text
+                text = in_words(error) if isinstance(error, ValidationError) else error.text
                 raise ContractError(text, where=f"{file}:{number}", remedy="question, choices, answer, as in MMLU") from None
     if not questions:
         raise ContractError("holds no question", where=str(file))
@@ -118,8 +118,3 @@ def paired(reference: Answers, candidate: Answers, *, resamples: int = 2000, see
     interval = bootstrap_mean(b - a, resamples=resamples, seed=seed)
     flips = sum(x != y for x, y in zip(reference.chosen, candidate.chosen, strict=True))
     return Paired(flips, lost, won, mcnemar(lost, won), float((b - a).mean()), interval)
-
-
-def _complaint(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    return f"{place}: {error['msg']}" if place else str(error["msg"]).removeprefix("Value error, ")

@@ -208,6 +208,8 @@ class VerdictFile(Judged, Provenance):
     """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight
     measured_again: NotRequired[list[MeasuredAgain]]
+    from_store: NotRequired[int]
+    """traces that an earlier run had measured"""
     """traces that were there, and why they were not used; an engine that was changed is measured again"""
     reference_error: list[ReferenceErrors]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 
 
 class Reporter:
@@ -18,3 +19,6 @@ class Reporter:
     def render(self, report: Report, folder: Path) -> Path:
         """Write into `folder`, atomically; returns the file that a person would open."""
         raise NotImplementedError
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Say in the same file that a run came to no verdict; a layout that has no words for that leaves no file."""

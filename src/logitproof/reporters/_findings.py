@@ -42,7 +42,12 @@ def findings(report: Report) -> list[Finding]:
 
 def contract_place(report: Report) -> tuple[Path, str]:
     """The nearest folder with `.git` (or else the contract's own) and the contract's path in it, as CI names it."""
-    path = report.opened.path.absolute()
+    return place_in_repository(report.opened.path)
+
+
+def place_in_repository(path: Path) -> tuple[Path, str]:
+    """The nearest folder with `.git` (or else the file's own) and the file's path in it."""
+    path = path.absolute()
     root = next((folder for folder in path.parents if (folder / ".git").exists()), path.parent)
     return root, path.relative_to(root).as_posix()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from logitproof.documents.section import Column, Line, Row, Table, Text, Tone
 from logitproof.documents.wording import number, percent
+from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report
 from logitproof.reporters import _comparison_contract
 from logitproof.verdict.gates import GateVerdict
@@ -20,6 +21,7 @@ GOOD, BAD, UNSURE = (
     ("ERROR", "SET-UP ERROR", "ENGINE ERROR", "NOT-MEASURED"),
 )
 SIGNS: dict[Tone, str] = {"good": "✔", "bad": "✘", "unsure": "?", "plain": "~", "quiet": ""}
+EVERY_CELL = "Every cell of the matrix was run. One that failed stands under Errors, with its reason."
 _WORST = re.compile(r"^worst at prompt (?P<prompt>.*?)(?:, position (?P<at>\d+))?: [^:]*$", re.DOTALL)
 
 
@@ -119,13 +121,16 @@ def waivers(report: Report) -> Table | None:
 
 def unmeasured(report: Report) -> Table | Text:
     """Cells that were not measured, and why."""
-    if not report.verdict.unmeasured:
-        text = "Every cell of the contract was planned; what then failed stands under its errors."
-        return Text((Line(text),), "Not measured", detail=True)
+    unread = unread_in_words(report.opened)
+    if not report.verdict.unmeasured and not unread:
+        defaults = defaults_in_words(report.opened.contract.matrix)
+        told = f" Axes of the matrix by default: {defaults}." if defaults else ""
+        return Text((Line(f"{EVERY_CELL}{told}"),), "Not measured", detail=True)
     rows = tuple(
         Row((cell.cell, cell.reason, "by leave" if report.is_allowed(cell) else "keeps the verdict from PASS"))
         for cell in report.verdict.unmeasured
     )
+    rows += tuple(Row(("no cell", text, "listed under models"), "unsure") for text in unread)
     return Table((Column("cell"), Column("why"), Column("")), rows, "Not measured", filters=len(rows) > 8)
 
 

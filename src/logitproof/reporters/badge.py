@@ -9,6 +9,7 @@ from jinja2 import Environment
 from logitproof.documents.wording import encodable, visible
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 
 COLOURS = {"PASS": "#17652f", "FAIL": "#b3261e", "ERROR": "#7a3ea8"}
@@ -28,9 +29,17 @@ class Badge(Reporter):
     """badge.svg: the contract's name and PASS, FAIL or ERROR."""
 
     def render(self, report: Report, folder: Path) -> Path:
-        path = folder / "badge.svg"
-        name, status = visible(encodable(report.opened.contract.contract))[:LONGEST], report.verdict.status
-        left, right = (LETTER * len(text) + PAD for text in (name, status))
-        made = Environment(autoescape=True).from_string(SVG)
-        write_atomically(path, made.render(name=name, status=status, left=left, right=right, colour=COLOURS[status]))
-        return path
+        return _write(report.opened.contract.contract, report.verdict.status, folder)
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """ERROR."""
+        _write(run.contract, "ERROR", folder)
+
+
+def _write(contract: str, status: str, folder: Path) -> Path:
+    path = folder / "badge.svg"
+    name = visible(encodable(contract))[:LONGEST]
+    left, right = (LETTER * len(text) + PAD for text in (name, status))
+    made = Environment(autoescape=True).from_string(SVG)
+    write_atomically(path, made.render(name=name, status=status, left=left, right=right, colour=COLOURS[status]))
+    return path

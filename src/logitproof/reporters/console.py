@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from logitproof.documents.wording import percent, visible
+from logitproof.documents.console import text
+from logitproof.documents.wording import encodable, percent, visible
 from logitproof.files.atomic import write_atomically
+from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._errors import distinct_failures
 from logitproof.verdict.gates import GateVerdict
-from logitproof.verdict.judge import CellVerdict
+from logitproof.verdict.judge import SEEN, CellVerdict
 
 STYLES = {
     "PASS": ("✔", "bold green"),
@@ -37,6 +43,8 @@ STYLES = {
     "ENGINE ERROR": ("!", "bold magenta"),
     "ERROR": ("!", "bold magenta"),
 }
+SPACIOUS, COUNTS = 110, 26
+"""Columns from which on weights may stand beside the name of a pair, and those that the counts between them take."""
 WIDE = 96
 """Columns from which on the table shows everything."""
 COLUMNS = {"positions": 60, "mean KL": 30, "p99 KL": WIDE, "top-1 %": 60, "match@10 %": 60}
@@ -60,6 +68,10 @@ class Console(Reporter):
         write_atomically(path, "\n".join(line.rstrip() for line in sheet.getvalue().split("\n")))
         return path
 
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Why there is no verdict."""
+        write_atomically(folder / "console.txt", encodable(text(run.document())) + "\n")
+
 
 def renderable(report: Report, page: Path, next_command: str, *, width: int) -> RenderableType:
     """The table of cells, the gates that fail, the errors, and one next step, for a terminal of `width`."""
@@ -73,6 +85,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts += _powers(report)
     parts += _not_measured(report)
     parts += _history(report)
+    parts += _left_out(report)
     if missing := [cell for cell in report.verdict.unmeasured if not cell.reason.startswith("not selected")]:
         first = visible(f"{missing[0].cell}: {missing[0].reason}")
         parts.append(Text(f"not measured: {len(missing)}, first: {first}", "magenta"))
@@ -92,19 +105,7 @@ def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
         return []
     if len(rows) > PAIRS:
         rows = [pair for pair in rows if pair["findings"] or pair["skipped"]] or rows[:1]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("comparison contract", overflow="fold")
-    for name in ("same", "differ", "findings"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("weights", no_wrap=True, overflow="ellipsis")
-    for pair in rows:
-        counts, bad = contract.likeness(pair), len(pair["findings"])
-        left = f" (+{len(pair['skipped'])} by leave)" if pair["skipped"] else ""
-        row: list[RenderableType] = [Text(visible(contract.name_of(pair))), str(counts["same"]), str(counts["differs"])]
-        row.append(Text(f"{bad}{left}", STYLES["SET-UP ERROR"][1] if bad else ""))
-        table.add_row(*row, *([Text(visible(contract.weights(pair)))] if width >= WIDE else []))
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = [_pairs(rows, width)]
     if hidden := len(contract.pairs(report)) - len(rows):
         lines.append(Text(f"… and {hidden} more pairs without a finding"))
     for pair in rows:
@@ -114,6 +115,25 @@ def _comparison_contract(report: Report, width: int) -> list[RenderableType]:
     return [*lines, *_reference_errors(report), Text("")]
 
 
+def _pairs(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """A row a pair; how the weights were compared stands in a column where all fit, and below the name where they do not."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("comparison contract", overflow="fold")
+    for name in ("same", "differ", "findings"):
+        table.add_column(name, justify="right", no_wrap=True)
+    names, weights = ([visible(each(pair)) for pair in rows] for each in (contract.name_of, contract.weights))
+    left = [f" (+{len(pair['skipped'])} by leave)" if pair["skipped"] else "" for pair in rows]
+    needed = max(map(cell_len, names)) + max(map(cell_len, weights)) + max(map(len, left)) + COUNTS
+    if beside := width >= SPACIOUS and needed <= width:
+        table.add_column("weights", no_wrap=True)
+    for pair, name, compared, by_leave in zip(rows, names, weights, left, strict=True):
+        counts, bad = contract.likeness(pair), len(pair["findings"])
+        findings = Text(f"{bad}{by_leave}", STYLES["SET-UP ERROR"][1] if bad else "")
+        first = Text(name) if beside else Text.assemble(name, (f"\n  weights: {compared}", "dim"))
+        table.add_row(first, str(counts["same"]), str(counts["differs"]), findings, *([Text(compared)] if beside else []))
+    return table
+
+
 def _reference_errors(report: Report) -> list[RenderableType]:
     """How far the reference is from itself, in its worst run, in one line."""
     rows = [row for row in report.facts.get("reference_error", []) if row["run"] != "witness"]
@@ -121,7 +141,8 @@ def _reference_errors(report: Report) -> list[RenderableType]:
     lines: list[RenderableType] = []
     if values:
         worst, row = max(values, key=lambda pair: pair[0])
-        text = f"the reference against itself: KL at most {worst:.1e} nats in {len(values)} runs, most under {row['run']}"
+        runs = f"{len(values)} run{'s' * (len(values) != 1)}"
+        text = f"the reference against itself: KL at most {worst:.1e} nats in {runs}, most under {row['run']}"
         lines.append(Text(visible(text)))
     for failed in (row for row in rows if row["failure"]):
         text = f"the reference could not be run under {failed['run']}: {failed['failure'].splitlines()[0]}"
@@ -173,8 +194,11 @@ def _controls(report: Report) -> list[RenderableType]:
 def _measured_again(report: Report) -> list[RenderableType]:
     """Which traces were there and not used, and why."""
     rows = report.facts.get("measured_again", [])
+    stored, jobs = report.facts.get("from_store", 0), report.facts.get("jobs", 0)
+    text = f"{stored} of {jobs} traces came from the store: an earlier run had measured them, --fresh measures all again"
+    lines: list[RenderableType] = [Text(text, "cyan")] if stored else []
     texts = [f"{row['traces']} traces of {row['engine']} were measured again: {row['reason']}" for row in rows]
-    return [Text(visible(text), "yellow") for text in texts[:SHOWN]]
+    return [*lines, *(Text(visible(text), "yellow") for text in texts[:SHOWN])]
 
 
 def _failing_gates(report: Report) -> list[RenderableType]:
@@ -205,11 +229,14 @@ def _wrong_cells(report: Report) -> list[RenderableType]:
     explained = {gate.cell for gate in report.verdict.gates if gate.status == "FAIL"}
     kinds = ("WRONG", "SUSPECT", "NOT-MEASURED")
     wrong = [cell for cell in report.verdict.cells if cell.status in kinds and not cell.as_expected and not cell.failures]
-    lines: list[RenderableType] = [
-        Text.assemble((f"✘ {cell.status} ", STYLES[cell.status][1]), visible(f"{cell.cell.id}: {cell.reason}"))
-        for cell in wrong
-        if cell.cell.id not in explained
-    ]
+    lines: list[RenderableType] = []
+    for cell in wrong:
+        # of a cell that a gate explains only what its rows show is left to say
+        by_gate = cell.cell.id in explained
+        reason = cell.reason.partition(SEEN)[2] if by_gate else cell.reason
+        if reason:
+            status = (f"✘ {cell.status} ", STYLES[cell.status][1])
+            lines.append(Text.assemble(status, visible(f"{cell.cell.id}: {'seen: ' * by_gate}{reason}")))
     return lines[:SHOWN]
 
 
@@ -242,6 +269,15 @@ def _not_measured(report: Report) -> list[RenderableType]:
         if not report.is_allowed(cell)
     ]
     return lines[:SHOWN]
+
+
+def _left_out(report: Report) -> list[RenderableType]:
+    """Weights that are listed and were not compared, and the axes of the matrix that nobody named."""
+    opened = report.opened
+    lines: list[RenderableType] = [Text(visible(text), "bold magenta") for text in unread_in_words(opened)[:SHOWN]]
+    if defaults := defaults_in_words(opened.contract.matrix):
+        lines.append(Text(visible(f"matrix by default: {defaults}"), "dim"))
+    return lines
 
 
 def _history(report: Report) -> list[RenderableType]:

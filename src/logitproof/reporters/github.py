@@ -8,8 +8,9 @@ from pathlib import Path
 from logitproof.documents.wording import encodable, visible
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
-from logitproof.reporters._findings import contract_place, findings
+from logitproof.reporters._findings import contract_place, findings, place_in_repository
 
 SHOWN = 10
 """Annotations of a kind that GitHub shows of one step; the rest stand in the step summary."""
@@ -29,6 +30,15 @@ class Github(Reporter):
                 )
         write_atomically(path, encodable("".join(lines)))
         return path
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """An error for each fault, at its line."""
+        title = _property(f"{run.contract} came to no verdict")
+        lines = []
+        for fault in run.faults[:SHOWN]:
+            place = _property(place_in_repository(Path(fault.file))[1])
+            lines.append(f"::error file={place},line={fault.line},title={title}::{_message(fault.text)}\n")
+        write_atomically(folder / "annotations.txt", encodable("".join(lines)))
 
 
 def tell_github(folder: Path, environment: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from logitproof.documents.document import Document
 from logitproof.documents.stored import kept_answers
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters._page import document
 
@@ -20,6 +21,10 @@ class Html(Reporter):
         path = folder / "report.html"
         write_atomically(path, html.whole(document_of(report, folder)))
         return path
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Why there is no verdict."""
+        write_atomically(folder / "report.html", html.whole(run.document()))
 
     def page(self, report: Report) -> Document:
         """The same of a report that may lie in no folder, for a notebook."""

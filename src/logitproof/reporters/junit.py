@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 from logitproof.documents.wording import legal_xml
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.traces.trace import Trace
 from logitproof.verdict.gates import GateVerdict
@@ -33,9 +34,20 @@ class Junit(Reporter):
         loose = [_whole_case(report.verdict, whole), *_gates_without_cell(report.verdict)]
         loose += [_case("contract", f"unmeasured {cell.cell}", "skipped", cell.reason) for cell in report.verdict.unmeasured]
         _add_suite(root, "contract", loose, at)
-        path = folder / "junit.xml"
-        write_atomically(path, '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
-        return path
+        return _write(root, folder)
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """The case `verdict` alone, as an error."""
+        root = ET.Element("testsuites", name=legal_xml(run.contract), time=_seconds(0.0))
+        text = "\n".join([f"{run.status}, exit code {run.exit_code}: {run.reason}", *run.words])
+        _add_suite(root, "contract", [_case("contract", "verdict", "error", text)], _timestamp(run.made_at))
+        _write(root, folder)
+
+
+def _write(root: ET.Element, folder: Path) -> Path:
+    path = folder / "junit.xml"
+    write_atomically(path, '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
+    return path
 
 
 def _took(report: Report, cell: CellVerdict) -> float:

@@ -17,12 +17,15 @@ from logitproof.documents.section import Chart, Grid
 from logitproof.documents.stored import Kept, kept_answers
 from logitproof.documents.wording import code, encodable, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
+from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report, parting, position_record
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
 from logitproof.reporters._charts import pictures
 from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._errors import distinct_failures
+from logitproof.reporters._page_tables import EVERY_CELL
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.gates import GateVerdict
@@ -61,6 +64,10 @@ class Markdown(Reporter):
         ]
         write_atomically(path, encodable("\n".join(line for section in sections for line in section(report))) + "\n")
         return path
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Why there is no verdict."""
+        write_atomically(folder / "report.md", encodable(text(run.document())) + "\n")
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
@@ -288,11 +295,17 @@ def _waivers(report: Report) -> Iterator[str]:
 def _unmeasured(report: Report) -> Iterator[str]:
     yield "## Not measured"
     yield ""
-    if not report.verdict.unmeasured:
-        yield "Every cell of the contract was planned; what then failed stands under its errors."
-        yield ""
+    unread, defaults = unread_in_words(report.opened), defaults_in_words(report.opened.contract.matrix)
+    rows = [[code(cell.cell), words(cell.reason)] for cell in report.verdict.unmeasured]
+    rows += [["no cell", words(text)] for text in unread]
+    if rows:
+        yield from _table(["cell", "why"], rows)
     else:
-        yield from _table(["cell", "why"], ([code(cell.cell), words(cell.reason)] for cell in report.verdict.unmeasured))
+        yield EVERY_CELL
+        yield ""
+    if defaults:
+        yield f"Axes of the matrix by default: {words(defaults)}."
+        yield ""
 
 
 def _errors(report: Report) -> Iterator[str]:

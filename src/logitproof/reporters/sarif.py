@@ -11,8 +11,9 @@ from urllib.parse import quote
 from logitproof.documents.wording import json_text
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
-from logitproof.reporters._findings import Finding, contract_place, findings
+from logitproof.reporters._findings import Finding, contract_place, findings, place_in_repository
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MEANING = {
@@ -30,9 +31,48 @@ class Sarif(Reporter):
     """results.sarif: a result a finding, at the line of the gate or the candidate in the contract."""
 
     def render(self, report: Report, folder: Path) -> Path:
-        path = folder / "results.sarif"
-        write_atomically(path, json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(report)]}, indent=1) + "\n")
-        return path
+        return _write(_run(report), folder)
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """A result a fault, at its line."""
+        root, place = place_in_repository(run.path)
+        rule = {"id": "no-verdict", "shortDescription": {"text": "The run came to no verdict, so nothing was proven."}}
+        driver = {"name": "logitproof", "informationUri": _home(), "semanticVersion": run.version, "rules": [rule]}
+        results = [
+            {
+                "ruleId": "no-verdict",
+                "ruleIndex": 0,
+                "level": "error",
+                "message": {"text": fault.text},
+                "locations": [_place(place, fault.line)],
+                "partialFingerprints": {"ruleAndCell/v1": _digest(f"no-verdict {fault.key}")},
+            }
+            for fault in run.faults
+        ]
+        made = {
+            "tool": {"driver": driver},
+            "invocations": [{"executionSuccessful": False, "exitCode": run.exit_code}],
+            "originalUriBaseIds": {"%SRCROOT%": {"uri": f"{root.as_uri()}/"}},
+            "automationDetails": {"id": f"logitproof/{run.contract}/"},
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }
+        _write(made, folder)
+
+
+def _write(run: dict[str, Any], folder: Path) -> Path:
+    path = folder / "results.sarif"
+    write_atomically(path, json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n")
+    return path
+
+
+def _place(file: str, line: int) -> dict[str, Any]:
+    artifact = {"uri": quote(file), "uriBaseId": "%SRCROOT%"}
+    return {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": line}}}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _run(report: Report) -> dict[str, Any]:
@@ -84,20 +124,14 @@ def _rule(report: Report, rule: str) -> dict[str, Any]:
 
 
 def _result(report: Report, finding: Finding, rule_index: int) -> dict[str, Any]:
-    place: dict[str, Any] = {
-        "physicalLocation": {
-            "artifactLocation": {"uri": quote(contract_place(report)[1]), "uriBaseId": "%SRCROOT%"},
-            "region": {"startLine": finding.line},
-        }
-    }
+    place = _place(contract_place(report)[1], finding.line)
     if finding.cell:
         place["logicalLocations"] = [{"fullyQualifiedName": finding.cell}]
-    same = hashlib.sha256(f"{finding.rule} {finding.cell}".encode("utf-8", "replace")).hexdigest()
     return {
         "ruleId": finding.rule,
         "ruleIndex": rule_index,
         "level": finding.level,
         "message": {"text": f"{finding.title}\n{finding.text}"},
         "locations": [place],
-        "partialFingerprints": {"ruleAndCell/v1": same},
+        "partialFingerprints": {"ruleAndCell/v1": _digest(f"{finding.rule} {finding.cell}")},
     }

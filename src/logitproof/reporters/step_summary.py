@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from logitproof.documents import markdown
 from logitproof.documents.stored import kept_answers
 from logitproof.documents.wording import code, encodable, number, words
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._findings import Finding, findings
@@ -30,6 +32,10 @@ class StepSummary(Reporter):
         lines = [*head, *_findings(report), *_cells(report)]
         write_atomically(path, encodable("\n".join(lines)) + "\n")
         return path
+
+    def unfinished(self, run: Unfinished, folder: Path) -> None:
+        """Why there is no verdict."""
+        write_atomically(folder / "step_summary.md", encodable(markdown.text(run.document(), level=2)) + "\n")
 
 
 def _head(report: Report, reason: str, command: str) -> Iterator[str]:

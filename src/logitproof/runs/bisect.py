@@ -11,6 +11,7 @@ from typing import Literal
 
 from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.system import in_words
 from logitproof.runs.workspace import Workspace
 
 Step = Literal["good", "bad", "skip"]
@@ -81,7 +82,7 @@ def _try(contract: Path, repository: Path, build: Sequence[str], out: Path) -> t
         done = subprocess.run(list(build), cwd=repository, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise ContractError(
-            f"cannot be started: {error.strerror}", where=build[0], remedy="name a command that builds"
+            f"cannot be started: {in_words(error)}", where=build[0], remedy="name a command that builds"
         ) from None
     if done.returncode != 0:
         last = " / ".join([line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-LINES:])
@@ -100,7 +101,7 @@ def _git(repository: Path, *words: str, checked: bool = True) -> str:
         argv = [shutil.which("git") or "git", "-C", str(repository), *words]
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise ContractError(f"git cannot be started: {error.strerror}", where="git", remedy="install git") from None
+        raise ContractError(f"git cannot be started: {in_words(error)}", where="git", remedy="install git") from None
     if checked and done.returncode != 0:
         text = next(iter(done.stderr.strip().splitlines()), f"git {words[0]} ends with {done.returncode}")
         raise ContractError(

@@ -13,7 +13,7 @@ from typing import Any
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
-from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.contract import EngineUse, OpenContract, open_contract
 from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
@@ -88,13 +88,17 @@ def check(
         results: dict[str, Trace | Failure] = {**not_run(planned, fair), **silent}
         left = len(results)
         again: dict[tuple[str, str], int] = Counter()
+        stored: set[str] = set()
 
         def on_stale(job: Job, reason: str) -> None:
             again[names.get(spec_key(job.spec), job.spec.engine), reason] += 1
 
-        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale):
+        def on_stored(job: Job) -> None:
+            stored.add(job.key)
+
+        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale, on_stored=on_stored):
             results[result.key] = result
-            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result))
+            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         words = read_words(planned, concluded.compared, results, store, workers)
     facts = {
@@ -103,6 +107,7 @@ def check(
         "preflight": preflight.as_json(),
     }
     facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
+    facts["from_store"] = len(stored)
     return concluded.report(opened, results, words, facts)
 
 
@@ -207,9 +212,9 @@ def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:
     """An option that an engine refuses is the contract's fault and stops everything at once."""
     for name, hello in hellos.items():
         if isinstance(hello, ContractError):
-            keys = _keys(name)
             option = hello.where.rpartition(": ")[2]
-            raise ContractError(hello.text, where=opened.where(*keys, "options", option), remedy=hello.remedy)
+            keys = () if option == name else (option,) if option in EngineUse.model_fields else ("options", option)
+            raise ContractError(hello.text, where=opened.where(*_keys(name), *keys), remedy=hello.remedy)
 
 
 def _keys(name: str) -> tuple[str, ...]:

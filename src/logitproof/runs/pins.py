@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from logitproof.contract.contract import OpenContract
+from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.hashes import file_sha256
+from logitproof.files.system import in_words
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
 from logitproof.jobs.specs import specs
@@ -39,14 +41,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
 
 class PinnedFile(_Strict):
     """One file; `bytes` is compared first, since a size costs nothing to read."""
 
     sha256: Sha256
-    bytes: int = Field(ge=0)
+    bytes: Count
 
 
 class PinnedModel(_Strict):
@@ -316,4 +318,4 @@ def _sha256(path: Path) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise ContractError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        raise ContractError(f"cannot be read: {in_words(error)}", where=str(path)) from None

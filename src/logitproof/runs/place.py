@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.contract import CONTRACT_NAME, OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed
-from logitproof.files.atomic import write_atomically
+from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.untrusted import read_object
+from logitproof.files.yaml_text import parse_yaml, yaml_text
 from logitproof.jobs.progress import Progress
 from logitproof.report.report import Report
 
+RUNS = Path("runs")
+"""Where a run folder is, unless --out says."""
 GREEN = "last-green"
 """Folder in a run folder with what people open of the last run there that passed."""
 SHOWN = ("verdict.json", "report.md", "report.html", "positions.parquet")
+PREVIOUS = "previous"
+"""Folder in a run folder with the results of the run before, while none of today has taken their place."""
+PUBLISHED = (
+    "verdict.json", "report.md", "report.html", "report-*.svg", "junit.xml", "results.sarif", "step_summary.md",
+    "annotations.txt", "console.txt", "badge.svg", "failures.jsonl", "positions.parquet", "diagnosis.json",
+    "localization.json", "localization.html", "quality/*",
+)  # fmt: skip
+"""What a run folder shows to people and to CI: none of it may outlive the run that it is of."""
 EVERY = 1.0
 """Seconds between two notes of how far a run has come."""
 SLACK = timedelta(minutes=10)
@@ -29,8 +42,10 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
     path = folder / "run.json"
     if not path.is_file():
         return
+    places = [place / "verdict.json" for place in (folder, folder / PREVIOUS)]
+    shown = next((file for file in places if file.is_file()), places[0])
     try:
-        record, verdict = read_object(path), read_object(folder / "verdict.json")
+        record, verdict = read_object(path), read_object(shown)
         before, named = Path(str(record["contract"])), str(verdict["contract"])
     except (ContractError, KeyError):
         return
@@ -42,6 +57,47 @@ def refuse_other_contract(folder: Path, opened: OpenContract) -> None:
         where=str(folder),
         remedy="name another folder with --out, or remove this one",
     )
+
+
+def withdraw(folder: Path, names: Sequence[str] = PUBLISHED) -> None:
+    """Move results of a run before into `previous/`, so that none of them stands there as if it were today's."""
+    files = [file for name in names for file in sorted(folder.glob(name)) if file.is_file()]
+    with environment_errors(folder):
+        for file in files:
+            target = folder / PREVIOUS / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+
+
+def folder_of(contract: Path) -> Path | None:
+    """The folder of a contract's runs, though it may not be readable: by the name in it, or by the run that names the file."""
+    with contextlib.suppress(ContractError):
+        data = parse_yaml(yaml_text(contract), contract)[0]
+        name = data.get("contract") if isinstance(data, dict) else None
+        if isinstance(name, str) and re.fullmatch(CONTRACT_NAME, name):
+            return RUNS / name
+    for record in sorted(RUNS.glob("*/run.json")):
+        if _contract_of(record) == contract.resolve():
+            return record.parent
+    return None
+
+
+def is_its_own(folder: Path, contract: Path) -> bool:
+    """Whether no run of another contract lies in a folder."""
+    record = folder / "run.json"
+    return not record.is_file() or _contract_of(record) in (None, contract.resolve())
+
+
+def contract_of(folder: Path) -> Path:
+    """The contract that a run folder is of; its record, where that does not say."""
+    return _contract_of(folder / "run.json") or folder / "run.json"
+
+
+def _contract_of(record: Path) -> Path | None:
+    try:
+        return Path(str(read_object(record)["contract"])).resolve()
+    except (ContractError, KeyError):
+        return None
 
 
 def refuse_clock(made_at: str, where: Path) -> None:

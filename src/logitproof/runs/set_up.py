@@ -5,9 +5,12 @@ A finding ends its cells in SET-UP ERROR: it is a fault of files or settings, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from logitproof import catalog
 from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
@@ -21,6 +24,8 @@ from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import path_of
 from logitproof.jobs.spec import spec_key
 from logitproof.preflight import Check, Examined, Finding, Preflight, Seen, Setting, Setup
+from logitproof.rows.top import is_top
+from logitproof.rows.transform import between
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.weights.model import Model
@@ -125,7 +130,31 @@ def look(
             seen[cell] = list(rows)
             continue
         seen[cell] = [_looked(row, cell, results, checks, opened, bos.get(cell.model)) for row in rows]
+        seen[cell] = [replace(row, remark=_remark(row, results)) for row in seen[cell]]
     return seen
+
+
+def _remark(row: Compared, results: Mapping[str, Trace | Failure]) -> str:
+    """What became of the right rows, where one function of a logit, or a scale, says nearly all of it."""
+    reference, candidate = results.get(row.pair.reference), results.get(row.pair.candidate)
+    if row.comparison is None or row.whole or not isinstance(reference, Trace) or not isinstance(candidate, Trace):
+        return ""
+    if is_top(reference.logits) or is_top(candidate.logits):
+        return ""
+    transform = between(reference.logits, candidate.logits)
+    return transform.text if transform is not None else ""
+
+
+def _other_rows(
+    row: Compared, cell: Cell, results: Mapping[str, Trace | Failure]
+) -> dict[str, Callable[[], np.ndarray]]:
+    """What opens the reference's rows of the other prompts of a cell."""
+    opened: dict[str, Callable[[], np.ndarray]] = {}
+    for pair in cell.pairs:
+        trace = results.get(pair.reference)
+        if pair.reference != row.pair.reference and isinstance(trace, Trace) and not is_top(trace.logits):
+            opened[f"prompt {pair.prompt.id}"] = functools.partial(np.asarray, trace.logits)
+    return opened
 
 
 def _looked(
@@ -145,7 +174,10 @@ def _looked(
     is_intended = contract.reference_of(cell.against).intended is not None
     crossing = crossing_in_model(opened, cell.model)
     crosses = crossing is not None and len(reference.token_ids) > crossing.length
-    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, crosses)
+    others = _other_rows(row, cell, results)
+    seen = Seen(
+        cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others, crosses
+    )
     findings = [
         finding for check in checks for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
     ]

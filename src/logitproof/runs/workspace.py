@@ -9,11 +9,13 @@ RUN/verdict.json …   one file a reporter
 RUN/evidence.dsse.json   a signed statement about it, where `attest` made one
 RUN/answers/…        what localize and diagnose found out about this run
 RUN/last-green/…     what people open of the last run that passed
+RUN/previous/…       results of the run before, where the last one came to no verdict
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from logitproof.contract.contract import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.documents.document import Document
 from logitproof.documents.stored import Kept, keep
+from logitproof.errors import LogitproofError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.lock import in_use
 from logitproof.jobs.cell import Cell, Pair, Unmeasured, keys_of
@@ -33,12 +36,23 @@ from logitproof.jobs.progress import Progress
 from logitproof.preflight import Preflight
 from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
+from logitproof.report.unfinished import Unfinished
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.kept import Keep, bare, dropped, read_kept, write_kept
 from logitproof.runs.measured import Ran, measured_by, refuse_another
-from logitproof.runs.place import announced, forget_progress, keep_green, record_run, refuse_clock, refuse_other_contract
+from logitproof.runs.place import (
+    PREVIOUS,
+    announced,
+    forget_progress,
+    is_its_own,
+    keep_green,
+    record_run,
+    refuse_clock,
+    refuse_other_contract,
+    withdraw,
+)
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
@@ -87,6 +101,7 @@ class Workspace:
         """
         refuse_other_contract(self.folder, opened)
         with in_use(self.folder, f"check of {opened.contract.contract}"):
+            withdraw(self.folder)
             store = Store(self.folder / "store")
             store.sweep()
             if fresh:
@@ -113,7 +128,22 @@ class Workspace:
             identity.end(self.folder)
             self._finish(report)
             self._say_what_is_gone(gone)
+            shutil.rmtree(self.folder / PREVIOUS, ignore_errors=True)
             return report
+
+    def tell_unfinished(self, run: Unfinished) -> bool:
+        """Write what stopped a run where its verdict would stand; False where the folder is of another contract or in use."""
+        if not is_its_own(self.folder, run.path):
+            return False
+        try:
+            with in_use(self.folder, f"check of {run.contract}"):
+                withdraw(self.folder)
+                for name, entry in catalog.entries("reporters").items():
+                    if entry.base == "Reporter":
+                        catalog.load("reporters", name)().unfinished(run, self.folder)
+        except LogitproofError:
+            return False
+        return True
 
     def judge_again(self, contract: Path | None = None) -> Report:
         """Judge the recorded traces by the run's contract as it stands now, or by another."""
@@ -154,7 +184,7 @@ class Workspace:
         """Lay the run out, keep it where it passed, and write it into the history."""
         self.render(report)
         keep_green(report, self.folder)
-        self.note = record_run(report, self.folder)
+        self.note = "; ".join(filter(None, (self.note, record_run(report, self.folder))))
 
     def render(self, report: Report) -> None:
         """Let every reporter that writes files write its own."""
@@ -174,6 +204,8 @@ class Workspace:
     def _record(self) -> dict[str, Any]:
         path = self.folder / "run.json"
         record = read_run(path, FORMAT)
+        if (self.folder / "begun.json").is_file():
+            self.note = f"the last check here did not end; this is the run of {record['facts'].get('made_at', 'before')}"
         if "run_id" not in record["facts"]:
             # written before runs had ids: it gets one now, and keeps it
             record["facts"]["run_id"] = new_run_id()

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
 from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed
 
@@ -70,7 +71,7 @@ class Store:
             (folder / "partial").mkdir(exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
-                f"cannot write there: {error.strerror}", where=str(folder), remedy="give another --out"
+                f"cannot write there: {in_words(error)}", where=str(folder), remedy="give another --out"
             ) from None
 
     def read(self, key: str) -> Trace | None:

@@ -156,6 +156,8 @@ class Compared:
     start: int = 0
     planned: int = 0
     """rows that the reference gives; 0 where it gives none"""
+    remark: str = ""
+    """what became of the right rows, where one transform says it"""
 
 
 def values_of(row: Compared, metric: str) -> np.ndarray:

@@ -30,6 +30,8 @@ from logitproof.verdict.gates import GateVerdict, is_refused, is_whole, judge_ga
 
 Status = Literal["PASS", "FAIL", "ERROR"]
 ExitCode = Literal[0, 1, 2, 3]
+SEEN = "; seen: "
+"""Stands in a cell's reason before what its rows show by themselves."""
 SEVERITY: tuple[CellStatus, ...] = (
     "MATCH",
     "TIE-FLIP",
@@ -144,6 +146,8 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
     band = case.band.summary if case.band else None
     own = [gate for gate in gates if gate.cell == case.cell.id]
     status, reason = _cell_status(prompts, band, own)
+    if status == "WRONG" and (remark := next((row.remark for row in case.rows if row.remark), "")):
+        reason = f"{reason}{SEEN}{remark}"
     measured = sum(counts.values()) - counts["NOT-MEASURED"]
     coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
     if not measured and status != "NOT-MEASURED":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import uvicorn
 
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
 from logitproof.runs.ledger import Ledger
 from logitproof.web.app import LOOPBACK, application
 
@@ -34,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        text = f"cannot listen there: {error.strerror or error}"
+        text = f"cannot listen there: {in_words(error)}"
         raise ContractError(
             text, where=f"{host}:{port}", remedy="name another --port or --host; port 0 is any free one"
         ) from None

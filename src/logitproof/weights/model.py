@@ -11,6 +11,7 @@ from typing import Any, Literal
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.safetensors import Tensors
+from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
 
@@ -94,7 +95,7 @@ def weights_state(*paths: Path | None) -> dict[str, State]:
     try:
         return {str(file): file_state(file) for path in paths if path is not None for file in files_of(path)}
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
+        raise ModelError(f"cannot be read: {in_words(error)}", where=str(error.filename)) from None
 
 
 def weights_sha256(path: Path) -> str:

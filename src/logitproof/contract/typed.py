@@ -1,0 +1,42 @@
+"""Types of what people write into YAML: exactly those that the published JSON Schema names.
+
+A truth is no number, a text is no number, and a day is a day. A whole number may be written 5.0, as JSON Schema has it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_DAY = r"^\d{4}-\d{2}-\d{2}$"
+
+
+def _integral(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _day(value: Any) -> Any:
+    """A day, or a text that spells one: YAML makes a day of it where it has no quotes."""
+    if isinstance(value, str) and re.match(_DAY, value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value} is no day of the calendar") from None
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise ValueError("must be a date, such as 2026-12-31")
+    return value
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Whole = Annotated[int, BeforeValidator(_integral)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "pattern": _DAY})]
+Pair = Annotated[tuple[str, str], BeforeValidator(_pair)]

@@ -1,0 +1,70 @@
+"""Files and options that `check` would refuse before any engine computes: told here, without one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from logitproof import catalog
+from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.jobs.plan import matrix_cells
+from logitproof.jobs.sides import path_of
+from logitproof.lint import Finding, Rule
+from logitproof.lint._option_types import option_fault
+
+
+class Files(Rule):
+    """What the contract names, and what its engines are given."""
+
+    codes: ClassVar[Mapping[str, str]] = {
+        "LP070": "a file or a folder that is not there",
+        "LP071": "an option of the wrong type, or one that is missing",
+    }
+
+    def look(self, opened: OpenContract) -> Iterator[Finding]:
+        """Look at the weights that a cell reads, at interpreters and at every option."""
+        read = {(cell.model, cell.quantization) for cell in matrix_cells(opened)}
+        read |= {(model, ORIGINAL) for model, _ in read if ORIGINAL in opened.contract.models[model]}
+        for name, label in sorted(read):
+            if label in opened.contract.models[name] and not (path := path_of(opened, name, label)).exists():
+                yield self._gone(opened, path, "models", name, label)
+        for keys, use in _uses(opened):
+            if use.python is not None and not _is_program(opened, use.python):
+                yield self._gone(opened, Path(use.python), *keys, "python")
+            yield from self._options(opened, keys, use)
+
+    def _gone(self, opened: OpenContract, path: Path, *keys: str) -> Finding:
+        place = ".".join(keys)
+        remedy = "correct the path, which is relative to the contract"
+        return self.finding(opened, "LP070", *keys, text=f"{place}: {path} names nothing: it is not there", remedy=remedy)
+
+    def _options(self, opened: OpenContract, keys: tuple[str, ...], use: EngineUse) -> Iterator[Finding]:
+        entry = catalog.find("engines", use.engine)
+        for name, value in use.options.items():
+            written = next((option.type for option in entry.options if option.name == name), "")
+            if fault := option_fault(written, value, entry.file, name):
+                text = f"{'.'.join(keys)}.options.{name}: {fault.partition('` ')[2]}"
+                remedy = f"`logitproof list engines` shows the options of {use.engine}"
+                yield self.finding(opened, "LP071", *keys, "options", name, text=text, remedy=remedy)
+        for option in entry.options:
+            if option.default is None and option.name not in use.options:
+                text = f"{'.'.join(keys)}: the engine {use.engine} needs the option {option.name!r}"
+                remedy = f"`logitproof list engines` shows the options of {use.engine}"
+                yield self.finding(opened, "LP071", *keys, text=text, remedy=remedy)
+
+
+def _uses(opened: OpenContract) -> Iterator[tuple[tuple[str, ...], EngineUse]]:
+    contract = opened.contract
+    yield ("reference",), contract.reference
+    yield from ((("references", name), use) for name, use in contract.others.items())
+    yield from ((("candidates", name), use) for name, use in contract.candidates.items())
+    yield from ((("error_bar", "builds", name), use) for name, use in contract.error_bar.builds.items())
+    if contract.witness is not None:
+        yield ("witness",), contract.witness
+
+
+def _is_program(opened: OpenContract, program: str) -> bool:
+    return shutil.which(program if "/" not in program else str(opened.folder / program)) is not None
+

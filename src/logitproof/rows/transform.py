@@ -1,0 +1,256 @@
+"""Rows that are no logits, or not those that were asked for: recognized by what they are, with the transform named.
+
+`by_themselves` needs the rows alone; `between` says by which transform the rows of one engine become those of another. A
+transform is told only where it leaves a tenth of the difference, in the shape of the given rows themselves: no scale, and no
+rows that are merely small, make it fit. Log-probabilities are logits whose constant was chosen, and are no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+LEFT = 0.1
+"""Share of the difference, and of the given rows' own spread, that a transform may leave."""
+CLOSE = 0.02
+"""Share of the right rows' spread below which a difference is nothing that a transform explains."""
+FLAT = 0.01
+"""Share of the right rows' spread below which rows are nearly flat."""
+OFF = 1e-2
+"""How far a sum of probabilities may be off: float16 rounds each of them."""
+COLUMNS = 4096
+SHIFTS = (1, -1, 2, -2)
+FEWEST = 3
+"""Rows that must overlap for a shift to be told."""
+LARGEST = 1e5
+"""No logit is larger; most numbers whose bytes are swapped are, or are nearly nothing."""
+Kind = Literal["no logits", "byte order", "place", "prompt", "curve"]
+GIVE = "give logits: the output of the last matrix product, before softmax or any other function"
+
+AFTER = "look at what is done to the logits after the head"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What rows are instead: a name, a sentence with its evidence, and what to do. A `curve` may be a bug of the model."""
+
+    kind: Kind
+    name: str
+    text: str
+    remedy: str
+
+
+def by_themselves(rows: np.ndarray) -> Transform | None:
+    """What rows [T, V] of any float type are, where that shows without another engine's."""
+    if rows.ndim != 2 or not rows.size or rows.shape[1] < 2:
+        return None
+    if (swapped := bytes_swapped(rows)) is not None:
+        return swapped
+    # one row tells for most rows that there is nothing to see
+    for check in (_probabilities, _logarithms):
+        if check(_wide(rows[:1])) is not None and (transform := check(_wide(rows))) is not None:
+            return transform
+    return None
+
+
+def bytes_swapped(rows: np.ndarray) -> Transform | None:
+    """Whether numbers are nonsense as they stand, and logits with the bytes of each in the other order."""
+    some = np.ascontiguousarray(rows[:, :: max(1, rows.shape[1] // COLUMNS)])
+    if some.dtype.kind != "f" or _are_sane(some):
+        return None
+    swapped = some.byteswap()
+    if not _are_sane(swapped):
+        return None
+    with np.errstate(invalid="ignore"):
+        low, high = float(swapped.min()), float(swapped.max())
+    text = f"with the bytes of every number swapped they are logits, {low:.3g} to {high:.3g}: they were written big-endian"
+    return Transform("byte order", "byte-swapped", text, "write little-endian numbers")
+
+
+def between(
+    right: np.ndarray, given: np.ndarray, others: Mapping[str, Callable[[], np.ndarray]] | None = None
+) -> Transform | None:
+    """By which transform the right rows [T, V] became the given ones; `others` are right rows of other prompts, by name.
+
+    None where they are near enough, where nothing fits, and where shapes or numbers do not allow to say.
+    """
+    if right.shape != given.shape or right.ndim != 2 or right.shape[1] < 2 or not right.size:
+        return None
+    columns = np.arange(0, right.shape[1], max(1, right.shape[1] // COLUMNS))
+    # what either side masks, such as the padding of a vocabulary, is no part of any shape
+    columns = columns[np.isfinite(right[:, columns]).all(axis=0) & np.isfinite(given[:, columns]).all(axis=0)]
+    if len(columns) < 2:
+        return None
+    # what is masked elsewhere, or too large to be squared, fits nothing
+    with np.errstate(all="ignore"):
+        pair = _Pair(_wide(right[:, columns]), _wide(given[:, columns]))
+        if pair.base <= CLOSE * _size(pair.centred):
+            return None
+        transform = _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
+        if transform is None and others:
+            transform = _of_another(pair, others, columns)
+        return transform or next((curve for curve in _curves(pair) if curve is not None), None)
+
+
+class _Pair:
+    """Rows of both sides, their means taken off, and how far they are apart."""
+
+    def __init__(self, right: np.ndarray, given: np.ndarray) -> None:
+        self.right, self.given = right, given
+        self.centred, self.target = _centred(right), _centred(given)
+        self.base = _size(self.centred - self.target)
+
+    def fits(self, rows: np.ndarray, target: np.ndarray | None = None, base: float | None = None) -> float | None:
+        """How much transformed rows leave, as a share of the given rows' own spread; None where that is too much."""
+        aim = self.target if target is None else target
+        left = _size(_centred(rows) - aim)
+        return left / _size(aim) if left <= LEFT * min(self.base if base is None else base, _size(aim)) else None
+
+
+def _wide(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows, np.float64)
+
+
+def _centred(rows: np.ndarray) -> np.ndarray:
+    return rows - rows.mean(axis=1, keepdims=True)
+
+
+def _size(rows: np.ndarray) -> float:
+    return float(np.linalg.norm(rows))
+
+
+def _are_sane(rows: np.ndarray) -> bool:
+    """Whether numbers could be logits: finite, none huge, and most of them not next to nothing."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(rows)
+        masked = np.isneginf(rows)
+        large = np.abs(rows[finite]) > LARGEST
+        tiny = (rows[finite] != 0) & (np.abs(rows[finite]) < 1e-20)
+    return bool((finite | masked).all() and finite.any() and not large.any() and tiny.mean() < 0.5)
+
+
+def _probabilities(rows: np.ndarray) -> Transform | None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums, least = rows.sum(axis=1), rows.min()
+    if not (least >= -1e-6 and np.isfinite(sums).all()) or not (np.ptp(rows, axis=1) > 0).all():
+        return None
+    for whole, name in ((1.0, "probabilities"), (100.0, "percentages")):
+        off = float(np.abs(sums - whole).max()) / whole
+        if off <= OFF:
+            bounds = f"every row is in [0, {whole:g}] and sums to {whole:g} within {off * whole:.2g}"
+            text = f"{bounds}: these are {name}, not logits"
+            return Transform("no logits", name, text, GIVE)
+    return None
+
+
+def _logarithms(rows: np.ndarray) -> Transform | None:
+    """Logarithms of probabilities to another base than e, or without their sign."""
+    for base, sign, name in ((2.0, 1, "to base 2"), (10.0, 1, "to base 10"), (np.e, -1, "without their sign (surprisals)")):
+        if (sign * rows).max() > 1e-6:
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            off = float(np.abs((base ** (sign * rows)).sum(axis=1) - 1.0).max())
+        if off <= OFF:
+            text = f"they are log-probabilities {name} (their probabilities sum to 1 within {off:.2g}), not natural logarithms"
+            return Transform("no logits", f"log-probabilities {name}", text, "give logits, or natural logarithms")
+    return None
+
+
+def _nearly_flat(pair: _Pair) -> Transform | None:
+    share = _size(pair.target) / max(_size(pair.centred), 1e-300)
+    if share > FLAT:
+        return None
+    text = f"the rows are nearly flat: their spread is {share:.2g} of the reference's"
+    remedy = "look for a head that is not applied, zero weights, or a softmax over everything"
+    return Transform("curve", "nearly flat", text, remedy)
+
+
+def _transposed(pair: _Pair, given: np.ndarray, columns: np.ndarray) -> Transform | None:
+    count, size = given.shape
+    if count < 2:
+        return None
+    flat = np.reshape(given, -1)
+    places = columns[None, :] * count + np.arange(count)[:, None]
+    turned = _centred(_wide(flat[places]))
+    if pair.fits(pair.centred, turned) is None or _size(turned) == 0:
+        return None
+    shapes = f"[{size}, {count}] (vocabulary, positions) where [{count}, {size}] was asked for"
+    text = f"the file holds the rows transposed: {shapes}"
+    return Transform("place", "transposed", text, "write row after row, in C order: all of the vocabulary for one position")
+
+
+def _moved(pair: _Pair) -> Transform | None:
+    """Rows of other positions: shifted, or in reverse."""
+    count = len(pair.right)
+    for shift in SHIFTS:
+        if count - abs(shift) < FEWEST:
+            continue
+        right = pair.centred[shift:] if shift > 0 else pair.centred[:shift]
+        target = pair.target[:-shift] if shift > 0 else pair.target[-shift:]
+        here = pair.centred[:-shift] if shift > 0 else pair.centred[-shift:]
+        if pair.fits(right, target, _size(here - target)) is not None:
+            text = f"row t is the reference's row t{shift:+d}: the rows are shifted by {abs(shift)}"
+            remedy = "hand over the row that was computed after token t, for every t"
+            return Transform("place", f"shifted by {shift:+d}", text, remedy)
+    if count >= FEWEST and pair.fits(pair.centred[::-1]) is not None:
+        return Transform("place", "reversed", "the rows stand in reverse: the last position comes first", "write them in order")
+    return None
+
+
+def _of_another(
+    pair: _Pair, others: Mapping[str, Callable[[], np.ndarray]], columns: np.ndarray
+) -> Transform | None:
+    """Rows of another prompt, at least three of them."""
+    for name, open_rows in others.items():
+        rows = open_rows()
+        count = min(len(rows), len(pair.given))
+        if rows.ndim != 2 or count < FEWEST or rows.shape[1] <= columns[-1]:
+            continue
+        right = _wide(rows[:count][:, columns])
+        base = _size(pair.centred[:count] - pair.target[:count])
+        if np.isfinite(right).all() and pair.fits(right, pair.target[:count], base) is not None:
+            text = f"these are the rows of {name}, not of the tokens that were asked for"
+            return Transform("prompt", "of another prompt", text, "answer with the rows of this request's own token ids")
+    return None
+
+
+def _curves(pair: _Pair) -> Iterator[Transform | None]:
+    """One function of every logit: a factor, an exponential, a squashing, a cap."""
+    factor = float((pair.centred * pair.target).sum() / (pair.centred**2).sum())
+    if (left := pair.fits(factor * pair.centred)) is not None:
+        what = "negated" if factor < 0 else "a temperature, or a scale of the head"
+        text = f"every logit is the reference's times {factor:.4g} (all but {left:.1%}): {what}"
+        yield Transform("curve", "scaled", text, AFTER)
+    low, high = float(pair.given.min()), float(pair.given.max())
+    if low > 0 and (left := pair.fits(np.log(pair.given), pair.centred)) is not None:
+        text = f"they are exponentials of the logits (all but {left:.1%})"
+        yield Transform("no logits", "exponentials", text, GIVE)
+    for name, kind, rows in _functions(pair.right, low, high):
+        if (left := pair.fits(rows)) is not None:
+            text = f"every number is {name} of the reference's logit (all but {left:.1%})"
+            yield Transform(kind, name, text, GIVE if kind == "no logits" else AFTER)
+    yield _scaled_by_row(pair)
+
+
+def _functions(right: np.ndarray, low: float, high: float) -> Iterator[tuple[str, Kind, np.ndarray]]:
+    with np.errstate(over="ignore"):
+        yield "the sigmoid", "no logits", 1.0 / (1.0 + np.exp(-right))
+    yield "tanh", "curve", np.tanh(right)
+    yield "max(z, 0)", "no logits", np.maximum(right, 0.0)
+    yield "the absolute value", "no logits", np.abs(right)
+    yield f"the value cut off at {low:.3g} and {high:.3g}", "curve", np.clip(right, low, high)
+    cap = max(abs(low), abs(high))
+    for times in (1.0, 1.05, 1.3, 2.0):
+        size = max(cap * times, 1e-30)
+        yield f"the cap {size:.3g} tanh(z / {size:.3g})", "curve", size * np.tanh(right / size)
+
+
+def _scaled_by_row(pair: _Pair) -> Transform | None:
+    factors = (pair.centred * pair.target).sum(axis=1) / np.maximum((pair.centred**2).sum(axis=1), 1e-300)
+    if len(factors) < FEWEST or pair.fits(factors[:, None] * pair.centred) is None:
+        return None
+    text = f"each row is the reference's times a number of its own, {factors.min():.4g} to {factors.max():.4g}"
+    return Transform("curve", "scaled by row", text, "look at the last norm, and at a scale that depends on the position")
