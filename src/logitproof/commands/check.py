@@ -50,8 +50,8 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Kee
 def _say(preflight: Any) -> None:
     """One line before any engine computes, and every finding: a long run may be stopped here."""
     from logitproof.commands._say import say
-    from logitproof.documents.console import told
+    from logitproof.documents.console import messages
 
     # not by a console of its own, which would write behind the bar into its line
-    for line in told(preflight.document()):
+    for line in messages(preflight.document()):
         say(line)

@@ -114,7 +114,7 @@ def _transformed(trial: Trial, floor: Floor, leave_out: Sequence[str]) -> Diagno
     transforms = [_of_sequence(trial, number) for number in range(len(trial.candidate))]
     transform = transforms[0]
     # numbers in its sentence may differ from one sequence to the next
-    names = {each.name if each else "" for each in transforms}
+    names = {transform_of_one.name if transform_of_one else "" for transform_of_one in transforms}
     if transform is None or transform.kind == "curve" or len(names) > 1:
         return None
     finding = Finding(transform.name, transform.text, {"kind": transform.kind})

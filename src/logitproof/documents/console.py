@@ -35,7 +35,7 @@ def show_verdict(page: Page, terminal: Console | None = None) -> None:
     show_lines([_verdict(page), *_next(page)], terminal)
 
 
-def told(page: Page) -> list[str]:
+def messages(page: Page) -> list[str]:
     """The verdict, the next command and the sections as plain lines, for messages beside what a terminal draws."""
     lines = [_verdict(page), *_next(page), *(line for section in _shown(page) for line in _section(section))]
     return [line.plain for line in lines]

@@ -109,10 +109,10 @@ def together(error: ValidationError, data: Any) -> list[tuple[tuple[str | int, .
         words, _ = by_place.setdefault(place, ([], fault))
         if (text := worded(fault)) not in words:
             words.append(text)
-    return [(place, _either(words), fault) for place, (words, fault) in by_place.items()]
+    return [(place, _joined(words), fault) for place, (words, fault) in by_place.items()]
 
 
-def _either(words: list[str]) -> str:
+def _joined(words: list[str]) -> str:
     return " or ".join([words[0], *(more.removeprefix("must be ") for more in words[1:])])
 
 

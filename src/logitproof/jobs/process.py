@@ -80,7 +80,7 @@ class EngineProcess:
     @property
     def words(self) -> list[str]:
         """The lines of stderr that count: its first, those with which it gave up, and its last."""
-        return self._words.told()
+        return self._words.kept()
 
     @property
     def unended(self) -> bytes:
@@ -221,7 +221,7 @@ class Words:
             self._telling.append(kept)
         self._last.append(kept)
 
-    def told(self) -> list[str]:
+    def kept(self) -> list[str]:
         """What is kept, in its order, with how many lines are left out in between."""
         lines: list[str] = []
         before = 0

@@ -77,7 +77,7 @@ def unfinished(error: BaseException, path: Path, contract: str) -> Unfinished:
     if isinstance(error, LogitproofError):
         status = "SET-UP ERROR" if isinstance(error, ContractError) else "ENGINE ERROR"
         own = (error, *error.others) if isinstance(error, ContractError) else (error,)
-        faults = tuple(_fault(each, path) for each in own)
+        faults = tuple(_fault(fault, path) for fault in own)
         return Unfinished(contract, path, status, error.exit_code, faults, made_at, version)
     if isinstance(error, KeyboardInterrupt):
         fault = Fault(str(path), 1, "", "it was interrupted", "run the same command again: what was measured is kept")

@@ -124,8 +124,8 @@ def unmeasured(report: Report) -> Table | Text:
     unread = unread_in_words(report.opened)
     if not report.verdict.unmeasured and not unread:
         defaults = defaults_in_words(report.opened.contract.matrix)
-        told = f" Axes of the matrix by default: {defaults}." if defaults else ""
-        return Text((Line(f"{EVERY_CELL}{told}"),), "Not measured", detail=True)
+        named = f" Axes of the matrix by default: {defaults}." if defaults else ""
+        return Text((Line(f"{EVERY_CELL}{named}"),), "Not measured", detail=True)
     rows = tuple(
         Row((cell.cell, cell.reason, "by leave" if report.is_allowed(cell) else "keeps the verdict from PASS"))
         for cell in report.verdict.unmeasured

@@ -121,7 +121,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
     table.add_column("comparison contract", overflow="fold")
     for name in ("same", "differ", "findings"):
         table.add_column(name, justify="right", no_wrap=True)
-    names, weights = ([visible(each(pair)) for pair in rows] for each in (contract.name_of, contract.weights))
+    names, weights = ([visible(name(pair)) for pair in rows] for name in (contract.name_of, contract.weights))
     left = [f" (+{len(pair['skipped'])} by leave)" if pair["skipped"] else "" for pair in rows]
     needed = max(map(cell_len, names)) + max(map(cell_len, weights)) + max(map(len, left)) + COUNTS
     if beside := width >= SPACIOUS and needed <= width:

@@ -58,10 +58,10 @@ def by_themselves(rows: np.ndarray) -> Transform | None:
 
 def bytes_swapped(rows: np.ndarray) -> Transform | None:
     """Whether numbers are nonsense as they stand, and logits with the bytes of each in the other order."""
-    some = np.ascontiguousarray(rows[:, :: max(1, rows.shape[1] // COLUMNS)])
-    if some.dtype.kind != "f" or _are_sane(some):
+    sample = np.ascontiguousarray(rows[:, :: max(1, rows.shape[1] // COLUMNS)])
+    if sample.dtype.kind != "f" or _are_sane(sample):
         return None
-    swapped = some.byteswap()
+    swapped = sample.byteswap()
     if not _are_sane(swapped):
         return None
     with np.errstate(invalid="ignore"):
