@@ -28,7 +28,7 @@ def kernel_findings(project: Any, rows: list[str], label: str = "Q8_0", **more: 
     }  # fmt: skip
     models = {"m": {"original": "toy.json", label: "toy.json"}}
     path = project.contract(bands=[{"match": 0.1, "wrong": 0.5, "basis": BASIS}, band], models=models)
-    return [f"{finding.code} {finding.text}" for finding in lint(path) if finding.code.startswith("LP07")]
+    return [f"{finding.code} {finding.text}" for finding in lint(path) if finding.code.startswith("LP08")]
 
 
 @pytest.mark.parametrize(

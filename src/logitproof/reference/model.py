@@ -7,15 +7,10 @@ none of them computes with another model than the one that a verdict rests on. N
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-# Both are read once, when the libraries are first used.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 import transformers

@@ -198,7 +198,9 @@ def _hollow(settings: Any, loading: Loading) -> Any:
     """The model without weights: parameters have shape and type alone, tables that are computed are there."""
     options = {"attn_implementation": loading.attention, "experts_implementation": "eager"}
     with no_init_weights(), _without_weights():
-        model = transformers.AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, loading.dtype), **options)
+        model = transformers.AutoModelForCausalLM.from_config(
+            settings, dtype=getattr(torch, loading.dtype), trust_remote_code=False, **options
+        )
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             module._parameters[name] = torch.nn.Parameter(_hollowed(parameter), requires_grad=False)

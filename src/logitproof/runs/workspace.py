@@ -99,6 +99,7 @@ class Workspace:
 
         Raises ContractError where the folder holds the run of another contract, or another run works in it.
         """
+        self.note = ""
         refuse_other_contract(self.folder, opened)
         with in_use(self.folder, f"check of {opened.contract.contract}"):
             withdraw(self.folder)
@@ -147,6 +148,7 @@ class Workspace:
 
     def judge_again(self, contract: Path | None = None) -> Report:
         """Judge the recorded traces by the run's contract as it stands now, or by another."""
+        self.note = ""
         judged = self.judged(contract)
         self._finish(judged.report)
         self._say_what_is_gone(judged.gone)
