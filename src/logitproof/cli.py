@@ -46,11 +46,12 @@ class _Commands(click.Group):
             raise  # whoever read the output has gone, and click ends quietly
         except OSError as error:
             from logitproof.documents.wording import visible_lines
+            from logitproof.files.system import in_words
 
             place = f"{error.filename}: " if error.filename else ""
             full = error.errno in FULL
             remedy = "free the disk, or name a folder that can be written" if full else "see what the system says"
-            click.echo(f"error: {visible_lines(f'{place}{error.strerror or error}')}\n  remedy: {remedy}", err=True)
+            click.echo(f"error: {visible_lines(f'{place}{in_words(error)}')}\n  remedy: {remedy}", err=True)
             ctx.exit(EnvironmentFailed.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: what was measured is kept, run the same command to continue", err=True)

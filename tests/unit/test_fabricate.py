@@ -164,7 +164,7 @@ def test_an_existing_folder_is_left_alone_and_a_failure_leaves_no_scraps(
     with pytest.raises(ContractError, match="exists already"):
         fabricate(small("qwen3-0.6b"), tmp_path / "out")
     monkeypatch.setattr(module, "write_pieces", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(EnvironmentFailed, match="No space left"):
+    with pytest.raises(EnvironmentFailed, match="the disk is full"):
         fabricate(small("qwen3-0.6b"), tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -27,6 +27,7 @@ from click.testing import CliRunner, Result
 from conftest import BASIS, Project
 from logitproof.cli import main
 from logitproof.contract.contract import open_contract
+from logitproof.files.system import WORDS
 from logitproof.runs.workspace import Workspace
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -160,6 +161,7 @@ def test_every_write_may_fail(disk: Disk, template: Path, tmp_path: Path, monkey
     codes = [errno.ENOSPC, errno.EROFS, errno.EACCES]
     for count, (text, number) in enumerate(first.items()):
         fresh(template, folder)
+        monkeypatch.chdir(folder)  # the one before is gone
         code = codes[count % len(codes)]
         with disk.watching(folder, number, code) as again:
             done = cli(*words)
@@ -167,7 +169,7 @@ def test_every_write_may_fail(disk: Disk, template: Path, tmp_path: Path, monkey
             continue  # another order of two engines
         assert done.exit_code == 3, (text, done.exit_code, done.output, done.exception)
         assert isinstance(done.exception, SystemExit), (text, done.exception)
-        assert os.strerror(code) in done.output and str(folder) in done.output, (text, done.output)
+        assert WORDS[code] in done.output and str(folder) in done.output, (text, done.output)
         assert not torn(folder), (text, torn(folder))
         assert cli(*words).exit_code == 0, f"after {text} the same command does not go on"
 

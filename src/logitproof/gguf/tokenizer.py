@@ -165,7 +165,7 @@ def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
     patterns = [part["pattern"].get("Regex", "") for part in parts if part.get("type") == "Split"]
     if len(patterns) == 1 and patterns[0] in PRE_TOKENIZERS:
         return PRE_TOKENIZERS[patterns[0]]
-    if not patterns and parts[-1].get("type") == "ByteLevel" and parts[-1].get("use_regex", True):
+    if parts and not patterns and parts[-1].get("type") == "ByteLevel" and parts[-1].get("use_regex", True):
         before = [(part.get("type"), part.get("individual_digits")) for part in parts[:-1]]
         if before in ([], [("Digits", True)]):
             return "smollm" if before else "gpt-2"

@@ -25,7 +25,9 @@ from logitproof.errors import ContractError
 from logitproof.files.yaml import parts_of
 
 UNREADABLE = "LP000"
-OF_A_MACHINE = ("LP030", "LP070")
+OF_A_MACHINE = ("LP030", "LP070", "LP080")
+MISSING = "LP070"
+"""Where a file is not on this machine, what would be found in it is not known: no leave is called idle."""
 """Findings that are there on one machine and not on another: leave for them is right where nothing is found, too."""
 WAIVED = {
     "LP007": "leave for a finding of lint that has ended",
@@ -113,12 +115,12 @@ def _unwaived(opened: OpenContract, findings: list[Finding]) -> Iterator[Finding
         used.update(covering)
         if not any(today <= opened.contract.lint[index].until for index in covering):
             yield finding
-    leave = _Leave()
+    leave, unseen = _Leave(), any(finding.code == MISSING for finding in findings)
     for index, waiver in enumerate(opened.contract.lint):
         if today > waiver.until:
             text = f"the leave for {waiver.code} ended on {waiver.until}"
             remedy = "mend the fault, or give a new end and reason"
             yield leave.finding(opened, "LP007", "lint", index, text=text, remedy=remedy)
-        elif index not in used and waiver.code not in OF_A_MACHINE:
+        elif index not in used and waiver.code not in OF_A_MACHINE and not unseen:
             text = f"nothing is found any more of {waiver.code}{f' at {waiver.at}' if waiver.at else ''}"
             yield leave.finding(opened, "LP008", "lint", index, text=text, remedy="take the leave out")

@@ -43,5 +43,5 @@ def _words(job: Job, stretches: set[tuple[int, ...]], store: TraceStore, workers
         with contextlib.suppress(LogitproofError):
             worker, _ = workers.session(job.spec, "reference").loaded(job.model, job.config)
             known.update({words_key(stretch): worker.detokenize(stretch) for stretch in missing})
-            store.remember("words", key, known)
+        store.remember("words", key, known)
     return {words_key(stretch): known[words_key(stretch)] for stretch in stretches if words_key(stretch) in known}
