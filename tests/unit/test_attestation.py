@@ -386,7 +386,7 @@ def test_a_signed_statement_of_any_content_is_verified_or_refused_and_never_a_tr
         path = data.draw(st.sampled_from(paths))
         path = path[: data.draw(st.integers(1, len(path)))]
         try:
-            at(statement["predicate"], *path[:-1])[path[-1]] = data.draw(odd)
+            at(statement["predicate"], *path[:-1])[path[-1]] = copy.deepcopy(data.draw(odd))
         except (KeyError, TypeError, IndexError):
             continue
     try:

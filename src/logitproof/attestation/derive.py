@@ -27,6 +27,7 @@ from logitproof.bands.rule import JUDGED
 from logitproof.comparison.compare import Comparison
 from logitproof.contract.contract import Contract
 from logitproof.contract.suite import Prompt
+from logitproof.files.worded import in_parts
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Bound, Case, OwnError
@@ -68,8 +69,8 @@ def contract_of(terms: dict[str, Any]) -> Contract:
     try:
         return Contract.model_validate(terms)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TermsBroken(f"contract.terms.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        place, text = in_parts(error, "contract", "terms")
+        raise TermsBroken(f"{place}: {text}") from None
 
 
 def columns_of(contract: Contract) -> list[str]:
