@@ -92,7 +92,7 @@ class Transformers(Engine):
     adapter: str | None = None
     merge_adapter: bool = False
     offload: Literal["none", "stream"] = "none"
-    _streamed: Streamed | None = field(init=False, default=None, repr=False)
+    _streamed: Any = field(init=False, default=None, repr=False)  # a Streamed: options are validated with every field's type
     _reference: Reference | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
     _watch: Any = field(init=False, default=None, repr=False)
