@@ -66,7 +66,7 @@ class Bench:
             tapped(self.model, self.watch, flow),
         ):
             flow.at("logits", self.model(self.ids, use_cache=False).logits[0])
-        return flow.found()
+        return flow.kept()
 
     def locate(self, bugs: list[Any], *, narrow: bool = False) -> tuple[Localization, Arrays]:
         """The localization of a candidate with these bugs, and its taps."""
@@ -300,7 +300,7 @@ def _bytes_of_a_layer(settings: Any, positions: int) -> int:
     flow.length = positions
     with torch.inference_mode(), tapped(model, watch, flow):
         model(torch.arange(positions)[None] % 64, use_cache=False)
-    return sum(value.nbytes for value in flow.found().values())
+    return sum(value.nbytes for value in flow.kept().values())
 
 
 def main() -> int:

@@ -34,9 +34,10 @@ class Trial:
 
     def __init__(self, planted: Planted, candidate: Sequence[np.ndarray], mode: Mode) -> None:
         self.mode, self.planted = mode, planted
-        self.candidate = [
-            _known(rows, planted.vocabulary) if is_top(rows) else np.asarray(rows, np.float64) for rows in candidate
-        ]
+        with np.errstate(invalid="ignore"):  # what is not finite is refused below, whatever kind of NaN it is
+            self.candidate = [
+                _known(rows, planted.vocabulary) if is_top(rows) else np.asarray(rows, np.float64) for rows in candidate
+            ]
         self.whole = not any(is_top(rows) for rows in candidate)
         if not planted.sequences or len(planted.sequences) != len(self.candidate):
             raise ContractError(f"{len(self.candidate)} arrays of logits for {len(planted.sequences)} sequences")

@@ -89,7 +89,7 @@ def between(
         pair = _Pair(_wide(right[:, columns]), _wide(given[:, columns]))
         if pair.base <= CLOSE * _size(pair.centred):
             return None
-        transform = _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
+        transform = _exponentials(pair) or _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
         if transform is None and others:
             transform = _of_another(pair, others, columns)
         return transform or next((curve for curve in _curves(pair) if curve is not None), None)
@@ -159,6 +159,13 @@ def _logarithms(rows: np.ndarray) -> Transform | None:
     return None
 
 
+def _exponentials(pair: _Pair) -> Transform | None:
+    """Known by their logarithms, however small they are: rows that are nearly flat may still be exponentials."""
+    if not pair.given.min() > 0 or (left := pair.fits(np.log(pair.given), pair.centred, np.inf)) is None:
+        return None
+    return Transform("no logits", "exponentials", f"they are exponentials of the logits (all but {left:.1%})", GIVE)
+
+
 def _nearly_flat(pair: _Pair) -> Transform | None:
     share = _size(pair.target) / max(_size(pair.centred), 1e-300)
     if share > FLAT:
@@ -225,9 +232,6 @@ def _curves(pair: _Pair) -> Iterator[Transform | None]:
         text = f"every logit is the reference's times {factor:.4g} (all but {left:.1%}): {what}"
         yield Transform("curve", "scaled", text, AFTER)
     low, high = float(pair.given.min()), float(pair.given.max())
-    if low > 0 and (left := pair.fits(np.log(pair.given), pair.centred)) is not None:
-        text = f"they are exponentials of the logits (all but {left:.1%})"
-        yield Transform("no logits", "exponentials", text, GIVE)
     for name, kind, rows in _functions(pair.right, low, high):
         if (left := pair.fits(rows)) is not None:
             text = f"every number is {name} of the reference's logit (all but {left:.1%})"
