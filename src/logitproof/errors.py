@@ -72,6 +72,10 @@ class EnvironmentFailed(EngineError):
     """The machine failed, not the engine: disk full, no permission, a missing library."""
 
 
+class StoreFailed(EnvironmentFailed):
+    """Traces cannot be kept: no failure of the job that it happened to, and nothing goes on."""
+
+
 class Refusal(Exception):
     """Raised by an engine that will not do what it was asked, because the request or the file is wrong.
 

@@ -261,6 +261,22 @@ def test_an_engine_that_dies_at_one_of_many_loses_that_one_alone(project: Any) -
     assert asked(project) == [4, 2]
 
 
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        ("os._exit(3)", "exit code 3"),
+        ("return {'answered': 'none'}", "answered"),
+        ("raise ValueError('the last state')", "the last state"),
+    ],
+)
+def test_an_engine_that_fails_when_all_is_answered_owes_the_last(project: Any, end: str, text: str) -> None:
+    use = project.engine(BATCH.replace("#EACH#", "pass").replace("return {\"answered\"", f"{end}\n    return {{\"answered\""))
+    results = collected(project, use)
+    (failure,) = [result for result in results.values() if isinstance(result, Failure)]
+    assert failure.fault == "engine" and text in failure.text, failure
+    assert len(scored(results)) == 3
+
+
 def test_an_engine_that_dies_at_every_one_of_many_is_given_up_after_two(project: Any) -> None:
     results = collected(project, batch(project, "os._exit(3)"))
     failures = [result for result in results.values() if isinstance(result, Failure)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError
+from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError, StoreFailed
 from logitproof.jobs.job import Job
 from logitproof.jobs.needs import Needs, together
 from logitproof.jobs.session import Session
@@ -173,6 +173,8 @@ class _Running:
                         del waiting[job.key]
                         seconds, begin = time.monotonic() - begin, time.monotonic()
                         yield self._answered(job, replace(trace, seconds=seconds), answer, folder, worker)
+            except StoreFailed:
+                raise
             except LogitproofError as error:
                 yield from self._request_failed(waiting, error)
 
@@ -328,6 +330,9 @@ def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
 
 
 def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:
+    """What stands in place of the job's trace; a store that cannot be written is no job's failure, and is raised."""
+    if isinstance(error, StoreFailed):
+        raise error
     fault = "setup" if isinstance(error, ContractError) else "environment" if isinstance(error, EnvironmentFailed) else "engine"
     return Failure(job.key, name, fault, error.text, error.where, error.remedy)  # type: ignore[arg-type]
 

@@ -164,18 +164,23 @@ class Worker:
         """`score` of every sequence into its own file by one request; by index, as they are done, checked like one.
 
         What went wrong with one sequence stands in its place; where the engine cannot be trusted after it, it is the last.
+        The last answer counts once the request has ended, so that an engine that fails at its very end owes one.
         Raises where the engine fails: what came before it counts. An engine that is left before its end is ended.
         """
         method, waiting = "score_many", dict(enumerate(sequences))
         asked = [{"token_ids": list(ids), "logits": str(path)} for ids, path in sequences]
         self._say_what_proves()
         self._send(method, {"sequences": asked, "mode": mode})
+        last = None
         while (response := self._next(method)).result is None:
             part = self._trusted(valid_part, method, response.part)
             if part.index not in waiting:
                 raise self._fail(EngineGarbage, f"answered sequence {part.index} of {len(sequences)}, which did not wait")
             ids, path = waiting.pop(part.index)
             judged = self._judged(part, path, len(ids))
+            if not waiting and self._broken is None:
+                last = part.index, judged
+                continue
             try:
                 yield part.index, judged
             except GeneratorExit:
@@ -186,6 +191,8 @@ class Worker:
         self._trusted(valid, method, response.result)
         if waiting:
             raise self._fail(EngineGarbage, f"ended `{method}` without an answer to sequence {min(waiting)}")
+        if last is not None:
+            yield last
 
     def generate(
         self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int], logits: Path

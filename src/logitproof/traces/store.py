@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.errors import ContractError, EnvironmentFailed, StoreFailed
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
@@ -84,14 +84,14 @@ class Store:
     def write(self, folder: Path, trace: Trace) -> Trace:
         """Make `folder` (from `partial`, holding logits.bin) the trace's place, in one rename."""
         place = self._place(trace.key)
-        with environment_errors(place):
+        with _kept(place):
             _alone(folder / LOGITS)
             (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder / LOGITS)), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
             self._settle(folder, place)
         read = self.read(trace.key)
         if read is None:
-            raise EnvironmentFailed("a trace was written and cannot be read back", where=str(place))
+            raise StoreFailed("a trace was written and cannot be read back", where=str(place), remedy="look at the disk")
         return read
 
     def _settle(self, folder: Path, place: Path) -> None:
@@ -110,7 +110,7 @@ class Store:
     @contextlib.contextmanager
     def partial(self) -> Iterator[Path]:
         """A fresh folder for a trace in the making; gone afterwards unless it was moved to its place."""
-        with environment_errors(self.folder):
+        with _kept(self.folder):
             folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.folder / "partial"))
         try:
             yield folder
@@ -147,10 +147,22 @@ class Store:
 
     def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
         """Write KIND/KEY.json in one step."""
-        write_atomically(self.folder / kind / f"{key}.json", json.dumps(content))
+        path = self.folder / kind / f"{key}.json"
+        with _kept(path):
+            write_atomically(path, json.dumps(content))
 
     def _place(self, key: str) -> Path:
         return self.folder / "traces" / key[:2] / key
+
+
+@contextlib.contextmanager
+def _kept(place: Path) -> Iterator[None]:
+    """What the disk refuses here is refused to every job, and raises StoreFailed."""
+    try:
+        with environment_errors(place):
+            yield
+    except EnvironmentFailed as error:
+        raise StoreFailed(error.text, where=error.where, remedy=error.remedy) from None
 
 
 def _alone(kept: Path) -> None:
