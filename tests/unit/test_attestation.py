@@ -218,9 +218,9 @@ def test_a_calculated_band_is_derived_position_by_position(evidence: Evidence) -
     statuses = {status for prompt in verdict.cells[0].prompts for status in prompt.statuses}
     assert {"WRONG", "MATCH"} <= statuses
     columns = ["kl_divergence", "max_delta_logit", "regret", "rms_delta_logit", "top1"]
-    predicate = statement_of(evidence.space).predicate.model_copy(
-        update={"cells": [_cell(cases[0], verdict.cells[0], columns)], "unmeasured": []}
-    )
+    signed = statement_of(evidence.space).predicate
+    signed.contract.terms["bands"] = [{"bound": "calibrated", "basis": "it was calculated"}]
+    predicate = signed.model_copy(update={"cells": [_cell(cases[0], verdict.cells[0], columns)], "unmeasured": []})
     again = derived(predicate)
     assert again.cells[0].counts == verdict.cells[0].counts
     assert [prompt.statuses for prompt in again.cells[0].prompts] == [prompt.statuses for prompt in verdict.cells[0].prompts]
@@ -343,6 +343,9 @@ LIES: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "a mean": (("predicate", "cells", 0, "metrics", "kl_divergence", "mean"), 0.0, ".metrics.kl_divergence.mean"),
     "more planned": (("predicate", "cells", 0, "rows", 0, "planned"), 9999, "the statement says"),
     "a bound of the contract": (("predicate", "contract", "terms", "gates", 0, "at_most"), 1e-9, "gates.kl.bound"),
+    "a wider band": (("predicate", "cells", 0, "band", "match"), 1e6, ".band"),
+    "no band": (("predicate", "cells", 0, "band"), None, ".band"),
+    "a bound that nobody calculates": (("predicate", "cells", 0, "bounds"), {"kl": {"value": 1e6, "basis": "x"}}, ".bounds.kl"),
     "a subject": (("subject", 1, "digest", "sha256"), "0" * 64, "subject weights/m/original/toy.json"),
     "weights": (("predicate", "models", "m", "original", "files", "toy.json"), "0" * 64, "subject weights"),
     "an engine's version": (("predicate", "engines", "good", "versions", "x"), "9", "subject engine/good"),
@@ -451,11 +454,12 @@ def edited_gate(project: Project) -> None:
     path.write_text(json.dumps(record))
 
 
-def damaged_trace(project: Project) -> None:
-    path = max((project.folder / "run/store/traces").rglob("logits.bin"), key=lambda rows: rows.stat().st_size)
-    data = bytearray(path.read_bytes())
-    data[40] ^= 1
-    path.write_bytes(bytes(data))
+def damaged_traces(project: Project) -> None:
+    """Every trace: those of the reference's own error are read by `check` alone, and all are of one size."""
+    for path in (project.folder / "run/store/traces").rglob("logits.bin"):
+        if data := bytearray(path.read_bytes()):
+            data[40] ^= 1
+            path.write_bytes(bytes(data))
 
 
 def other_bound(project: Project) -> None:
@@ -466,7 +470,7 @@ def other_bound(project: Project) -> None:
 SPOILED: dict[str, tuple[Callable[[Project], object], str]] = {
     "an edited verdict": (edited_verdict, "verdict.json: status"),
     "an edited gate": (edited_gate, "gates.kl.observed"),
-    "a damaged trace": (damaged_trace, "verdict.json"),
+    "damaged traces": (damaged_traces, "verdict.json"),
     "another bound": (other_bound, "gates.kl.bound"),
     "other weights": (lambda project: project.model.write_text('{"vocab_size": 300, "seed": 2}'), "weights"),
     "another suite": (lambda project: project.suite("suite.yaml", "hello", "another"), "suite"),

@@ -125,6 +125,15 @@ def test_infinite_values_are_summed_up_without_a_word_of_numpy(infinite: float) 
     assert np.isnan(mixed["mean"])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sizes", [[1e308] * 12, [1e308, -1e308] * 6, [1e160, 1.0, -1e300] * 4])
+def test_values_whose_sums_pass_the_largest_number_come_to_infinity_without_a_word_of_numpy(sizes: list[float]) -> None:
+    values = np.array(sizes)
+    for prompts in ([values], [values[:7], values[7:]]):
+        summary = summarize(prompts, seed=0)
+        assert (summary["rms"], summary["max"]) == (np.inf, max(sizes))
+
+
 def test_one_prompt_has_no_interval() -> None:
     assert summarize([np.arange(100.0)], seed=0)["interval"] is None
     assert summarize([np.arange(100.0), np.array([np.nan])], seed=0)["interval"] is None

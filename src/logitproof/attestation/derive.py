@@ -30,7 +30,7 @@ from logitproof.contract.suite import Prompt
 from logitproof.files.worded import in_parts
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.traces.trace import Failure
-from logitproof.verdict.case import Bound, Case, OwnError
+from logitproof.verdict.case import Bound, Case, OwnError, band_of
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.judge import CellVerdict, Verdict, judge
 from logitproof.verdict.suspect import suspicion_of
@@ -146,6 +146,7 @@ def _case(recorded: CellStatement, contract: Contract, place: str) -> Case:
     if cell.id != recorded.id:
         raise TermsBroken(f"{place}: its axes are those of {cell.id}")
     band = _band(recorded)
+    _refuse_other_bounds(recorded, contract, cell, band, place)
     rows = [outside_ties(row, band) for row in rows]
     return Case(
         cell,
@@ -156,6 +157,19 @@ def _case(recorded: CellStatement, contract: Contract, place: str) -> Case:
         suspicion=suspicion_of(contract, cell, rows, band, same_arithmetic=recorded.same_arithmetic),
         same_arithmetic=recorded.same_arithmetic,
     )
+
+
+def _refuse_other_bounds(
+    recorded: CellStatement, contract: Contract, cell: Cell, band: Band | CalculatedBand | None, place: str
+) -> None:
+    """What the contract types is not taken from the statement: only what it has calculated may stand there."""
+    typed = band_of(contract, cell)
+    is_there = any(entry.where.selects(cell.axes) for entry in contract.bands)
+    if (typed is not None and band != typed) or (not is_there and band is not None):
+        raise TermsBroken(f"{place}.band: it is not the band that the contract has for this cell")
+    calculated = {gate.id for gate in contract.gates if gate.is_calibrated and gate.selects(cell.axes)}
+    if others := sorted(set(recorded.bounds) - calculated):
+        raise TermsBroken(f"{place}.bounds.{others[0]}: the contract calculates no bound of that gate")
 
 
 def _row(recorded: Row, number: int, place: str) -> Compared:

@@ -64,7 +64,7 @@ def bootstrap_ratio(
     """
     if not len(sums):
         raise ValueError("nothing was drawn, so there is no interval")
-    with np.errstate(invalid="ignore"):  # between two infinite values there is no percentile, and no sum of them
+    with np.errstate(invalid="ignore", over="ignore"):  # between two infinite values there is no percentile, and no sum
         means = [
             sums[drawn].mean(axis=1) if counts is None else sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
             for drawn in _drawn(len(sums), resamples, seed)

@@ -60,8 +60,9 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
             f"nothing was measured: {total} positions of {len(kept)} prompts, none with a value",
             remedy="look at the failures of the run: a summary of nothing would prove nothing",
         )
-    with np.errstate(invalid="ignore"):  # between two infinite values there is no percentile
+    with np.errstate(invalid="ignore", over="ignore"):  # between two infinite values there is no percentile
         statistics = {name: statistic(flat) for name, statistic in STATISTICS.items()}
+        interval = _interval(kept, seed)
     return {
         "mean": statistics["mean"],
         "median": statistics["median"],
@@ -73,7 +74,7 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
         "count": int(flat.size),
         "not_measured": int(total - flat.size),
         "prompts": sum(len(values) > 0 for values in kept),
-        "interval": _interval(kept, seed),
+        "interval": interval,
         "seed": seed,
     }
 

@@ -9,8 +9,9 @@ import numpy as np
 
 
 def rms(*values: np.ndarray) -> float:
-    """Root mean square over all numbers of all arrays."""
-    return float(np.sqrt(np.mean(np.concatenate([np.ravel(array) for array in values]) ** 2)))
+    """Root mean square over all numbers of all arrays; infinite where a square is."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(np.concatenate([np.ravel(array) for array in values]) ** 2)))
 
 
 def rms_by_position(delta: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
