@@ -119,7 +119,7 @@ class Wire:
         """The JSON object of a line; notes lines that are none, and fields that the protocol does not have."""
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress", "part"}:
             self.noted.stray.append(_quoted(line))

@@ -225,3 +225,19 @@ def at(value: Any, *path: str | int, where: str) -> Any:
             place = ".".join(str(part) for part in path[: n + 1])
             raise ServerError(f"{where}: its answer has no {place}: {json.dumps(value)[:WORDS]}") from None
     return value
+
+
+def count_at(value: Any, *path: str | int, where: str) -> int:
+    """As `at`, a whole number of at most 31 bits, as ids and counts are."""
+    count = at(value, *path, where=where)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
+        raise ServerError(f"{where}: {'.'.join(str(part) for part in path)} is {json.dumps(count)[:80]}, a count is expected")
+    return count
+
+
+def list_at(value: Any, *path: str | int, where: str) -> list[Any]:
+    """As `at`, a list."""
+    listed = at(value, *path, where=where)
+    if not isinstance(listed, list):
+        raise ServerError(f"{where}: {'.'.join(str(part) for part in path)} is {json.dumps(listed)[:80]}, a list is expected")
+    return listed
