@@ -20,7 +20,9 @@ from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
+from logitproof.reference.parts import of_any_layer
+from logitproof.reference.places import Place, fill, place_in
 from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -38,7 +40,7 @@ def read_config(folder: Path) -> Any:
         raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
     if stated := getattr(config, "quantization_config", None):
         config.quantization_config = prequantized.unpack(stated, file)
-    return config.get_text_config()
+    return of_any_layer(config.get_text_config())
 
 
 def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -113,11 +115,12 @@ def _class_name(config: Any) -> str:
 
 def compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
     """What the file's own frequency factors say; the reference follows the config either way."""
-    plain = getattr(model.model.rotary_emb, "compute_default_rope_parameters", None)
-    if plain is None or not hasattr(model.model.rotary_emb, "inv_freq"):
+    rotary: Any = getattr(getattr(model, "model", None), "rotary_emb", None)
+    plain = getattr(rotary, "compute_default_rope_parameters", None)
+    if plain is None or not hasattr(rotary, "inv_freq"):
         return "not compared"
     in_file = weights.rope_factors()
-    in_config = (plain(config)[0] / model.model.rotary_emb.inv_freq.float().cpu()).numpy()
+    in_config = (plain(config)[0] / rotary.inv_freq.float().cpu()).numpy()
     if in_file is None:
         scales = bool(abs(in_config - 1).max() > 1e-4)
         return "absent from the file, and the config scales" if scales else "none"

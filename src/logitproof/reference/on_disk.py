@@ -23,7 +23,8 @@ from logitproof.errors import ContractError, Refusal
 from logitproof.files.safetensors import FLOATS, Tensors
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.undo import UNCHANGED
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
+from logitproof.reference.places import Place, fill, place_in
 from logitproof.weights.model import weight_files
 
 PIECE = 1 << 22
@@ -147,11 +148,16 @@ class GgufOnDisk:
             for name in dict.fromkeys(place.name for place in places):
                 self._planned[name].append(planned)
             self._count(planned, places, counts)
+        self._measured = {self._place(name).name: value for name, value in weights.measured().items()}
+        for name in self._measured:
+            counts[name] += 1
         _check_filled(counts, parameters, weights.path)
         self.details: dict[str, Any] = {"tensor_types": weights.tensor_types}
 
     def parameter(self, name: str, like: torch.Tensor) -> torch.Tensor:
         out = torch.empty(like.shape, dtype=like.dtype)
+        if name in self._measured:
+            out.fill_(self._measured[name])
         for planned in self._planned[name]:
             if planned.change is UNCHANGED:
                 self._copy(planned, out)
