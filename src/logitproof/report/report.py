@@ -259,6 +259,7 @@ def _failing(
         "candidate": cell.cell.candidate,
         "mode": cell.cell.mode,
         "isa": cell.cell.isa,
+        "against": cell.cell.against,
         "control": cell.expected is not None,
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,
