@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError, StoreFailed
 from logitproof.jobs.job import Job
 from logitproof.jobs.needs import Needs, together
+from logitproof.jobs.routing import routed
 from logitproof.jobs.session import Session
 from logitproof.jobs.spec import Spec, spec_key
 from logitproof.jobs.worker import Worker
@@ -147,6 +148,7 @@ class _Running:
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
                     trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                    trace = routed(trace, worker, self.session.hello(), folder) if job.routing else trace
                 self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
@@ -229,7 +231,8 @@ def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     """Neighbours that may be one request: scored on one model in one mode. Every other job is alone."""
     stretch: list[Job] = []
     for job in jobs:
-        if stretch and not (job.kind == "score" and _alike(job, stretch[-1])):
+        # which experts it chose is asked after each sequence, in a request of its own
+        if stretch and (job.routing or not (job.kind == "score" and _alike(job, stretch[-1]))):
             yield stretch
             stretch = []
         stretch.append(job)

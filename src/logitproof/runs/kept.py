@@ -47,6 +47,7 @@ class _Row(BaseModel):
     token_ids: list[Number]
     start: Number
     planned: Number
+    unrouted: str = ""
 
 
 class _Kept(BaseModel):
@@ -103,7 +104,7 @@ def read_kept(folder: Path, cells: Iterable[Cell], gone: Iterable[str]) -> dict[
 def bare(record: Mapping[str, Any], path: Path) -> Trace:
     """A trace without its rows, out of its record in run.json."""
     shape = validated(path, record_model(), dict(record), remedy=REMEDY).logits.shape  # type: ignore[attr-defined]
-    return Trace(**{**record, "logits": np.empty((0, shape[1]), np.float32)})
+    return Trace(**{**record, "logits": np.empty((0, shape[1]), np.float32), "routing": None})
 
 
 def name_of(cell: Cell) -> str:
@@ -162,6 +163,7 @@ def _facts(index: int, row: Compared) -> dict[str, Any]:
         "token_ids": [int(token) for token in row.token_ids],
         "start": row.start,
         "planned": row.planned,
+        "unrouted": row.unrouted,
     }
 
 
@@ -197,7 +199,7 @@ def _read(path: Path, cell: Cell, wanted: Sequence[int]) -> dict[int, Compared]:
         rows[row.index] = Compared(
             cell.pairs[row.index], row.prompt_length, comparison, row.failure,
             {name: float("nan") if value is None else value for name, value in row.whole.items()},
-            tuple(row.token_ids), row.start, row.planned,
+            tuple(row.token_ids), row.start, row.planned, unrouted=row.unrouted,
         )  # fmt: skip
     return rows
 
