@@ -59,11 +59,14 @@ class Mistake:
 def tracebacks(said: str, place: Path) -> tuple[int, int]:
     """How many tracebacks are of the command itself, and how many are quoted of an engine that died in Python.
 
-    An engine's is content: all its frames lie in a script of the project at `place`. Whatever shows no frame, or one of any
-    other file, is counted as the command's own.
+    An engine's is content: it begins in a script of the project at `place`, and no frame of it is logitproof's. Whatever shows
+    no frame, or begins anywhere else, is counted as the command's own.
     """
     blocks = [FRAME.findall(block) for block in said.split(TRACEBACK)[1:]]
-    quoted = sum(bool(files) and all(Path(file).is_relative_to(place) for file in files) for files in blocks)
+    quoted = sum(
+        bool(files) and Path(files[0]).is_relative_to(place) and not any(Path(file).is_relative_to(SOURCE) for file in files)
+        for files in blocks
+    )
     return len(blocks) - quoted, quoted
 
 
