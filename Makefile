@@ -8,6 +8,8 @@ PIP       := $(PY) -m pip install --quiet --disable-pip-version-check -c constra
 LLAMA     := 0.3.36
 SDIST     := .cache/llama_cpp_python-$(LLAMA)
 CHROMIUM  := 153.0.0
+UNPACK    := const [from, to] = process.argv.slice(1), fs = require("fs"); \
+    fs.writeFileSync(to, require("zlib").brotliDecompressSync(fs.readFileSync(from)))
 JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 # No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
 # In unity, a third of the time that the bindings' own build takes; the web page of the server would come from the network.
@@ -140,12 +142,13 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	ln -sfn llama-build .cache/llama-tools
 	touch $@
 
-# The package holds the browser compressed, as functions of clouds want it; node is there where npm is.
+# The package holds the browser compressed, as functions of clouds want it, with the libraries that a bare machine lacks; node
+# is there where npm is.
 .cache/chromium/chromium:
 	mkdir -p .cache/chromium
 	cd .cache/chromium && npm pack --silent @sparticuz/chromium@$(CHROMIUM) && tar -xzf sparticuz-chromium-$(CHROMIUM).tgz
-	cd .cache/chromium && node -e 'const fs = require("fs"), zlib = require("zlib"); \
-	    fs.writeFileSync("unpacked", zlib.brotliDecompressSync(fs.readFileSync("package/bin/chromium.br")))'
+	cd .cache/chromium && node -e '$(UNPACK)' package/bin/chromium.br unpacked
+	cd .cache/chromium && node -e '$(UNPACK)' package/bin/al2023.tar.br libraries.tar && tar -xf libraries.tar && rm libraries.tar
 	chmod +x .cache/chromium/unpacked && mv .cache/chromium/unpacked $@
 	rm -rf .cache/chromium/package .cache/chromium/*.tgz
 

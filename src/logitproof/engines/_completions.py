@@ -165,7 +165,8 @@ def identify(server: Server, model: str | None) -> tuple[dict[str, str], str]:
     models = list_at(listed.body, "data", where="/v1/models")
     names = [str(at(card, "id", where="/v1/models")) for card in models]
     if not names or (model is not None and model not in names):
-        raise Refusal(f"the server serves {', '.join(names) or 'no model'}", field="model", remedy="name one of these")
+        lacks = f"the server does not serve {model!r}: " if model is not None else ""
+        raise Refusal(f"{lacks}it serves {', '.join(names) or 'no model'}", field="model", remedy="name one that it serves")
     chosen = models[names.index(model)] if model is not None else models[0]
     facts = {"owned_by": str(chosen.get("owned_by", "")), "server": listed.headers.get("server", "")}
     for path, key in (("/version", "version"), ("/api/version", "version"), ("/props", "build_info")):

@@ -109,6 +109,8 @@ class Server:
             except httpx2.TimeoutException:
                 raise ServerError(f"{self.url}{path} did not answer within {self._timeout:g} s (timeout_s)") from None
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                if not left and isinstance(error, httpx2.ConnectError) and "refused" in str(error).lower():
+                    raise ServerError(f"nothing listens at {self.url}: the connection was refused; start the server") from None
                 if not left:
                     raise ServerError(f"{self.url}{path}: {type(error).__name__}: {self._clean(str(error))}") from None
             else:

@@ -89,8 +89,9 @@ def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Ou
 def not_tried(job: Job, name: str, source: Failure) -> Failure:
     """The failure of a job whose source failed."""
     return Failure(
-        job.key, name, source.fault, f"not tried: the reference gave no tokens for this prompt ({source.text})", source.where
-    )
+        job.key, name, source.fault, f"not tried: the reference gave no tokens for this prompt ({source.text})",
+        source.where, source.remedy,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class _Running:
     def __init__(self, group: Group, store: TraceStore, session: Session) -> None:
         self.name, self.store, self.session = group.name, store, session
         self._failures: dict[str, Failure] = {}
-        self._deaths: dict[Path, list[str]] = defaultdict(list)
+        self._deaths: dict[Path, list[LogitproofError]] = defaultdict(list)
 
     def run(self, stretch: list[Job]) -> Iterator[Outcome]:
         """Jobs on one model that may be one request."""
@@ -122,8 +123,8 @@ class _Running:
         while waiting:
             first = next(iter(waiting.values())).job
             if len(died := self._deaths[first.model]) >= GIVE_UP:
-                text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1]}"
-                yield from self._left(waiting, Failure("", self.name, "engine", text, self.name))
+                text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1].text}"
+                yield from self._left(waiting, Failure("", self.name, "engine", text, self.name, died[-1].remedy))
                 return
             try:
                 worker, facts = self.session.loaded(first.model, first.config)
@@ -211,7 +212,7 @@ class _Running:
     def _faulted(self, job: Job, error: LogitproofError) -> Outcome:
         """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
         if not isinstance(error, ContractError) and not self.session.holds(job.model, job.config):
-            self._deaths[job.model].append(error.text)
+            self._deaths[job.model].append(error)
         return self._failed(job, failure_of(job, self.name, error))
 
     def _failed(self, job: Job, failure: Failure) -> Outcome:
