@@ -29,7 +29,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def read_config(folder: Path) -> Any:
-    """The text config of the HF folder; remote code is refused, and quantized weights that cannot be unpacked."""
+    """The text config of the HF folder, as that of a plain checkpoint; remote code is refused."""
     file = folder / "config.json"
     if not file.is_file():
         raise Refusal(f"no config.json in {folder}", field=str(folder), remedy="name a Hugging Face model folder")
@@ -38,18 +38,19 @@ def read_config(folder: Path) -> Any:
     except (ValueError, KeyError, OSError, TypeError) as error:
         remedy = "use an architecture that this transformers version knows, without remote code"
         raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
-    if stated := getattr(config, "quantization_config", None):
-        config.quantization_config = prequantized.unpack(stated, file)
-    return of_any_layer(config.get_text_config())
+    return of_any_layer(prequantized.forget(config).get_text_config())
 
 
 def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model of a safetensors folder and what to record about its loading."""
-    names = _tensor_names(folder)
+    plain = prequantized.opened(folder)
+    names = plain.names if plain else _tensor_names(folder)
+    source = {"state_dict": prequantized.state_of(plain)} if plain else {"use_safetensors": True, **LOCAL}
+    loader = _class_of(config, folder) if plain else transformers.AutoModelForCausalLM
     with _captured_log() as log:
         try:
-            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
+            model, loading_info = loader.from_pretrained(
+                None if plain else folder, config=config, output_loading_info=True, **source, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
             reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
@@ -64,9 +65,8 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
         raise Refusal(text, field=str(folder), remedy=REPLACE)
     _check_tied(model, folder)
-    packed = prequantized.unpacked(model, folder) if getattr(config, "quantization_config", None) else {}
     ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
-    return model, {"ignored_tensors": dict(ignored), **packed}
+    return model, {"ignored_tensors": dict(ignored), **({"dequantized": plain.details} if plain else {})}
 
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -105,6 +105,15 @@ def opened_gguf(file: Path, config: Any) -> GgufWeights:
         raise Refusal(text, field=str(file), remedy=OTHER_CONFIG)
     config.tie_word_embeddings = weights.ties_embeddings
     return weights
+
+
+def _class_of(config: Any, folder: Path) -> Any:
+    """The class of transformers that has the weights of such a config."""
+    known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known:
+        text = f"{config.model_type!r} is no causal language model of transformers"
+        raise Refusal(text, field=str(folder / "config.json"), remedy="give another model")
+    return known[type(config)]
 
 
 def _class_name(config: Any) -> str:

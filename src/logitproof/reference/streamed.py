@@ -45,9 +45,6 @@ class Streamed:
         _check(loading)
         folder = config_folder(model, config)
         settings = checkpoint.read_config(folder)
-        if getattr(settings, "quantization_config", None):
-            text = "its weights are packed, and unpacked only by loading all of them"
-            raise Refusal(text, field="offload", remedy="give the unquantized model, or a GGUF file of it")
         if loading.dtype == "float64":
             wide.check_family(settings.model_type)
         if model.is_dir() and settings.model_type not in FAMILIES:
