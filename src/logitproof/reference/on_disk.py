@@ -24,7 +24,7 @@ from logitproof.files.safetensors import FLOATS, Tensors
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.undo import UNCHANGED
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
 from logitproof.reference.places import Place, fill, place_in
 from logitproof.weights.model import weight_files
 from logitproof.weights.quantized.folder import PlainTensors
