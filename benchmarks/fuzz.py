@@ -13,7 +13,6 @@ import argparse
 import collections
 import json
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -26,6 +25,7 @@ from types import FrameType
 from typing import Any
 
 import _fuzz_targets as fuzz
+from _peak import own_peak
 
 RESULT = Path(__file__).parent / "results/fuzz.json"
 HANG = 20
@@ -104,7 +104,7 @@ def _alarm(number: int, frame: FrameType | None) -> None:
 
 def _memory() -> float:
     """The most memory that this process had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return own_peak()
 
 
 def _write(slices: dict[str, Any], seed: int, peak: float, *, add: bool) -> None:
