@@ -20,7 +20,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
+.PHONY: help setup demo bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -56,6 +56,10 @@ test-engines: setup $(VENV)/.test-ready zoo  ## the tests that run real engines,
 
 zoo: setup           ## GGUF files of every zoo model, in every quantization
 	$(PY) zoo/make_gguf.py
+
+bench: setup $(VENV)/.test-ready zoo real llama-tools  ## figures of speed and size beside their peers: benchmarks/RESULTS.md
+	for name in peer overhead compare memory scale; do $(PY) benchmarks/$$name.py || exit 1; done
+	$(PY) benchmarks/_table.py
 
 bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
 	$(PY) benchmarks/8b.py

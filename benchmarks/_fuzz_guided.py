@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ import atheris
 with atheris.instrument_imports(include=["logitproof"]):
     import _fuzz_targets as fuzz
 from _fuzz_damage import REFUSALS, Target, mutated
+from _peak import own_peak
 
 HANG = 20
 """Seconds after which an input counts as a hang; the slowest that is read takes some two."""
@@ -118,7 +118,7 @@ def _alarm(number: int, frame: FrameType | None) -> None:
 
 def _memory() -> float:
     """The most memory that this process had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return own_peak()
 
 
 if __name__ == "__main__":

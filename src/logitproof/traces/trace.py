@@ -17,6 +17,7 @@ from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
 from logitproof.rows.routing import Routing
 from logitproof.rows.top import TOP, is_top
+from logitproof.traces.compact import is_compact
 
 Kind = Literal["score", "generate", "tokenize"]
 LOGITS = "logits.bin"
@@ -114,6 +115,9 @@ def whole(trace: Trace) -> Trace:
     """The trace, if every row of it is there; raises ContractError where its engine holds some of them only, or none stayed."""
     if trace.token_ids and trace.kind == "score" and not len(trace.logits):
         raise ContractError("its rows were not kept", where=trace.engine, remedy="run `logitproof check --keep all` again")
+    if is_compact(trace.logits):
+        text = "its rows were kept compact: KL divergence is theirs to 1e-6 nats, single logits are off by up to a code's step"
+        raise ContractError(text, where=trace.engine, remedy="run `logitproof check --keep all` again")
     if trace.positions:
         text = f"holds {len(trace.positions)} of the {len(trace.logits)} positions of its prompt"
         remedy = "every row is needed here: dump every position; gates whose scope is held are judged by `check`"
