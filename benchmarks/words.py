@@ -19,6 +19,7 @@ from typing import Any
 import _words_commands
 import _words_contracts
 import _words_engines
+import _words_newcomer
 from _vacuous_project import Project
 from _words_mistakes import Mistake, command
 
@@ -56,6 +57,7 @@ def every() -> Iterator[Mistake]:
     yield from _words_contracts.mistakes()
     yield from _words_commands.mistakes()
     yield from _words_engines.mistakes()
+    yield from _words_newcomer.mistakes()
 
 
 def _tried(mistakes: list[Mistake], folder: Path) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import quantizers
+from logitproof.cli import main
 from logitproof.errors import Refusal
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.reference.checkpoint import read_config
@@ -76,6 +78,42 @@ def test_experts_that_are_quantized_one_by_one_are_read_whole_and_part_by_part(n
     np.testing.assert_array_equal(rows, logits(tmp_path / "plain"))
     np.testing.assert_array_equal(rows, streamed(small))
     assert np.abs(rows - logits(model)).max() > 0.01
+
+
+def checked(path: Path, reference: Path, candidate: Path, band: tuple[float, float], gate: float) -> dict[str, Any]:
+    """The cell of a check of two folders, which passes."""
+    engine = {"engine": "transformers", "options": {"dtype": "float32", "threads": 1}}
+    path.mkdir()
+    contract = {
+        "contract": "two",
+        "reference": engine,
+        "candidates": {"same": {**engine, "may_be_exact": "the same code computes with the same weights"}},
+        "models": {"m": {"original": str(reference), "second": str(candidate)}},
+        "matrix": {"quantization": ["second"], "mode": ["prefill"]},
+        "suites": ["suite.yaml"],
+        "bands": [{"match": band[0], "wrong": band[1], "basis": "what the format rounds"}],
+        "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": gate, "basis": "what the format rounds"}],
+    }
+    (path / "suite.yaml").write_text(
+        json.dumps({"suite": "s", "max_new_tokens": 4, "prompts": [{"id": "a", "token_ids": IDS}]})
+    )
+    (path / "two.parity.yaml").write_text(json.dumps(contract))
+    argv = ["check", str(path / "two.parity.yaml"), "--out", str(path / "run"), "--json"]
+    result = CliRunner().invoke(main, argv)
+    assert result.exit_code == 0, result.output
+    (cell,) = json.loads(result.stdout)["cells"]
+    return dict(cell)
+
+
+@pytest.mark.parametrize("name", ["gptq", "fp8 blocks"])
+def test_a_check_is_exact_against_the_plain_folder_and_near_the_original(name: str, tmp_path: Path) -> None:
+    small = written(QWEN3, tmp_path / "small", name)
+    write_plain(small, tmp_path / "plain")
+    exact = checked(tmp_path / "a", small, tmp_path / "plain", (1e-9, 1e-8), 1e-9)
+    assert (exact["status"], exact["metrics"]["kl_divergence"]["max"]) == ("MATCH", 0.0)
+    near = checked(tmp_path / "b", QWEN3, small, (3.0, 20.0), 0.3)
+    assert near["status"] in ("MATCH", "TIE-FLIP") and sum(near["counts"].values()) >= 8
+    assert near["metrics"]["kl_divergence"]["mean"] > 1e-6, "rounding must be seen, else nothing is proven"
 
 
 def test_the_engine_tells_what_it_dequantized(tmp_path: Path) -> None:
