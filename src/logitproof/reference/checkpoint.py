@@ -45,12 +45,12 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
     """The model of a safetensors folder and what to record about its loading."""
     plain = prequantized.opened(folder)
     names = plain.names if plain else _tensor_names(folder)
-    source = {"state_dict": prequantized.state_of(plain)} if plain else {"use_safetensors": True, **LOCAL}
+    source = {"state_dict": prequantized.state_of(plain)} if plain else {"use_safetensors": True}
     loader = _class_of(config, folder) if plain else transformers.AutoModelForCausalLM
     with _captured_log() as log:
         try:
             model, loading_info = loader.from_pretrained(
-                None if plain else folder, config=config, output_loading_info=True, **source, **options
+                None if plain else folder, config=config, output_loading_info=True, **source, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
             reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
