@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.rows.kernel import arctanh, exponential, log_cosh_half
+from logitproof.rows.processors import processors
 from logitproof.rows.statistics import STATS, TOP_K, row_statistics
 
 VOCABULARIES = (1, 2, 7, 9, 10, 11, 255, 256, 257, 2047, 2049)
@@ -203,3 +205,19 @@ def test_importing_compiles_nothing() -> None:
     program = "import logitproof.comparison.compare, logitproof.metrics, sys; print('numba' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+# Where the system does not say how many processors a process may use
+
+
+def test_rows_are_compared_where_the_scheduler_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    rows = np.random.default_rng(0).normal(size=(9, 31)).astype(np.float32)
+    assert processors() >= 1
+    np.testing.assert_array_equal(row_statistics(rows, rows, np.full(9, -1)).max_candidate, rows.max(axis=1))
+
+
+def test_nobody_else_asks_for_the_processors() -> None:
+    package = Path(__file__).parents[2] / "src/logitproof"
+    asking = [path.relative_to(package) for path in package.rglob("*.py") if "sched_getaffinity" in path.read_text("utf-8")]
+    assert asking == [Path("rows/processors.py")]

@@ -39,7 +39,6 @@ def command(
     are that tool's, with an interval over windows beside them. Several candidates share one pass of the base. There is no
     verdict. Exit code 3: a candidate failed.
     """
-    import os
 
     from logitproof.commands._answer import tell
     from logitproof.commands._say import say
@@ -47,9 +46,9 @@ def command(
     from logitproof.divergence.measure import Asked, measure
     from logitproof.divergence.text import answer, document
     from logitproof.divergence.windows import text_of
+    from logitproof.rows.processors import processors
 
-    cores = len(os.sched_getaffinity(0))
-    asked = Asked(text_of(text) if text else None, context, windows, save, threads or cores, seed)
+    asked = Asked(text_of(text) if text else None, context, windows, save, threads or processors(), seed)
     divergences = measure(base, candidates, asked, say)
     made, page = answer(divergences, str(text) if text else ""), document(divergences)
     if out is not None:

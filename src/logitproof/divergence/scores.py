@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from logitproof.errors import EngineGarbage
 from logitproof.readers.llamacpp_kl_base import DEPTH
+from logitproof.rows.processors import processors
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def of_kept(base: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Scor
         top[row] = np.argmax(log_p) == np.argmax(logits)
         nll[row], nll_base[row] = log_sum - logits[label], -log_p[label]
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         list(pool.map(score, range(len(labels))))
     return _finite(Scores(kl, nll_base, nll, top))
 

@@ -15,6 +15,7 @@ from logitproof.errors import LogitproofError
 from logitproof.jobs.amx_trap import Trap, llama_spec, spring
 from logitproof.jobs.spec import Spec
 from logitproof.jobs.workers import Workers
+from logitproof.rows.processors import processors
 
 TOLD = {"absent": "ok", "untested": "-", "sprung": "CRASH"}
 REMEDIES = {
@@ -120,7 +121,7 @@ def _host() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": processors(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "instruction_sets": ", ".join(name for name in INSTRUCTION_SETS if not lacking(name)) or "unknown",
     }

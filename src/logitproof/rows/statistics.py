@@ -14,7 +14,6 @@ later ones load numba's cache.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from logitproof.files.mapped import let_go
 from logitproof.rows.kernel import measure
+from logitproof.rows.processors import processors
 
 TOP_K = 10
 POSITIONS = 8  # per task: enough to amortize a call, few enough that mapped pages stay few
@@ -76,7 +76,7 @@ def row_statistics(reference: np.ndarray, candidate: np.ndarray, labels: np.ndar
     Memory-mapped arrays are streamed: their pages are let go behind the reader. `threads` defaults to
     the processors this process may use; the result does not depend on it.
     """
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or processors()
     stats = np.zeros(len(labels), STATS)
     stats["label"] = labels
     for name in _floats():

@@ -7,7 +7,6 @@ and its divergence from what it was, and from and to every row that the run comp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from logitproof.files.atomic import environment_errors
 from logitproof.files.hashes import file_sha256
 from logitproof.files.mapped import let_go
 from logitproof.rows.probability import softmax
+from logitproof.rows.processors import processors
 from logitproof.traces.compact import CompactWriter, open_compact
 from logitproof.traces.fewbits import WIDTHS, Coded, as_it_was, encode
 from logitproof.traces.trace import Trace
@@ -95,7 +95,7 @@ def place_of(folder: Path, key: str) -> Path:
 
 
 def _write(path: Path, trace: Trace, partners: Sequence[Partner]) -> None:
-    logits, threads = trace.logits, len(os.sched_getaffinity(0))
+    logits, threads = trace.logits, processors()
     labels = [*trace.token_ids[1:], -1] if trace.kind == "score" else list(trace.new_token_ids)
     shape, kind = (len(logits), logits.shape[1]), logits.dtype
     with CompactWriter(path, shape, kind) as writer, ThreadPoolExecutor(threads) as pool:
