@@ -47,6 +47,27 @@ def test_an_engine_that_gives_one_token_fails_the_gate_that_it_can_answer(projec
     assert verdict.cells[0].status == "WRONG" and "top1" in verdict.reason
 
 
+ANYTHING = {"id": "any", "metric": "top1", "at_least": 0.0, "basis": BASIS}
+
+
+def test_a_token_that_no_tie_explains_is_wrong_whatever_the_gates_let_pass(project: Any) -> None:
+    verdict = run(project, ANYTHING, shift="+ 1")
+    assert (verdict.status, verdict.exit_code) == ("FAIL", 1)
+    (cell,) = verdict.cells
+    assert cell.status == "WRONG" and cell.counts == {"WRONG": cell.positions} and "are WRONG" in cell.reason
+
+
+def test_tokens_that_a_band_allows_to_differ_leave_the_rest_to_the_gates(project: Any) -> None:
+    """As many flips as a mixture of experts may have: what the band says nothing about is judged by what was asked of it."""
+    flips = "+ (row is rows[0])"
+    bands = [{"match": 1e-4, "wrong": 1e-2, "allow": 0.5, "basis": BASIS}]
+    verdict = run(project, ANYTHING, shift=flips, bands=bands)
+    (cell,) = verdict.cells
+    assert (verdict.status, cell.status) == ("PASS", "MATCH"), verdict.reason
+    assert cell.counts["WRONG"] >= 1 and cell.counts["NOT-MEASURED"] >= 1
+    assert (cell.coverage.planned, cell.coverage.judged) == (cell.positions, cell.positions)
+
+
 def test_it_serves_as_the_reference_of_such_a_gate(project: Any) -> None:
     engines = argmax_only(project)
     project.write("suite.yaml", {"suite": "ids", "max_new_tokens": 0, "prompts": [{"id": "a", "token_ids": [5, 9, 11]}]})

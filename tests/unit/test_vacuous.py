@@ -45,6 +45,8 @@ def test_nan_never_passes_a_band() -> None:
     band = Band(1.0, 2.0, 0.0, BASIS)
     assert band.status(NAN, True, 0.0) == "NOT-MEASURED"
     assert band.status(0.0, True, NAN) == "NOT-MEASURED"
+    assert band.status(NAN, False, 0.5 * band.tie_margin) == "NOT-MEASURED"
+    assert band.status(NAN, False, 2.0 * band.tie_margin) == "WRONG"
     assert band.status(float("inf"), True, 0.0) == "WRONG"
 
 

@@ -52,12 +52,17 @@ class Band:
         """Verdict on one position; a NaN is NOT-MEASURED, never a match.
 
         `regret` is how far, in the reference's own logits, the candidate's argmax lies under the
-        reference's (nats and logits are the same here: a difference of two log-probabilities).
+        reference's (nats and logits are the same here: a difference of two log-probabilities). Beyond a tie it is WRONG
+        however near the rest may be, so that an engine which gives its best tokens only is judged by them.
         """
-        if not (rms_delta_logit >= 0.0 and regret >= 0.0):
+        if not regret >= 0.0:
+            return "NOT-MEASURED"
+        if not same_top1 and regret > self.tie_margin:
+            return "WRONG"
+        if not rms_delta_logit >= 0.0:
             return "NOT-MEASURED"
         if not rms_delta_logit <= self.wrong:
             return "WRONG"
         if not same_top1:
-            return "TIE-FLIP" if regret <= self.tie_margin else "WRONG"
+            return "TIE-FLIP"
         return "MATCH" if rms_delta_logit <= self.match else "DRIFT"

@@ -145,13 +145,15 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
     counts = Counter(status for prompt in prompts for status in prompt.statuses)
     band = case.band.summary if case.band else None
     own = [gate for gate in gates if gate.cell == case.cell.id]
-    status, reason = _cell_status(prompts, band, own)
+    status, reason = _cell_status(prompts, band, own, by_gates := _is_left_to_gates(counts))
     if status == "WRONG" and (remark := next((row.remark for row in case.rows if row.remark), "")):
         reason = f"{reason}{SEEN}{remark}"
     measured = sum(counts.values()) - counts["NOT-MEASURED"]
     coverage = coverage_of(case.planned, (Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts))
-    if not measured and status != "NOT-MEASURED":
-        judged = max((gate.positions for gate in own), default=0)
+    # of an engine that gives too little for the band, what its gates were judged on
+    is_judged_so = by_gates and status != "NOT-MEASURED"
+    judged = max([measured, *(gate.positions for gate in own if is_judged_so)])
+    if is_judged_so:
         coverage = Coverage(case.planned, judged, judged)
     elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
         status, reason = _doubted(status, reason, case, coverage, contract)
@@ -163,8 +165,7 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         status=status,
         expected=contract.candidates[case.cell.candidate].expect,
         band=band,
-        # of an engine that gives too little for the band, what its gates were judged on
-        positions=measured or max((gate.positions for gate in own if status != "NOT-MEASURED"), default=0),
+        positions=judged,
         counts=dict(counts),
         metrics=_metrics(case.rows, contract.bootstrap_seed),
         prompts=prompts,
@@ -219,7 +220,16 @@ def _prompt(row: Compared, band: Band | CalculatedBand | None, waiver: Waiver | 
     return PromptVerdict(row.pair, "KNOWN-DIVERGENT" if worst == "WRONG" else worst, statuses.positions, waiver=waiver.id)
 
 
-def _cell_status(prompts: Sequence[PromptVerdict], band: Band | None, gates: Sequence[GateVerdict]) -> tuple[CellStatus, str]:
+def _is_left_to_gates(counts: Counter[PositionStatus]) -> bool:
+    """Whether engines give a band too little: all that it can say of some positions is that they are WRONG."""
+    if counts["MATCH"] or counts["TIE-FLIP"] or counts["DRIFT"]:
+        return False
+    return not counts["WRONG"] or counts["NOT-MEASURED"] > 0
+
+
+def _cell_status(
+    prompts: Sequence[PromptVerdict], band: Band | None, gates: Sequence[GateVerdict], by_gates: bool
+) -> tuple[CellStatus, str]:
     """The status of a cell and its reason: faults first, then what its band and its gates say."""
     worst: CellStatus = max((prompt.status for prompt in prompts), key=SEVERITY.index, default="NOT-MEASURED")
     if worst in ("SET-UP ERROR", "ENGINE ERROR"):
@@ -229,10 +239,10 @@ def _cell_status(prompts: Sequence[PromptVerdict], band: Band | None, gates: Seq
     statuses = [Statuses(prompt.statuses, bool(prompt.waiver)) for prompt in prompts]
     if band is None and any(prompt.statuses for prompt in prompts):
         return "NOT-MEASURED", "no band of the contract selects this cell"
-    if band is None or not any(status != "NOT-MEASURED" for prompt in statuses for status in prompt.positions):
-        return _by_gates(gates)
-    if (excess := too_many(statuses, band)) is not None:
+    if band is not None and (excess := too_many(statuses, band)) is not None:
         return "WRONG", str(excess)
+    if band is None or by_gates:
+        return _by_gates(gates)
     if any(gate.status == "FAIL" for gate in gates):
         return "WRONG", "a gate fails"
     if worst == "KNOWN-DIVERGENT":
