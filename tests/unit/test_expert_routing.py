@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logitproof import catalog
 from logitproof.cli import main
 from logitproof.contract.contract import open_contract
+from logitproof.engines import Engine
 from logitproof.lint import lint
+from logitproof.lint.routing import _shows_nothing
 from logitproof.metrics.expert_set import ExpertSet
 from logitproof.metrics.expert_weight_sum import ExpertWeightSum
 from logitproof.report.report import Report
@@ -301,6 +304,15 @@ def test_lint_knows_engines_that_show_nothing(project: Any, engine: str, shows: 
     assert (not findings) == shows, findings
     allowed = project.write("moe.parity.yaml", {**data, "may_be_unmeasured": ["mine/*"]})
     assert not [finding for finding in lint(allowed) if finding.code == "LP017"]
+
+
+@pytest.mark.parametrize("name", sorted(set(catalog.entries("engines")) - {"command"}))
+def test_what_lint_reads_of_an_engine_s_source_is_what_its_class_has(name: str) -> None:
+    try:
+        kind = catalog.load("engines", name)
+    except ImportError as error:
+        pytest.skip(f"{error}: logitproof engines install {name}")
+    assert _shows_nothing(name) == (kind.taps is Engine.taps)
 
 
 def test_lint_knows_that_free_running_cells_show_no_router(project: Any) -> None:
