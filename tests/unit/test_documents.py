@@ -36,7 +36,7 @@ from logitproof.documents import console, html, markdown, pages, step_summary, s
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Chart, Column, Explorer, Field, Grid, GridLine, Line, Row, Series, Table, Text, Verdict
-from logitproof.documents.wording import visible
+from logitproof.documents.wording import next_line, visible
 from logitproof.jobs.amx_trap import Trap
 from logitproof.jobs.doctor import EngineState, Examination
 from logitproof.jobs.progress import Progress
@@ -323,3 +323,10 @@ def long_ones() -> list[Answer]:
         Answer("doctor", "this machine", 3, machine.as_json()),
         pins_text.answer(Path("p"), [Difference("a", "b", "c", "d")]),
     ]
+
+
+def test_the_next_command_of_a_page_is_code_and_its_purpose_is_not() -> None:
+    command = "logitproof diagnose 'a b'   # which *bug*; `logitproof localize 'a b'`: which operation"
+    wanted = r"Next: `logitproof diagnose 'a b'` (which \*bug\*; `logitproof localize 'a b'`: which operation)"
+    assert next_line(command) == wanted
+    assert next_line("logitproof check x") == "Next: `logitproof check x`"

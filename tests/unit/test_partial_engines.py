@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+
+from logitproof.contract.contract import open_contract
+from logitproof.runs.workspace import Workspace
 
 BASIS = "a reason of more than ten letters"
 TOP1 = {"id": "top1", "metric": "top1", "statistic": "min", "at_least": 1.0, "basis": BASIS}
@@ -51,10 +55,17 @@ ANYTHING = {"id": "any", "metric": "top1", "at_least": 0.0, "basis": BASIS}
 
 
 def test_a_token_that_no_tie_explains_is_wrong_whatever_the_gates_let_pass(project: Any) -> None:
-    verdict = run(project, ANYTHING, shift="+ 1")
+    engines, out = argmax_only(project, "+ 1"), project.folder / "out"
+    contract = project.contract(reference=engines["whole"], candidates={"cli": engines["engine"]}, gates=[ANYTHING])
+    verdict = Workspace(out).check(open_contract(contract)).verdict
     assert (verdict.status, verdict.exit_code) == ("FAIL", 1)
     (cell,) = verdict.cells
     assert cell.status == "WRONG" and cell.counts == {"WRONG": cell.positions} and "are WRONG" in cell.reason
+    lines = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert len(lines) == cell.positions
+    assert all(entry["breaks"][0]["metric"] == "regret" and entry["breaks"][0]["observed"] > 0 for entry in lines)
+    page = (out / "report.md").read_text()
+    assert "0 nats" not in page and "above the band's noise" not in page, "nothing is told of what was not measured"
 
 
 def test_tokens_that_a_band_allows_to_differ_leave_the_rest_to_the_gates(project: Any) -> None:

@@ -17,7 +17,7 @@ from logitproof.documents.section import (
     Text,
     Tone,
 )
-from logitproof.documents.wording import code, encodable, paragraph, visible, words
+from logitproof.documents.wording import code, encodable, next_line, paragraph, visible, words
 
 MARKS: dict[Tone, str] = {"plain": "", "good": "✔ ", "bad": "✘ ", "unsure": "? ", "quiet": ""}
 
@@ -37,7 +37,7 @@ def _lines(page: Page, level: int, files: Mapping[int, str]) -> Iterator[str]:
     yield f"{MARKS[page.verdict.tone]}**{words(page.verdict.status)}**{reason}"
     if page.next_command:
         yield ""
-        yield f"Next: {code(page.next_command)}"
+        yield next_line(page.next_command)
     for count, section in enumerate(page.sections):
         yield ""
         yield from _section(section, level + 1, files.get(count, ""))

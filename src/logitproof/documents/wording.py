@@ -45,6 +45,15 @@ def code(text: str) -> str:
     return f"{fence}{pad}{line}{pad}{fence}"
 
 
+def next_line(command: str) -> str:
+    """Markdown: the next command as code, and behind it what it is for, whose own commands are code too."""
+    first, _, purpose = command.partition("   # ")
+    pieces = [
+        code(piece) if index % 2 else _MARKUP.sub(r"\\\g<0>", visible(piece)) for index, piece in enumerate(purpose.split("`"))
+    ]
+    return f"Next: {code(first)}" + (f" ({''.join(pieces)})" if purpose else "")
+
+
 def words(text: str) -> str:
     """Markdown: text of a contract or an error on one line, none of it read as markup."""
     return _MARKUP.sub(lambda match: f"\\{match[0]}", visible(" ".join(text.split())))

@@ -28,7 +28,8 @@ def pictures(report: Report) -> Iterator[Grid | Chart]:
         return
     rows = [row for row in report.compared[chosen.cell] if row.comparison is not None]
     yield _heat(chosen, report.compared[chosen.cell])
-    yield _along(chosen, rows)
+    if (along := _along(chosen, rows)) is not None:
+        yield along
     if (band := _band(chosen, rows)) is not None:
         yield band
     yield _firsts(report, chosen)
@@ -70,8 +71,8 @@ def _heat(verdict: CellVerdict, rows: Sequence[Compared]) -> Grid:
     return Grid(columns, tuple(lines), legend, alt, "Where it differs", detail=True)
 
 
-def _along(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart:
-    """KL at each position, over prompts."""
+def _along(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart | None:
+    """KL at each position, over prompts; nothing where none was measured."""
     values = [np.asarray(row.comparison.metrics["kl_divergence"], np.float64) for row in rows if row.comparison is not None]
     most, middle = [], []
     for at in range(max(map(len, values), default=0)):
@@ -79,20 +80,24 @@ def _along(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart:
         if here.size:
             most.append((float(at), float(here.max())))
             middle.append((float(at), float(np.median(here))))
-    peak = max(most, key=lambda point: point[1], default=(0.0, 0.0))
+    if not most:
+        return None
+    peak = max(most, key=lambda point: point[1])
     alt = f"{verdict.cell.id}: KL is largest at position {peak[0]:g}, {peak[1]:.3g} nats, over {len(values)} prompts."
     series = (Series("largest of the prompts", tuple(most)), Series("median of the prompts", tuple(middle)))
     return Chart("lines", series, "position", "KL (nats)", alt, "KL by position", logarithmic=True)
 
 
 def _band(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart | None:
-    """The worst prompt's RMS logit difference under its band."""
+    """The worst prompt's RMS logit difference under its band; nothing where none was measured."""
     if verdict.band is None or not rows:
         return None
     row = rows[worst_prompt(rows)]
     if row.comparison is None or "rms_delta_logit" not in row.comparison.names:
         return None
     values = row.comparison.metrics["rms_delta_logit"].tolist()
+    if not (measured := sum(value == value for value in values)):
+        return None
     try:
         bands = verdict.band.along(row.token_ids, row.start, len(values))
     except (KeyError, LookupError, ValueError):
@@ -104,7 +109,7 @@ def _band(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart | None:
     )
     series = tuple(Series(name, tuple((float(at), float(value)) for at, value in enumerate(line))) for name, line in lines)
     beyond = sum(value > band.match for value, band in zip(values, bands, strict=True))
-    alt = f"Prompt {row.pair.prompt.id}: {beyond} of {len(values)} positions lie above the band's noise ({verdict.band.basis})."
+    alt = f"Prompt {row.pair.prompt.id}: {beyond} of {measured} positions lie above the band's noise ({verdict.band.basis})."
     return Chart("lines", series, "position", "RMS Δlogit", alt, "Observed against the band", logarithmic=True)
 
 

@@ -15,7 +15,7 @@ from logitproof.documents.markdown import picture, text
 from logitproof.documents.pages import svg
 from logitproof.documents.section import Chart, Grid
 from logitproof.documents.stored import Kept, kept_answers
-from logitproof.documents.wording import code, encodable, number, paragraph, percent, visible, words
+from logitproof.documents.wording import code, encodable, next_line, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report, parting, position_record
@@ -86,7 +86,7 @@ def _head(report: Report, answers: Sequence[Kept], command: str) -> Iterator[str
     counted = sum(not gate.control for gate in verdict.gates)
     yield f"# {verdict.status}: {words(stated.contract)} {words(stated.version)}: {words(decisive(report, answers))}"
     yield ""
-    yield f"Next: {code(command)}"
+    yield next_line(command)
     yield ""
     if stated.about:
         yield paragraph(stated.about)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from logitproof.documents import markdown
 from logitproof.documents.stored import kept_answers
-from logitproof.documents.wording import code, encodable, number, words
+from logitproof.documents.wording import code, encodable, next_line, number, words
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
 from logitproof.report.unfinished import Unfinished
@@ -45,7 +45,7 @@ def _head(report: Report, reason: str, command: str) -> Iterator[str]:
     positions = sum(cell.positions for cell in verdict.cells)
     yield f"## {verdict.status}: {words(contract.contract)} {words(contract.version)}: {words(reason)}"
     yield ""
-    yield f"Next: {code(command)}"
+    yield next_line(command)
     yield ""
     measured = f"{positions} positions in {len(verdict.cells)} cells"
     yield f"{held} of {len(counted)} gates hold; {measured}. Exit code {verdict.exit_code}."

@@ -58,11 +58,13 @@ def _of_prompt(
         return {}
     breaks: dict[int, list[Break]] = {}
     bad = ("WRONG", "DRIFT") if outside and not prompt.waiver else ("WRONG",)
-    values = row.comparison.metrics[JUDGED[0]]
+    distance, _, regret = JUDGED
     for position, status in enumerate(prompt.statuses):
         if status in bad:
-            observed = float(values[position])
-            breaks.setdefault(position, []).append(Break("band", "", JUDGED[0], observed, "at_most", None))
+            # where the whole rows are not known, the token that was chosen is what is too far off
+            name = regret if np.isnan(row.comparison.metrics[distance][position]) else distance
+            value = float(row.comparison.metrics[name][position])
+            breaks.setdefault(position, []).append(Break("band", "", name, value, "at_most", None))
     for gate, verdict in failed if not prompt.waiver else ():
         for position, broken in _of_gate(gate, verdict, row):
             breaks.setdefault(position, []).append(broken)
