@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from logitproof.cli import main
 from logitproof.contract.contract import open_contract
 from logitproof.runs.workspace import Workspace
 
@@ -130,3 +132,13 @@ def test_every_exit_that_is_not_zero_has_its_reason(project: Any, changes: dict[
     report = project.check(**changes)
     assert report.verdict.exit_code != 0 and report.verdict.reason.strip()
     assert report.as_json()["reason"] == report.verdict.reason
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_worst_prompt_is_found_by_what_is_known_of_its_rows(project: Any) -> None:
+    engines = argmax_only(project, "+ 1")
+    out = project.folder / "out"
+    contract = project.contract(reference=engines["whole"], candidates={"cli": engines["engine"]}, gates=[ANYTHING])
+    Workspace(out).check(open_contract(contract))
+    done = CliRunner().invoke(main, ["localize", str(out)])
+    assert "Warning" not in done.output and "offers no taps" in done.output

@@ -24,7 +24,7 @@ from logitproof.report.report import Report
 from logitproof.runs.place import withdraw
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace, whole
-from logitproof.verdict.compared import Compared
+from logitproof.verdict.compared import Compared, known_distance
 from logitproof.verdict.judge import CellVerdict
 
 LONGEST = 128
@@ -192,16 +192,7 @@ def _worst(report: Report, cells: Sequence[Cell]) -> list[list[tuple[Compared, T
     for cell in cells:
         for row, trace in {tuple(trace.token_ids): (row, trace) for row, trace in _traces(report, cell)}.values():
             by_tokens.setdefault(tuple(trace.token_ids), []).append((row, trace))
-    return sorted(by_tokens.values(), key=lambda rows: sum(_distance(row) for row, _ in rows), reverse=True)[:SEQUENCES]
-
-
-def _distance(row: Any) -> float:
-    """How far a prompt's rows are from the reference, by what is known of them."""
-    for name in ("rms_delta_logit", "rms_delta_known", "kl_divergence_lower"):
-        values = np.asarray(row.comparison.metrics.get(name, ()), np.float64)
-        if np.isfinite(values).any():
-            return float(np.nanmean(values))
-    return 0.0
+    return sorted(by_tokens.values(), key=lambda rows: sum(known_distance(row) for row, _ in rows), reverse=True)[:SEQUENCES]
 
 
 def _mode(mode: str) -> Mode:

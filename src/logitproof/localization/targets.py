@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from logitproof.contract.contract import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
@@ -24,6 +22,7 @@ from logitproof.protocol.precision import Precision
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
+from logitproof.verdict.compared import known_distance
 from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import is_quantized
 
@@ -152,7 +151,7 @@ def _trace(report: Report, name: str, prompt: str | None) -> Trace:
         rows = [row for row in rows if row.pair.prompt.id == prompt]
     if not rows:
         raise ContractError(f"{name} has no compared prompt{f' {prompt!r}' if prompt else ''}", where="--prompt")
-    rows.sort(key=lambda row: -float(np.nanmean(row.comparison.metrics["rms_delta_logit"])) if row.comparison else 0.0)
+    rows.sort(key=known_distance, reverse=True)
     trace = report.results[rows[0].pair.candidate]
     if not isinstance(trace, Trace):
         raise ContractError("its trace is not there", where=name, remedy="run `logitproof check` again")

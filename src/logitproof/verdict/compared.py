@@ -163,6 +163,15 @@ class Compared:
     """why nobody sees which experts were chosen, where a gate asks for that"""
 
 
+def known_distance(row: Compared) -> float:
+    """How far a prompt's rows are from the reference in the mean, by what is known of them; 0 where nothing is."""
+    for name in ("rms_delta_logit", "rms_delta_known", "kl_divergence_lower"):
+        values = np.asarray(row.comparison.metrics.get(name, ()) if row.comparison else (), np.float64)
+        if (measured := values[np.isfinite(values)]).size:
+            return float(measured.mean())
+    return 0.0
+
+
 def values_of(row: Compared, metric: str) -> np.ndarray:
     """[T] values of a metric in one prompt: one a position, or a single one for metrics of whole prompts."""
     if metric in row.whole:
