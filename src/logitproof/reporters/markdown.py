@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from logitproof.documents.markdown import picture, text
 from logitproof.documents.pages import svg
@@ -18,7 +15,7 @@ from logitproof.documents.stored import Kept, kept_answers
 from logitproof.documents.wording import code, encodable, next_line, number, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.unread import defaults_in_words, unread_in_words
-from logitproof.report.report import Report, parting, position_record
+from logitproof.report.report import Report
 from logitproof.report.unfinished import Unfinished
 from logitproof.reporters import Reporter
 from logitproof.reporters import _comparison_contract as contract
@@ -26,19 +23,10 @@ from logitproof.reporters._charts import pictures
 from logitproof.reporters._decisive import decisive, following
 from logitproof.reporters._errors import distinct_failures
 from logitproof.reporters._page_tables import EVERY_CELL
-from logitproof.traces.trace import Trace
-from logitproof.verdict.compared import Compared
+from logitproof.reporters._table_lines import table_lines
+from logitproof.reporters._worst_prompts import worst_prompts
 from logitproof.verdict.gates import GateVerdict
 from logitproof.verdict.judge import CellVerdict
-
-WORST = 8
-"""Prompts that are shown with their texts."""
-BARE_BAR = re.compile(r"(?<!\\)\|")
-"""A bar ends a table's cell, even inside code."""
-TEXTS = 3
-"""Scored prompts of them whose text is shown."""
-COMMON = 160
-"""Characters of the text before the token where two continuations part."""
 
 
 class Markdown(Reporter):
@@ -59,7 +47,7 @@ class Markdown(Reporter):
             _waivers,
             _unmeasured,
             _errors,
-            _worst_prompts,
+            worst_prompts,
             _provenance,
         ]
         write_atomically(path, encodable("\n".join(line for section in sections for line in section(report))) + "\n")
@@ -68,14 +56,6 @@ class Markdown(Reporter):
     def unfinished(self, run: Unfinished, folder: Path) -> None:
         """Why there is no verdict."""
         write_atomically(folder / "report.md", encodable(text(run.document())) + "\n")
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(BARE_BAR.sub(r"\|", text) for text in row) + " |"
-    yield ""
 
 
 def _head(report: Report, answers: Sequence[Kept], command: str) -> Iterator[str]:
@@ -137,7 +117,7 @@ def _cells(report: Report) -> Iterator[str]:
         "greedy match@10 (%)",
         "why",
     ]
-    yield from _table(head, (_cell_row(cell) for cell in report.verdict.cells))
+    yield from table_lines(head, (_cell_row(cell) for cell in report.verdict.cells))
     yield "KL is KL(reference‖candidate). A control is an engine with a planted bug: it must be WRONG."
     yield ""
 
@@ -171,7 +151,7 @@ def _gates(report: Report) -> Iterator[str]:
     order = {"FAIL": 0, "ERROR": 1, "NOT-MEASURED": 2, "PASS": 3}
     gates = sorted(report.verdict.gates, key=lambda gate: (gate.control, order[gate.status]))
     head = ["status", "gate", "cell", "what", "observed", "bound", "reference against itself", "would catch", "basis"]
-    yield from _table(head, (_gate_row(gate) for gate in gates))
+    yield from table_lines(head, (_gate_row(gate) for gate in gates))
     for gate in gates:
         if gate.status in ("FAIL", "ERROR") and not gate.control:
             place = f" on {code(gate.cell)}" if gate.cell else ""
@@ -213,13 +193,13 @@ def _comparison_contract(report: Report) -> Iterator[str]:
         yield ""
         yield from _findings(leave)
     head = ["weights files", "setting", "reference", "candidate", "", "how"]
-    yield from _table(head, ([code(row[0]), *(words(text) for text in row[1:])] for row in contract.merged(report)))
+    yield from table_lines(head, ([code(row[0]), *(words(text) for text in row[1:])] for row in contract.merged(report)))
 
 
 def _findings(findings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
     head = ["code", "pair", "setting", "reference", "candidate", "where", "remedy"]
     names = ("reference", "candidate")
-    yield from _table(
+    yield from table_lines(
         head,
         (
             [
@@ -243,7 +223,7 @@ def _reference_errors(report: Report) -> Iterator[str]:
     yield "## The reference's own error"
     yield ""
     head = ["model", "weights", "run", "mode", "mean KL (nats)", "largest KL", "largest logit difference", "same top-1 (%)"]
-    yield from _table(head, (_reference_row(row) for row in rows))
+    yield from table_lines(head, (_reference_row(row) for row in rows))
     for cell in report.verdict.cells:
         if cell.witness:
             yield f"- {code(cell.cell.id)}: {words(cell.witness)}"
@@ -275,7 +255,7 @@ def _waivers(report: Report) -> Iterator[str]:
     yield "## Known divergences"
     yield ""
     head = ["status", "waiver", "cell", "prompt", "issue", "until", "what"]
-    yield from _table(
+    yield from table_lines(
         head,
         (
             [
@@ -299,7 +279,7 @@ def _unmeasured(report: Report) -> Iterator[str]:
     rows = [[code(cell.cell), words(cell.reason)] for cell in report.verdict.unmeasured]
     rows += [["no cell", words(text)] for text in unread]
     if rows:
-        yield from _table(["cell", "why"], rows)
+        yield from table_lines(["cell", "why"], rows)
     else:
         yield EVERY_CELL
         yield ""
@@ -322,99 +302,6 @@ def _errors(report: Report) -> Iterator[str]:
         if failure.remedy:
             yield f"Remedy: {words(failure.remedy)}"
             yield ""
-
-
-def _worst_prompts(report: Report) -> Iterator[str]:
-    """Prompts by their worst position, worst first; those of controls are wrong on purpose and left out."""
-    ranked = []
-    for cell in report.verdict.cells:
-        for row in report.compared[cell.cell]:
-            if row.comparison is not None and not cell.expected and _measured(row).size:
-                ranked.append((float(_measured(row).max()), cell, row))
-    if not ranked:
-        return
-    ranked.sort(key=lambda entry: -entry[0])
-    greedy = [entry for entry in ranked if entry[1].cell.mode == "greedy"]
-    yield "## Worst prompts"
-    yield ""
-    for _, cell, row in greedy[:WORST]:
-        yield from _parting(report, cell, row)
-    for _, cell, row in [entry for entry in ranked if entry[1].cell.mode != "greedy"][:TEXTS]:
-        yield from _worst_text(report, cell, row)
-    head = ["cell", "prompt", "position", "KL (nats)", "token that follows", "reference's top 5", "candidate's top 5"]
-    teacher = [entry for entry in ranked if entry[1].cell.mode != "greedy"][:WORST]
-    yield from _table(head, (_worst_row(report, cell, row) for _, cell, row in teacher))
-
-
-def _measured(row: Compared) -> np.ndarray:
-    values = row.comparison.metrics["kl_divergence"] if row.comparison else np.empty(0)
-    return values[~np.isnan(values)]
-
-
-def _worst_row(report: Report, cell: CellVerdict, row: Compared) -> list[str]:
-    assert row.comparison is not None
-    at = int(np.nanargmax(row.comparison.metrics["kl_divergence"]))
-    record = position_record(row.comparison, at)
-    label = code(report.text(cell.cell.model, [record["label"]])) if record["label"] >= 0 else "–"
-    return [
-        code(cell.cell.id),
-        words(row.pair.prompt.id),
-        str(at),
-        number(record["metrics"]["kl_divergence"]),
-        label,
-        _top5(report, cell, record["top5_reference"]),
-        _top5(report, cell, record["top5_candidate"]),
-    ]
-
-
-def _worst_text(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
-    """The text of a scored prompt up to its worst position, and what follows there on both sides."""
-    assert row.comparison is not None
-    at = int(np.nanargmax(row.comparison.metrics["kl_divergence"]))
-    record, model = position_record(row.comparison, at), cell.cell.model
-    yield f"### {words(row.pair.prompt.id)} in {code(cell.cell.id)}"
-    yield ""
-    before = report.text(model, row.token_ids[: row.start + at + 1])
-    yield f"The text up to position {at}, where KL is largest: {code(before[-COMMON:])}" if before else f"At position {at}:"
-    yield ""
-    if record["label"] >= 0:
-        yield f"- the text goes on: {code(report.text(model, [record['label']]))}"
-    for side in ("reference", "candidate"):
-        best = record[f"top5_{side}"][0][0]
-        if best >= 0:
-            yield f"- the {side} expects: {code(report.text(model, [best]))}"
-    yield ""
-
-
-def _parting(report: Report, cell: CellVerdict, row: Compared) -> Iterator[str]:
-    """Both texts of a free-running prompt and the token where they part."""
-    reference, candidate = report.results[row.pair.reference], report.results[row.pair.candidate]
-    if not isinstance(reference, Trace) or not isinstance(candidate, Trace) or row.comparison is None:
-        return
-    model, (shared, reference_rest, candidate_rest) = cell.cell.model, parting(reference, candidate)
-    yield f"### {words(row.pair.prompt.id)} in {code(cell.cell.id)}"
-    yield ""
-    yield f"Prompt: {code(report.text(model, reference.token_ids)[-COMMON:])}"
-    yield ""
-    if not reference_rest and not candidate_rest:
-        yield f"Both continue with the same {len(shared)} tokens: {code(report.text(model, shared)[:COMMON])}"
-        yield ""
-        return
-    yield f"{len(shared)} tokens in common: {code(report.text(model, shared)[-COMMON:])}" if shared else "They part at once."
-    yield ""
-    yield f"- reference goes on: {code(report.text(model, reference_rest)[:COMMON]) if reference_rest else 'it ends here'}"
-    yield f"- candidate goes on: {code(report.text(model, candidate_rest)[:COMMON]) if candidate_rest else 'it ends here'}"
-    parted = len(shared)
-    if parted < row.comparison.positions:
-        record = position_record(row.comparison, parted)
-        yield f"- regret {number(record['metrics']['regret'])} nats, KL {number(record['metrics']['kl_divergence'])} nats"
-        yield f"- reference's top 5: {_top5(report, cell, record['top5_reference'])}"
-        yield f"- candidate's top 5: {_top5(report, cell, record['top5_candidate'])}"
-    yield ""
-
-
-def _top5(report: Report, cell: CellVerdict, top: list[list[Any]]) -> str:
-    return ", ".join(f"{code(report.text(cell.cell.model, [token]))} {logit:.3f}" for token, logit in top if token >= 0)
 
 
 def _provenance(report: Report) -> Iterator[str]:
