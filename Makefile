@@ -90,13 +90,6 @@ package: $(VENV)/.test-ready  ## sdist and wheel, in .cache/dist
 bench-mutation: setup $(VENV)/.test-ready .cache/mutation/.ready  ## are changes of what judges noticed by its tests? benchmarks/mutation.py
 	$(PY) benchmarks/mutation.py
 
-bench-fuzz: setup $(VENV)/.test-ready $(VENV)/.fuzz-ready  ## damaged files and answers, by coverage (Linux): benchmarks/fuzz.py
-	$(PY) benchmarks/fuzz.py
-
-$(VENV)/.fuzz-ready: pyproject.toml constraints.txt
-	$(PIP) -e '.[fuzz]'
-	touch $@
-
 .cache/mutation/.ready: constraints.txt
 	$(PYTHON) -m venv .cache/mutation
 	.cache/mutation/bin/python -m pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
