@@ -73,6 +73,8 @@ ANOTHER_VALUE = {
     "granitehybrid": ("moe.out", "attn.q_proj", "attn.k_proj"),
 }
 """Taps of an architecture whose nodes are another value than the tap."""
+READ = {"kq": "cache.k", "kqv": "cache.v"}
+"""The products of attention, and what of the cache is their first factor."""
 SHARED = ("ffn_shexp", "ffn_shexp_out")
 """The shared expert, of which the first name is before its gate."""
 POST_NORMS = {"gemma": {"attn_post_norm": "attn_post_norm", "ffn_post_norm": "mlp_post_norm"}}
@@ -186,6 +188,8 @@ class Recorder:
             if self._scores is not None:
                 self._now[f"layers.{layer}.attn.scores"] = self._matrix(self._scores) * np.float32(scale)
             self._now[f"layers.{layer}.attn.probs"] = self._matrix(_values(node))
+        if operation == "MUL_MAT" and name in READ:
+            self._read_cache(node, READ[name], layer)
         if operation == "RMS_NORM" and name == "norm" and node.src[0]:
             self._normed = _values(node.src[0].contents)
         if name in ("kqv_out", "attn_gated"):
@@ -208,6 +212,22 @@ class Recorder:
         if leaf == "mlp.activation" and f"layers.{layer}.mlp.gate" not in self._now:
             gate_and_up = self._now[f"layers.{layer}.mlp.up"]
             self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(gate_and_up, 2, axis=-1)
+
+    def _read_cache(self, node: _Tensor, leaf: str, layer: int) -> None:
+        """Keys [K, S, D] or values [K, D, S] as attention reads them, where the cache holds whole heads and no latent."""
+        rotated = self._now.get(f"layers.{layer}.attn.k_rope")
+        if rotated is None or rotated.ndim != 3 or not node.src[0]:
+            return
+        stored = _values(node.src[0].contents)
+        stored = stored[None] if stored.ndim == 2 and rotated.shape[1] == 1 else stored
+        if stored.ndim != 3 or stored.shape[0] != rotated.shape[1]:
+            return
+        slots = stored.transpose(1, 0, 2) if leaf == "cache.k" else stored.transpose(2, 0, 1)
+        if leaf == "cache.k" and slots.shape[1:] != rotated.shape[1:]:
+            return
+        if leaf == "cache.v" and f"layers.{layer}.cache.k" not in self._now:
+            return
+        self._now[f"layers.{layer}.{leaf}"] = slots[: self.positions].copy()
 
     def _leaf(self, name: str, operation: str, layer: int) -> str:
         letter = name[0].lower()
@@ -243,12 +263,13 @@ class Recorder:
 
     def _canonical(self, name: str, value: np.ndarray) -> np.ndarray:
         layer, leaf = vocabulary.split(name)
-        if leaf in ("attn.q_proj", "attn.k_proj", "attn.q_rope", "attn.k_rope"):
+        if leaf in ("attn.q_proj", "attn.k_proj", "attn.q_rope", "attn.k_rope", "cache.k"):
+            stem = f"layers.{layer}.{'attn.k' if leaf == 'cache.k' else leaf[:6]}"
             # layers without rotation keep the order in which the file's other layers have their pairs
             rotations = list(self._rotation.values()) or [(-1, 0)]
-            mode, turned = self._rotation.get(f"layers.{layer}.{leaf[:6]}", rotations[0])
+            mode, turned = self._rotation.get(stem, rotations[0])
             if mode == NEIGHBOURS and turned:
-                size = self._head.get(f"layers.{layer}.{leaf[:6]}") or next(iter(self._head.values()), turned)
+                size = self._head.get(stem) or next(iter(self._head.values()), turned)
                 return _halves(value.reshape(len(value), -1, size), turned).reshape(value.shape)
         if self.value_heads is not None and leaf in DEALT:
             return _grouped(value, self.value_heads)
