@@ -8,6 +8,8 @@ PIP       := $(PY) -m pip install --quiet --disable-pip-version-check -c constra
 LLAMA     := 0.3.36
 SDIST     := .cache/llama_cpp_python-$(LLAMA)
 CHROMIUM  := 153.0.0
+UNPACK    := const [from, to] = process.argv.slice(1), fs = require("fs"); \
+    fs.writeFileSync(to, require("zlib").brotliDecompressSync(fs.readFileSync(from)))
 JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
 # No -march=native: GCC 12 miscompiles llama.cpp's AMX kernels, and a build must not depend on its builder.
 # In unity, a third of the time that the bindings' own build takes; the web page of the server would come from the network.
@@ -18,7 +20,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
+.PHONY: help setup demo bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -55,6 +57,10 @@ test-engines: setup $(VENV)/.test-ready zoo  ## the tests that run real engines,
 zoo: setup           ## GGUF files of every zoo model, in every quantization
 	$(PY) zoo/make_gguf.py
 
+bench: setup $(VENV)/.test-ready zoo real llama-tools  ## figures of speed and size beside their peers: benchmarks/RESULTS.md
+	for name in peer overhead compare memory scale; do $(PY) benchmarks/$$name.py || exit 1; done
+	$(PY) benchmarks/_table.py
+
 bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
 	$(PY) benchmarks/8b.py
 
@@ -83,6 +89,13 @@ package: $(VENV)/.test-ready  ## sdist and wheel, in .cache/dist
 
 bench-mutation: setup $(VENV)/.test-ready .cache/mutation/.ready  ## are changes of what judges noticed by its tests? benchmarks/mutation.py
 	$(PY) benchmarks/mutation.py
+
+bench-fuzz: setup $(VENV)/.test-ready $(VENV)/.fuzz-ready  ## damaged files and answers, by coverage (Linux): benchmarks/fuzz.py
+	$(PY) benchmarks/fuzz.py
+
+$(VENV)/.fuzz-ready: pyproject.toml constraints.txt
+	$(PIP) -e '.[fuzz]'
+	touch $@
 
 .cache/mutation/.ready: constraints.txt
 	$(PYTHON) -m venv .cache/mutation
@@ -133,12 +146,13 @@ $(SDIST)/.unpacked: | $(VENV)/bin/python
 	ln -sfn llama-build .cache/llama-tools
 	touch $@
 
-# The package holds the browser compressed, as functions of clouds want it; node is there where npm is.
+# The package holds the browser compressed, as functions of clouds want it, with the libraries that a bare machine lacks; node
+# is there where npm is.
 .cache/chromium/chromium:
 	mkdir -p .cache/chromium
 	cd .cache/chromium && npm pack --silent @sparticuz/chromium@$(CHROMIUM) && tar -xzf sparticuz-chromium-$(CHROMIUM).tgz
-	cd .cache/chromium && node -e 'const fs = require("fs"), zlib = require("zlib"); \
-	    fs.writeFileSync("unpacked", zlib.brotliDecompressSync(fs.readFileSync("package/bin/chromium.br")))'
+	cd .cache/chromium && node -e '$(UNPACK)' package/bin/chromium.br unpacked
+	cd .cache/chromium && node -e '$(UNPACK)' package/bin/al2023.tar.br libraries.tar && tar -xf libraries.tar && rm libraries.tar
 	chmod +x .cache/chromium/unpacked && mv .cache/chromium/unpacked $@
 	rm -rf .cache/chromium/package .cache/chromium/*.tgz
 

@@ -18,6 +18,7 @@ from logitproof.acid.probe import KILLED_AT, Case, Probe, open_probes, probe_nam
 from logitproof.acid.sampling import DRAWN_FROM, allowed, apart, place
 from logitproof.protocol.sampler import LOUD, ORDER, probabilities
 from logitproof.reference.cache import through_cache
+from logitproof.reference.parts import of_any_layer
 
 OPTIONS: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
 GREEDY = 24
@@ -43,6 +44,7 @@ class Bench:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.model = transformers.AutoModelForCausalLM.from_pretrained(probe.folder, trust_remote_code=False, **OPTIONS).eval()
+        of_any_layer(self.model.config)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(probe.folder, trust_remote_code=False)
         self.greedy = self._continuations()
 

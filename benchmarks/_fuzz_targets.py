@@ -1,23 +1,26 @@
-"""What is fuzzed: every reader of files from outside with a sound sample, and the faults that are put into it."""
+"""What is fuzzed: every reader of files from outside, and every border to an engine, with a sound sample."""
 
 from __future__ import annotations
 
 import json
-import random
-import re
-import shutil
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from _fuzz_answers import answers
+from _fuzz_damage import REFUSALS, Target, each
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from logitproof.attestation.keys import signed
+from logitproof.attestation.make import payload_of, statement_of
+from logitproof.attestation.statement import PAYLOAD
+from logitproof.attestation.verify import verify
 from logitproof.contract.contract import open_contract
 from logitproof.contract.suite import open_suite
-from logitproof.errors import ContractError, Refusal
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.files.gguf import GgufFile
 from logitproof.gguf.side import Side, open_side
@@ -37,74 +40,11 @@ from logitproof.traces.dump import Dump, DumpedPrompt
 from logitproof.weights.adapter import read_adapter
 from logitproof.weights.model import open_model
 
-REFUSALS = (ContractError, Refusal)
-"""What a reader may raise: the file is wrong, and it says so."""
-TOKENS = (
-    b"9223372036854775808", b"-9223372036854775809", b"1" * 30, b"9" * 5000, b"-1", b"0", b"1e999", b"NaN", b"Infinity",
-    b"-Infinity", b"null", b"true", b"[]", b"{}", b'""', b'"x"', b'"\\ud800"', b'"\\u0000"', b"[" * 3000, b'{"a":' * 3000,
-    b"[[]]", b'[{"x": [1]}]', b"2026-02-30", b"*a", b"&a", b"<<: ", b"? [a]\n: b", b"!!int x", b"!!timestamp x", b"\xff",
-    b"\xed\xa0\x80", b"\x00", b"\r\n", b"%", b"'", b'"', b"\\", b"@@", b"../../..", b"/dev/zero",
-)  # fmt: skip
-NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 WRITTEN = (
     "aprrawlg", "frozen_json", "hf_fixture", "key_value", "llamacpp_fixture", "llamacpp_kl_base", "ndjson", "npy", "raw_f32",
     "safetensors_golden",
 )  # fmt: skip
 """Formats of dumps that can be written."""
-VALUE = re.compile(rb'-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|"(?:[^"\\]|\\.)*"|true|false|null|\[\]|\{\}')
-
-
-@dataclass(frozen=True)
-class Target:
-    """One border: sound files in a folder, which of them take faults, and what reads them."""
-
-    name: str
-    sample: Path
-    files: tuple[str, ...]
-    read: Callable[[Path], object]
-
-    def broken(self, chance: random.Random, folder: Path) -> tuple[str, bytes]:
-        """Put faults into one file of a copy of the sample in `folder`; its name and its content."""
-        name = chance.choice(self.files)
-        data = mutated((self.sample / name).read_bytes(), chance)
-        (folder / name).write_bytes(data)
-        return name, data
-
-    def restore(self, folder: Path, name: str) -> None:
-        """Undo `broken`."""
-        shutil.copyfile(self.sample / name, folder / name)
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The bytes with up to three faults."""
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        values = list(VALUE.finditer(data[:65536])) if chance.random() < 0.5 else []
-        if values:
-            value = chance.choice(values)
-            data = data[: value.start()] + chance.choice(TOKENS) + data[value.end() :]
-        else:
-            data = _damaged(data, chance)
-    return data
-
-
-def _damaged(data: bytes, chance: random.Random) -> bytes:
-    # Headers are at the front, and a fault among the numbers of a tensor tells little.
-    at = chance.randrange(min(len(data), chance.choice((64, 1024, 1 << 30))) or 1)
-    fault = chance.randrange(7)
-    if fault == 0:
-        return data[:at]
-    if fault == 1:
-        return data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
-    if fault == 2:
-        return data[:at] + struct.pack("<Q", chance.choice(NUMBERS)) + data[at + 8 :]
-    if fault == 3:
-        return data[:at] + struct.pack("<I", chance.choice(NUMBERS) % 2**32) + data[at + 4 :]
-    if fault == 4:
-        return data[:at] + data[at + chance.randrange(1, 32) :]
-    if fault == 5:
-        return data[:at] + chance.choice(TOKENS) + data[at:]
-    start = chance.randrange(len(data) or 1)
-    return data[:at] + data[start : start + chance.randrange(1, 64)] + data[at:]
 
 
 def targets(folder: Path) -> Iterator[Target]:
@@ -113,6 +53,7 @@ def targets(folder: Path) -> Iterator[Target]:
     yield from _run(folder)
     yield from _models(folder)
     yield from _others(folder)
+    yield from answers(folder)
 
 
 def _dumps(folder: Path) -> Iterator[Target]:
@@ -127,6 +68,7 @@ def _dumps(folder: Path) -> Iterator[Target]:
         _writer(name).write(dump, place / "dump")
         files = tuple(sorted(path.name for path in place.iterdir()))
         yield Target(name, place, files, lambda at, name=name: _opened(at / "dump", name))  # type: ignore[misc]
+    yield from _saved(folder, tokens, logits)
     texts = {
         "marked_text": b"Token IDs: [1, 2, 3]\nGenerated: [4, 5]\n",
         "aprt": b"APRT" + struct.pack("<II", 3, 2) + np.arange(4, dtype="<f4").tobytes(),
@@ -137,6 +79,27 @@ def _dumps(folder: Path) -> Iterator[Target]:
         yield Target(name, folder / name, ("dump",), lambda at, name=name: _opened(at / "dump", name))  # type: ignore[misc]
 
 
+def _saved(folder: Path, tokens: list[int], logits: np.ndarray) -> Iterator[Target]:
+    """Dumps as everybody saves them, in formats that are only read."""
+    import torch
+
+    names = ("npz", "safetensors_logits", "torch_pt", "jsonl", "vllm_prompt_logprobs")
+    places = {name: folder / name / "dump" for name in names}
+    for place in places.values():
+        place.parent.mkdir()
+    with places["npz"].open("wb") as file:
+        np.savez(file, logits=logits, token_ids=np.array(tokens))
+    write_safetensors(places["safetensors_logits"], {"logits": logits})
+    torch.save({"logits": torch.from_numpy(logits), "token_ids": tokens}, places["torch_pt"])
+    line = json.dumps({"prompt": "hello", "token_ids": tokens, "logits": logits.tolist()})
+    places["jsonl"].write_text(f"{line}\n" * 2)
+    rows = [{str(token): {"logprob": -float(token), "rank": token} for token in range(1, 4)} for _ in tokens[1:]]
+    asked = {"prompt_token_ids": tokens, "prompt_logprobs": [None, *rows]}
+    places["vllm_prompt_logprobs"].write_text(json.dumps([asked]))
+    for name, place in places.items():
+        yield Target(name, place.parent, ("dump",), lambda at, name=name: _opened(at / "dump", name))  # type: ignore[misc]
+
+
 def _writer(name: str) -> Any:
     from logitproof import catalog
 
@@ -145,17 +108,13 @@ def _writer(name: str) -> Any:
 
 def _opened(path: Path, name: str) -> None:
     """Read by the format's name, and by content; the last refusal is raised when both were tried."""
-    refusal: Exception | None = None
-    for form in (name, None):
-        try:
-            dump = open_dump(path, form)
-            for prompt in dump.prompts:
-                if prompt.logits is not None:
-                    np.asarray(prompt.logits[: min(4, len(prompt.logits))])
-        except REFUSALS as error:
-            refusal = error
-    if refusal is not None:
-        raise refusal
+    each(partial(_dump_read, path, form) for form in (name, None))
+
+
+def _dump_read(path: Path, form: str | None) -> None:
+    for prompt in open_dump(path, form).prompts:
+        if prompt.logits is not None:
+            np.asarray(prompt.logits[: min(4, len(prompt.logits))])
 
 
 def _run(folder: Path) -> Iterator[Target]:
@@ -186,6 +145,9 @@ def _run(folder: Path) -> Iterator[Target]:
     yield Target("pins yaml", place, ("c.pins.yaml",), lambda at: read_pins(at / "c.pins.yaml"))
     yield Target("pins toml", place, ("c.pins.toml",), lambda at: read_pins(at / "c.pins.toml"))
     yield Target("run.json", place, ("run/run.json",), lambda at: Workspace(at / "run").judge_again(at / "c.parity.yaml"))
+    traces = sorted(str(path.relative_to(place)) for path in (place / "run/store/traces").rglob("*") if path.is_file())
+    yield Target("trace", place, tuple(traces), lambda at: Workspace(at / "run").judge_again(at / "c.parity.yaml"))
+    yield _evidence(place)
     made = folder / "captured"
     capture("toy", place / "toy.json", str(place / "suite.yaml"), made)
     files = sorted(str(path.relative_to(made)) for path in made.rglob("*.json"))
@@ -193,6 +155,20 @@ def _run(folder: Path) -> Iterator[Target]:
     (folder / "golden").mkdir()
     freeze(made, folder / "golden" / "dump")
     yield Target("golden", folder / "golden", ("dump",), lambda at: _opened(at / "dump", "golden"))
+
+
+def _evidence(place: Path) -> Target:
+    """Signed evidence of the run, which is damaged before it is signed and after."""
+    key = Ed25519PrivateKey.generate()
+    statement = payload_of(statement_of(Workspace(place / "run")))
+    (place / "statement.json").write_bytes(statement)
+    (place / "evidence.json").write_bytes(signed(statement, PAYLOAD, key))
+
+    def read(at: Path) -> None:
+        (at / "again.json").write_bytes(signed((at / "statement.json").read_bytes(), PAYLOAD, key))
+        each(partial(verify, at / name, key.public_key()) for name in ("evidence.json", "again.json"))
+
+    return Target("evidence", place, ("evidence.json", "statement.json"), read)
 
 
 def _models(folder: Path) -> Iterator[Target]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
+        # a browser of ours brings the libraries that a bare machine lacks
+        lacking = {"LD_LIBRARY_PATH": str(FETCHED.with_name("lib"))} if str(FETCHED) == PROGRAM else {}
+        started = playwright.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"], env={**os.environ, **lacking})
         try:
             yield started
         finally:

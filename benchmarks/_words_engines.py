@@ -169,4 +169,4 @@ def mistakes() -> Iterator[Mistake]:
         yield Mistake(name, engine(changes, "protocol", timeout=12), code, words)
     traced = "def score(p):\n    raise RuntimeError('no CUDA device')"
     words = ("no CUDA device", r"ended during `score`")
-    yield Mistake("engine: an exception", engine(traced), 3, words, engine_traces=True)
+    yield Mistake("engine: an exception", engine(traced), 3, words)

@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 WIDTH = "100"
 PATIENCE = 300
 TRACEBACK = "Traceback (most recent call last)"
+FRAME = re.compile(r'File "([^"]+)", line \d+')
 FOREIGN = re.compile(
     r"Input should|valid dictionary|Field required|validation error|Value error|Extra inputs|after validation|\[Errno"
     r"|RuntimeWarning|could not broadcast|out of bounds for axis|index \d+ is out of|object has no attribute|NoneType"
@@ -35,25 +36,38 @@ class Mistake:
     code: int
     words: tuple[str, ...]
     never: tuple[str, ...] = ()
-    engine_traces: bool = False
-    """whether the engine itself prints a traceback, which is quoted"""
 
-    def judged(self, code: int, said: str) -> dict[str, Any]:
-        """What came of it."""
+    def judged(self, code: int, said: str, place: Path) -> dict[str, Any]:
+        """What came of it in the project at `place`."""
         # the next command names what it would answer
         flat = " ".join(word for line in said.splitlines() if not line.startswith("next:") for word in line.split())
         missing = [words for words in self.words if not re.search(words, flat)]
         false = [words for words in self.never if re.search(words, flat)]
         false += [found[0] for found in (FOREIGN.search(flat), GUESSES.search(flat)) if found]
-        own = said.count(TRACEBACK) - said.count(f"    {TRACEBACK}") if self.engine_traces else said.count(TRACEBACK)
+        own, quoted = tracebacks(said, place)
         return {
             "name": self.name,
             "exit_code": code,
             "named_right": code == self.code and not missing,
             "missing": missing,
             "false_causes": false,
-            "traceback": own > 0,
+            "tracebacks": own,
+            "quoted": quoted,
         }
+
+
+def tracebacks(said: str, place: Path) -> tuple[int, int]:
+    """How many tracebacks are of the command itself, and how many are quoted of an engine that died in Python.
+
+    An engine's is content: it begins in a script of the project at `place`, and no frame of it is logitproof's. Whatever shows
+    no frame, or begins anywhere else, is counted as the command's own.
+    """
+    blocks = [FRAME.findall(block) for block in said.split(TRACEBACK)[1:]]
+    quoted = sum(
+        bool(files) and Path(files[0]).is_relative_to(place) and not any(Path(file).is_relative_to(SOURCE) for file in files)
+        for files in blocks
+    )
+    return len(blocks) - quoted, quoted
 
 
 def command(project: Project, *words: str) -> tuple[int, str]:

@@ -1,17 +1,19 @@
 """How long a comparison takes beside reading its two files, and how much memory it needs.
 
-Both files are in the page cache. `read` opens both as memory maps, sums every row with numpy, one row of
-each file after the other, the positions dealt to the same number of threads, and closes them. `compare`
-opens them, runs `compare_logits` with every metric and closes them. Both therefore pay for mapping and
-unmapping every page once. The two alternate; the ratio is the median of the paired ratios.
+Both files are in the page cache. `read` opens both as memory maps, sums every row with numpy (float32, or its bytes), a row of
+each file after the other, the positions dealt to the same number of threads, and closes them. `compare` opens them, runs
+`compare_logits` with every metric and closes them. Both therefore pay for mapping and unmapping every page once. The two
+alternate; the ratio is the median of the paired ratios. `isa` has the largest by instruction set and type of the rows: each
+instruction set is a process whose compiler was told to use no later one; bfloat16 rows reach the harness widened to float32.
 
-`noise` is the spread of candidate less reference, in logits: 0.02 is another build, 1.0 is a wrong engine.
+`noise` is the spread of candidate less reference, in logits: 0.02 is another build, 1.0 is a wrong engine. `kl_error` is the
+largest relative error of KL divergence against 50 digits (mpmath) over `--exact` of these rows.
 
 Memory is the growth of anonymous resident memory (RssAnon) while a comparison runs in a fresh process
 that has compared two tiny rows before, sampled every 2 ms: pages of the files are not in it. Resident
 file pages (RssFile) are sampled too, to see that they are let go.
 
-    python benchmarks/compare.py [--repeats 15] [--folder DIR] [--out benchmarks/results/compare.json]
+    python benchmarks/compare.py [--repeats 15] [--exact 1] [--folder DIR] [--out benchmarks/results/compare.json]
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -31,54 +35,125 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 
 from logitproof.comparison.compare import all_metrics, compare_logits
 from logitproof.metrics import Metric
+from logitproof.protocol.machine import this_machine
 
 VOCABULARY = 151_936
 CASES = ((64, 0.02), (256, 0.02), (256, 1.0))  # positions, noise
+KINDS = ("float32", "float16")
 SEED = 20
-LIMIT = 3.0
+LIMITS = {"avx512": 2.0, "avx2": 3.0}
+COMPILED = {"avx512": {}, "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}}
+"""What the compiler is told by instruction set: nothing for the machine's own."""
+KL_LIMIT = 1e-9
 
 
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--exact", type=int, default=1, help="rows of which KL divergence is computed with 50 digits")
     parser.add_argument("--folder", type=Path, help="where the logits are written; the default is a temporary folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "compare.json")
+    parser.add_argument("--isa", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    cases = []
+    if options.isa:
+        print(json.dumps(cases_of(options)))
+        return
+    cases = [case for isa in sets() for case in elsewhere(isa, options)]
+    result = concluded(cases, options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    for isa, kinds in result["isa"].items():
+        print(f"{isa}: {kinds}, at most {LIMITS[isa]}")
+    print(f"peak {result['peak_mb']:.1f} MB, KL off by {result['kl_error']:.1e}: {options.out}")
+
+
+def sets() -> list[str]:
+    """The instruction sets of this machine, the widest first."""
+    flags = set(this_machine().flags)
+    return [isa for isa, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags]
+
+
+def elsewhere(isa: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All cases in a process that computes with one instruction set."""
+    environment = {**os.environ, **COMPILED[isa]}
+    argv = [sys.executable, __file__, "--isa", isa, "--repeats", str(options.repeats)]
+    argv += ["--folder", str(options.folder)] if options.folder else []
+    done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    cases: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return cases
+
+
+def cases_of(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Figures of every case, in this process."""
+    cores, cases = len(os.sched_getaffinity(0)), []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for positions, noise in CASES:
-            files = write_logits(Path(folder), positions, noise)
-            for threads in sorted({1, cores}):
-                cases.append({"noise": noise} | measure(files, threads, options.repeats))
-                print(line(cases[-1]), flush=True)
-    result = {
+        for kind in KINDS:
+            for positions, noise in CASES:
+                files = write_logits(Path(folder), positions, noise, kind)
+                for threads in sorted({1, cores}):
+                    cases.append({"isa": options.isa, "dtype": kind, "noise": noise} | measure(files, threads, options.repeats))
+                    print(line(cases[-1]), file=sys.stderr, flush=True)
+    return cases
+
+
+def concluded(cases: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """The file: the largest ratios first, then what they rest on."""
+    isa: dict[str, dict[str, float]] = {}
+    for case in cases:
+        of_set = isa.setdefault(case["isa"], {})
+        of_set[case["dtype"]] = max(case["ratio_to_read"], of_set.get(case["dtype"], 0.0))
+    return {
         "benchmark": "compare",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "isa": isa,
         "ratio_to_read": max(case["ratio_to_read"] for case in cases),
-        "limit": LIMIT,
+        "kl_error": kl_error(options.exact),
+        "limits": {**LIMITS, "kl_error": KL_LIMIT},
         "peak_mb": max(case["peak_mb"] for case in cases),
-        "threads": cores,
+        "threads": len(os.sched_getaffinity(0)),
         "vocabulary": VOCABULARY,
-        "dtype": "float32",
         "seed": SEED,
         "metrics": sorted(all_metrics()),
-        "machine": machine(cores),
+        "machine": machine(len(os.sched_getaffinity(0))),
         "how": " ".join((__doc__ or "").split("\n\n    python")[0].split()),
         "cases": cases,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\nratio to read {result['ratio_to_read']:.2f} (at most {LIMIT}), peak {result['peak_mb']:.1f} MB: {options.out}")
 
 
-def write_logits(folder: Path, positions: int, spread: float) -> tuple[Path, Path, int]:
-    """Two files of [positions, VOCABULARY] float32: logits of spread 3, and the same with noise."""
+def kl_error(rows: int) -> float:
+    """Largest relative error of KL divergence, by arithmetic of 50 digits."""
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as folder, mpmath.workdps(50):
+        for noise in (0.02, 1.0):
+            files = write_logits(Path(folder), rows, noise, "float32")
+            values = compare_logits(*opened(files), np.arange(rows), all_metrics()).metrics["kl_divergence"]
+            for row, value in enumerate(values):
+                exact = exact_kl(*(side[row] for side in opened(files)))
+                worst = max(worst, abs(float((mpmath.mpf(float(value)) - exact) / exact)))
+    return worst
+
+
+def exact_kl(reference: np.ndarray, candidate: np.ndarray) -> Any:
+    """KL(reference ‖ candidate) of two rows [V], in nats."""
+    r, t = ([mpmath.mpf(float(value)) for value in row] for row in (reference, candidate))
+    e = [mpmath.exp(value) for value in r]
+    mass, other = mpmath.fsum(e), mpmath.fsum(mpmath.exp(value) for value in t)
+    shifted = mpmath.fsum(weight * (a - b) for weight, a, b in zip(e, r, t, strict=True)) / mass
+    return shifted - mpmath.log(mass) + mpmath.log(other)
+
+
+Files = tuple[Path, Path, int, str]
+"""Rows of the reference and of the candidate, how many there are, and their type."""
+
+
+def write_logits(folder: Path, positions: int, spread: float, kind: str) -> Files:
+    """Two files of [positions, VOCABULARY]: logits of spread 3, and the same with noise."""
     random = np.random.default_rng(SEED)
     names = folder / f"reference-{positions}", folder / f"candidate-{positions}"
     with names[0].open("wb") as reference, names[1].open("wb") as candidate:
@@ -86,12 +161,12 @@ def write_logits(folder: Path, positions: int, spread: float) -> tuple[Path, Pat
             row = random.standard_normal(VOCABULARY, np.float32) * 3
             row[random.integers(VOCABULARY, size=20)] += 10
             noise = random.standard_normal(VOCABULARY, np.float32) * np.float32(spread)
-            reference.write(row.tobytes())
-            candidate.write((row + noise).tobytes())
-    return *names, positions
+            reference.write(row.astype(kind).tobytes())
+            candidate.write((row + noise).astype(kind).tobytes())
+    return *names, positions, kind
 
 
-def measure(files: tuple[Path, Path, int], threads: int, repeats: int) -> dict[str, Any]:
+def measure(files: Files, threads: int, repeats: int) -> dict[str, Any]:
     """Figures of one number of positions and threads."""
     metrics = all_metrics()
     full(files, threads, metrics)  # compiles, and warms the page cache
@@ -110,27 +185,28 @@ def measure(files: tuple[Path, Path, int], threads: int, repeats: int) -> dict[s
         "ratio_quartiles": statistics.quantiles((second / first for first, second in pairs), n=4)[::2],
         "peak_mb": peak,
         "peak_file_mb": file_peak,
-        "file_mb": 2 * files[2] * VOCABULARY * 4 / 1e6,
+        "file_mb": 2 * files[2] * VOCABULARY * np.dtype(files[3]).itemsize / 1e6,
     }
 
 
-def opened(files: tuple[Path, Path, int]) -> list[np.ndarray]:
-    return [np.memmap(file, np.float32, "r", shape=(files[2], VOCABULARY)) for file in files[:2]]
+def opened(files: Files) -> list[np.ndarray]:
+    return [np.memmap(file, files[3], "r", shape=(files[2], VOCABULARY)) for file in files[:2]]
 
 
-def read(files: tuple[Path, Path, int], threads: int) -> None:
+def read(files: Files, threads: int) -> None:
     maps = opened(files)
 
     def lane(first: int) -> None:
         for i in range(first, files[2], threads):
-            maps[0][i].sum()
-            maps[1][i].sum()
+            for rows in maps:
+                # numpy adds half floats one by one: of these the bytes are summed
+                rows[i].sum() if files[3] == "float32" else rows[i].view(np.uint64).sum()
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lane, range(threads)))
 
 
-def full(files: tuple[Path, Path, int], threads: int, metrics: Mapping[str, Metric]) -> None:
+def full(files: Files, threads: int, metrics: Mapping[str, Metric]) -> None:
     reference, candidate = opened(files)
     compare_logits(reference, candidate, np.arange(files[2]), metrics, threads)
 
@@ -141,7 +217,7 @@ def seconds(action: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def growth(files: tuple[Path, Path, int], threads: int) -> tuple[float, float]:
+def growth(files: Files, threads: int) -> tuple[float, float]:
     """Peak growth of anonymous and of file-backed resident memory during one comparison, MB."""
     metrics, tiny = all_metrics(), np.zeros((1, 2), np.float32)
     compare_logits(tiny, tiny, np.zeros(1, np.int64), metrics, threads)
@@ -174,7 +250,8 @@ def machine(cores: int) -> dict[str, Any]:
 
 def line(case: dict[str, Any]) -> str:
     return (
-        f"T={case['positions']:4d}  noise={case['noise']:<4}  threads={case['threads']}  read {case['read_ms']:7.1f} ms"
+        f"{case['isa']} {case['dtype']}  T={case['positions']:4d}  noise={case['noise']:<4}"
+        f"  threads={case['threads']}  read {case['read_ms']:7.1f} ms"
         f"  compare {case['compare_ms']:7.1f} ms"
         f"  ratio {case['ratio_to_read']:.2f}  anonymous +{case['peak_mb']:.1f} MB  file +{case['peak_file_mb']:.1f} MB"
     )

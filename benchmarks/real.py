@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from _peak import Peaks
 from _real_faults import FAULTS, plant
 
 from logitproof.bands.calculated import METRIC, calculated_band, scale
@@ -205,8 +205,7 @@ def measured(file: Path, scratch: Path) -> dict[str, Any]:
         answer |= planted
         answer["kl_vs_independent"] = independent(file, scratch / f"{FAULTS[0].name}.gguf", ids, right)
         answer |= bands(file, ids)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return answer | {"peak_mb": peak / 1024}
+    return answer
 
 
 def main() -> None:
@@ -219,7 +218,9 @@ def main() -> None:
             models[name] = f"NOT-MEASURED: {name} is not here (`make real`)"
             continue
         with tempfile.TemporaryDirectory() as scratch:
-            models[name] = measured(FOLDER / name, Path(scratch))
+            with Peaks() as peaks:
+                answer = measured(FOLDER / name, Path(scratch))
+            models[name] = answer | {"peak_mb": peaks.largest}
     out.write_text(json.dumps({"models": models}, indent=1) + "\n")
     print(f"{out}: {models}")
 

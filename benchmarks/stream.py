@@ -30,7 +30,7 @@ LIMITS = {"peak_gib": 4.0, "limit_ratio": 1.5}
 ZOO = ("llama3", "qwen2.5", "qwen3", "qwen3-moe", "qwen3.5")
 
 STREAM = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import torch
 from logitproof.reference.layerwise import Ended
@@ -50,7 +50,8 @@ for news in streamed.passes(ids):
         finite += int(news.result.isfinite().all())
     del news
 ended = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+words = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+peak = int(words["VmHWM"].split()[0]) / 2**20
 print(json.dumps({"seconds": ended - opened, "open_s": opened - start, "peak_gib": peak, "finite": finite}))
 """
 PRODUCTS = """

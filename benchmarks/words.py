@@ -2,7 +2,8 @@
 
 Every mistake is made in a project that passes without it, and the command line is really run, as a person would. It is named
 right where the exit code is the right one and every expected word comes; a false cause is a word of another fault, of a bug of
-the model, or of a library. A mistake has passed where the exit code is 0.
+the model, or of a library. A mistake has passed where the exit code is 0. A traceback counts where it is the command's own;
+that with which an engine of a mistake died is quoted, and counted apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import _words_commands
 import _words_contracts
 import _words_engines
+import _words_newcomer
 from _vacuous_project import Project
 from _words_mistakes import Mistake, command
 
@@ -38,7 +40,8 @@ def main(chosen: str = "") -> int:
     result = {
         "tried": len(cases),
         "named_right": sum(case["named_right"] for case in cases),
-        "tracebacks": sum(case["traceback"] for case in cases),
+        "tracebacks": sum(case["tracebacks"] for case in cases),
+        "engines_tracebacks_quoted": sum(case["quoted"] for case in cases),
         "false_causes": sum(bool(case["false_causes"]) for case in cases),
         "passes": sum(case["exit_code"] == 0 for case in cases),
     }
@@ -54,6 +57,7 @@ def every() -> Iterator[Mistake]:
     yield from _words_contracts.mistakes()
     yield from _words_commands.mistakes()
     yield from _words_engines.mistakes()
+    yield from _words_newcomer.mistakes()
 
 
 def _tried(mistakes: list[Mistake], folder: Path) -> Iterator[dict[str, Any]]:
@@ -61,9 +65,9 @@ def _tried(mistakes: list[Mistake], folder: Path) -> Iterator[dict[str, Any]]:
         number, mistake = numbered
         place = folder / str(number)
         code, said = mistake.run(Project(place))
-        case = mistake.judged(code, said)
+        case = mistake.judged(code, said, place)
         said = said.replace(str(place), "…").replace(str(ROOT), ".").replace(sys.executable, "python")
-        bad = not case["named_right"] or case["traceback"] or case["false_causes"] or code == 0
+        bad = not case["named_right"] or case["tracebacks"] or case["false_causes"] or code == 0
         print(f"{'BAD' if bad else 'ok '} exit {code}  {mistake.name}", flush=True)
         if bad:
             print(f"    missing {case['missing']}, false {case['false_causes']}\n{said}", flush=True)

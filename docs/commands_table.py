@@ -38,6 +38,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "compare": ("they were compared, however far apart they are", "", "nothing was measured"),
     "convert": WRITTEN,
     "decompose": ("every part is inside its band", "one is not", "an engine failed"),
+    "dequantize": WRITTEN,
     "diagnose": ("nothing diverges", "a known bug explains it", "it stays unexplained"),
     "doctor": ("a real engine answers", "", "none does"),
     "engines install": ("it is made and answers", "", "it cannot be made, or does not answer"),

@@ -1,6 +1,10 @@
 """Runs the runnable half of every team's folder, and writes what each requirement came to.
 
-    python examples/run.py [TEAM ...]
+    python examples/run.py [--fresh] [TEAM | TEAM/ROW ...]
+
+What came out as it must is not run again while nothing that it rests on has changed: the package, the team's folder, the zoo,
+and the steps before it. So a run that was broken off goes on where it stopped; TEAM/ROW runs the steps up to the last that
+the requirement ROW rests on; `--fresh` runs everything again.
 
 A team's `requirements.yaml` names `steps` (a command, the exit code it must have and what it must say, and which kind of proof
 it is) and `requirements`, each with the steps that prove it and what remains. Nothing is typed in twice: a requirement works
@@ -10,6 +14,7 @@ Written are benchmarks/results/examples.json and docs/requirements.md.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,7 +23,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +37,9 @@ TEAMS = ("two-paths", "quality-harness", "moe-contract", "gguf-nightly")
 OUT = ROOT / "runs" / "examples"
 LIMIT = 900
 """Seconds of a step."""
+INPUTS = ("src", "zoo", "examples/run.py", "tests/unit/test_examples.py", "tests/conftest.py", "constraints.txt")
+"""What every step rests on beside its team's folder; of files that are not text their size and time stand for them."""
+TEXT = (".py", ".yaml", ".yml", ".json", ".md", ".txt", ".sh", ".kts", ".toml", ".jinja", ".html", ".css", ".js")
 Status = Literal["works", "in part", "does not", "not run"]
 
 
@@ -45,10 +54,13 @@ class Step(_Strict):
     run: list[str]
     exit: int = 0
     says: str = Field("", description="a regular expression that its output must match")
+    shows: str = Field(
+        "", description="a regular expression; what it matches in the output is told as evidence, and must be there"
+    )
     folder: str = Field("", description="below OUT: the run folder whose verdict.json is looked into")
     gates: dict[str, str] = {}
     lines: int = Field(0, description="lines that failures.jsonl must have at least")
-    clears: str = Field("", description="a folder below OUT that an earlier run left and that the command will not write into")
+    clears: str = Field("", description="what an earlier run left below OUT, that the command would not write over")
     needs: str = Field("", description="a file of the checkout without which it is not run")
 
 
@@ -79,6 +91,10 @@ class Outcome:
     seconds: float
     problem: str
     ran: bool = True
+    inputs: str = ""
+    """the hash of what it rests on"""
+    shown: str = ""
+    """what it said that is evidence"""
 
 
 @dataclass(frozen=True)
@@ -94,20 +110,79 @@ class Row:
     remains: str
 
 
-def main(names: list[str]) -> int:
-    """Run the teams that are named, or all; 1 where a step did not come out as its page says."""
-    outcomes: list[Outcome] = []
-    for team in names or TEAMS:
+def main(words: list[str]) -> int:
+    """Run the teams or rows that are named, or all; 1 where a step did not come out as its page says."""
+    names, bad = [word for word in words if word != "--fresh"], 0
+    for team, row in (name.partition("/")[::2] for name in names or TEAMS):
+        if team not in TEAMS:
+            sys.exit(f"there is no team {team!r}: name {', '.join(TEAMS)}, or TEAM/ROW")
         page, _ = read_yaml(ROOT / "examples" / team / "requirements.yaml", Page)
-        done = {step.name: ran(team, step) for step in page.steps}
-        for outcome in done.values():
-            print(f"{team}: {outcome.name}: {outcome.problem or 'as it must'} ({outcome.seconds:.0f} s)", flush=True)
-        outcomes += done.values()
-        record = json.dumps([asdict(outcome) for outcome in done.values()], indent=1)
-        (OUT / team / "outcomes.json").write_text(record, "utf-8")
-    if all((OUT / team / "outcomes.json").is_file() for team in TEAMS):
+        outcomes = run_team(team, _steps_of(page, row), fresh="--fresh" in words)
+        bad += sum(bool(outcome.problem) and outcome.ran for outcome in outcomes)
+    if all(_is_complete(team) for team in TEAMS):
         write()
-    return int(any(outcome.problem and outcome.ran for outcome in outcomes))
+    return int(bad > 0)
+
+
+def run_team(team: str, steps: Sequence[Step], *, fresh: bool = False) -> list[Outcome]:
+    """Run the steps of a team that did not come out as they must from the very same inputs; each is kept when it ends."""
+    (OUT / team).mkdir(parents=True, exist_ok=True)
+    known = {} if fresh else kept(team)
+    outcomes, again = [], False
+    for step, key in zip(steps, keys(team, steps), strict=True):
+        before = known.get(step.name)
+        # a step reads what those before it left, so that all behind one that is run again are run again
+        again = again or before is None or bool(before.problem) or before.inputs != key
+        outcome = replace(ran(team, step), inputs=key) if again or before is None else before
+        how = f"{outcome.seconds:.0f} s" if again else "from an earlier run"
+        print(f"{team}: {step.name}: {outcome.problem or 'as it must'} ({how})", flush=True)
+        outcomes.append(outcome)
+        known[step.name] = outcome
+        (OUT / team / "outcomes.json").write_text(json.dumps([asdict(entry) for entry in known.values()], indent=1), "utf-8")
+    return outcomes
+
+
+def kept(team: str) -> dict[str, Outcome]:
+    """The outcomes that a team's last run left, by the name of the step."""
+    path = OUT / team / "outcomes.json"
+    entries = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    return {entry["name"]: Outcome(**entry) for entry in entries}
+
+
+def keys(team: str, steps: Sequence[Step]) -> Iterator[str]:
+    """A hash a step, of the inputs of its team and of all steps up to it, since a step reads what those before it left."""
+    digest = hashlib.sha256()
+    for place in (*INPUTS, f"examples/{team}"):
+        path = ROOT / place
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in (file for file in files if file.is_file() and "__pycache__" not in file.parts):
+            state = file.stat()
+            content = file.read_bytes() if file.suffix in TEXT else f"{state.st_size} {state.st_mtime_ns}".encode()
+            digest.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
+    for step in steps:
+        needed = ROOT / step.needs if step.needs else None
+        state_of_need = f"{needed.stat().st_size} {needed.stat().st_mtime_ns}" if needed and needed.exists() else "not there"
+        digest.update(f"{step.model_dump_json()}\0{state_of_need}\0".encode())
+        yield digest.hexdigest()
+
+
+def _steps_of(page: Page, row: str) -> list[Step]:
+    """All steps, or those up to the last that a requirement rests on."""
+    if not row:
+        return page.steps
+    by = {requirement.id: requirement.by for requirement in page.requirements}
+    if row not in by:
+        sys.exit(f"{page.team} has no requirement {row!r}: name one of {', '.join(by)}")
+    last = max((index for index, step in enumerate(page.steps) if step.name in by[row]), default=-1)
+    return page.steps[: last + 1]
+
+
+def _is_complete(team: str) -> bool:
+    """Whether every step of a team was run from what is there now."""
+    page, _ = read_yaml(ROOT / "examples" / team / "requirements.yaml", Page)
+    done = kept(team)
+    pairs = zip(page.steps, keys(team, page.steps), strict=True)
+    return all(step.name in done and done[step.name].inputs == key for step, key in pairs)
 
 
 def ran(team: str, step: Step) -> Outcome:
@@ -117,18 +192,29 @@ def ran(team: str, step: Step) -> Outcome:
     shown = " ".join(step.run)
     if step.clears:
         shutil.rmtree(out / step.clears, ignore_errors=True)
+        (out / step.clears).unlink(missing_ok=True)
     if step.needs and not (ROOT / step.needs).exists():
         return Outcome(step.name, shown, 0.0, f"not run: {step.needs} is not there", ran=False)
     words = [word.replace("OUT", str(out)).replace("ROOT", str(ROOT)) for word in step.run]
     programs = {"logitproof": [sys.executable, "-m", "logitproof"], "python": [sys.executable]}
     begun = time.monotonic()
-    done = subprocess.run(
-        [*programs.get(words[0], [words[0]]), *words[1:]],
-        cwd=ROOT / "examples" / team, capture_output=True, text=True, timeout=LIMIT, check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    problem = _problem(step, done.returncode, done.stdout + done.stderr, out)
-    return Outcome(step.name, shown, round(time.monotonic() - begun, 1), problem)
+    try:
+        done = subprocess.run(
+            [*programs.get(words[0], [words[0]]), *words[1:]],
+            cwd=ROOT / "examples" / team, capture_output=True, text=True, timeout=LIMIT, check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Outcome(step.name, shown, float(LIMIT), f"was ended after {LIMIT} s")
+    text = done.stdout + done.stderr
+    problem = _problem(step, done.returncode, text, out)
+    return Outcome(step.name, shown, round(time.monotonic() - begun, 1), problem, shown=shown_of(step, text))
+
+
+def shown_of(step: Step, text: str) -> str:
+    """What a step said that is evidence, on one line; its groups where the expression has any."""
+    matches = [match.groups() or (match[0],) for match in re.finditer(step.shows, text)] if step.shows else []
+    return "; ".join(" ".join(" ".join(groups).split()) for groups in matches)
 
 
 def _problem(step: Step, code: int, said: str, out: Path) -> str:
@@ -137,13 +223,14 @@ def _problem(step: Step, code: int, said: str, out: Path) -> str:
         return f"exit code {code}, not {step.exit}: {said.strip()[-300:]}"
     if step.says and not re.search(step.says, said, re.S):
         return f"does not say {step.says!r}"
+    if step.shows and not shown_of(step, said):
+        return f"shows nothing of {step.shows!r}"
     if step.gates:
         verdict = json.loads((out / step.folder / "verdict.json").read_text("utf-8"))
-        found = Counter((gate["id"], gate["status"]) for gate in verdict["gates"])
         for gate, status in step.gates.items():
-            others = {name for name, other in found if name == gate and other != status}
-            if others or not found[gate, status]:
-                return f"the gate {gate} is not {status}"
+            judged = {entry["status"] for entry in verdict["gates"] if entry["id"] == gate and not entry["control"]}
+            if judged != {status}:
+                return f"the gate {gate} is {' and '.join(sorted(judged)) or 'not there'}, not {status}"
     if step.lines:
         count = len((out / step.folder / "failures.jsonl").read_text("utf-8").splitlines())
         if count < step.lines:
@@ -163,7 +250,8 @@ def judged(team: str, requirement: Requirement, done: dict[str, Outcome]) -> Row
         status = "not run"
     elif requirement.remains:
         status = "in part"
-    evidence = "; ".join(f"{step.name}: {step.problem or 'came out as it must'}" for step in steps)
+    told = {step.name: f" ({step.shown})" if step.shown else "" for step in steps}
+    evidence = "; ".join(f"{step.name}: {step.problem or 'came out as it must'}{told[step.name]}" for step in steps)
     commands = [step.command for step in steps]
     return Row(team, requirement.id, requirement.asks, commands, evidence, status, requirement.remains)
 
@@ -174,8 +262,8 @@ def write() -> None:
     outcomes: list[Outcome] = []
     for team in TEAMS:
         page, _ = read_yaml(ROOT / "examples" / team / "requirements.yaml", Page)
-        record = json.loads((OUT / team / "outcomes.json").read_text("utf-8"))
-        done = {outcome["name"]: Outcome(**outcome) for outcome in record}
+        known = kept(team)
+        done = {step.name: replace(known[step.name], inputs="") for step in page.steps}
         outcomes += done.values()
         rows += [judged(team, requirement, done) for requirement in page.requirements]
     counts = Counter(row.status for row in rows)

@@ -13,7 +13,7 @@ KEPT_OF_LONG = 30
 MARGIN = 0.08
 """Least gap between the last expert chosen and the first that is not, in logits: rounding must not choose another."""
 ATTEMPTS = 4000
-ROUTERS = ("topkrouter", "llama4router")
+ROUTERS = ("topkrouter", "llama4router", "gemma4textrouter")
 """How the classes of routers end, in small letters."""
 
 
@@ -60,6 +60,8 @@ def gaps(router: Any, given: tuple[Any, ...], out: Any) -> torch.Tensor:
     """[T]: what is between the last chosen and the next, of experts or of groups, on the scale that they are chosen by."""
     if type(router).__name__ == "Llama4Router":
         return _gap(out[1], router.top_k)
+    if hasattr(router, "per_expert_scale"):
+        return _gap(out[0].log(), router.config.top_k_experts)
     if hasattr(router, "moe_statics"):
         return _relative_gap(router.moe_statics(out[0].softmax(-1)), router.top_k)
     correction = given[1] if len(given) > 1 else getattr(router, "e_score_correction_bias", None)

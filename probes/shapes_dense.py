@@ -9,6 +9,13 @@ from shape import LOCAL, Shape
 SQUARE: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 208}
 """Heads that are together as wide as the hidden size: llama.cpp takes that for granted in these families."""
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+GEMMA4: dict[str, Any] = {
+    "head_dim": 16, "global_head_dim": 24, "sliding_window": 20, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1000000.0},
+        "sliding_attention": PLAIN,
+    },
+}  # fmt: skip
 
 DENSE: dict[str, Shape] = {
     "cohere2": Shape(
@@ -103,5 +110,46 @@ DENSE: dict[str, Shape] = {
         "llama",
         "squared ReLU, no gate, YaRN",
         seed=124,
+    ),
+    "gemma": Shape(
+        "GemmaConfig",
+        {"rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_parameters": PLAIN},
+        "llama",
+        "the scale of the embedding, norms that are one more than stored, none behind the blocks, tanh GELU",
+        seed=140,
+    ),
+    "glm4": Shape(
+        "Glm4Config",
+        {
+            "rms_norm_eps": 1e-5, "attention_bias": True, "intermediate_size": 160,
+            "rope_parameters": PLAIN | {"partial_rotary_factor": 0.5},
+        },
+        "llama",
+        "norms before and behind the blocks, neighbours as rotary pairs on half of each head, biases, fused gate and up",
+        seed=141,
+    ),
+    "gemma4": Shape(
+        "Gemma4TextConfig",
+        GEMMA4 | {
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+            "num_hidden_layers": 5, "num_kv_shared_layers": 2, "use_double_wide_mlp": True, "intermediate_size": 88,
+            "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 300, "final_logit_softcapping": 6.0,
+        },
+        "llama",
+        "embeddings for every layer, keys and values of earlier layers, two sizes of heads, proportional rotation",
+        seed=142,
+        window=20,
+    ),
+    "gemma4-moe": Shape(
+        "Gemma4TextConfig",
+        GEMMA4 | {
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"], "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True, "hidden_size_per_layer_input": 0, "intermediate_size": 56, "enable_moe_block": True,
+            "num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 20,
+        },
+        "llama",
+        "values that are the keys before their norm, experts beside a dense block, a scale of every expert, normed values",
+        seed=143,
+        window=20,
     ),
 }  # fmt: skip

@@ -18,16 +18,24 @@ LOUD, LIFT = 2.0**14, 2.0**8
 DEEP = 8
 """Units of an expert of GPT-OSS whose gates lie far below the clamp."""
 SPREAD = {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}
-LESS_ONE = ("gemma2", "gemma3_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
+LESS_ONE = ("gemma", "gemma2", "gemma3_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
 """Families whose norms multiply by one more than what is stored."""
 
 NORMED_HEADS = (
     "qwen3", "qwen3_moe", "qwen3_5_text", "gemma3_text", "olmo2", "olmo3", "exaone4", "hunyuan_v1_dense", "apertus",
-    "minimax_m2", "lfm2", "qwen3_next", "qwen3_5_moe_text",
+    "minimax_m2", "lfm2", "qwen3_next", "qwen3_5_moe_text", "gemma4_text",
 )  # fmt: skip
 """Families that normalize q and k, whose projections are then as quiet as the residual stream."""
 SLOPES = {"alpha_n": 0.7, "alpha_p": 0.5, "beta": 0.5, "eps": -0.03}
 """Parameters of xIELU: an eps so far below zero that where it begins is heard."""
+BEHIND = {
+    **dict.fromkeys(
+        ("gemma2", "gemma3_text", "olmo2", "olmo3", "exaone4"), ("post_attention_layernorm", "post_feedforward_layernorm")
+    ),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
+    "gemma4_text": ("post_attention_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm"),
+}
+"""Norms of what is added to the residual stream, by family."""
 POST_NORMED = ("olmo2", "olmo3", "exaone4")
 """Families that normalize what a block adds and have no norm before it."""
 
@@ -81,6 +89,10 @@ def _values(name: str, size: tuple[int, ...], config: Any, random: np.random.Gen
         return np.log(random.uniform(0.05, 2.0, size))
     if leaf == "conv1d":
         return 0.5 * noise + 0.3
+    if leaf in ("layer_scalar", "per_expert_scale", "scale"):
+        return (_embedding_root(config) if leaf == "scale" else 1.0) * np.clip(1 + 0.3 * noise, 0.4, 2.0)
+    if leaf == "embed_tokens_per_layer":
+        return noise * config.hidden_size_per_layer_input**-0.5
     if leaf == "embed_tokens":
         return _embedding(noise, config)
     return noise * _spread(leaf, config) * size[-1] ** -0.5
@@ -90,9 +102,10 @@ def _norm(name: str, leaf: str, noise: np.ndarray, config: Any) -> np.ndarray:
     """Weights around one, or around the quiet level where the norm's output is added to the residual stream."""
     plus_one = config.model_type in LESS_ONE and ".linear_attn." not in name
     level = 1.0
-    added = config.model_type.startswith("gemma") or config.model_type in POST_NORMED
-    if added and leaf in ("post_attention_layernorm", "post_feedforward_layernorm"):
+    if leaf in BEHIND.get(config.model_type, ()):
         level = QUIET
+    if config.model_type == "gemma4_text" and leaf == "q_norm":
+        level = 0.4  # its scores are not divided by the root of the head size
     if name in ("model.norm.weight", "model.embedding_norm.weight") and config.tie_word_embeddings:
         level = 1.0 / _embedding_level(config) * 0.4
     values = level * np.clip(1 + 0.35 * noise, 0.3, 2.0)
@@ -109,19 +122,24 @@ def _embedding_level(config: Any) -> float:
     return QUIET / config.hidden_size**0.5 if config.model_type.startswith("gemma") else QUIET
 
 
+def _embedding_root(config: Any) -> float:
+    """What a router of Gemma 4 divides its input by, so that its logits are as apart as others'."""
+    return float(config.hidden_size**0.5)
+
+
 def _spread(leaf: str, config: Any) -> float:
     """Standard deviation of a matrix's outputs for inputs of one."""
-    gemma = config.model_type.startswith("gemma")
+    behind = config.model_type in BEHIND
     normed_heads = config.model_type in NORMED_HEADS
     post_normed = config.model_type in POST_NORMED
     if leaf in ("q_proj", "k_proj"):
         return 1.0 if post_normed else 0.02 if normed_heads else 1.3
     if leaf in ("o_proj", "out_proj"):
-        return 1.0 if gemma or post_normed else 2 * QUIET
+        return 1.0 if behind else 2 * QUIET
     if leaf in ("gate_proj", "up_proj") and post_normed:
         return 1.2 / QUIET
     if leaf in ("down_proj", "output_linear", "w2"):
-        return 1.0 if gemma else 2.5 * QUIET
+        return 1.0 if behind and not post_normed else 2.5 * QUIET
     return {"lm_head": 2.5, "gate": 2.0, "router": 2.0, "in_proj_b": 1.5, "in_proj_a": 1.5, "shared_expert_gate": 2.0}.get(
         leaf, 1.2
     )

@@ -30,7 +30,10 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in (known := self.list_commands(ctx)):
             close = difflib.get_close_matches(name, known, n=1)
-            return ctx.fail(f"no command is called {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            if name.endswith((".yaml", ".yml")):
+                hint = f"; a contract is run by `logitproof check {name}`"
+            return ctx.fail(f"no command is called {name!r}{hint}")
         command: click.Command = importlib.import_module(f"logitproof.commands.{name.replace('-', '_')}").command
         return command
 

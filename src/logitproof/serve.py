@@ -89,7 +89,9 @@ def _build(name: str, options: dict[str, Any]) -> Engine:
     ]
     if missing:
         raise Refusal(
-            f"the engine {name} needs this option", field=missing[0], remedy=f"`logitproof list engines` shows {name}'s options"
+            f"the engine {name} needs the option {missing[0]!r}",
+            field=missing[0],
+            remedy=f"`logitproof list engines` shows {name}'s options",
         )
     engine: Engine = kind(**values)
     return engine

@@ -152,7 +152,7 @@ def test_float64_refuses_what_would_round() -> None:
 
 def test_float64_refuses_an_unchecked_family(copy: Any) -> None:
     folder = copy("qwen2")
-    change_config(folder, model_type="mistral", architectures=["MistralForCausalLM"])
+    change_config(folder, model_type="olmo", architectures=["OlmoForCausalLM"])
     with pytest.raises(Refusal, match="float64 is not known"):
         Transformers(dtype="float64").load(folder)
 

@@ -6,11 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from logitproof import catalog
-from logitproof.acid.probe import KILLED_AT, open_probes
+from logitproof.acid.probe import KILLED_AT, Probe, open_probes
+from logitproof.contract.arithmetic import Arithmetic
+from logitproof.reference.planted import ONLY_LAYER, Planted
+from logitproof.reference.predict import Predictor
+from logitproof.rows.distance import distances, rms
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -38,3 +43,45 @@ def test_a_bug_of_each_mechanism_is_killed_and_gone_afterwards(name: str) -> Non
     mutation = applying[0]
     assert bench.kill(mutation).ratio >= KILLED_AT
     assert all(torch.equal(value, before[key]) for key, value in bench.model.state_dict().items())
+
+
+OTHER_NORMS = ("cohere2", "lfm2", "mamba2", "nemotron-h")
+"""Probes whose norms in the last layer have another name or formula than the bug's."""
+
+
+@pytest.mark.parametrize("probe", open_probes(), ids=lambda probe: probe.name)
+def test_every_family_can_be_searched_for_bugs_layer_by_layer(probe: Probe) -> None:
+    planted = Planted.opened(probe.folder, [list(probe.cases[0].token_ids)[:12]])
+    (right,) = planted.logits()
+    last = planted.layers - 1
+    bugs = [("weights.layer_skipped", {"layer": last}), ("norm.eps_value", {"eps": 0.5, ONLY_LAYER: last})]
+    has_eps = catalog.load("mutations", "norm.eps_value")().applies(planted.config)
+    for bug in bugs if has_eps and probe.name not in OTHER_NORMS else bugs[:1]:
+        (wrong,) = planted.logits([bug])
+        assert np.abs(wrong - right).max() > 1e-3, bug
+    (stepped,) = planted.logits(cached=True)
+    assert np.abs(stepped - right).max() < 1e-2 * np.abs(right).max()
+    assert np.array_equal(planted.logits()[0], right)
+
+
+@pytest.mark.parametrize("probe", open_probes(), ids=lambda probe: probe.name)
+def test_bands_are_calculated_of_every_family_around_its_true_logits(probe: Probe) -> None:
+    case = probe.cases[0]
+    predictor = Predictor(probe.folder)
+    exact = predictor.exact(case.token_ids)
+    held = exact[list(case.positions)].astype(np.float32)
+    assert np.abs(held - case.expected).max() <= 1e-6 * np.abs(case.expected).max()
+    noisy = predictor.noisy(case.token_ids, Arithmetic(), 0).logits
+    coarser = predictor.noisy(case.token_ids, Arithmetic(base="bfloat16"), 0).logits
+    assert 0 < rms(distances(exact, noisy)) < rms(distances(exact, coarser))
+
+
+def test_a_table_of_gelu_is_noise_where_a_family_has_gelu() -> None:
+    for name, ratio in (("gemma", 10), ("qwen3", 1)):
+        probe = open_probes([name])[0]
+        ids, predictor = list(probe.cases[0].token_ids), Predictor(probe.folder)
+        exact = predictor.exact(ids)
+        plain, table = (
+            rms(distances(exact, predictor.noisy(ids, Arithmetic(gelu=kind), 0).logits)) for kind in ("exact", "float16")
+        )
+        assert table >= ratio * plain and (ratio > 1 or table == plain)

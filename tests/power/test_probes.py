@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 FAMILIES = ("llama3", "qwen2.5", "qwen3", "qwen3-moe", "qwen3.5", "gemma2", "gemma3", "mistral", "phi3", "gpt-oss",
             "smollm3", "qwen2-moe", "glm4-moe", "llama-gelu")  # fmt: skip
 OF_2026 = ("apertus", "arcee", "cohere2", "deepseek-v2", "deepseek-v3", "ernie4.5-moe", "exaone4", "falcon-h1",
+           "gemma", "gemma4", "gemma4-moe", "glm4",
            "granite-hybrid", "hunyuan", "kimi-linear", "lfm2", "llama4", "llama4-chunked", "mamba2", "minimax-m2", "nemotron-h",
            "olmo2", "olmo3", "qwen3-next", "qwen3.5-moe", "seed-oss")  # fmt: skip
 WITHOUT_GGUF = ("llama-gelu", "llama4-chunked")

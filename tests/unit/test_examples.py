@@ -82,6 +82,75 @@ def test_a_step_that_comes_out_otherwise_is_a_problem(runner: Any, tmp_path: Pat
     assert bool(problem) == bool(runner._problem(step, code, said, tmp_path))
 
 
+@pytest.fixture
+def checkout(runner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of one team, whose steps count how often they are run."""
+    for place in ("src", "zoo", "examples/two-paths"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "OUT", tmp_path / "runs")
+    (tmp_path / "src" / "mine.py").write_text("one = 1", "utf-8")
+    return tmp_path
+
+
+def counted(runner: Any, out: Path, *names: str, says: str = "", steps: dict[str, Any] | None = None) -> list[int]:
+    """How often each step has run after one more run of all; a step appends a letter to a file of its own."""
+    made = [
+        runner.Step(name=name, run=["sh", "-c", f"printf x >> OUT/{name}; echo {name}"], **(steps or {}).get(name, {}))
+        for name in names
+    ]
+    runner.run_team("two-paths", made)
+    return [len((out / "two-paths" / name).read_text("utf-8")) for name in names]
+
+
+def test_a_run_goes_on_where_it_stopped_and_runs_again_what_has_changed(runner: Any, checkout: Path) -> None:
+    out = checkout / "runs"
+    assert counted(runner, out, "a", "b") == [1, 1]
+    assert counted(runner, out, "a", "b", "c") == [1, 1, 1], "only the new step"
+    changed = {"b": {"says": "b"}}
+    assert counted(runner, out, "a", "b", "c", steps=changed) == [1, 2, 2], "a step that was changed, and all behind it"
+    (checkout / "src" / "mine.py").write_text("one = 2", "utf-8")
+    assert counted(runner, out, "a", "b", "c", steps=changed) == [2, 3, 3], "the package has changed"
+    (checkout / "examples" / "two-paths" / "x.yaml").write_text("a: 1", "utf-8")
+    assert counted(runner, out, "a", "b", "c", steps=changed) == [3, 4, 4], "the folder has changed"
+    assert counted(runner, out, "a", "b", "c", steps=changed) == [3, 4, 4]
+
+
+def test_what_came_out_wrong_is_run_again_with_all_behind_it(runner: Any, checkout: Path) -> None:
+    out, wrong = checkout / "runs", {"b": {"says": "nobody says this"}}
+    assert counted(runner, out, "a", "b", "c", steps=wrong) == [1, 1, 1]
+    assert counted(runner, out, "a", "b", "c", steps=wrong) == [1, 2, 2]
+    assert runner.kept("two-paths")["b"].problem and not runner.kept("two-paths")["c"].problem
+
+
+def test_what_a_step_needs_runs_it_once_it_is_there(runner: Any, checkout: Path) -> None:
+    needs = {"b": {"needs": "weights.gguf"}}
+    steps = [runner.Step(name=name, run=["true"], **needs.get(name, {})) for name in ("a", "b")]
+    assert [outcome.ran for outcome in runner.run_team("two-paths", steps)] == [True, False]
+    (checkout / "weights.gguf").write_text("x", "utf-8")
+    assert [outcome.ran for outcome in runner.run_team("two-paths", steps)] == [True, True]
+
+
+def test_a_row_runs_the_steps_up_to_its_last(runner: Any) -> None:
+    page, _ = read_yaml(ROOT / "examples/moe-contract/requirements.yaml", runner.Page)
+    names = [step.name for step in runner._steps_of(page, "M18")]
+    assert names[-1] == "router-lines" and names == [step.name for step in page.steps][: len(names)]
+    assert runner._steps_of(page, "") == page.steps
+    with pytest.raises(SystemExit, match="no requirement 'M99'"):
+        runner._steps_of(page, "M99")
+    with pytest.raises(SystemExit, match="no team 'nobody'"):
+        runner.main(["nobody"])
+
+
+def test_a_gate_of_a_control_says_nothing_of_a_step(runner: Any, tmp_path: Path) -> None:
+    """A control fails on purpose."""
+    gates = [{"id": "kl", "status": "PASS", "control": False}, {"id": "kl", "status": "FAIL", "control": True}]
+    (tmp_path / "verdict.json").write_text(json.dumps({"gates": gates}), "utf-8")
+    for wanted, problem in (("PASS", ""), ("FAIL", "the gate kl is PASS, not FAIL")):
+        assert runner._problem(runner.Step(name="s", run=["x"], gates={"kl": wanted}), 0, "", tmp_path) == problem
+    assert "is not there" in runner._problem(runner.Step(name="s", run=["x"], gates={"b": "PASS"}), 0, "", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("failed", "step"),
     [({"cosine"}, "reference's type"), ({"argmax"}, "flags of the pinned binary"), ({"cosine", "argmax"}, "the engine:")],

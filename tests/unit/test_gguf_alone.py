@@ -19,7 +19,8 @@ from logitproof.gguf.folder import RECORD, derive, folder_of
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.metadata import Metadata
 from logitproof.gguf.rotary import llama3_rope_factors
-from logitproof.gguf.settings import UnknownArchitecture, llama3_scaling
+from logitproof.gguf.settings import UnknownArchitecture
+from logitproof.gguf.settings_common import llama3_scaling
 from logitproof.gguf.side import open_side
 from logitproof.gguf.undo import undone
 from logitproof.gguf.write import to_gguf
@@ -98,6 +99,29 @@ def test_a_folder_belongs_to_a_content_whatever_the_file_is_called(tmp_path: Pat
 def test_a_key_that_the_config_cannot_say_is_listed_as_not_read(tmp_path: Path) -> None:
     made = derive(of_probe("qwen3", tmp_path, **{"attention.new_trick": 3.0, "attention.other_trick": 0.0}))
     assert made.unread == ("attention.new_trick",)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("qwen3", {"attention.head_count": 0}),
+        ("gemma4", {"attention.sliding_window_pattern": [True] * 5}),
+        ("deepseek-v3", {"expert_gating_func": 7}),
+        ("deepseek-v2", {"attention.key_length_mla": DROP}),
+        ("mamba2", {"ssm.time_step_rank": 0}),
+        ("nemotron-h", {"attention.head_count_kv": [0, 0, 2, 4, 0]}),
+        ("granite-hybrid", {"rope.scaling.finetuned": True}),
+        ("exaone4", {"attention.sliding_window": 20}),
+        ("lfm2", {"attention.head_count_kv": [0]}),
+        ("kimi-linear", {"expert_gating_func": 1}),
+    ],
+)
+def test_settings_that_no_model_of_a_family_has_are_refused_in_one_sentence(
+    name: str, keys: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError) as refused:
+        derive(of_probe(name, tmp_path, **keys))
+    assert str(tmp_path) in str(refused.value.where) and "remedy" in str(refused.value)
 
 
 def test_a_vocabulary_that_is_not_known_costs_the_tokenizer_alone(tmp_path: Path) -> None:

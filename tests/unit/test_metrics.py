@@ -235,7 +235,7 @@ def test_every_file_is_a_metric_with_a_unit_a_direction_and_a_formula() -> None:
     assert set(catalog.entries("metrics")) >= names
     for name in names:
         kind = catalog.load("metrics", name)
-        assert issubclass(kind, (metrics.Metric, metrics.PromptMetric))
+        assert issubclass(kind, (metrics.Metric, metrics.PromptMetric, metrics.RoutingMetric))
         assert kind.__doc__
         assert kind.unit
         assert kind.formula

@@ -54,12 +54,63 @@ def test_the_verdict_says_what_failed_where_it_starts_and_why(page: Any) -> None
 
 
 def test_rows_are_chosen_by_what_stands_in_a_column_and_by_words(page: Any) -> None:
-    rows = page.locator("table[data-filters]").first.locator("tbody tr:not(.notes):not(.hidden)")
+    rows = page.locator("table[data-filters]").first.locator("tbody tr:not(.notes):not(.group):not(.hidden)")
     assert rows.count() == 4
     page.locator(".controls").first.locator("label", has_text="status").locator("select").select_option("✘ WRONG")
     assert rows.count() == 2
     page.get_by_label("contains").first.fill("decode")
     assert rows.count() == 1 and "Q2" in rows.first.inner_text()
+
+
+def gathered(page: Any) -> list[str]:
+    """The groups of the matrix that are seen, each as its reader hears it."""
+    seen = page.locator("table[data-filters]").first.locator("tr.group:not(.hidden) button")
+    return [f"{button.inner_text().strip('▸▾ ')} {button.get_attribute('aria-expanded')}" for button in seen.all()]
+
+
+def test_the_matrix_is_gathered_by_any_axis_and_folded_by_mouse_and_keys(page: Any) -> None:
+    matrix = page.locator("table[data-filters]").first
+    rows = matrix.locator("tbody tr:not(.notes):not(.group):not(.hidden)")
+    controls = page.locator(".controls").first
+    axes = controls.get_by_label("gather by").locator("option").all_inner_texts()
+    assert axes == ["nothing", "quantization", "candidate", "mode"], "axes with one value gather nothing"
+    controls.get_by_label("gather by").select_option(label="candidate")
+    controls.get_by_label("then by").select_option(label="mode")
+    inner = ["mode prefill true", "mode decode true"]
+    assert gathered(page) == ["candidate mine true", *inner, "candidate other true", *inner]
+    assert "2 of 2: 2 × ✘ WRONG" in matrix.locator("tr.group").first.inner_text()
+    matrix.get_by_role("button", name="candidate mine").click()
+    assert gathered(page) == ["candidate mine false", "candidate other true", *inner] and rows.count() == 2
+    assert "4 of 4 rows, 2 folded away" in controls.inner_text()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowLeft")
+    assert gathered(page) == ["candidate mine false", "candidate other false"] and rows.count() == 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.textContent").endswith("mode decode")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.textContent").endswith("candidate other")
+    assert rows.count() == 1
+    controls.get_by_role("button", name="unfold all").click()
+    assert rows.count() == 4
+    page.get_by_label("contains").first.fill("decode")
+    assert rows.count() == 2 and "1 of 2" in matrix.locator("tr.group").first.inner_text()
+    assert [text for text in gathered(page) if "prefill" in text] == []
+    controls.get_by_label("gather by").select_option(label="nothing")
+    assert matrix.locator("tr.group").count() == 0 and rows.count() == 2
+    assert page.locator("table[data-filters]").first.locator("tr.notes:not(.hidden)").count() == 1
+
+
+def test_a_long_matrix_opens_with_what_failed_unfolded_and_prints_whole(started: Any, tmp_path: Path) -> None:
+    page = chromium.opened(started, chromium.write(report(16, 2, 6), tmp_path))
+    rows = page.locator("table[data-filters]").first.locator("tbody tr:not(.notes):not(.group):not(.hidden)")
+    assert gathered(page) == ["candidate mine true", "candidate other false"] and rows.count() == 8
+    assert chromium.axe_violations(page) == []
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert rows.count() == 16
+    page.close()
 
 
 def test_a_gate_leads_to_the_prompt_and_position_that_decide_it(page: Any) -> None:
@@ -141,6 +192,29 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(started: Any, path: Path, opti
     assert chromium.axe_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_legends_and_names_of_a_picture_have_the_colour_of_text(started: Any, path: Path, scheme: str) -> None:
+    page = chromium.opened(started, path, color_scheme=scheme)
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    fills = "[...new Set([...document.querySelectorAll('svg.lp-grid > text')].map((text) => getComputedStyle(text).fill))]"
+    assert page.evaluate(fills) == page.evaluate("[getComputedStyle(document.querySelector('.logitproof')).color]")
+    page.close()
+
+
+def test_no_column_is_cut_off_on_paper(page: Any) -> None:
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 720, "height": 1000})
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    cut = "[...document.querySelectorAll('table')].filter((table) => table.getBoundingClientRect().right > 721)"
+    assert page.evaluate(f"{cut}.map((table) => table.tHead.textContent)") == []
+
+
+def test_the_next_command_is_code_and_what_stands_behind_it_is_not(page: Any) -> None:
+    first, *rest = page.locator(".next code").all_inner_texts()
+    assert first.startswith("logitproof diagnose ") and "#" not in first and rest[0].startswith("logitproof localize ")
+    assert "`" not in page.locator(".next").inner_text()
 
 
 def test_a_page_is_printed_with_everything_unfolded(page: Any) -> None:

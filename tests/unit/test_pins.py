@@ -33,6 +33,18 @@ def test_what_was_just_pinned_is_as_pinned(project: Any, name: str) -> None:
     assert verify(project.folder / name).exit_code == 0
 
 
+def test_verify_right_after_pin_finds_the_pins_that_no_contract_names_yet(project: Any) -> None:
+    contract: Path = project.contract()
+    before = verify(contract)
+    assert before.exit_code == 2 and "there is no toys.pins.yaml beside it" in before.output.replace("\n", " ")
+    assert CliRunner().invoke(main, ["pin", str(contract)]).exit_code == 0
+    done = verify(contract)
+    assert done.exit_code == 0 and "all as pinned" in done.output and "1 suites" in done.output
+    assert "next: write `pins: toys.pins.yaml` into" in done.output
+    project.suite("suite.yaml", "quite another prompt")
+    assert verify(contract).exit_code == 2, "suites are verified too"
+
+
 def test_changed_weights_stop_the_run_before_it_begins(project: Any) -> None:
     contract = pin(project)
     project.model.write_text('{"vocab_size": 300, "seed": 2}')

@@ -44,6 +44,16 @@ def test_each_gate_is_judged_against_its_own_reference(project: Any) -> None:
     assert (first["against"], second["against"], second["reference"]) == ("", "far", "far (toy)")
 
 
+def test_a_failing_line_says_against_which_reference(project: Any) -> None:
+    """Two lines of one position of two cells are otherwise the same."""
+    gates = [{**KL, "id": "a"}, {**KL, "id": "b", "against": "far"}]
+    path = two(project, *gates, far=1.0, candidates={"noisy": project.toy(noise=2.0)})
+    report = Workspace(project.folder / "run").check(open_contract(path))
+    against = [(line["against"], line["gates"]) for line in report.failing_positions()]
+    assert {name for name, _ in against} == {"", "far"}
+    assert all(names == (["b"] if name else ["a"]) for name, names in against)
+
+
 def test_both_axes_hold_in_one_verdict_and_it_is_judged_again(project: Any) -> None:
     gates = [{**KL, "id": "a"}, {**KL, "id": "b", "against": "far", "metric": "top1", "at_most": None, "at_least": 1.0}]
     path = two(project, *gates, matrix={"mode": ["prefill", "greedy"]})

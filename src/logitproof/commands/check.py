@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option("--resume/--fresh", default=True, help="Reuse what an earlier run measured, or measure all again.")
 @click.option(
     "--keep",
-    type=click.Choice(["all", "failing", "none"]),
+    type=click.Choice(["all", "compact", "failing", "none"]),
     default="all",
     show_default=True,
-    help="Prompts whose logits stay on disk; of the others what was measured stays, for `judge`.",
+    help="Prompts whose logits stay on disk (compact: all, in a third of the bytes); `judge` needs none.",
 )
 @PARALLEL
 @JSON

@@ -20,11 +20,11 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     from logitproof.contract.contract import open_contract
     from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
-    from logitproof.runs.pins import make_pins, read_pins, write_pins
+    from logitproof.runs.pins import default_pins, make_pins, read_pins, write_pins
+    from logitproof.runs.pins_text import name_them
 
     opened = open_contract(contract)
-    name = contract.name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".parity")
-    path = out or opened.folder / (opened.contract.pins or f"{name}.pins.yaml")
+    path = out or default_pins(opened)
     hellos = {}
     if engines:
         with Workers() as workers:
@@ -37,4 +37,4 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     files = sum(len(model.files) for models in pins.models.values() for model in models.values())
     note(f"{path}: {files} files of {len(pins.models)} models, {len(pins.suites)} suites, {len(pins.engines)} engines")
     if opened.contract.pins is None:
-        note(f"next: write `pins: {path.name}` into {contract}, so that every run verifies them")
+        note(f"next: {name_them(opened, path)}")

@@ -16,6 +16,7 @@ import numpy as np
 
 from logitproof.conformance import rules
 from logitproof.conformance.session import Broken, NotOffered, Session
+from logitproof.files.last_words import cause
 from logitproof.jobs.session import Side
 
 Status = Literal["PASS", "FAIL", "NOT-OFFERED"]
@@ -193,6 +194,9 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
+RESTED_ON = ("hello", "stdout", "ids", "load", "shape", "size", "finite", "logits", "prefix", "decode", "state", "greedy")
+"""Rules in the order in which they are mended, those that others rest on first."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -202,6 +206,8 @@ class Row:
     status: Status
     said: str
     remedy: str = ""
+    words: tuple[str, ...] = ()
+    """what the process wrote before it ended, where no rule before this one has the same"""
 
 
 @dataclass(frozen=True)
@@ -214,6 +220,12 @@ class Conformance:
     @property
     def failed(self) -> list[Row]:
         return [row for row in self.rows if row.status == "FAIL"]
+
+    @property
+    def first_to_mend(self) -> Row | None:
+        """The broken rule that others rest on: what `score` gives comes before what is refused, and before the end."""
+        order = {name: number for number, name in enumerate(RESTED_ON)}
+        return min(self.failed, key=lambda row: order.get(row.rule, len(order)), default=None)
 
     @property
     def exit_code(self) -> int:
@@ -229,16 +241,27 @@ class Conformance:
 def conformance(side: Side, *, timeout: float = 60.0, on_row: Callable[[Row], None] = lambda row: None) -> Conformance:
     """Ask an engine everything; raises EngineError where it does not even answer `hello`, ContractError where it refuses to."""
     spec = replace(side.spec, timeout=timeout)
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="logitproof-") as scratch, Session(spec, side, Path(scratch)) as session:
         session.open()
         for rule in RULES:
-            rows.append(_row(rule, session))
+            rows.append(_without_repeated(_row(rule, session), rows))
             on_row(rows[-1])
     return Conformance(side.name, tuple(rows))
 
 
+def _without_repeated(row: Row, before: list[Row]) -> Row:
+    """The row, without words that a row before has: one panic breaks ten rules, and is read once."""
+    same = next((earlier for earlier in before if earlier.words and _end(earlier) == _end(row)), None)
+    return replace(row, words=(), said=f"{row.said}, as in `{same.rule}`") if same else row
+
+
+def _end(row: Row) -> str:
+    return cause(row.words) or "\n".join(row.words)
+
+
 def _row(rule: Rule, session: Session) -> Row:
+    session.noted.ended = []
     try:
         # whatever the engine wrote is computed with
         with np.errstate(all="ignore"):
@@ -246,4 +269,4 @@ def _row(rule: Rule, session: Session) -> Row:
     except NotOffered as reason:
         return Row(rule.name, "NOT-OFFERED", str(reason))
     except Broken as reason:
-        return Row(rule.name, "FAIL", str(reason), rule.remedy)
+        return Row(rule.name, "FAIL", str(reason), reason.remedy or rule.remedy, tuple(session.noted.ended))

@@ -14,6 +14,8 @@ from logitproof.rows.transform import between
 
 TURNED = 1e-2
 """Nats within which rows agree once they are turned: `rules.SAME_MODEL`."""
+ROW_BY_ROW = "give one row a token id, of as many logits as the vocabulary has entries, also with a cache"
+IN_ORDER = "write row after row, in C order: all of the vocabulary for one position"
 REFERENCE, FIRST = "the reference's", "the first answer's"
 
 
@@ -88,17 +90,22 @@ def apart(first: Rows, second: Rows, count: int) -> float:
     return float(kl_divergence(p, q).max()) if p.shape == q.shape else float("inf")
 
 
-def how_apart(first: Rows, second: Rows, count: int) -> str:
-    """What the first `count` rows of the second are to those of the first, where a transform or a shape says it."""
+def how_apart(first: Rows, second: Rows, count: int) -> tuple[str, str]:
+    """What the first `count` rows of the second are to those of the first, where a transform or a shape says it.
+
+    With the remedy for that; both are empty where nothing says it.
+    """
     for rows in (first, second):
         if len(rows.values) < count:
-            return f"; one has {len(rows.values)} rows, {count} were asked for"
-    if first.ids is not None or second.ids is not None or first.values.shape[1:] != second.values.shape[1:]:
-        return ""
+            return f"one has {len(rows.values)} rows, {count} were asked for", ROW_BY_ROW
+    if first.ids is not None or second.ids is not None:
+        return "", ""
+    if first.values.shape[1:] != second.values.shape[1:]:
+        return f"rows of {first.values.shape[1:]} and {second.values.shape[1:]} entries", ROW_BY_ROW
     if apart(_turned(first), _turned(second), count) <= TURNED:
-        return "; read as [vocabulary, positions] they agree: the file holds the rows transposed"
+        return "read as [vocabulary, positions] they agree: the file holds the rows transposed", IN_ORDER
     transform = between(first.values[:count], second.values[:count])
-    return f"; {transform.text.replace(REFERENCE, FIRST)}" if transform else ""
+    return (transform.text.replace(REFERENCE, FIRST), transform.remedy) if transform else ("", "")
 
 
 def _turned(rows: Rows) -> Rows:

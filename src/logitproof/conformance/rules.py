@@ -22,6 +22,7 @@ SAME_MODEL = 1e-2
 TIE = 0.1
 """Logits by which a token may lie below the best one when both ways to compute are rounded differently."""
 NEW = 8
+AFTER = "hand over the row that was computed after token t, for every t"
 
 
 def hello(session: Session) -> str:
@@ -126,8 +127,8 @@ def finite(session: Session) -> str:
     if len(bad):
         row, entry = bad[0]
         swapped = bytes_swapped(rows.values) if rows.ids is None else None
-        why = f"; {swapped.text}" if swapped else ""
-        raise Broken(f"score of {TOKENS} tokens → {rows.values[row, entry]} at position {row}, entry {entry}{why}")
+        what = f"score of {TOKENS} tokens → {rows.values[row, entry]} at position {row}, entry {entry}"
+        raise Broken(f"{what}; {swapped.text}", remedy=swapped.remedy) if swapped else Broken(what)
     if masked.any():
         raise Broken(f"score of {TOKENS} tokens → -inf in the whole row of position {int(np.argmax(masked))}")
     return f"score of {TOKENS} tokens → {rows.values.size} finite numbers, {rows.values.min():.4g} to {rows.values.max():.4g}"
@@ -138,7 +139,7 @@ def logits(session: Session) -> str:
     if rows.ids is not None:
         return f"score of {TOKENS} tokens → log-probabilities of the best entries"
     if (transform := by_themselves(rows.values)) is not None:
-        raise Broken(f"score of {TOKENS} tokens → {transform.text}")
+        raise Broken(f"score of {TOKENS} tokens → {transform.text}", remedy=transform.remedy)
     with np.errstate(invalid="ignore"):
         flat = np.flatnonzero(np.ptp(rows.values, axis=-1) == 0) if rows.values.ndim == 2 else np.empty(0, int)
     if len(flat):
@@ -177,13 +178,7 @@ def outside_vocabulary(session: Session) -> str:
 def prefix(session: Session) -> str:
     ids = session.ids(TOKENS)
     longer, shorter = session.score(ids), session.score(ids[:4])
-    distance = apart(longer, shorter, 4)
-    if not distance <= SAME_MODEL:
-        raise Broken(
-            f"4 tokens alone and before 3 others → KL {distance:.3g} nats between their rows, {SAME_MODEL} at most"
-            + how_apart(longer, shorter, 4)
-        )
-    return f"4 tokens alone and before 3 others → KL {distance:.2g} nats between their rows"
+    return _same("4 tokens alone and before 3 others", longer, shorter, 4)
 
 
 def decode(session: Session) -> str:
@@ -191,11 +186,7 @@ def decode(session: Session) -> str:
         raise NotOffered(f"hello offers {' and '.join(session.modes) or 'no mode'} alone")
     ids = session.ids(TOKENS)
     once, stepwise = session.score(ids, "prefill"), session.score(ids, "decode")
-    distance = apart(once, stepwise, TOKENS)
-    if not distance <= SAME_MODEL:
-        text = f"prefill and decode of {TOKENS} tokens → KL {distance:.3g} nats, {SAME_MODEL} at most"
-        raise Broken(text + how_apart(once, stepwise, TOKENS))
-    return f"prefill and decode of {TOKENS} tokens → KL {distance:.2g} nats"
+    return _same(f"prefill and decode of {TOKENS} tokens", once, stepwise, TOKENS)
 
 
 def tail(session: Session) -> str:
@@ -220,10 +211,7 @@ def many(session: Session) -> str:
         alone = session.score(ids)
         if rows[index].shape[:1] != (len(ids),):
             raise Broken(f"score_many → sequence {index} of {len(ids)} tokens has rows {list(rows[index].shape)}")
-        distance = apart(alone, rows[index], len(ids))
-        if not distance <= SAME_MODEL:
-            text = f"score_many → sequence {index} is KL {distance:.3g} nats from the same alone, {SAME_MODEL} at most"
-            raise Broken(text + how_apart(alone, rows[index], len(ids)))
+        _same(f"sequence {index} of score_many and the same alone", alone, rows[index], len(ids))
     return f"score_many of {len(sequences)} sequences → a part each, with the rows of `score`"
 
 
@@ -245,11 +233,7 @@ def state(session: Session) -> str:
     again = session.score(session.ids(TOKENS))
     if session.wire is not wire:
         raise Broken("between two scores of the same tokens its process ended")
-    distance = apart(first, again, TOKENS)
-    if not distance <= SAME_MODEL:
-        text = f"the same tokens before and after other requests → KL {distance:.3g} nats, {SAME_MODEL} at most"
-        raise Broken(text + how_apart(first, again, TOKENS))
-    return f"the same tokens before and after other requests → KL {distance:.2g} nats"
+    return _same("the same tokens before and after other requests", first, again, TOKENS)
 
 
 def greedy(session: Session) -> str:
@@ -265,7 +249,8 @@ def greedy(session: Session) -> str:
             raise Broken(f"generate → new token {n} is {token}, the argmax of the row it comes with is {made.best(n)}")
         if not scored.value(row, token) >= scored.value(row, scored.best(row)) - TIE:
             text = f"generate → new token {n} is {token}, score of the same tokens puts {scored.best(row)} first"
-            raise Broken(text + _shift(scored, new, len(ids) - 1))
+            shift = _shift(scored, new, len(ids) - 1)
+            raise Broken(text + shift, remedy=AFTER if shift else "")
     return f"generate of {NEW} → {new}, each the argmax of its row and of score's"
 
 
@@ -369,6 +354,16 @@ def end_of_input(session: Session) -> str:
     if wire.hang_up() is None:
         raise Broken("end of stdin → it runs on after 5 s")
     return "end of stdin → ended"
+
+
+def _same(what: str, first: Rows, second: Rows, count: int) -> str:
+    """That the first `count` rows of two answers are of one model; Broken says what the second's are instead."""
+    distance = apart(first, second, count)
+    if distance <= SAME_MODEL:
+        return f"{what} → KL {distance:.2g} nats between their rows"
+    instead, remedy = how_apart(first, second, count)
+    by = f"KL {distance:.3g} nats between their rows, {SAME_MODEL} at most" if np.isfinite(distance) or not instead else ""
+    raise Broken(f"{what} → {'; '.join(filter(None, (by, instead)))}", remedy=remedy)
 
 
 def _alive(what: str, answer: Answer) -> None:

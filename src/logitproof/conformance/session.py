@@ -26,8 +26,15 @@ CUT = 256 * 2**20
 """Bytes of a large file that are copied to see what a truncated one gives."""
 
 
+NO_ROWS = "mend what ends it or keeps it silent in `score`: without rows nothing can be said of them"
+
+
 class Broken(Exception):
-    """A rule is not kept: what was sent and what came back."""
+    """A rule is not kept: what was sent and what came back, with a `remedy` where that shows another than the rule's."""
+
+    def __init__(self, text: str, *, remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(text)
 
 
 class NotOffered(Exception):
@@ -58,7 +65,9 @@ class Session:
         """Start the engine and keep what it says of itself; raises what a harness would where it says nothing."""
         answer = self.wire.ask("hello", self.hello_params)
         if answer.silence:
-            raise EngineDied(f"hello: {answer.silence}", where=self.side.name, remedy="start its program by hand and look")
+            words = "".join(f"\n    {line}" for line in self.noted.ended)
+            text = f"hello: {answer.silence}{words}"
+            raise EngineDied(text, where=self.side.name, remedy="start its program by hand and look")
         if answer.error is not None:
             kind = ContractError if answer.kind == "refused" else EngineError
             raise kind(f"hello: {answer}", where=self.side.name, remedy=str(answer.error.get("remedy", "")))
@@ -191,7 +200,9 @@ class Session:
 
     def _rows(self, what: str, answer: Answer, asked: Path, kind: type[protocol.Rows]) -> Rows:
         if answer.result is None:
-            raise Broken(f"{what} → {answer}")
+            # that rows come at all is what this engine has to mend first
+            none_came = answer.silence and self._baseline is None
+            raise Broken(f"{what} → {answer}", remedy=NO_ROWS if none_came else "")
         try:
             rows = kind.model_validate(answer.result)
         except ValidationError as error:

@@ -7,12 +7,15 @@ from logitproof.conformance.conformance import Conformance, Status
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Tone, Verdict
+from logitproof.files.last_words import shortened
 
 KIND = "conformance"
 TONES: dict[Status, Tone] = {"PASS": "good", "FAIL": "bad", "NOT-OFFERED": "quiet"}
 STATUSES: dict[int, tuple[str, Tone]] = {0: ("KEPT", "good"), 1: ("BROKEN", "bad"), 3: ("NOTHING ASKED", "unsure")}
 """By exit code."""
 COLUMNS = (Column("", width=11), Column("rule", width=20), Column("what came back"))
+WORDS = 12
+"""Lines of a process's words that are shown."""
 
 
 def document(report: Conformance) -> Document:
@@ -22,15 +25,17 @@ def document(report: Conformance) -> Document:
 
 
 def row(outcome: conformance.Row) -> Row:
-    """One rule, and the remedy where it is broken."""
-    notes = (Line(f"remedy: {outcome.remedy}"),) if outcome.status == "FAIL" else ()
+    """One rule, and where it is broken the remedy, below what the process wrote before it ended."""
+    words = [Line(line, "quiet", 1) for line in shortened([line for line in outcome.words if line.strip()], WORDS)]
+    notes = (*words, Line(f"remedy: {outcome.remedy}")) if outcome.status == "FAIL" else ()
     return Row((outcome.status, outcome.rule, outcome.said), TONES[outcome.status], notes)
 
 
 def verdict(report: Conformance) -> Verdict:
     """How many rules are kept."""
     kept = sum(outcome.status == "PASS" for outcome in report.rows)
-    first = f"; first {report.failed[0].rule}: {report.failed[0].said}" if report.failed else ""
+    row = report.first_to_mend
+    first = f"; first to mend: {row.rule}: {row.said}" if row else ""
     reason = f"{kept} of {len(report.rows)} rules kept, {len(report.failed)} broken{first}"
     status, tone = STATUSES[report.exit_code]
     return Verdict(status, reason, tone)

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from logitproof.files.last_words import cause
 from logitproof.files.worded import in_words
-from logitproof.jobs.process import EngineProcess
+from logitproof.jobs.process import EngineProcess, signal_name
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 
@@ -49,6 +50,8 @@ class Noted:
     stray: list[str] = field(default_factory=list)
     wrong_ids: list[str] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """the words of the process that ended last, until somebody takes them"""
     progress: int = 0
     wrong_progress: list[str] = field(default_factory=list)
 
@@ -105,10 +108,12 @@ class Wire:
         self._process.kill()
 
     def how_it_ended(self) -> str:
-        """Exit status and last words of a process that is gone."""
+        """Exit status of a process that is gone, and with what it gave up; its words are noted."""
         status, words = self.wait(2.0), self._process.words
-        shown = "".join(f"\n    {line}" for line in words)
-        return f"its process ended (status {status}{', its words:' if words else ''}){shown}"
+        self.noted.ended = words
+        how = f"killed by {signal_name(-status)}" if status is not None and status < 0 else f"status {status}"
+        line = cause(words) or (words[-1].strip() if words else "")
+        return f"its process ended ({how}){f' with: {line}' if line else ', without a word'}"
 
     def _unended(self) -> str:
         """What came without a newline, if anything did."""
@@ -119,7 +124,7 @@ class Wire:
         """The JSON object of a line; notes lines that are none, and fields that the protocol does not have."""
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress", "part"}:
             self.noted.stray.append(_quoted(line))

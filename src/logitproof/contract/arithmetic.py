@@ -47,7 +47,7 @@ class Arithmetic(BaseModel):
     `cache` is the format of keys and values, `rope` how the angles of rotary positions are found, `lanes` the number of
     partial sums in which a matrix product grows: one where a kernel goes along the columns of the result, more where it goes
     along the sum. `flash` is ggml's flash attention with a cache in f16: a batch of fewer than 64 queries sums values key by
-    key in float16. `delta` is how a gated delta rule goes along a sequence.
+    key in float16. `delta` is how a gated delta rule goes along a sequence. `gelu` is what GELU is rounded to on both sides.
     """
 
     model_config = STRICT
@@ -64,6 +64,7 @@ class Arithmetic(BaseModel):
     )
     flash: bool = False
     delta: Literal["chunks", "steps"] = "chunks"
+    gelu: Literal["exact", "float16"] = Field("exact", description="float16 where GELU is looked up in a table, as ggml's is")
     batch: Literal["whole", "single"] = Field("whole", description="whether all tokens are computed at once or one by one")
 
     @property
@@ -91,6 +92,7 @@ class Arithmetic(BaseModel):
     def identity(self) -> str:
         """What the calculation of a band depends on, as JSON; fields that say nothing are not in it."""
         silent = {name for name in ("weights", "activations", "accumulation") if getattr(self, name) is None}
+        silent |= {"gelu"} if self.gelu == "exact" else set()
         return self.model_dump_json(exclude=silent)
 
     def in_mode(self, mode: str) -> Arithmetic:

@@ -23,6 +23,7 @@ from logitproof.contract.waiver import Waiver
 from logitproof.errors import ContractError
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
+from logitproof.metrics import RoutingMetric
 
 ORIGINAL = "original"
 CONTRACT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -230,6 +231,11 @@ class ErrorBar(_Strict):
     prompts: Positive | None = Field(None, description="only so many prompts of each suite")
 
 
+def is_of_routing(metric: str) -> bool:
+    """Whether a metric of the catalogue is measured of what routers choose."""
+    return metric in catalog.entries("metrics") and issubclass(catalog.load("metrics", metric), RoutingMetric)
+
+
 def _files(value: Any) -> Any:
     """One path is the whole model: a GGUF file, or a Hugging Face folder."""
     return {ORIGINAL: value} if isinstance(value, str) else value
@@ -321,6 +327,11 @@ class Contract(_Strict):
     def files_it_rests_on(self) -> list[CrossReference]:
         """The files of other repositories, under whichever of the two keys."""
         return [*(self.references if isinstance(self.references, list) else []), *self.rests_on]
+
+    @property
+    def asks_for_routing(self) -> bool:
+        """Whether a gate looks at what routers choose, so that engines are asked for that."""
+        return any(is_of_routing(gate.metric) for gate in self.gates)
 
     @property
     def others(self) -> dict[str, Reference]:

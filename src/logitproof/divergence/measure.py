@@ -96,6 +96,7 @@ def measure(base: str, candidates: Sequence[str], asked: Asked, tell: Tell = lam
         source: Base = file or opened[0].result()
         run = _Run(source, measured, opened[len(first) :], asked, tell)
         windows = run.step()
+        list(pool.map(Session.close, sessions))  # together: each waits for its process
     for candidate in measured:
         candidate.figures = figures(candidate.scores, asked.seed) if candidate.scores and not candidate.failure else {}
     positions = len(windows) * windows.rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +55,9 @@ def of_kept(base: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Scor
     """
     kl, top = np.empty(len(labels)), np.empty(len(labels), bool)
     nll, nll_base = np.empty(len(labels), np.float32), np.empty(len(labels), np.float32)
-    for row, label in enumerate(labels):
+
+    def score(row: int) -> None:
+        label = labels[row]
         log_p, logits = base[row].astype(np.float32), candidate[row].astype(np.float32)
         best = logits.max()
         log_sum = best + np.float32(np.log(np.exp(logits - best).sum(dtype=np.float64)))
@@ -62,6 +66,9 @@ def of_kept(base: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Scor
         kl[row] = terms.sum(dtype=np.float64)
         top[row] = np.argmax(log_p) == np.argmax(logits)
         nll[row], nll_base[row] = log_sum - logits[label], -log_p[label]
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(score, range(len(labels))))
     return _finite(Scores(kl, nll_base, nll, top))
 
 

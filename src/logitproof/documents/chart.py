@@ -119,8 +119,8 @@ def _css(uuid: str) -> str:
     )
     places = (f"{here} {place}" for place in ("text", ".axis text", ".axis text.major", ".legends .legend text", ".title"))
     text = f"{', '.join(places)} {{ fill: #e4e8ec }}"
-    guides = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #4a535d }}"
-    light = f"{here} .axis .line, {here} .axis .guide.line {{ stroke: #c4cad1 }}"
+    lines = ", ".join(f"{here} .axis {place}" for place in (".line", ".guide.line", ".major.guide.line"))
+    guides, light = f"{lines} {{ stroke: #4a535d }}", f"{lines} {{ stroke: #c4cad1; stroke-dasharray: 3 3 }}"
     thin = f"{light}{here} .line {{ fill: none; stroke-width: 1.6 }}"
     return f"{dashes}{thin}@media (prefers-color-scheme: dark) {{ {dark}{text}{guides} }}"
 

@@ -20,7 +20,7 @@ STYLE = """
   --unknown: #e6d6f2; --on-wrong: #fff; font: 11px system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { .lp-grid { --ink: #e4e8ec; --none: #262c33; --right: #1f4a2d; --carried: #6b5a12;
   --tie: #234468; --wrong: #ff8a80; --unknown: #4b2f63; --on-wrong: #14171a } }
-.lp-grid text { fill: var(--ink) } .lp-grid .wrong + text { fill: var(--on-wrong) }
+.lp-grid text { fill: var(--ink) } .lp-grid g > .wrong + text { fill: var(--on-wrong) }
 .lp-grid .none { fill: var(--none) } .lp-grid .right { fill: var(--right) } .lp-grid .carried { fill: var(--carried) }
 .lp-grid .tie { fill: var(--tie) } .lp-grid .wrong { fill: var(--wrong) } .lp-grid .unknown { fill: var(--unknown) }
 """

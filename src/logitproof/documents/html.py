@@ -44,7 +44,7 @@ class Site:
 
 def whole(page: Page, site: Site | None = None) -> str:
     """One page that stands alone, or is one of a server's; every text in it is escaped."""
-    script = asset("page.js") if site or _is_interactive(page) else Markup("")
+    script = asset("tables.js") + asset("page.js") if site or _is_interactive(page) else Markup("")
     policy = [*POLICY, f"script-src 'sha256-{_sha256(script)}'"] if script else list(POLICY)
     policy += ["connect-src 'self'"] if site else []
     navigation = Markup(_environment().get_template("site.html").render(site=site))  # noqa: S704 rendered with escapes

@@ -52,6 +52,8 @@ class Column:
     title: str
     kind: Kind = "text"
     width: int = 0
+    gathers: bool = False
+    """whether a page lets its reader gather rows, and fold them, under what stands in it"""
 
 
 @dataclass(frozen=True)

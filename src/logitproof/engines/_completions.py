@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from logitproof.engines._http import Answer, Server, ServerError, at
+from logitproof.engines._http import Answer, Server, ServerError, at, count_at, list_at
 from logitproof.engines._logprobs import LEAST, Entries, entry
 from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import Texts
@@ -17,6 +17,8 @@ PREFIX = "token_id:"
 PROBE_TEXT = "The quick brown fox"
 EXTRAS: dict[str, Any] = {"prompt_logprobs": 5, "return_tokens_as_token_ids": True, "cache_prompt": False, "echo": True}
 MASKED = -9998.0
+MOST_DIGITS = 10
+"""Of a token id."""
 Name = Literal["prompt_logprobs", "content", "echo", "new-tokens"]
 ABOUT: dict[Name, str] = {
     "prompt_logprobs": "log-probabilities of the prompt by token id, in one pass (vLLM)",
@@ -83,35 +85,35 @@ class Completion:
     def prompt_rows(self, ids: Sequence[int]) -> list[Entries]:
         """One row for each of `ids`: what it predicts."""
         if self.dialect.name == "prompt_logprobs":
-            listed = at(self.choice, "prompt_logprobs", where=PATH)
+            listed = list_at(self.choice, "prompt_logprobs", where=PATH)
             return [self._by_id(at(listed, n + 1, where=PATH), f"position {n}") for n in range(len(ids))]
         self._check_echo(ids)
-        tops = at(self.choice, "logprobs", "top_logprobs", where=PATH)
+        tops = list_at(self.choice, "logprobs", "top_logprobs", where=PATH)
         return [self._by_text(at(tops, n + 1, where=PATH), f"position {n}") for n in range(len(ids))]
 
     def new_rows(self) -> list[Entries]:
         """One row for each new token: what it was chosen from."""
         logprobs = at(self.choice, "logprobs", where=PATH)
         if self.dialect.name == "content":
-            listed = [at(position, "top_logprobs", where=PATH) for position in at(logprobs, "content", where=PATH)]
+            listed = [list_at(position, "top_logprobs", where=PATH) for position in list_at(logprobs, "content", where=PATH)]
             return [
                 [entry(at(token, "id", where=PATH), at(token, "logprob", where=PATH), PATH) for token in row] for row in listed
             ]
-        tops = at(logprobs, "top_logprobs", where=PATH)
+        tops = list_at(logprobs, "top_logprobs", where=PATH)
         if self.dialect.by_text:
             return [self._by_text(row, f"new position {n}") for n, row in enumerate(tops)]
-        return [self._by_id({key.removeprefix(PREFIX): value for key, value in row.items()}, PATH) for row in tops]
+        return [self._by_id(row, PATH) for row in tops]
 
     def new_tokens(self) -> list[int | None]:
         """The tokens that the server took; None where their text does not tell."""
         logprobs = at(self.choice, "logprobs", where=PATH)
         if self.dialect.name == "content":
-            return [int(at(token, "id", where=PATH)) for token in at(logprobs, "content", where=PATH)]
-        names = [str(name) for name in at(logprobs, "tokens", where=PATH)]
+            return [count_at(token, "id", where=PATH) for token in list_at(logprobs, "content", where=PATH)]
+        names = [str(name) for name in list_at(logprobs, "tokens", where=PATH)]
         if self.dialect.by_text:
             assert self.texts is not None
             return [self.texts.ids.get(name) for name in names]
-        return [int(name.removeprefix(PREFIX)) if name.removeprefix(PREFIX).isdecimal() else None for name in names]
+        return [_id_of(name) for name in names]
 
     def _by_id(self, row: Any, where: str) -> Entries:
         if not isinstance(row, dict):
@@ -119,7 +121,8 @@ class Completion:
         pairs = []
         for key, content in row.items():
             value = content.get("logprob") if isinstance(content, dict) else content
-            pairs.append(entry(int(key) if str(key).isdecimal() else key, value, where))
+            token = _id_of(key)
+            pairs.append(entry(key if token is None else token, value, where))
         return pairs
 
     def _by_text(self, row: Any, where: str) -> Entries:
@@ -142,7 +145,7 @@ class Completion:
     def _check_echo(self, ids: Sequence[int]) -> None:
         """Compare the server's own words for the prompt's tokens with those that were asked for."""
         assert self.texts is not None
-        words = at(self.choice, "logprobs", "tokens", where=PATH)
+        words = list_at(self.choice, "logprobs", "tokens", where=PATH)
         for n, token in enumerate(ids):
             known = self.texts.bytes[token].decode("utf-8", "replace")
             heard = at(words, n, where=PATH)
@@ -150,13 +153,20 @@ class Completion:
                 raise ServerError(f"the server tokenizes otherwise: at index {n} it has {heard!r}, sent was {known!r}")
 
 
+def _id_of(name: str) -> int | None:
+    """The token that a key or a word names by its id, with vLLM's prefix or without; None where it names none."""
+    digits = name.removeprefix(PREFIX)
+    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else None
+
+
 def identify(server: Server, model: str | None) -> tuple[dict[str, str], str]:
     """What the server says it is, and the model to ask for."""
     listed = server.get("/v1/models")
-    models = at(listed.body, "data", where="/v1/models")
+    models = list_at(listed.body, "data", where="/v1/models")
     names = [str(at(card, "id", where="/v1/models")) for card in models]
     if not names or (model is not None and model not in names):
-        raise Refusal(f"the server serves {', '.join(names) or 'no model'}", field="model", remedy="name one of these")
+        lacks = f"the server does not serve {model!r}: " if model is not None else ""
+        raise Refusal(f"{lacks}it serves {', '.join(names) or 'no model'}", field="model", remedy="name one that it serves")
     chosen = models[names.index(model)] if model is not None else models[0]
     facts = {"owned_by": str(chosen.get("owned_by", "")), "server": listed.headers.get("server", "")}
     for path, key in (("/version", "version"), ("/api/version", "version"), ("/props", "build_info")):
@@ -192,7 +202,7 @@ def _spoken(choice: dict[str, Any], answer: Answer) -> Name:
     if isinstance(logprobs, dict) and logprobs.get("content"):
         return "content"
     if isinstance(logprobs, dict) and logprobs.get("top_logprobs"):
-        fed = int(at(answer.body, "usage", "prompt_tokens", where=PATH))
+        fed = count_at(answer.body, "usage", "prompt_tokens", where=PATH)
         return "echo" if len(logprobs["top_logprobs"]) > fed else "new-tokens"
     raise Refusal(
         "the server gives no log-probabilities for `logprobs`, so there is nothing to compare",

@@ -109,6 +109,8 @@ class Server:
             except httpx2.TimeoutException:
                 raise ServerError(f"{self.url}{path} did not answer within {self._timeout:g} s (timeout_s)") from None
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                if not left and isinstance(error, httpx2.ConnectError) and "refused" in str(error).lower():
+                    raise ServerError(f"nothing listens at {self.url}: the connection was refused; start the server") from None
                 if not left:
                     raise ServerError(f"{self.url}{path}: {type(error).__name__}: {self._clean(str(error))}") from None
             else:
@@ -225,3 +227,19 @@ def at(value: Any, *path: str | int, where: str) -> Any:
             place = ".".join(str(part) for part in path[: n + 1])
             raise ServerError(f"{where}: its answer has no {place}: {json.dumps(value)[:WORDS]}") from None
     return value
+
+
+def count_at(value: Any, *path: str | int, where: str) -> int:
+    """As `at`, a whole number of at most 31 bits, as ids and counts are."""
+    count = at(value, *path, where=where)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
+        raise ServerError(f"{where}: {'.'.join(str(part) for part in path)} is {json.dumps(count)[:80]}, a count is expected")
+    return count
+
+
+def list_at(value: Any, *path: str | int, where: str) -> list[Any]:
+    """As `at`, a list."""
+    listed = at(value, *path, where=where)
+    if not isinstance(listed, list):
+        raise ServerError(f"{where}: {'.'.join(str(part) for part in path)} is {json.dumps(listed)[:80]}, a list is expected")
+    return listed

@@ -70,12 +70,17 @@ class Library:
         llama.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def versions(self) -> dict[str, str]:
-        """Version, commit and sha256 of every library file of llama.cpp that is in this process."""
+        """Version, commit, build flags and sha256 of every library file of llama.cpp that is in this process.
+
+        Where nothing beside the library says how it was built, its own words of what it was compiled with are the flags.
+        """
         hashes = {path.name: file_sha256(path) for path in self.files()}
+        info = _text(self.llama.llama_print_system_info()).strip()
         return {
             "llama-cpp-python": self.llama.__version__,
             "llama.cpp": _text(self.llama.llama_version()),
             "ggml": f"{_text(self._call('ggml_version'))} ({_text(self._call('ggml_commit'))})",
+            **({"build flags": f"{info} as the library says"} if info else {}),
             **build_facts(self.path, _text(self._call("ggml_commit"))),
             **{f"sha256 of {name}": value for name, value in hashes.items()},
         }

@@ -22,7 +22,7 @@ NEIGHBOURS = 0
 """ggml's rotary mode whose pairs are neighbours; all others turn halves."""
 KINDS = {0: np.float32, 1: np.float16, 26: np.int32}
 """ggml's numbers of the types that are read."""
-EMBEDDINGS = ("embd", "inp_embd", "model.input_embed", "inp_scaled")
+EMBEDDINGS = ("embd", "inp_embd", "model.input_embed", "model.embed_tokens", "inp_scaled")
 NAMED = {
     "attn_norm": "attn_norm",
     "Qcur_normed": "attn.q",
@@ -66,19 +66,38 @@ NAMED = {
     "model.layers.{}.conv.out_proj": "shortconv.out",
 }
 """llama.cpp's name of a node to the tap; a later node of the same name takes the place of an earlier one."""
+NAMED_OTHERWISE = {
+    "gemma4": {"attn_out": "residual", "ffn_norm_1": "ffn_norm"},
+    "nemotron_h": {"nemotron_h_block_out": "out", "l_out": "mlp.out"},
+}
+"""Names that one architecture uses for another node than the rest."""
+NEIGHBOURS_IN_CHECKPOINT = ("cohere2", "ernie4_5", "ernie4_5-moe", "glm4", "llama4")
+"""Architectures whose checkpoints have rotary pairs as neighbours too, so that nothing was moved."""
+IN_GROUPS = ("qwen3next",)
+"""Architectures whose value heads stand by key head in the file, too."""
 ANOTHER_VALUE = {
     # the file's weights hold the factors that the model multiplies by afterwards
     "falcon-h1": ("attn.k_proj", "attn.out", "mlp.gate"),
     # the sum holds the shared expert, and nothing says how pairs lie where no layer rotates
     "granitehybrid": ("moe.out", "attn.q_proj", "attn.k_proj"),
+    # the model multiplies the shares by each expert's own factor, the graph what the experts give
+    "gemma4": ("moe.weights",),
+    # the name is given to what the norm reads
+    "llama4": ("ffn_norm",),
 }
 """Taps of an architecture whose nodes are another value than the tap."""
 READ = {"kq": "cache.k", "kqv": "cache.v"}
 """The products of attention, and what of the cache is their first factor."""
 SHARED = ("ffn_shexp", "ffn_shexp_out")
 """The shared expert, of which the first name is before its gate."""
-POST_NORMS = {"gemma": {"attn_post_norm": "attn_post_norm", "ffn_post_norm": "mlp_post_norm"}}
-"""Most families call the norm before the MLP so where it follows attention."""
+BEHIND_BLOCKS = ("gemma2", "gemma3", "gemma3n", "gemma4", "olmo2", "exaone4", "glm4")
+"""Architectures with norms behind their blocks; most call the norm before the MLP so where it follows attention."""
+POST_NORMS = {
+    "attn_post_norm": "attn_post_norm",
+    "post_attn_norm": "attn_post_norm",
+    "ffn_post_norm": "mlp_post_norm",
+    "post_mlp_norm": "mlp_post_norm",
+}
 ROUTED_OUT = {"ffn_out": "moe.out"}
 """Families with a shared expert call the sum so."""
 DEALT = ("linear_attn.z", "linear_attn.a", "linear_attn.b", "linear_attn.core", "linear_attn.norm")
@@ -209,8 +228,9 @@ class Recorder:
         elif value.ndim > 2 and leaf != "linear_attn.core":
             value = value.reshape(value.shape[0], -1)
         self._now[tap] = value
-        if leaf == "mlp.activation" and f"layers.{layer}.mlp.gate" not in self._now:
-            gate_and_up = self._now[f"layers.{layer}.mlp.up"]
+        gate_and_up = self._now.get(f"layers.{layer}.mlp.up", value)
+        fused = gate_and_up.shape[-1] == 2 * value.shape[-1]
+        if leaf == "mlp.activation" and fused and f"layers.{layer}.mlp.gate" not in self._now:
             self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(gate_and_up, 2, axis=-1)
 
     def _read_cache(self, node: _Tensor, leaf: str, layer: int) -> None:
@@ -231,13 +251,13 @@ class Recorder:
 
     def _leaf(self, name: str, operation: str, layer: int) -> str:
         letter = name[0].lower()
-        if name in ("Qcur", "Kcur") and operation == "ROPE":
+        if name in ("Qcur", "Kcur", "Qcur_pos", "Kcur_pos") and operation == "ROPE":
             return f"attn.{letter}_rope"
         if name in ("Qcur", "Kcur", "Vcur", "Qcur_full"):
             return f"attn.{letter}_proj" if operation in ("MUL_MAT", "ADD", "VIEW", "RESHAPE") else ""
-        if name in ("attn_post_norm", "post_attn_norm", "ffn_post_norm"):
-            gemma = self.architecture.startswith("gemma")
-            return POST_NORMS["gemma"].get(name, "") if gemma else "ffn_norm" if name != "ffn_post_norm" else ""
+        if name in POST_NORMS:
+            behind = self.architecture in BEHIND_BLOCKS
+            return POST_NORMS[name] if behind else "ffn_norm" if POST_NORMS[name] == "attn_post_norm" else ""
         if name == "ffn_moe_probs" and operation == "ADD":
             return "moe.router"  # raw scores are the probabilities of this gating
         if name == "attn_output" and operation == "MUL_MAT":
@@ -245,7 +265,7 @@ class Recorder:
         if name in SHARED:
             # behind a gate the second name is the gated one
             return "moe.shared" if name == SHARED[0] or f"layers.{layer}.moe.shared" not in self._now else ""
-        leaf = NAMED.get(name, "")
+        leaf = NAMED_OTHERWISE.get(self.architecture, {}).get(name, NAMED.get(name, ""))
         if leaf.startswith("mlp.") and f"layers.{layer}.moe.router" in self._now:
             return "moe.out" if leaf == "mlp.out" else ""
         return leaf
@@ -268,9 +288,14 @@ class Recorder:
             # layers without rotation keep the order in which the file's other layers have their pairs
             rotations = list(self._rotation.values()) or [(-1, 0)]
             mode, turned = self._rotation.get(stem, rotations[0])
-            if mode == NEIGHBOURS and turned:
+            if mode == NEIGHBOURS and turned and self.architecture not in NEIGHBOURS_IN_CHECKPOINT:
                 size = self._head.get(stem) or next(iter(self._head.values()), turned)
                 return _halves(value.reshape(len(value), -1, size), turned).reshape(value.shape)
+        if self.architecture in IN_GROUPS:
+            return value
+        if leaf in DEALT and len(value) != self.positions and value.size % self.positions == 0:
+            # a step of one token has its heads in the place of positions
+            value = value.reshape(self.positions, -1)
         if self.value_heads is not None and leaf in DEALT:
             return _grouped(value, self.value_heads)
         if self.value_heads is not None and leaf in DEALT_AFTER_KEYS:

@@ -22,7 +22,8 @@ def entry(token: Any, value: Any, where: str) -> tuple[int, float]:
     """One entry, if it is a token id and a number."""
     if isinstance(token, bool) or not isinstance(token, int):
         raise ServerError(f"{where}: {token!r} is no token id")
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value > 1e-3:
+    # A whole number of JSON may be larger than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value == -math.inf or -1e300 < value <= 1e-3):
         raise ServerError(f"{where}: the log-probability of token {token} is {value!r}")
     return token, float(value)
 

@@ -20,13 +20,14 @@ from logitproof.catalog import did_you_mean
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
+from logitproof.files.last_words import cause, last_words, shortened
 from logitproof.gguf.vocabulary import vocabulary_size
 from logitproof.rows.top import best
 
 TokenFile = Literal["text", "json", "int32"]
 WhichRows = Literal["all", "last"]
 PLACES = ("model", "config", "tokens", "tokens_file", "count", "mode", "out")
-WORDS = 12
+WORDS = 14
 """Lines of stderr, or of stdout where that is empty, that are quoted when a program fails."""
 
 
@@ -43,7 +44,7 @@ class Run:
     out: Path
 
     def quoted(self) -> str:
-        """Its last lines."""
+        """Its first lines and its last."""
         return _last_words(self.stdout, self.stderr)
 
 
@@ -207,5 +208,7 @@ def _text(data: bytes | str | None) -> str:
 
 
 def _last_words(stdout: str, stderr: str) -> str:
-    lines = (stderr.strip() or stdout.strip()).splitlines()[-WORDS:]
-    return "\n  last words: " + "\n".join(line[:200] for line in lines) if lines else ", without a word"
+    lines = last_words(stderr.strip() or stdout.strip())
+    gave_up = f"; it gave up with: {line[:200]}" if (line := cause(lines)) else ""
+    shown = "\n    ".join(line[:200] for line in shortened(lines, WORDS))
+    return f"{gave_up}\n  last words: {shown}" if lines else ", without a word"

@@ -14,9 +14,10 @@ from pathlib import Path
 from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
+from logitproof.files.last_words import last_words, shortened
 
 WORDS = 12
-"""Last lines of a tool that are quoted in an error."""
+"""Lines of a tool that are quoted in an error."""
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 TOKEN_LINE = re.compile(r"^.*?(\d+) -> '", re.MULTILINE)
 """A token of the prompt, as `--verbose-prompt` prints it; what precedes the id is the log's own prefix."""
@@ -73,7 +74,7 @@ class Tool:
         if done.returncode != 0:
             code = done.returncode
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise RuntimeError(f"{self.path.name} {how}: {_last(err or done.stdout.decode('utf-8', 'replace'))}")
+            raise RuntimeError(f"{self.path.name} {how}: {quoted(err or done.stdout.decode('utf-8', 'replace'))}")
         return Said(done.stdout, err)
 
     def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
@@ -82,7 +83,7 @@ class Tool:
                 [str(self.path), *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired as late:
-            words = _last((late.stderr or late.stdout or b"").decode("utf-8", "replace"))
+            words = quoted((late.stderr or late.stdout or b"").decode("utf-8", "replace"))
             raise RuntimeError(f"{self.path.name} did not end within {timeout:g} s, so it was killed: {words}") from None
 
 
@@ -92,5 +93,6 @@ def prompt_ids(err: str) -> list[int]:
     return [int(token) for token in TOKEN_LINE.findall(listed)]
 
 
-def _last(text: str) -> str:
-    return " | ".join(line.strip() for line in text.splitlines()[-WORDS:] if line.strip()) or "it said nothing"
+def quoted(text: str) -> str:
+    """What a tool wrote, on one line: its first lines, the one with which it gave up, and its last."""
+    return " | ".join(line.strip() for line in shortened(last_words(text), WORDS)) or "it said nothing"

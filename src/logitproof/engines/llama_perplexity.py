@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
-from logitproof.engines._tool import Tool
+from logitproof.engines._tool import Tool, quoted
 from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import Texts, token_texts
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
@@ -77,7 +77,7 @@ class LlamaPerplexity(Engine):
             sizes = ["-c", str(window), "-b", str(window), "--chunks", "1"]
             output = Tool(self.binary).run([*files, *sizes, *self.arguments], self.timeout_s)
             if not saved.is_file():
-                raise RuntimeError(f"the tool saved no logits: {output.err[-600:]}")
+                raise RuntimeError(f"the tool saved no logits: {quoted(output.err)}")
             (held,) = checked(LlamacppKlBase().read(saved), saved).prompts
             fed = held.token_ids[: min(window, len(ids))]
             if fed != ids[: len(fed)] or held.logits is None or len(held.token_ids) != window:

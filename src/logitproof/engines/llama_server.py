@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.engines import Finish, Generated, Hello, Loaded, Mode, Scored
-from logitproof.engines._http import RETRY_ON, Answer, HttpEngine, Server, ServerError, at
+from logitproof.engines._http import RETRY_ON, Answer, HttpEngine, Server, ServerError, at, count_at, list_at
 from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, chosen_first, entry
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
@@ -57,7 +57,7 @@ class LlamaServer(HttpEngine):
 
     def load(self, model: Path, config: Path | None = None) -> Loaded:
         props, meta = self._props(), self._meta()
-        self._vocab = int(meta["n_vocab"])
+        self._vocab = count_at(meta, "n_vocab", where="/v1/models")
         if (expected := vocabulary_size(model)) != self._vocab:
             raise Refusal(
                 f"the server's vocabulary has {self._vocab} tokens, {model.name} has {expected}: it has loaded another model",
@@ -65,7 +65,7 @@ class LlamaServer(HttpEngine):
                 remedy=f"start it with -m {model.name}",
             )
         weights = _same_weights(str(props.get("model_path", "")), model)
-        context = int(at(props, "default_generation_settings", "n_ctx", where="/props"))
+        context = count_at(props, "default_generation_settings", "n_ctx", where="/props")
         details = {"server": str(props.get("build_info", "")), "weights": weights, "n_ctx": context, "ftype": meta.get("ftype")}
         return Loaded(self._vocab, context, details=details)
 
@@ -93,11 +93,11 @@ class LlamaServer(HttpEngine):
             body = {**self._completion(ids + new, cached=False), "n_predict": max_new_tokens - len(new)}
             answer = self._server.post("/completion", body)
             self._check_fed(answer, ids + new, "prefill", "generate")
-            made = at(answer.body, "completion_probabilities", where="generate")
+            made = list_at(answer.body, "completion_probabilities", where="generate")
             # The server ends at its own end-of-text tokens, whether the contract stops there or not.
             for n in range(len(made)):
                 where = f"new position {len(rows)}"
-                new.append(int(at(made, n, "id", where="generate")))
+                new.append(count_at(made, n, "id", where="generate"))
                 rows.append(chosen_first(self._entries(answer, n, where), new[-1], where))
                 if new[-1] in stop:
                     break
@@ -108,20 +108,24 @@ class LlamaServer(HttpEngine):
 
     def tokenize(self, text: str) -> list[int]:
         answer = self._server.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
-        return [int(token) for token in at(answer.body, "tokens", where="/tokenize")]
+        tokens = list_at(answer.body, "tokens", where="/tokenize")
+        return [count_at(tokens, n, where="/tokenize") for n in range(len(tokens))]
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         answer = self._server.post("/detokenize", {"tokens": list(token_ids)})
         return str(at(answer.body, "content", where="/detokenize"))
 
     def _props(self) -> dict[str, Any]:
-        return dict(self._server.get("/props").body)
+        props = self._server.get("/props").body
+        if not isinstance(props, dict):
+            raise ServerError(f"/props: its answer is {json.dumps(props)[:80]}, an object is expected")
+        return props
 
     def _meta(self) -> dict[str, Any]:
         meta = at(self._server.get("/v1/models").body, "data", 0, "meta", where="/v1/models")
         if not isinstance(meta, dict) or "n_vocab" not in meta:
             raise Refusal("the server names no n_vocab in /v1/models: it is no llama-server", field="url")
-        self._vocab = int(meta["n_vocab"])
+        self._vocab = count_at(meta, "n_vocab", where="/v1/models")
         return meta
 
     def _completion(self, ids: Sequence[int], *, cached: bool) -> dict[str, Any]:
@@ -131,7 +135,7 @@ class LlamaServer(HttpEngine):
         return self._entries(self._server.post("/completion", {**body, "n_probs": count}), 0, where, count)
 
     def _entries(self, answer: Answer, n: int, where: str, asked: int | None = None) -> Entries:
-        listed = at(answer.body, "completion_probabilities", n, "top_logprobs", where=where)
+        listed = list_at(answer.body, "completion_probabilities", n, "top_logprobs", where=where)
         pairs = [entry(at(token, "id", where=where), at(token, "logprob", where=where), where) for token in listed]
         return best_entries(pairs, asked or self._asked(), self._vocab, where, least=LEAST)
 

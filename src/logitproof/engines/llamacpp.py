@@ -55,6 +55,7 @@ class LlamaCpp(Engine):
         "rope": "iterated",
         "flash": "$flash_attention",
         "delta": "steps",
+        "gelu": "float16",
     }
     instruction_sets: ClassVar[dict[str, dict[str, Any]]] = {
         # llama.cpp keeps its AMX kernels in a buffer type of their own, which only repacking fills.

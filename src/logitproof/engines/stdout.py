@@ -81,7 +81,7 @@ class Stdout(ProgramEngine):
             try:
                 event = json.loads(line)
                 yield int(event.get("position", number)), _event(event)
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
+            except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
                 raise ProgramFailed(
                     f"line {number} of {self.prefix!r} is none of its events ({error!r}): {line[:120]}"
                 ) from None
@@ -97,7 +97,7 @@ class Stdout(ProgramEngine):
                 else:
                     value = groups.get("logprob") or groups.get("logit") or "nan"
                     yield position, _Row(None, ((int(groups["id"]), float(value)),), groups.get("logprob") is not None)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise ProgramFailed(f"match {number} of the pattern holds no numbers ({error}): {match[0][:120]}") from None
 
     def _array(self, rows: list[_Row]) -> np.ndarray:

@@ -22,7 +22,10 @@ def adapter_to_gguf(folder: Path, base: Path, out: Path) -> Path:
     Rows of B are reordered as the rows of its weight are, so that it fits the converted model. GGUF has one alpha for all:
     where a pair's scale is another than alpha over its rank, what is missing is multiplied into its B.
     """
+    _refuse_exchanged(folder, base)
     pairs = read_adapter(folder)
+    if not out.parent.is_dir():
+        raise ContractError("cannot be written: its folder is not there", where=str(out), remedy="make the folder first")
     layout = layout_of(read_json(base / "config.json"), str(base / "config.json"))
     planned = {tensor.sources[0]: tensor for tensor in layout.tensors if len(tensor.sources) == 1}
     if unknown := sorted(set(pairs) - set(planned)):
@@ -51,6 +54,17 @@ def adapter_to_gguf(folder: Path, base: Path, out: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return out
+
+
+def _refuse_exchanged(folder: Path, base: Path) -> None:
+    """Say that the two folders stand the wrong way round, or that the second is no HF model."""
+    adapters = [(path / "adapter_config.json").is_file() for path in (folder, base)]
+    if adapters == [False, True]:
+        text = "the adapter comes first and its model second; here they stand the wrong way round"
+        raise ContractError(text, where=f"{folder} {base}", remedy=f"logitproof lora {base} {folder} OUT")
+    if adapters[0] and not (base / "config.json").is_file():
+        text = "is no HF model: it has no config.json"
+        raise ContractError(text, where=str(base), remedy="name the folder of the model that the adapter was trained on")
 
 
 def read_gguf_adapter(file: Path, base: Path) -> dict[str, Pair]:

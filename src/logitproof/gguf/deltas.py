@@ -134,6 +134,7 @@ def kimi_linear(config: Config) -> Layout:
     """Kimi Linear: delta attention with a decay of every channel among latent attention without positions."""
     if config.need("linear_num_heads") != config.need("num_attention_heads"):
         raise config.refuse("another number of heads in the layers of delta attention")
+    config.without_effect("topk_group")  # of one group
     if config.values.get("num_expert_group", 1) != 1 or not config.values.get("moe_renormalize", True):
         raise config.refuse("groups of experts, or shares that are not normalized")
     kinds, experts, dense = config.need("layer_types"), config.need("num_experts"), _dense_first(config)
@@ -201,6 +202,7 @@ def lfm2(config: Config) -> Layout:
 def _lfm2_width(config: Config) -> int:
     """The inner size of the feed-forward block, which the config may give before it is cut to two thirds and rounded up."""
     width = int(config.need("intermediate_size"))
+    config.without_effect("block_ffn_dim_multiplier", "block_multiple_of")
     if not config.values.get("block_auto_adjust_ff_dim", True):
         return width
     width = int(config.values.get("block_ffn_dim_multiplier", 1.0) * int(2 * width / 3))

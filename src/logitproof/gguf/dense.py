@@ -1,4 +1,4 @@
-"""GGUF layouts of dense families with a habit of their own: Cohere 2, OLMo 2 and 3, EXAONE 4, Seed-OSS and others.
+"""GGUF layouts of dense families with a habit of their own: Cohere 2, OLMo 2 and 3, EXAONE 4, Seed-OSS, GLM-4 and others.
 
 Facts are llama.cpp's (its converter and `src/models/`). What it would compute otherwise than the config says
 is refused.
@@ -130,6 +130,22 @@ def arcee(config: Config) -> Layout:
     return Layout("arcee", keys | {"attention.key_length": size, "attention.value_length": size}, tensors)
 
 
+def glm4(config: Config) -> Layout:
+    """GLM-4, the dense ones: norms before and behind the blocks, gate and up in one matrix, half of each head rotated."""
+    if config.rope.get("rope_type", "default") != "default" or config.rope.get("mrope_section"):
+        raise config.refuse(f"rotary parameters {config.rope}")
+    names = ATTENTION | (QKV_BIASES if config.values.get("attention_bias", True) else {}) | {
+        "attn_norm.weight": "input_layernorm.weight",
+        "post_attention_norm.weight": "post_self_attn_layernorm.weight",
+        "ffn_norm.weight": "post_attention_layernorm.weight",
+        "post_ffw_norm.weight": "post_mlp_layernorm.weight",
+        "ffn_up.weight": "mlp.gate_up_proj.weight",
+        "ffn_down.weight": FEED_FORWARD["ffn_down.weight"],
+    }  # fmt: skip
+    keys = {"rope.dimension_count": int(config.head_size * config.rope.get("partial_rotary_factor", 0.5))}
+    return Layout("glm4", common_keys(config) | keys, frame(config) + _layers(config, names))
+
+
 DENSE: dict[str, Callable[[Config], Layout]] = {
     "Cohere2ForCausalLM": cohere2,
     "Olmo2ForCausalLM": olmo2,
@@ -139,6 +155,7 @@ DENSE: dict[str, Callable[[Config], Layout]] = {
     "HunYuanDenseV1ForCausalLM": hunyuan,
     "ApertusForCausalLM": apertus,
     "ArceeForCausalLM": arcee,
+    "Glm4ForCausalLM": glm4,
 }
 
 

@@ -26,8 +26,12 @@ def qwen2_moe(config: Config) -> Layout:
     """Qwen2-MoE: shares of the chosen experts as they are, and a shared expert behind a gate of its own."""
     if config.values.get("mlp_only_layers") or config.values.get("decoder_sparse_step", 1) != 1:
         raise config.refuse("layers without experts")
-    if config.values.get("norm_topk_prob") or config.values.get("use_sliding_window"):
-        raise config.refuse("norm_topk_prob or sliding-window attention")
+    if (
+        config.values.get("norm_topk_prob")
+        or config.values.get("use_sliding_window")
+        or not config.values.get("qkv_bias", True)
+    ):
+        raise config.refuse("norm_topk_prob, sliding-window attention, or attention without biases")
     if config.head_size * config.need("num_attention_heads") != config.need("hidden_size"):
         raise config.refuse("heads that are together wider than the hidden size")
     shared = {f"ffn_{part}_shexp.weight": f"mlp.shared_expert.{part}_proj.weight" for part in ("gate", "up", "down")}

@@ -19,6 +19,7 @@ from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.deltas import DELTAS, qwen3_5_moe
 from logitproof.gguf.dense import DENSE
 from logitproof.gguf.experts import glm4_moe, qwen2_moe, stacked
+from logitproof.gguf.gemma4 import gemma4
 from logitproof.gguf.latent import LATENT
 from logitproof.gguf.layout import (
     ATTENTION,
@@ -37,7 +38,7 @@ from logitproof.gguf.layout import (
 from logitproof.gguf.rotary import llama3_tensors, neighbours
 from logitproof.gguf.routed import ROUTED
 from logitproof.gguf.scans import SCANS
-from logitproof.gguf.windowed import gemma2, gemma3, gpt_oss, mistral, phi3
+from logitproof.gguf.windowed import gemma1, gemma2, gemma3, gpt_oss, mistral, phi3
 from logitproof.weights.checkpoint import Array
 from logitproof.weights.config import architecture_of
 
@@ -67,6 +68,7 @@ def smollm3(config: Config) -> Layout:
         raise config.refuse("rotary positions left out in other layers than every fourth")
     if config.values.get("use_sliding_window"):
         raise config.refuse("sliding-window attention")
+    config.without_effect("no_rope_layer_interval")
     plain = llama(config)
     return Layout("smollm3", plain.keys, plain.tensors)
 
@@ -223,8 +225,10 @@ ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
     "SmolLM3ForCausalLM": smollm3,
     "GraniteForCausalLM": granite,
     "MistralForCausalLM": mistral(llama),
+    "GemmaForCausalLM": gemma1,
     "Gemma2ForCausalLM": gemma2,
     "Gemma3ForCausalLM": gemma3,
+    "Gemma4ForCausalLM": gemma4,
     "Phi3ForCausalLM": phi3,
     "GptOssForCausalLM": gpt_oss,
     "Qwen3_5MoeForCausalLM": lambda config: qwen3_5_moe(config, DELTA_NET, _delta_net_changes(config)),

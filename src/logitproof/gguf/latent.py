@@ -23,6 +23,7 @@ def deepseek_v2(config: Config) -> Layout:
         raise config.refuse("topk_method group_limited_greedy: llama.cpp chooses groups by the sum of their two best experts")
     if config.values.get("norm_topk_prob"):
         raise config.refuse("norm_topk_prob, which transformers does not compute for DeepSeek V2")
+    config.without_effect("n_group", "topk_group", "topk_method")
     keys = {"expert_gating_func": SOFTMAX}
     return _deepseek(config, keys, {})
 

@@ -60,6 +60,11 @@ class Config:
         """The error for a setting that llama.cpp would silently compute differently."""
         return ContractError(reason, where=self.where, remedy="llama.cpp has no such setting for this family")
 
+    def without_effect(self, *names: str) -> None:
+        """Note fields as looked at that change nothing in this config."""
+        for name in names:
+            self.values.get(name)
+
     @property
     def rope(self) -> dict[str, Any]:
         """Rope parameters, in the form of transformers 5; older configs keep the base and scaling apart."""
@@ -79,6 +84,10 @@ class Planned:
     name: str
     sources: tuple[str, ...]
     change: Change = field(default=lambda arrays: arrays[0])
+
+
+WHOLE_KEYS = ("xielu.",)
+"""Beginnings of keys that stand beside the architecture's name and not below it."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,21 @@ class Metadata:
             raise self.refusal(key, f"is {value!s:.60}; one number for all layers is known")
         return int(numbers.pop())
 
+    def by_layer(self, key: str, layers: int) -> list[int]:
+        """A whole number for each layer, where a family has layers of several kinds; ModelError of any other length."""
+        value = self.need(key)
+        numbers = value if isinstance(value, list) else [value] * layers
+        if len(numbers) < layers or not all(isinstance(number, int) for number in numbers):
+            raise self.refusal(key, f"is {value!s:.60}; a number for each of {layers} layers is known")
+        return [int(number) for number in numbers[:layers]]
+
+    def largest(self, key: str, layers: int) -> int:
+        """The number of the layers that have any: all of them have the same, or none. ModelError where they differ."""
+        numbers = {number for number in self.by_layer(key, layers) if number}
+        if len(numbers) > 1:
+            raise self.refusal(key, f"has {sorted(numbers)!s:.60}; one number for all layers that have any is known")
+        return numbers.pop() if numbers else 0
+
     def value(self, key: str, default: Any, rule: str) -> Any:
         """The value of a key, or what llama.cpp's loader takes where it is missing, which is noted with its rule."""
         if key in self.keys:

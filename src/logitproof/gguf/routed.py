@@ -32,6 +32,7 @@ def ernie4_5_moe(config: Config) -> Layout:
     layers, experts = config.need("num_hidden_layers"), config.need("moe_num_experts")
     if last not in (-1, layers - 1):
         raise config.refuse("dense layers after those with experts")
+    config.without_effect("moe_norm_min")  # a sum of chosen shares is never as small
     routed = {f"ffn_{part}_shexp.weight": f"mlp.shared_experts.{part}_proj.weight" for part in ("gate", "up", "down")}
     routed |= {"ffn_gate_inp.weight": "mlp.gate.weight", "exp_probs_b.bias": "mlp.moe_statics.e_score_correction_bias"}
     flat: dict[str, Change] = {"exp_probs_b.bias": lambda arrays: arrays[0].reshape(-1)}
@@ -95,6 +96,10 @@ def llama4(config: Config) -> Layout:
         or config.need("attn_scale") != 0.1
     ):
         raise config.refuse("no norm of q and k, or another temperature")
+    chunked = ["chunked_attention" if rotated else "full_attention" for rotated in config.need("no_rope_layers")]
+    if (config.values.get("layer_types") or chunked) != chunked:
+        raise config.refuse("chunks in other layers than those with positions")
+    config.without_effect("no_rope_layer_interval")
     width = config.need("intermediate_size")
     routed = {f"ffn_{part}_shexp.weight": f"feed_forward.shared_expert.{part}_proj.weight" for part in ("gate", "up", "down")}
     routed |= {"ffn_gate_inp.weight": "feed_forward.router.weight"}

@@ -5,6 +5,7 @@ Facts are llama.cpp's (its converter and `src/models/`). A layer without heads o
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,19 @@ SCAN = {
     "ssm_norm.weight": "norm.weight",
     "ssm_out.weight": "out_proj.weight",
 }
+NO_EXPERTS = (
+    "moe_intermediate_size", "moe_shared_expert_intermediate_size", "moe_shared_expert_overlap", "n_group", "n_routed_experts",
+    "n_shared_experts", "norm_topk_prob", "num_experts_per_tok", "topk_group", "mamba_ssm_cache_dtype", "time_step_limit",
+)  # fmt: skip
+"""Fields of Nemotron-H that layers of experts read, of which there are none here, or nothing."""
 
 
 def mamba2(config: Config) -> Layout:
     """Mamba-2 alone: a norm, a scan and nothing else in a layer."""
     sizes = _sizes(config, "num_heads", "head_dim", "n_groups", "state_size", "conv_kernel")
-    if not config.need("use_conv_bias") or config.values.get("use_bias"):
-        raise config.refuse("use_bias, or a convolution without bias")
+    _check_scan(config, "hidden_act", "use_conv_bias")
+    if config.values.get("use_bias"):
+        raise config.refuse("use_bias")
     tensors = _frame(config, "backbone.embeddings.weight", "backbone.norm_f.weight")
     names = {"attn_norm.weight": "norm.weight"} | {name: f"mixer.{source}" for name, source in SCAN.items()}
     for number in range(config.need("num_hidden_layers")):
@@ -51,6 +58,7 @@ def falcon_h1(config: Config) -> Layout:
         raise config.refuse("biases of projections")
     if config.rope.get("rope_type", "default") != "default":
         raise config.refuse("rope scaling")
+    _check_scan(config, "hidden_act", "mamba_conv_bias")
     inside = {name: f"mamba.{source}" for name, source in SCAN.items() if "norm" not in name or config.need("mamba_rms_norm")}
     names = {"attn_norm.weight": "input_layernorm.weight", "ffn_norm": "pre_ff_layernorm.weight"} | inside | ATTENTION
     names |= {f"ffn_{part}.weight": f"feed_forward.{part}_proj.weight" for part in ("gate", "up", "down")}
@@ -75,6 +83,9 @@ def nemotron_h(config: Config) -> Layout:
         raise config.refuse("biases of projections")
     if config.need("mlp_hidden_act") != "relu2":
         raise config.refuse(f"activation {config.need('mlp_hidden_act')!r}")
+    # steps are never shorter than time_step_min in transformers, which no key of the file can say
+    _check_scan(config, "mamba_hidden_act", "use_conv_bias", limited=False)
+    config.without_effect(*NO_EXPERTS)
     mixers = {
         "mamba": SCAN,
         "attention": {name: source.replace("self_attn.", "") for name, source in ATTENTION.items()},
@@ -113,6 +124,7 @@ def granite_hybrid(config: Config) -> Layout:
         raise config.refuse("biases of projections")
     if config.need("mamba_expand") != 2:
         raise config.refuse("an inner size of the scan that is not twice the hidden size")
+    _check_scan(config, "hidden_act", "mamba_conv_bias")
     heads, kv_heads = config.need("num_attention_heads"), config.need("num_key_value_heads")
     changes = scan_changes(config, config.need("mamba_n_groups"))
     changes |= {"attn_q.weight": neighbours(heads), "attn_k.weight": neighbours(kv_heads)}
@@ -138,6 +150,23 @@ def granite_hybrid(config: Config) -> Layout:
         }
     )
     return Layout("granitehybrid", keys, tensors)
+
+
+def _check_scan(config: Config, activation: str, bias: str, *, limited: bool = True) -> None:
+    """Refuse what llama.cpp takes for granted of a scan: SiLU, a convolution with bias, steps of any size."""
+    if config.values.get(activation, "silu") != "silu":
+        raise config.refuse(f"{activation} {config.values[activation]!r}")
+    if not config.values.get(bias, True):
+        raise config.refuse("a convolution without bias")
+    low, high = (_number(end) for end in config.values.get("time_step_limit") or (0.0, math.inf))
+    if limited and (low > 0 or high != math.inf):
+        raise config.refuse(f"steps of a scan held between {low} and {high}")
+    config.without_effect("expand", "mamba_expand", *(("time_step_min",) if limited else ()))
+
+
+def _number(value: Any) -> float:
+    """A number of config.json; transformers writes infinity as an object."""
+    return float(value["__float__"] if isinstance(value, dict) else value)
 
 
 def scan_changes(config: Config, groups: int) -> dict[str, Change]:
@@ -176,7 +205,11 @@ def _granite_experts(config: Config) -> tuple[dict[str, str], dict[str, Change]]
 
 def _falcon_factors(config: Config) -> dict[str, Change]:
     read, gate_down, parts = (config.need(name) for name in ("attention_in_multiplier", "mlp_multipliers", "ssm_multipliers"))
-    inner, state = config.need("mamba_d_ssm"), config.need("mamba_n_groups") * config.need("mamba_d_state")
+    factor, inner, state = (
+        np.float32(config.need("ssm_in_multiplier")),
+        config.need("mamba_d_ssm"),
+        config.need("mamba_n_groups") * config.need("mamba_d_state"),
+    )
     rows = np.repeat(np.asarray(parts, np.float32), [inner, inner, state, state, config.need("mamba_n_heads")])
     return {
         "attn_q.weight": _times(read),
@@ -186,7 +219,7 @@ def _falcon_factors(config: Config) -> dict[str, Change]:
         "ffn_gate.weight": _times(gate_down[0]),
         "ffn_down.weight": _times(gate_down[1]),
         "ssm_out.weight": _times(config.need("ssm_out_multiplier")),
-        "ssm_in.weight": lambda arrays: arrays[0] * np.float32(config.need("ssm_in_multiplier")) * rows[:, None],
+        "ssm_in.weight": lambda arrays: arrays[0] * factor * rows[:, None],
     }
 
 

@@ -16,9 +16,11 @@ from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout
 from logitproof.gguf.metadata import AGAIN, Metadata
-from logitproof.gguf.rotary import llama3_rope_factors
-from logitproof.gguf.settings_common import Values, common, experts
-from logitproof.gguf.settings_windowed import gemma2, gemma3, gpt_oss, phi3
+from logitproof.gguf.settings_common import Values, common, experts, llama3_rope
+from logitproof.gguf.settings_dense import DENSE
+from logitproof.gguf.settings_experts import EXPERTS
+from logitproof.gguf.settings_states import STATES, delta_net, gated_rope, recurrent
+from logitproof.gguf.settings_windowed import gemma1, gemma2, gemma3, gemma4, gpt_oss, phi3
 
 EVERY_FOURTH = 4
 NO_SINK = -1e29
@@ -34,32 +36,7 @@ def llama(meta: Metadata, name: str = "LlamaForCausalLM", kind: str = "llama") -
     config = common(meta, name, kind, attention_bias=bias, mlp_bias=False)
     if size and "attention.key_length" not in meta.keys:
         config["head_dim"] = size
-    if meta.has("rope_freqs.weight"):
-        base = config["rope_parameters"]["rope_theta"]
-        config["rope_parameters"] = llama3_scaling(meta, base, config["head_dim"], meta.values("rope_freqs.weight"))
-    return config
-
-
-def llama3_scaling(meta: Metadata, base: float, size: int, divisors: np.ndarray) -> Values:
-    """The settings of `llama3` scaling that give these divisors [D/2]; ModelError where none does.
-
-    Only the ratios of context and frequency factors matter, so `low_freq_factor` is 1.
-    """
-    if not divisors.size or divisors.size != size // 2:
-        raise meta.refusal("rope.dimension_count", f"is {size}, and rope_freqs.weight holds {divisors.size} divisors")
-    if np.all(divisors == 1):
-        return {"rope_theta": base, "rope_type": "default"}
-    factor = float(str(divisors.max()))
-    for high in (4.0, 2.0, 8.0, 16.0, 32.0):
-        for context in (1 << power for power in range(5, 24)):
-            made = {
-                "rope_theta": base, "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
-                "high_freq_factor": high, "original_max_position_embeddings": context,
-            }  # fmt: skip
-            if np.allclose(llama3_rope_factors(made, size), divisors, rtol=1e-6, atol=0):
-                return made
-    text = "holds divisors of rotary frequencies that no `llama3` scaling gives"
-    raise ModelError(text, where=f"{meta.file.path}: rope_freqs.weight", remedy=AGAIN)
+    return llama3_rope(meta, config)
 
 
 def smollm3(meta: Metadata) -> Values:
@@ -124,27 +101,8 @@ def qwen2_moe(meta: Metadata) -> Values:
 def qwen3_5(meta: Metadata) -> Values:
     """Qwen3.5: layers of gated attention among layers of gated delta-net."""
     config = common(meta, "Qwen3_5ForCausalLM", "qwen3_5_text", attention_bias=False)
-    layers, heads = config["num_hidden_layers"], meta.count("ssm.time_step_rank")
-    if "attention.recurrent_layers" in meta.keys:
-        recurrent = [bool(flag) for flag in meta.need("attention.recurrent_layers")][:layers]
-    else:
-        rule = "llama.cpp's loader of Qwen3.5"
-        interval = int(meta.value("full_attention_interval", 4, rule))
-        recurrent = [(number + 1) % interval != 0 for number in range(layers)]
-    turned = int(meta.optional("rope.dimension_count", config["head_dim"]))
-    config["rope_parameters"] |= {
-        "partial_rotary_factor": turned / config["head_dim"],
-        "mrope_interleaved": True,
-        "mrope_section": [int(count) for count in meta.need("rope.dimension_sections")][:3],
-    }
-    return config | {
-        "layer_types": ["linear_attention" if flag else "full_attention" for flag in recurrent],
-        "linear_conv_kernel_dim": meta.count("ssm.conv_kernel"),
-        "linear_key_head_dim": meta.count("ssm.state_size"),
-        "linear_num_key_heads": meta.count("ssm.group_count"),
-        "linear_num_value_heads": heads,
-        "linear_value_head_dim": meta.count("ssm.inner_size") // heads,
-    }
+    config["rope_parameters"] |= gated_rope(meta, config, sections=True)
+    return config | recurrent(meta, config["num_hidden_layers"]) | delta_net(meta)
 
 
 def glm4_moe(meta: Metadata) -> Values:
@@ -175,10 +133,15 @@ FAMILIES: dict[str, Callable[[Metadata], Values]] = {
     "qwen2moe": qwen2_moe,
     "qwen35": qwen3_5,
     "glm4moe": glm4_moe,
+    "gemma": gemma1,
     "gemma2": gemma2,
     "gemma3": gemma3,
+    "gemma4": gemma4,
     "phi3": phi3,
     "gpt-oss": gpt_oss,
+    **DENSE,
+    **EXPERTS,
+    **STATES,
 }
 
 
@@ -198,7 +161,11 @@ def settings_of(meta: Metadata) -> tuple[Values, Layout]:
             where=str(meta.file.path),
             remedy=f"name the Hugging Face folder as `original`; known: {', '.join(sorted(FAMILIES))}",
         )
-    config = FAMILIES[meta.architecture](meta)
+    try:
+        config = FAMILIES[meta.architecture](meta)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        text = f"has settings that no {meta.architecture} model has: {type(error).__name__}: {error}"
+        raise ModelError(text, where=str(meta.file.path), remedy=AGAIN) from None
     try:
         layout = layout_of(config, str(meta.file.path))
     except ContractError as error:

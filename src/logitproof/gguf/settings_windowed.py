@@ -16,6 +16,12 @@ def gemma(meta: Metadata, name: str, kind: str, most: int) -> Values:
     return config | {"query_pre_attn_scalar": scalar}
 
 
+def gemma1(meta: Metadata) -> Values:
+    """Gemma, the first: norms before the blocks alone, and no window."""
+    config = common(meta, "GemmaForCausalLM", "gemma", attention_bias=False, hidden_act="gelu_pytorch_tanh")
+    return config | {"tie_word_embeddings": True}
+
+
 def gemma2(meta: Metadata) -> Values:
     """Gemma 2: soft-caps, every other layer with a window."""
     config = gemma(meta, "Gemma2ForCausalLM", "gemma2", 46)
@@ -43,6 +49,48 @@ def gemma3(meta: Metadata) -> Values:
         "attn_logit_softcapping": None,
         "use_bidirectional_attention": False,
     }
+
+
+def gemma4(meta: Metadata) -> Values:
+    """Gemma 4: two sizes of heads, layers that share keys and values, embeddings for every layer, experts in some models."""
+    layers, per_layer = meta.count("block_count"), int(meta.optional("embedding_length_per_layer_input", 0))
+    shared = int(meta.optional("attention.shared_kv_layers", 0))
+    kinds = windows(meta, layers, 6)
+    kv, widths = meta.by_layer("attention.head_count_kv", layers), meta.by_layer("feed_forward_length", layers)
+    if set(kinds) != {"full_attention", "sliding_attention"} or not meta.has("rope_freqs.weight"):
+        raise meta.refusal("attention.sliding_window_pattern", "has one kind of layers, or rope_freqs.weight is missing")
+    full, windowed = (kinds.index(kind) for kind in ("full_attention", "sliding_attention"))
+    config = common(meta, "Gemma4ForCausalLM", "gemma4_text", num_key_value_heads=kv[windowed], intermediate_size=widths[0])
+    base, rule = config["rope_parameters"]["rope_theta"], "llama.cpp's loader of Gemma 4"
+    local = float(meta.value("rope.freq_base_swa", 10000.0, rule))
+    divisors = meta.values("rope_freqs.weight")
+    own = {"head_dim": meta.count("attention.key_length")}
+    own |= {"num_key_value_heads": kv[full]} if kv[full] != kv[windowed] else {}
+    del config["hidden_act"]
+    return config | _gemma4_experts(meta) | {
+        "attention_bias": False, "hidden_activation": "gelu_pytorch_tanh", "layer_types": kinds,
+        "head_dim": meta.count("attention.key_length_swa"), "sliding_window": meta.count("attention.sliding_window"),
+        "per_layer_config": {str(number): own for number, kind in enumerate(kinds) if kind == "full_attention"},
+        "attention_k_eq_v": meta.has(f"blk.{full}.attn_k.weight") and not meta.has(f"blk.{full}.attn_v.weight"),
+        "num_kv_shared_layers": shared, "use_double_wide_mlp": bool(shared) and widths[-1] == 2 * widths[0],
+        "hidden_size_per_layer_input": per_layer, "vocab_size_per_layer_input": config["vocab_size"],
+        "final_logit_softcapping": float(meta.value("final_logit_softcapping", 30.0, rule)) or None,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional", "rope_theta": base,
+                "partial_rotary_factor": float((divisors == 1).sum() / max(divisors.size, 1)),
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": local},
+        },
+    }  # fmt: skip
+
+
+def _gemma4_experts(meta: Metadata) -> Values:
+    count = int(meta.optional("expert_count", 0))
+    if not count:
+        return {"enable_moe_block": False}
+    used, width = meta.count("expert_used_count"), meta.count("expert_feed_forward_length")
+    return {"enable_moe_block": True, "num_experts": count, "top_k_experts": used, "moe_intermediate_size": width}
 
 
 def phi3(meta: Metadata) -> Values:

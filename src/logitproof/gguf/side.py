@@ -13,7 +13,8 @@ from typing import Any, Literal
 from logitproof.errors import ContractError
 from logitproof.files.gguf import GgufFile
 from logitproof.gguf.families import layout_of
-from logitproof.gguf.layout import Config, Layout, Noted, common_keys
+from logitproof.gguf.layout import WHOLE_KEYS, Config, Layout, Noted, common_keys
+from logitproof.gguf.tensors import FolderTensors
 from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
@@ -67,9 +68,9 @@ class Side:
         """Every setting of the architecture by its GGUF key without the architecture's name."""
         if self.format == "gguf":
             prefix = f"{self.architecture}."
-            names = [name for name in self.reader.fields if name.startswith(prefix)]
+            names = [name for name in self.reader.fields if name.startswith((prefix, *WHOLE_KEYS))]
             return {name.removeprefix(prefix): self._contents(name) for name in names}
-        return self._known_keys() | self._other_keys()
+        return self._known_keys() | self._other_keys() | self._measured_keys()
 
     @functools.cached_property
     def tokenizer(self) -> dict[str, Any] | ContractError:
@@ -92,7 +93,7 @@ class Side:
         return f"{self.path.name}/config.json" if self.format == "safetensors" else self.path.name
 
     def field_of(self, key: str) -> str:
-        return f"{self.architecture}.{key}" if self.format == "gguf" else key
+        return f"{self.architecture}.{key}" if self.format == "gguf" and not key.startswith(WHOLE_KEYS) else key
 
     @functools.cached_property
     def _described(self) -> tuple[Layout | ContractError, dict[str, Any]]:
@@ -113,9 +114,22 @@ class Side:
         except (ContractError, ArithmeticError, AttributeError, TypeError, ValueError):
             return {}
 
+    def _measured_keys(self) -> dict[str, list[float]]:
+        """Numbers of the checkpoint that a file has as keys; none where they are missing, which is told elsewhere."""
+        named = self.layout.measured if isinstance(self.layout, Layout) else {}
+        try:
+            held = FolderTensors(self.path) if named else None
+        except ContractError:
+            return {}
+        if held is None or not {name for names in named.values() for name in names} <= set(held.names):
+            return {}
+        return {key: [float(held.rows(name).reshape(-1)[0]) for name in names] for key, names in named.items()}
+
     def _other_keys(self) -> dict[str, Any]:
         config = self.config
-        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if config.get(name)}
+        # what a layout looked at is a key of its own, or in the weights of a file
+        unread = self.unread if isinstance(self.layout, Layout) else config
+        values = {key: config[name] for name, key in ALSO_IN_CONFIG.items() if name in unread and config.get(name)}
         window = config.get("sliding_window")
         if window and config.get("use_sliding_window", True):
             values["attention.sliding_window"] = window

@@ -5,7 +5,7 @@ A matrix [R, C] is R rows; a vector is one row; a stack of matrices [X, R, C] is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.weights.checkpoint import Array
 from logitproof.weights.model import weight_files
+from logitproof.weights.quantized.folder import PlainTensors, plain_tensors
 
 Index = Array | None
 """Which rows; None is all."""
@@ -79,12 +80,46 @@ class _Stored:
         return widened(part, self.kind)
 
 
+class _Dequantized:
+    """One matrix of a quantized checkpoint, computed when its rows are asked for."""
+
+    def __init__(self, plain: PlainTensors, name: str) -> None:
+        self.kind, self.shape = plain.stored(name), plain.shape(name)
+        self._plain, self._name = plain, name
+
+    @property
+    def raw(self) -> Array:
+        return self._plain.raw(self._name)
+
+    def rows(self, index: Index) -> Array:
+        table = self._plain.array(self._name).reshape(row_count(self.shape), -1)
+        return table if index is None else table[index]
+
+
+class _Raw(Mapping[str, Array]):
+    """The bytes of tensors by name, each read or computed when it is asked for."""
+
+    def __init__(self, tensors: Mapping[str, _Stored | _Dequantized]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name].raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
 class FolderTensors:
-    """The tensors of a Hugging Face folder under their own names."""
+    """The tensors of a Hugging Face folder under their own names; those of a quantized one dequantized."""
 
     def __init__(self, folder: Path) -> None:
-        self._tensors: dict[str, _Stored] = {}
-        for file in weight_files(folder):
+        self._tensors: dict[str, _Stored | _Dequantized] = {}
+        if plain := plain_tensors(folder):
+            self._tensors |= {name: _Dequantized(plain, name) for name in plain.names}
+        for file in [] if plain else weight_files(folder):
             held = safetensors.Tensors(file)
             self._tensors |= {name: _Stored(held.kind(name), held.shape(name), held.raw(name)) for name in held.names}
         self.names = list(self._tensors)
@@ -99,9 +134,9 @@ class FolderTensors:
         """float32 [rows, columns], exact for bfloat16 and float16."""
         return self._tensors[name].rows(index)
 
-    def raw(self) -> dict[str, Array]:
+    def raw(self) -> Mapping[str, Array]:
         """The bytes of every tensor by name, mapped."""
-        return {name: stored.raw for name, stored in self._tensors.items()}
+        return _Raw(self._tensors)
 
 
 class PlannedTensors:

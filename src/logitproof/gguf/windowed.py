@@ -35,6 +35,8 @@ GEMMA_NORMS = {
     "post_ffw_norm.weight": "post_feedforward_layernorm.weight",
 }
 Make = Callable[[Config], Layout]
+CENTRED: Change = lambda arrays: arrays[0] + np.float32(1)  # noqa: E731
+"""Norms of Gemma store weight - 1."""
 
 
 def mistral(llama: Make) -> Make:
@@ -55,6 +57,21 @@ def mistral(llama: Make) -> Make:
         return Layout("granite_swa", plain.keys | keys, plain.tensors + sinks)
 
     return made
+
+
+def gemma1(config: Config) -> Layout:
+    """Gemma, the first: norms that store weight - 1, embeddings scaled by the root of the width, tanh's GELU."""
+    if not config.values.get("tie_word_embeddings", True) or config.values.get("attention_bias"):
+        raise config.refuse("a head of its own, or attention_bias")
+    if config.values.get("use_bidirectional_attention"):
+        raise config.refuse("attention in both directions")
+    # what the first configs call gelu is tanh's GELU all the same, as transformers reads them
+    act = {"gelu": "gelu_pytorch_tanh"}.get(config.need("hidden_act"), config.need("hidden_act"))
+    tied = Config(config.values | {"tie_word_embeddings": True, "hidden_act": act}, config.where)
+    tensors = _centred(frame(tied))
+    for number in range(config.need("num_hidden_layers")):
+        tensors += layer(number, NORMS | ATTENTION | FEED_FORWARD, dict.fromkeys(NORMS, CENTRED))
+    return Layout("gemma", common_keys(tied, "gelu_pytorch_tanh"), tensors)
 
 
 def gemma2(config: Config) -> Layout:
@@ -80,17 +97,20 @@ def _gemma(name: str, config: Config, norms: dict[str, str], own: dict[str, Any]
     if config.need("query_pre_attn_scalar") != config.head_size:
         raise config.refuse("query_pre_attn_scalar other than the head size")
     activated = Config(config.values | {"hidden_act": config.need("hidden_activation")}, config.where)
-    centred: Change = lambda arrays: arrays[0] + np.float32(1)  # noqa: E731
-    tensors = [
-        Planned(planned.name, planned.sources, centred if "norm" in planned.name else planned.change)
-        for planned in frame(config)
-    ]
+    tensors = _centred(frame(config))
     for number in range(config.need("num_hidden_layers")):
-        tensors += layer(number, norms | ATTENTION | FEED_FORWARD, dict.fromkeys(norms, centred))
+        tensors += layer(number, norms | ATTENTION | FEED_FORWARD, dict.fromkeys(norms, CENTRED))
     keys = common_keys(activated, "gelu_pytorch_tanh") | own | _windows(config)
     if config.values.get("final_logit_softcapping"):
         keys["final_logit_softcapping"] = float(config.values["final_logit_softcapping"])
     return Layout(name, keys, tensors)
+
+
+def _centred(tensors: list[Planned]) -> list[Planned]:
+    """The tensors, norms as Gemma stores them."""
+    return [
+        Planned(planned.name, planned.sources, CENTRED if "norm" in planned.name else planned.change) for planned in tensors
+    ]
 
 
 def phi3(config: Config) -> Layout:
@@ -124,6 +144,8 @@ def gpt_oss(config: Config) -> Layout:
     alpha, limit = config.values.get("swiglu_alpha", 1.702), config.values.get("swiglu_limit", 7.0)
     if (alpha, limit) != (1.702, 7.0):
         raise config.refuse(f"swiglu_alpha {alpha} and swiglu_limit {limit}")
+    if not config.values.get("attention_bias", True):
+        raise config.refuse("attention without biases")
     names = ATTENTION | QKV_BIASES | {
         "attn_norm.weight": "input_layernorm.weight",
         "post_attention_norm.weight": "post_attention_layernorm.weight",

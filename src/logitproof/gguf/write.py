@@ -11,7 +11,7 @@ import ctypes
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY)
 
 
-def account_for_tensors(layout: Layout, checkpoint: dict[str, Array], config: dict[str, Any], folder: Path) -> None:
+def account_for_tensors(layout: Layout, checkpoint: Mapping[str, Array], config: dict[str, Any], folder: Path) -> None:
     """ModelError unless every planned source is in the checkpoint and nothing in the checkpoint is left over."""
     wanted = _sources(layout.tensors) | {name for names in layout.measured.values() for name in names}
     missing = sorted(wanted - checkpoint.keys())

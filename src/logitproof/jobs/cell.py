@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from logitproof.contract.contract import Mode
 from logitproof.contract.isa import BETWEEN, NATIVE
 from logitproof.contract.suite import Prompt
 
+Index = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 NOT_SELECTED = "not selected by --only"
 AXES = ("candidate", "model", "quantization", "mode", "isa", "against")
 
@@ -17,7 +21,7 @@ class Pair:
     """The two jobs whose traces are compared for one prompt, and the candidate's own tokenization."""
 
     suite: str
-    prompt_idx: int
+    prompt_idx: Index
     prompt: Prompt
     source: str
     reference: str

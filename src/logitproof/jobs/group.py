@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError, StoreFailed
 from logitproof.jobs.job import Job
 from logitproof.jobs.needs import Needs, together
+from logitproof.jobs.routing import routed
 from logitproof.jobs.session import Session
 from logitproof.jobs.spec import Spec, spec_key
 from logitproof.jobs.worker import Worker
@@ -88,8 +89,9 @@ def run_group(group: Group, store: TraceStore, session: Session) -> Generator[Ou
 def not_tried(job: Job, name: str, source: Failure) -> Failure:
     """The failure of a job whose source failed."""
     return Failure(
-        job.key, name, source.fault, f"not tried: the reference gave no tokens for this prompt ({source.text})", source.where
-    )
+        job.key, name, source.fault, f"not tried: the reference gave no tokens for this prompt ({source.text})",
+        source.where, source.remedy,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class _Running:
     def __init__(self, group: Group, store: TraceStore, session: Session) -> None:
         self.name, self.store, self.session = group.name, store, session
         self._failures: dict[str, Failure] = {}
-        self._deaths: dict[Path, list[str]] = defaultdict(list)
+        self._deaths: dict[Path, list[LogitproofError]] = defaultdict(list)
 
     def run(self, stretch: list[Job]) -> Iterator[Outcome]:
         """Jobs on one model that may be one request."""
@@ -121,8 +123,8 @@ class _Running:
         while waiting:
             first = next(iter(waiting.values())).job
             if len(died := self._deaths[first.model]) >= GIVE_UP:
-                text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1]}"
-                yield from self._left(waiting, Failure("", self.name, "engine", text, self.name))
+                text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1].text}"
+                yield from self._left(waiting, Failure("", self.name, "engine", text, self.name, died[-1].remedy))
                 return
             try:
                 worker, facts = self.session.loaded(first.model, first.config)
@@ -147,6 +149,7 @@ class _Running:
                     trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
                 else:
                     trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
+                    trace = routed(trace, worker, self.session.hello(), folder) if job.routing else trace
                 self._write(folder, replace(trace, seconds=time.monotonic() - begin), worker)
         except LogitproofError as error:
             return self._faulted(job, error)
@@ -209,7 +212,7 @@ class _Running:
     def _faulted(self, job: Job, error: LogitproofError) -> Outcome:
         """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
         if not isinstance(error, ContractError) and not self.session.holds(job.model, job.config):
-            self._deaths[job.model].append(error.text)
+            self._deaths[job.model].append(error)
         return self._failed(job, failure_of(job, self.name, error))
 
     def _failed(self, job: Job, failure: Failure) -> Outcome:
@@ -229,7 +232,8 @@ def _stretches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     """Neighbours that may be one request: scored on one model in one mode. Every other job is alone."""
     stretch: list[Job] = []
     for job in jobs:
-        if stretch and not (job.kind == "score" and _alike(job, stretch[-1])):
+        # which experts it chose is asked after each sequence, in a request of its own
+        if stretch and (job.routing or not (job.kind == "score" and _alike(job, stretch[-1]))):
             yield stretch
             stretch = []
         stretch.append(job)

@@ -24,7 +24,8 @@ class Job:
     """One request to one engine. `after` is the generate job whose tokens this one is fed with.
 
     `model_sha256` and `config_sha256` are what the weights must still be when the engine has loaded them. The trace of a job
-    that `is_kept` is used again by its key alone; any other only while all that its engine executed is unchanged.
+    that `is_kept` is used again by its key alone; any other only while all that its engine executed is unchanged. With
+    `routing` the engine is asked which experts it chose, too.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Job:
     model_sha256: str = ""
     config_sha256: str = ""
     is_kept: bool = False
+    routing: bool = False
 
 
 def make_job(
@@ -52,6 +54,7 @@ def make_job(
     prompt: Prompt,
     max_new_tokens: int = 0,
     after: str | None = None,
+    routing: bool = False,
 ) -> Job:
     """A job whose key is the hash of everything that can change its trace.
 
@@ -77,9 +80,10 @@ def make_job(
             "prompt": [prompt.text, prompt.token_ids],
             "max_new_tokens": max_new_tokens,
             "after": after,
+            **({"routing": True} if routing else {}),
         }
     )
-    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after, *weights)
+    return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after, *weights, routing=routing)
 
 
 def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:

@@ -165,8 +165,9 @@ class _Builder:
     ) -> str:
         hello = self.capabilities[side.name]
         answered = None if isinstance(hello, Exception) else hello
+        routing = kind == "score" and self.opened.contract.asks_for_routing
         job = make_job(
-            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after
+            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after, routing
         )  # fmt: skip
         references = {reference_name(against) for against in ("", *self.opened.contract.others)}
         kept = side.name in references or self._names_its_build(side, answered)

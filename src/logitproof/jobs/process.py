@@ -20,12 +20,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from logitproof.errors import ContractError
+from logitproof.files.last_words import Words
 from logitproof.files.system import in_words
 from logitproof.jobs import environments
 from logitproof.jobs.environment import environment_of
@@ -33,16 +33,6 @@ from logitproof.jobs.executed import OBSERVER
 from logitproof.jobs.spec import Spec
 from logitproof.jobs.watchdog import MARK, WATCHDOG, kill_marked
 
-FIRST_WORDS, LAST_WORDS = 4, 20
-"""Lines of stderr that are kept for error messages, from its beginning and from its end."""
-TELLING = re.compile(
-    r"^(panic:|fatal error:|fatal:|runtime error|thread '.*' panicked|terminate called|[Aa]ssertion|.*Assertion `.*failed"
-    r"|==\d+==ERROR|.*AddressSanitizer|SIG[A-Z]+:|Segmentation fault|Traceback \(most recent|[\w.]*(Error|Exception):"
-    r"|Exception in thread)"
-)
-"""The line that a runtime begins with when it gives up: what counts in a panic of forty lines."""
-AFTER_TELLING = 3
-"""Lines that are kept behind it."""
 LINE_LIMIT = 64 * 2**20
 """Bytes an engine may put into one line before it is garbage: a million token ids fit."""
 ANSWERS = 8
@@ -79,7 +69,12 @@ class EngineProcess:
 
     @property
     def words(self) -> list[str]:
-        """The lines of stderr that count: its first, those with which it gave up, and its last."""
+        """The lines of stderr that count: its first, those with which it gave up, and its last.
+
+        Of an engine that is gone, once all have arrived: `GRACE` is for a child of it that holds the pipe.
+        """
+        if not self.is_running:
+            self._threads[-1].join(GRACE)
         return self._words.kept()
 
     @property
@@ -197,40 +192,6 @@ class EngineProcess:
                 for pattern in watched:
                     if pattern not in self.matched and re.search(pattern, words):
                         self.matched[pattern] = words
-
-
-class Words:
-    """Lines of stderr, of which the first, the last and the telling ones are kept, however many come."""
-
-    def __init__(self) -> None:
-        self._first: list[tuple[int, str]] = []
-        self._telling: list[tuple[int, str]] = []
-        self._last: deque[tuple[int, str]] = deque(maxlen=LAST_WORDS)
-        self._count = 0
-        self._until = 0
-
-    def add(self, line: str) -> None:
-        """Take one line more."""
-        self._count += 1
-        if not self._telling and TELLING.match(line):
-            self._until = self._count + AFTER_TELLING
-        kept = (self._count, line)
-        if len(self._first) < FIRST_WORDS:
-            self._first.append(kept)
-        if self._count <= self._until:
-            self._telling.append(kept)
-        self._last.append(kept)
-
-    def kept(self) -> list[str]:
-        """What is kept, in its order, with how many lines are left out in between."""
-        lines: list[str] = []
-        before = 0
-        for number, line in sorted({*self._first, *self._telling, *self._last}):
-            if number > before + 1:
-                lines.append(f"… {number - before - 1} lines …")
-            lines.append(line)
-            before = number
-        return lines
 
 
 def _installed_python(engine: str) -> str | None:

@@ -29,6 +29,7 @@ from logitproof.errors import (
     LogitproofError,
 )
 from logitproof.files.hashes import State
+from logitproof.files.last_words import cause
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
 from logitproof.jobs.executed import Executed, executed
@@ -368,7 +369,8 @@ class Worker:
             text = f"its interpreter cannot serve it: {missing.removeprefix('ModuleNotFoundError: ')}"
             return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
         how = f"killed by {signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
-        return self._fail(EngineDied, f"its process ended during `{method}` ({how}); asked was {self._request}")
+        gave_up = f"; it gave up with: {line}" if (line := cause(self._process.words)) else ""
+        return self._fail(EngineDied, f"its process ended during `{method}` ({how}); asked was {self._request}{gave_up}")
 
     def _fail(self, kind: type[EngineError], text: str, *, remedy: str = "") -> EngineError:
         """The process cannot be trusted any more: end it and remember why."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from logitproof.contract.isa import INSTRUCTION_SETS, Pinned, pinned, unavailable
 from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.files.last_words import last_words, shortened
 from logitproof.files.untrusted import read_object
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.protocol.machine import host_machine
@@ -19,6 +20,9 @@ from logitproof.protocol.machine import host_machine
 IDS = list(range(3, 19))
 VARIANTS = Path(".cache/isa")
 """Where `make isa` puts a build with a backend for each instruction set, by machine."""
+
+WORDS = 10
+"""Lines of the failed process that are quoted."""
 
 
 def measure_on(
@@ -78,5 +82,6 @@ def _measured(pin: Pinned, isa: str, model: Path, parts: Sequence[str], out: Pat
     quiet = {key: value for key, value in pin.environment.items() if not key.endswith("VERBOSE")}
     done = subprocess.run(argv, env={**os.environ, **quiet}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise EnvironmentFailed(f"kernels on {isa}: {done.stderr.strip()[-500:]}", remedy="measure without --isa")
+        words = "\n    ".join(shortened(last_words(done.stderr), WORDS))
+        raise EnvironmentFailed(f"kernels on {isa}: {words}", remedy="measure without --isa")
     return read_object(out)

@@ -53,6 +53,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "greedy_tokens_50": (0, 1),
     "top5_overlap": (0, 1),
     "top10_overlap": (0, 1),
+    "expert_set": (0, 1),
+    "expert_weight_sum": (0, 1e3),
     "top_k_overlap": (0, 1),
     "greedy_match": (0, 1),
     "greedy_match_10": (0, 1),

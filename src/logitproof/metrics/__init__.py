@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from logitproof.rows.routing import Routing
     from logitproof.rows.statistics import RowStats
 
 Better = Literal["lower", "higher", "zero", "one", "none"]
@@ -81,6 +82,23 @@ class TiedMetric(Metric):
     def judged(shortfall: np.ndarray, margins: np.ndarray) -> np.ndarray:
         """float64 [T] by the margins [T] or [1], in logits."""
         return np.where(np.isnan(shortfall), np.nan, shortfall <= margins)
+
+
+class RoutingMetric:
+    """One value a position, from what the routers of both sides chose. Subclasses are dataclasses of options.
+
+    It is measured where a gate of the contract asks for one and both engines offer the taps of their routers.
+    """
+
+    unit: ClassVar[str]
+    better: ClassVar[Better]
+    formula: ClassVar[str]
+    least: ClassVar[float] = -math.inf
+    greatest: ClassVar[float] = math.inf
+
+    def compute(self, reference: Routing, candidate: Routing) -> np.ndarray:
+        """float64 [T] from the routing of the same layers of both sides."""
+        raise NotImplementedError
 
 
 class PromptMetric:

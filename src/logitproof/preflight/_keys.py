@@ -10,6 +10,7 @@ from logitproof.errors import ContractError
 from logitproof.gguf.layout import YARN, Layout
 from logitproof.gguf.rotary import LLAMA3_SCALING
 from logitproof.gguf.side import ALSO_IN_CONFIG, Side
+from logitproof.preflight._families import OF_FAMILIES
 from logitproof.weights.config import LIMITS
 
 MISSING = "not there"
@@ -66,6 +67,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "attention.max_alibi_bias": ("PF215", "ALiBi", "alibi"),
     "attention.causal": ("PF215", "causal mask", "is_causal"),
     "vocab_size": ("PF214", "vocabulary size", "vocab_size"),
+    **OF_FAMILIES,
 }
 """GGUF key: code, name, field of config.json."""
 NEUTRAL: dict[str, Any] = {
@@ -108,7 +110,7 @@ OF_FILES = {
     "chunk_size_feed_forward", "name_or_path", "head_dim", "num_key_value_heads", "max_position_embeddings", "rope_parameters",
     "rope_scaling", "rope_theta", "original_max_position_embeddings", "partial_rotary_factor", "num_logits_to_keep",
     "chunk_size", "mamba_chunk_size", "residual_in_fp32", "rescale_prenorm_residual", "time_step_floor", "time_step_max",
-    "time_step_min", "use_mamba_kernels", "qk_head_dim", "mtp_layers_block_type",
+    "use_mamba_kernels", "qk_head_dim", "mtp_layers_block_type",
 }  # fmt: skip
 """Fields of config.json that change no logit, or that other rows say."""
 OF_TRAINING = (
@@ -135,7 +137,9 @@ WINDOW = "attention.sliding_window_pattern"
 LOADERS: dict[str, dict[str, Any]] = {
     "gemma2": {"attention.sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, WINDOW: 2},
     "gemma3": {"rope.freq_base_swa": 10000.0, WINDOW: 6},
+    "gemma4": {"rope.freq_base_swa": 10000.0, "final_logit_softcapping": 30.0},
     "gpt-oss": {WINDOW: 2},
+    "cohere2": {WINDOW: 4},
 }
 """What llama.cpp's loader of an architecture takes where a GGUF file is silent; of windows, which layer of so many has none."""
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from logitproof.files.mapped import picked
 from logitproof.preflight import Check, Finding, Seen
 from logitproof.rows.top import is_top
 from logitproof.rows.transform import Kind, Transform, between, by_themselves
@@ -14,6 +15,8 @@ from logitproof.traces.trace import Trace
 
 COLUMNS = 4096
 """Entries of a row that are looked at, evenly spaced."""
+ENTRIES, FEWEST = 1 << 20, 256
+"""Entries of all rows that are looked at, unless that left fewer of a row than so many."""
 CODES: Mapping[Kind, str] = {"place": "PF504", "no logits": "PF505", "byte order": "PF506", "prompt": "PF507"}
 """What each kind of transform is called here; a curve may be a bug of the engine, and is no fault of the set-up."""
 
@@ -54,8 +57,9 @@ def _sample(trace: Trace) -> np.ndarray:
     """float64 [T, at most COLUMNS] of the logits that it holds; of best entries, their log-probabilities as they fall."""
     if is_top(trace.logits):
         return np.where(trace.logits["id"] >= 0, trace.logits["log_probability"], -np.inf).astype(np.float64)
-    step = max(1, -(-trace.logits.shape[1] // COLUMNS))
-    return np.asarray(trace.logits[trace.held, ::step] if trace.positions else trace.logits[:, ::step], np.float64)
+    step = max(1, -(-trace.logits.shape[1] // min(COLUMNS, max(FEWEST, ENTRIES // max(len(trace.logits), 1)))))
+    table = picked(trace.logits, slice(None, None, step))
+    return np.asarray(table[trace.held] if trace.positions else table, np.float64)
 
 
 def _own(side: str, trace: Trace, table: np.ndarray, prompt: str) -> Iterator[Finding]:

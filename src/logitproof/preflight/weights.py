@@ -34,6 +34,7 @@ LIMITS = {
     "F64": 1e-6, "F32": 1e-6, "F16": 1e-3, "BF16": 6e-3, "Q8_0": 0.015, "Q8_1": 0.015, "Q8_K": 0.015, "Q6_K": 0.05,
     "Q5_0": 0.1, "Q5_1": 0.1, "Q5_K": 0.09, "Q4_0": 0.2, "Q4_1": 0.18, "Q4_K": 0.18, "IQ4_NL": 0.18, "IQ4_XS": 0.18,
     "Q3_K": 0.32, "IQ3_S": 0.4, "IQ3_XXS": 0.45, "Q2_K": 0.5, "MXFP4": 0.3, "NVFP4": 0.25,
+    "INT8": 0.015, "INT4": 0.25, "INT3": 0.5, "NF4": 0.2, "FP4": 0.3, "F8_E4M3": 0.06, "F8_E5M2": 0.12,
 }  # fmt: skip
 """Relative RMS error of a tensor that its type explains: about twice what Gaussian weights show."""
 COARSEST = 0.9

@@ -42,7 +42,11 @@ class Tensor(Message):
 
     def other_size(self, actual: int) -> str:
         """What is wrong with a file of `found` bytes."""
-        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {actual}"
+        count = max(math.prod(self.shape), 1)
+        kinds = {2: "float16 or bfloat16", 4: "float32", 8: "float64"}
+        hint = kinds.get(actual // count) if actual % count == 0 and actual else None
+        as_if = f": as many as {hint} would be" if hint else ""
+        return f"{list(self.shape)} of {self.dtype} is {self.size} bytes, the file has {actual}{as_if}"
 
     def open(self) -> np.ndarray:
         """The tensor, memory-mapped read-only; raises ValueError if the file is not exactly its size."""

@@ -15,8 +15,8 @@ WORDS: dict[str, Precision] = {
     "bfloat16": "bfloat16", "bf16": "bfloat16",
 }  # fmt: skip
 """How engines and files spell types; what is wider than float32 is no coarser than it."""
-BLOCKS = re.compile(r"(u?int|[iu]|i?q|tq|mxfp|nvfp|f8|fp8|float8)_?\d|float8")
-"""How types of eight bits and fewer begin: int8, q8_0, iq4_xs, u8, fp8_e4m3."""
+BLOCKS = re.compile(r"(u?int|[iu]|i?q|tq|mxfp|nvfp)_?\d|n?(f|fp|float)_?[468](?!\d)")
+"""How types of eight bits and fewer begin: int8, q8_0, iq4_xs, u8, fp8_e4m3, F8_E4M3, nf4."""
 
 
 def precision_of(word: str) -> Precision | None:

@@ -64,10 +64,11 @@ def document(report: Report, qualities: Sequence[Quality]) -> Document:
 
 
 def verdict(report: Report, qualities: Sequence[Quality]) -> Verdict:
-    """How many meet their bar, and what the first that does not misses."""
+    """How many meet their bar, and by which sections the first that does not falls short."""
     met = sum(quality.meets_bar for quality in qualities)
-    short = next((quality for quality in qualities if not quality.meets_bar), None)
-    missed = f"; {_name(short)}: {', '.join(_missing(short))}" if short else ""
+    low = next((quality for quality in qualities if not quality.meets_bar), None)
+    reasons = [f"{section.name} {section.met}: {section.said}" for section in low.short] if low else []
+    missed = f"; {_name(low)}: {'; '.join(reasons)}" if low else ""
     status = ("MET", "MISSED", "", "ERROR")[exit_code(report, qualities)]
     tone: Tone = {"MET": "good", "MISSED": "bad"}.get(status, "unsure")  # type: ignore[assignment]
     return Verdict(status, f"{met} of {len(qualities)} meet their bar{missed}", tone)
@@ -108,8 +109,7 @@ def _summary(quality: Quality) -> Row:
 
 
 def _missing(quality: Quality) -> list[str]:
-    missed = [section.name for section in quality.sections if section.met == "missed"]
-    return missed or [section.name + " not measured" for section in quality.sections if section.met == "not measured"]
+    return [section.name + " not measured" * (section.met == "not measured") for section in quality.short]
 
 
 def _share(rate: dict[str, Any] | None) -> str:

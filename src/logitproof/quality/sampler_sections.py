@@ -26,7 +26,7 @@ def same_noise(pairs: Iterable[tuple[str, Trace, Trace]], sampling: Sampling, ti
         rows = reference.logits, candidate.logits
         tally += synchronized(*rows, reference.token_ids, sampling, tie, prompt=prompt, positions=at)
     if not tally.draws:
-        return Section("same noise", "not measured", "the contract has no prefill cell of it")
+        return Section("same noise", "not measured", "")
     beyond = len(tally.faults) / tally.draws
     text = (
         f"with the same Gumbel noise {tally.equal} of {tally.draws} draws are the same token, {tally.ties} part within "

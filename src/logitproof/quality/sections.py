@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,16 @@ from logitproof.report.report import Report
 from logitproof.traces.trace import Trace, whole
 from logitproof.verdict.compared import Compared
 
+NEEDS = {
+    "teacher forcing": "prefill",
+    "cache": "decode",
+    "greedy": "greedy",
+    "distribution": "prefill",
+    "same noise": "prefill",
+    "mismatch": "prefill",
+}
+"""The mode that a section is measured in."""
+MAKES_BAR = ("greedy", "teacher forcing")
 TIE = 0.15
 """Logits: a margin that 16-bit rounding closes. What quantization loses beyond it is lost quality and no tie."""
 
@@ -42,8 +52,13 @@ class Quality:
     @property
     def meets_bar(self) -> bool:
         """Every section that was measured is met, and the two that make a bar were measured."""
-        states = {section.name: section.met for section in self.sections}
-        return "missed" not in states.values() and states["greedy"] == states["teacher forcing"] == "met"
+        return not self.short
+
+    @property
+    def short(self) -> tuple[Section, ...]:
+        """The sections that keep it from its bar: those that are missed, or else what makes a bar and was not measured."""
+        missed = tuple(section for section in self.sections if section.met == "missed")
+        return missed or tuple(section for section in self.sections if section.name in MAKES_BAR and section.met != "met")
 
     def section(self, name: str) -> Section:
         return next(section for section in self.sections if section.name == name)
@@ -110,7 +125,7 @@ def _quality(
     rows = {mode: [row for row in compared if row.comparison is not None] for mode, (_, compared) in cells.items()}
     failed = [row.failure.text for _, compared in cells.values() for row in compared if row.failure]
     continuations = [_continuation(report, row) for row in rows.get("greedy", [])]
-    sections = (
+    made = (
         _set_up(failed),
         _teacher_forced(rows.get("prefill", []), bar),
         _decode(rows, bar),
@@ -123,7 +138,25 @@ def _quality(
         _rollout(report, rows.get("prefill", [])),
         _long(rows.get("decode") or rows.get("prefill", [])),
     )
+    absent = {name: mode for name, mode in NEEDS.items() if not rows.get(mode)}
+    sections = tuple(
+        replace(section, said=_why_absent(report, key, absent[section.name], cells)) if section.name in absent else section
+        for section in made
+    )
     return Quality(*key, bar, sections, tuple(free.worst(continuations)))
+
+
+def _why_absent(
+    report: Report, key: tuple[str, str, str], mode: str, cells: Mapping[str, tuple[Cell, Sequence[Compared]]]
+) -> str:
+    """Why there is nothing to measure in a mode: nobody asked for it, it could not be planned, or it failed."""
+    if mode in cells:
+        failure = next((row.failure for row in cells[mode][1] if row.failure), None)
+        text = failure.text.partition("\n")[0] if failure else "no prompt has a position"
+        return f"nothing was compared in {mode}: {text}"
+    name = "/".join((*key, mode))
+    reasons = [entry.reason for entry in report.verdict.unmeasured if entry.cell == name or entry.cell.startswith(f"{name}/")]
+    return reasons[0] if reasons else f"the contract has no {mode} cell of it: name {mode} under `matrix: mode`"
 
 
 def _set_up(failed: Sequence[str]) -> Section:
@@ -134,7 +167,7 @@ def _set_up(failed: Sequence[str]) -> Section:
 
 def _teacher_forced(rows: Sequence[Compared], bar: Bar) -> Section:
     if not rows:
-        return Section("teacher forcing", "not measured", "the contract has no prefill cell of it")
+        return Section("teacher forcing", "not measured", "")
     figures = _kl(rows)
     kl = figures["kl_divergence"]["mean"]
     low, high = figures["kl_divergence"]["interval"] or (math.nan, math.nan)
@@ -145,7 +178,7 @@ def _teacher_forced(rows: Sequence[Compared], bar: Bar) -> Section:
 def _decode(rows: Mapping[str, Sequence[Compared]], bar: Bar) -> Section:
     """The cache is judged against the pass without one: what decode adds to prefill."""
     if not rows.get("decode"):
-        return Section("cache", "not measured", "the contract has no decode cell of it")
+        return Section("cache", "not measured", "")
     figures = _kl(rows["decode"])
     kl, prefill = (
         figures["kl_divergence"]["mean"],
@@ -163,7 +196,7 @@ def _greedy(
     bar: Bar,
 ) -> Section:
     if not continuations:
-        return Section("greedy", "not measured", "the contract has no greedy cell of it")
+        return Section("greedy", "not measured", "")
     tie = _tie(report, cells["greedy"])
     at10, at50 = free.token_rate(continuations, 10, tie), free.token_rate(continuations, 50, tie)
     regrets = [continuation.regret for continuation in continuations if continuation.regret is not None]
@@ -187,7 +220,7 @@ def _greedy(
 def _drawn(report: Report, rows: Sequence[Compared], sampling: Sampling, bar: Bar) -> Section:
     name = f"temperature {sampling.temperature:g}"
     if not rows:
-        return Section("distribution", "not measured", "the contract has no prefill cell of it")
+        return Section("distribution", "not measured", "")
     columns: dict[str, list[np.ndarray]] = {"kl": [], "tv": [], "js": [], "kept": []}
     for row in rows:
         reference, candidate = _traces(report, row)

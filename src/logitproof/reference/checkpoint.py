@@ -20,14 +20,16 @@ from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
 from logitproof.reference import prequantized
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
+from logitproof.reference.parts import of_any_layer
+from logitproof.reference.places import Place, fill, place_in
 from logitproof.weights.model import weight_files
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def read_config(folder: Path) -> Any:
-    """The text config of the HF folder; remote code is refused, and quantized weights that cannot be unpacked."""
+    """The text config of the HF folder, as that of a plain checkpoint; remote code is refused."""
     file = folder / "config.json"
     if not file.is_file():
         raise Refusal(f"no config.json in {folder}", field=str(folder), remedy="name a Hugging Face model folder")
@@ -36,18 +38,19 @@ def read_config(folder: Path) -> Any:
     except (ValueError, KeyError, OSError, TypeError) as error:
         remedy = "use an architecture that this transformers version knows, without remote code"
         raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
-    if stated := getattr(config, "quantization_config", None):
-        config.quantization_config = prequantized.unpack(stated, file)
-    return config.get_text_config()
+    return of_any_layer(prequantized.forget(config).get_text_config())
 
 
 def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model of a safetensors folder and what to record about its loading."""
-    names = _tensor_names(folder)
+    plain = prequantized.opened(folder)
+    names = plain.names if plain else _tensor_names(folder)
+    source = {"state_dict": prequantized.state_of(plain)} if plain else {"use_safetensors": True}
+    loader = _class_of(config, folder) if plain else transformers.AutoModelForCausalLM
     with _captured_log() as log:
         try:
-            model, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, config=config, output_loading_info=True, use_safetensors=True, **LOCAL, **options
+            model, loading_info = loader.from_pretrained(
+                None if plain else folder, config=config, output_loading_info=True, **source, **LOCAL, **options
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
             reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
@@ -62,9 +65,8 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
         text = f"{folder} is not this model's checkpoint: {'; '.join(problems)}"
         raise Refusal(text, field=str(folder), remedy=REPLACE)
     _check_tied(model, folder)
-    packed = prequantized.unpacked(model, folder) if getattr(config, "quantization_config", None) else {}
     ignored = Counter(".".join(name.split(".")[:2]) for name in names if _is_ignored(model, name))
-    return model, {"ignored_tensors": dict(ignored), **packed}
+    return model, {"ignored_tensors": dict(ignored), **({"dequantized": plain.details} if plain else {})}
 
 
 def load_gguf(file: Path, config: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -105,6 +107,15 @@ def opened_gguf(file: Path, config: Any) -> GgufWeights:
     return weights
 
 
+def _class_of(config: Any, folder: Path) -> Any:
+    """The class of transformers that has the weights of such a config."""
+    known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known:
+        text = f"{config.model_type!r} is no causal language model of transformers"
+        raise Refusal(text, field=str(folder / "config.json"), remedy="give another model")
+    return known[type(config)]
+
+
 def _class_name(config: Any) -> str:
     """The class of transformers that a config's `architectures` would name."""
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
@@ -113,11 +124,12 @@ def _class_name(config: Any) -> str:
 
 def compare_rope(model: Any, config: Any, weights: GgufWeights) -> str:
     """What the file's own frequency factors say; the reference follows the config either way."""
-    plain = getattr(model.model.rotary_emb, "compute_default_rope_parameters", None)
-    if plain is None or not hasattr(model.model.rotary_emb, "inv_freq"):
+    rotary: Any = getattr(getattr(model, "model", None), "rotary_emb", None)
+    plain = getattr(rotary, "compute_default_rope_parameters", None)
+    if plain is None or not hasattr(rotary, "inv_freq"):
         return "not compared"
     in_file = weights.rope_factors()
-    in_config = (plain(config)[0] / model.model.rotary_emb.inv_freq.float().cpu()).numpy()
+    in_config = (plain(config)[0] / rotary.inv_freq.float().cpu()).numpy()
     if in_file is None:
         scales = bool(abs(in_config - 1).max() > 1e-4)
         return "absent from the file, and the config scales" if scales else "none"

@@ -41,7 +41,8 @@ class Router:
         index, self.own = self._chosen(), None
         if index is None:
             return self._forward(*args, **named)
-        with Choices(index, next(self._module.parameters()).shape[0]) as choices:
+        matrix = next(parameter for parameter in self._module.parameters() if parameter.ndim == 2)
+        with Choices(index, matrix.shape[0]) as choices:
             out = self._forward(*args, **named)
         if choices.own is None:
             text = f"a {type(self._module).__name__} cannot be told which experts to choose"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,12 @@ from logitproof.files.gguf_values import Tensor
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.gguf.undo import undone
+from logitproof.reference.places import Piece, Place, place_in
 
 REPLACE = "fetch or convert the file again and compare its sha256"
 OTHER_CONFIG = "name the config of the model it was made from"
-EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
-"""An expert's matrix in a checkpoint; transformers stacks those of a layer, and gate and up of each in one."""
 PART = 2**21
 """Bytes of a tensor that are dequantized at once."""
-Index = tuple[int | slice, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor of a checkpoint lies: the part `index` of the parameter `name`, with its shape."""
-
-    name: str
-    index: Index
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Values for a place; where `at` is given, those at these numbers, counted through the place."""
-
-    place: Place
-    values: torch.Tensor
-    at: torch.Tensor | None = None
 
 
 class GgufWeights:
@@ -106,6 +85,20 @@ class GgufWeights:
         """Every tensor of the file once, one at a time."""
         for planned in self.present():
             yield from self.of(planned, place_of)
+        for name, value in self.measured().items():
+            yield Piece(place_of(name), torch.tensor([value], dtype=torch.float64))
+
+    def measured(self) -> dict[str, float]:
+        """Numbers of the checkpoint that are keys of the file and no tensors, by their names; Refusal of too few."""
+        held: dict[str, float] = {}
+        for key, names in self.layout.measured.items():
+            values = self._value(key)
+            numbers = values if isinstance(values, list) else [values] * len(names)
+            if len(numbers) < len(names) or not all(isinstance(number, int | float) for number in numbers):
+                text = f"{self.path.name} has {values!s:.60} as {key}, and {len(names)} numbers are needed"
+                raise Refusal(text, field=str(self.path), remedy=REPLACE)
+            held |= {name: float(number) for name, number in zip(names, numbers, strict=False)}
+        return held
 
     def tensor(self, name: str) -> Tensor:
         """What the file says of a tensor, not read yet."""
@@ -157,40 +150,9 @@ def _in_parts(tensor: Any) -> np.ndarray:
     return values
 
 
-def fill(parameter: torch.Tensor, piece: Piece) -> None:
-    """Put the values where they belong."""
-    part = parameter[piece.place.index] if piece.place.index else parameter
-    if piece.at is None:
-        part.copy_(piece.values.reshape(part.shape))
-    else:
-        part.reshape(-1)[piece.at] = piece.values.to(part.dtype)
-
-
-def place_in(parameters: Mapping[str, torch.Tensor], name: str) -> Place:
-    """Where transformers keeps the checkpoint tensor `name`; KeyError where the model has none of it."""
-    if name in parameters:
-        return Place(name, (), tuple(parameters[name].shape))
-    expert = EXPERT.fullmatch(name)
-    if expert is None:
-        raise KeyError(name)
-    number, part = int(expert[2]), expert[3]
-    stacked = f"{expert[1]}.{'down_proj' if part == 'down' else 'gate_up_proj'}"
-    rows, columns = (int(size) for size in parameters[stacked].shape[1:])
-    if part == "down":
-        return Place(stacked, (number,), (rows, columns))
-    half = slice(0, rows // 2) if part == "gate" else slice(rows // 2, rows)
-    return Place(stacked, (number, half), (rows // 2, columns))
-
-
-def parameters_of(layout: Layout) -> dict[str, str]:
-    """The parameter of transformers that holds a GGUF tensor's values (the first, of several), by the tensor's name."""
-    parameters = {}
-    for planned in layout.tensors:
-        for source in planned.sources[:1]:
-            expert = EXPERT.fullmatch(source)
-            stacked = "down_proj" if expert and expert[3] == "down" else "gate_up_proj"
-            parameters[planned.name] = f"{expert[1]}.{stacked}" if expert else source
-    return parameters
+def parameters_of(layout: Layout, parameters: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The parameter of the model that holds a GGUF tensor's values (the first, of several), by the tensor's name."""
+    return {planned.name: place_in(parameters, source).name for planned in layout.tensors for source in planned.sources[:1]}
 
 
 def first_few(names: list[str]) -> str:

@@ -18,7 +18,14 @@ from torch.overrides import TorchFunctionMode
 from logitproof.errors import Refusal
 from logitproof.reference.cache import through_cache
 
-FAMILIES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_text")
+FAMILIES = (
+    "apertus", "arcee", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5_moe", "exaone4", "falcon_h1", "gemma", "gemma2",
+    "gemma3_text", "gemma4_text", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoehybrid", "hunyuan_v1_dense",
+    "kimi_linear", "lfm2", "llama", "llama4_text", "mamba2", "minimax_m2", "mistral", "nemotron_h", "olmo2", "olmo3", "phi3",
+    "qwen2", "qwen2_moe", "qwen3", "qwen3_5", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss",
+    "smollm3",
+)  # fmt: skip
+"""Model types of which a probe's float64 logits are given again to the last digit of float32, in one pass and by the cache."""
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -79,6 +86,7 @@ def widen(model: torch.nn.Module) -> list[str]:
     The inverse frequencies are the only tensors that are computed instead of loaded; a cast of their
     float32 values would keep the rounding.
     """
+    _widen_loaded(model)
     widen_tables(model)
     narrow = [name for name, tensor in _tensors(model) if tensor.dtype in NARROW]
     if narrow:
@@ -89,12 +97,27 @@ def widen(model: torch.nn.Module) -> list[str]:
     return sorted(mode.upgraded)
 
 
+def _widen_loaded(model: torch.nn.Module) -> None:
+    """What a family's code loads as float32 whatever it is asked for: every float32 of a file is a float64."""
+    for tensor in model.state_dict(keep_vars=True).values():
+        if tensor.dtype in NARROW:
+            tensor.data = tensor.data.double()
+
+
 def widen_tables(model: torch.nn.Module) -> None:
-    """Compute the inverse frequencies of RoPE again, in float64."""
-    tables = [(name, module) for name, module in model.named_modules() if hasattr(module, "inv_freq")]
+    """Compute again in float64 what is computed and not loaded: inverse frequencies of RoPE, and the scale of an embedding."""
+    tables = [(name, module) for name, module in model.named_modules() if _frequencies(module)]
+    scaled = [module for module in model.modules() if hasattr(module, "scalar_embed_scale")]
     with float64():
         for name, module in tables:
-            model.set_submodule(name, type(module)(config=module.config).to(module.inv_freq.device))
+            model.set_submodule(name, type(module)(config=module.config).to(_frequencies(module)[0].device))
+        for module in scaled:
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64, device=_device(model))
+
+
+def _frequencies(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Buffers of inverse frequencies that are the module's own; some families have those of each kind of layer."""
+    return [buffer for name, buffer in module.named_buffers(recurse=False) if name.endswith("inv_freq")]
 
 
 def _wide(value: Any) -> Any:

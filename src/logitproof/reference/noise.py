@@ -52,7 +52,7 @@ ROUNDING = {
 EXACT = {
     "abs", "amax", "amin", "arange", "as_tensor", "bfloat16", "broadcast_to", "cat", "chunk", "clamp", "clone",
     "contiguous", "copy", "cpu", "detach", "diagonal", "double", "dropout", "embedding", "empty", "empty_like", "expand",
-    "expand_as", "eye", "fill", "flatten", "flip", "float", "full", "full_like", "gather", "get", "getattr", "getitem",
+    "expand_as", "eye", "fill", "flatten", "flip", "float", "floor", "full", "full_like", "gather", "get", "getattr", "getitem",
     "half", "index_select", "ldexp", "masked_fill", "max", "min", "movedim", "narrow", "neg", "new_empty", "new_full",
     "new_ones", "new_zeros", "ones", "ones_like", "pad", "permute", "pin_memory", "relu", "repeat", "repeat_interleave",
     "requires_grad", "reshape", "roll", "scalar_tensor", "scatter", "set", "setitem", "sort", "split", "split_with_sizes",
@@ -68,7 +68,7 @@ class Spec:
     `scale` multiplies every error; 0 computes without any. `formats` is by parameter, `cache` is the format of
     keys and values, and so of what is multiplied with them. With `half_sums`, attention sums them in float16, key by key. With
     `routes`, every choice of experts is the one given, in the order of the calls, whatever the noise says. `sums` is how many
-    times larger than float32's the rounding of a partial sum is.
+    times larger than float32's the rounding of a partial sum is. With `half_gelu`, GELU reads and gives float16.
     """
 
     base: torch.dtype = torch.float32
@@ -79,6 +79,7 @@ class Spec:
     half_sums: bool = False
     routes: Sequence[torch.Tensor] | None = None
     sums: float = 1.0
+    half_gelu: bool = False
 
 
 class Noise(TorchFunctionMode):  # type: ignore[misc]
@@ -107,7 +108,11 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
         named = {key: self._widened(value) for key, value in named.items()}
         if name in ("linear", "matmul", "__matmul__") and self.spec.scale:
             args = self._inputs(name, args, sys._getframe(1).f_code.co_name)
+        if name == "gelu" and self.spec.half_gelu:
+            args = (self._rounded(args[0], "f16"), *args[1:])
         result = func(*args, **named)
+        if name == "gelu" and self.spec.half_gelu:
+            result = self._rounded(result, "f16")
         if name in ("matmul", "__matmul__") and self.spec.half_sums and sys._getframe(1).f_code.co_name == ATTENTION:
             result = self._half_summed(result, *args)
         if name == "topk":

@@ -23,8 +23,11 @@ from logitproof.errors import ContractError, Refusal
 from logitproof.files.safetensors import FLOATS, Tensors
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.undo import UNCHANGED
-from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, Place, fill, first_few, place_in
+from logitproof.reference import prequantized
+from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
+from logitproof.reference.places import Place, fill, place_in
 from logitproof.weights.model import weight_files
+from logitproof.weights.quantized.folder import PlainTensors
 
 PIECE = 1 << 22
 """Values that are widened or dequantized at a time."""
@@ -58,8 +61,10 @@ class FolderOnDisk:
 
     def __init__(self, folder: Path, parameters: Mapping[str, torch.Tensor], tied: bool, ignored: Sequence[str]) -> None:
         self._held: dict[str, list[_Held]] = defaultdict(list)
-        self._files = {file: Tensors(file) for file in _weight_files(folder)}
-        self.details: dict[str, Any] = {"ignored_tensors": {}}
+        plain = prequantized.opened(folder)
+        self._files: dict[Path, Tensors | PlainTensors] = {}
+        self._files |= {folder: plain} if plain else {file: Tensors(file) for file in _weight_files(folder)}
+        self.details: dict[str, Any] = {"ignored_tensors": {}, **({"dequantized": plain.details} if plain else {})}
         foreign = []
         for file, tensors in self._files.items():
             for name in tensors.names:
@@ -94,8 +99,9 @@ class FolderOnDisk:
         out = torch.empty(like.shape[1:], dtype=like.dtype)
         for held in self._held[name]:
             if not held.place.index:
-                rows = self._rows(held)[number]
-                out.copy_(_torch(rows, self._files[held.file].kind(held.tensor)))
+                tensors = self._files[held.file]
+                rows = tensors.part(held.tensor, number) if isinstance(tensors, PlainTensors) else self._rows(held)[number]
+                out.copy_(_torch(rows, tensors.kind(held.tensor)))
             elif held.place.index[0] == number:
                 self._copy(held, out[held.place.index[1:]])
         return out
@@ -113,14 +119,15 @@ class FolderOnDisk:
         kind, shape = tensors.kind(held.tensor), tensors.shape(held.tensor)
         return tensors.raw(held.tensor).view(FLOATS[kind]).reshape(shape)
 
-    def _check(self, tensors: Tensors, name: str, place: Place) -> None:
+    def _check(self, tensors: Tensors | PlainTensors, name: str, place: Place) -> None:
         if tensors.kind(name) not in FLOATS:
             text = f"tensor {name} of {tensors.path.name} has type {tensors.kind(name)}"
             raise Refusal(text, field=str(tensors.path), remedy="save the weights as bfloat16, float16 or float32")
         if tensors.shape(name) != place.shape:
             text = f"tensor {name} of {tensors.path.name} is {list(tensors.shape(name))}, the model's is {list(place.shape)}"
             raise Refusal(text, field=str(tensors.path), remedy=REPLACE)
-        tensors.raw(name)  # refused where the file is cut off
+        if isinstance(tensors, Tensors):
+            tensors.raw(name)  # refused where the file is cut off
 
     def _check_tied(self, folder: Path) -> None:
         """A tied matrix may be there twice, but then with the same values."""
@@ -147,11 +154,16 @@ class GgufOnDisk:
             for name in dict.fromkeys(place.name for place in places):
                 self._planned[name].append(planned)
             self._count(planned, places, counts)
+        self._measured = {self._place(name).name: value for name, value in weights.measured().items()}
+        for name in self._measured:
+            counts[name] += 1
         _check_filled(counts, parameters, weights.path)
         self.details: dict[str, Any] = {"tensor_types": weights.tensor_types}
 
     def parameter(self, name: str, like: torch.Tensor) -> torch.Tensor:
         out = torch.empty(like.shape, dtype=like.dtype)
+        if name in self._measured:
+            out.fill_(self._measured[name])
         for planned in self._planned[name]:
             if planned.change is UNCHANGED:
                 self._copy(planned, out)

@@ -34,6 +34,13 @@ def skeleton(config: Any) -> Any:
     return _skeleton(kind.__module__, kind.__qualname__, json.dumps(config.to_dict(), sort_keys=True, default=str))
 
 
+def of_any_layer(config: Any) -> Any:
+    """The config, of which settings that differ by layer may be read: those that stand beside, not by layer."""
+    if getattr(config, "per_layer_config", None) is not None:
+        config.allow_global_per_layer_attribute_access = True
+    return config
+
+
 def layers(model: Any) -> list[Any]:
     """The decoder layers, in order."""
     return list(decoder(model).layers)
@@ -162,7 +169,7 @@ def _skeleton(module: str, name: str, settings: str) -> Any:
     state = torch.get_rng_state()
     try:
         with torch.device("meta"):
-            config = copy.deepcopy(kind.from_dict(json.loads(settings)))
+            config = of_any_layer(copy.deepcopy(kind.from_dict(json.loads(settings))))
             return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     finally:
         torch.set_rng_state(state)

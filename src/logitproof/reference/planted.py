@@ -67,7 +67,9 @@ class Planted:
     @property
     def layers(self) -> int:
         """How many decoder layers there are."""
-        return len(self.model.get_decoder().layers)
+        from logitproof.reference import parts
+
+        return len(parts.layers(self.model))
 
     @property
     def vocabulary(self) -> int:
@@ -187,7 +189,9 @@ class Planted:
 @contextmanager
 def _in_layer(bug: Any, model: Any, place: int) -> Iterator[None]:
     """Plant the bug when the decoder layer begins, and take it out when it ends: all other layers run without it."""
-    layer, planted = model.get_decoder().layers[place], ExitStack()
+    from logitproof.reference import parts
+
+    layer, planted = parts.layers(model)[place], ExitStack()
 
     def begin(*_: Any) -> None:
         planted.enter_context(bug.applied_to(model))

@@ -46,7 +46,7 @@ class Predictor:
         fit_threads(self._model)
         modules = self._model.modules()
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
-        self._formats = _formats(model, self._reference.folder) if is_gguf(model) else {}
+        self._formats = _formats(model, self._reference.folder, self._model) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
         self._last: tuple[tuple[int, ...], np.ndarray] | None = None
 
@@ -82,12 +82,15 @@ class Predictor:
             half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
             routes=None if free else routes,
             sums=arithmetic.summed,
+            half_gelu=arithmetic.gelu == "float16",
         )
         with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic), self._stored(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
         for exact_experts, noisy_experts in zip(routes, chosen, strict=True):
-            flipped |= (exact_experts.sort(-1)[0] != noisy_experts.sort(-1)[0]).any(-1).reshape(-1).cpu().numpy()
+            if not _is_of_groups(exact_experts, len(token_ids)):
+                others = exact_experts.sort(-1)[0] != noisy_experts.sort(-1)[0]
+                flipped |= others.reshape(len(token_ids), -1).any(-1).cpu().numpy()
         return Run(logits, flipped)
 
     @property
@@ -99,7 +102,8 @@ class Predictor:
         """The experts that float64 chooses, one array [T, k] of sorted numbers a layer."""
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
-        return [experts.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for experts in self._routes[tuple(token_ids)]]
+        chosen = [experts for experts in self._routes[tuple(token_ids)] if not _is_of_groups(experts, len(token_ids))]
+        return [experts.sort(-1)[0].reshape(len(token_ids), -1).cpu().numpy() for experts in chosen]
 
     def _pass(self, token_ids: Sequence[int], spec: Spec, seed: int) -> tuple[np.ndarray, Routes]:
         ids = torch.tensor([list(token_ids)], device=self._reference.device)
@@ -138,10 +142,15 @@ class Predictor:
             setattr(code, CHUNKS, before)
 
 
-def _formats(file: Path, config: Path) -> Mapping[str, Format]:
+def _is_of_groups(chosen: torch.Tensor, positions: int) -> bool:
+    """Whether numbers [T, G, 2] are the best experts of each group, by which groups are chosen and no expert yet."""
+    return chosen.ndim == 3 and len(chosen) == positions
+
+
+def _formats(file: Path, config: Path, model: torch.nn.Module) -> Mapping[str, Format]:
     """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
     formats: dict[str, Format] = {}
-    names = parameters_of(layout_of(read_config(config), str(config)))
+    names = parameters_of(layout_of(read_config(config), str(config)), dict(model.named_parameters()))
     for tensor in GgufFile(file).tensors:
         kind, name = tensor.tensor_type.name, names.get(tensor.name)
         if kind not in ACTIVATIONS:

@@ -32,7 +32,9 @@ class Boundaries:
     def __init__(self, model: Any) -> None:
         self._model, self._layers = model, parts.layers(model)
         self._kept: dict[tuple[int, ...], list[torch.Tensor]] = {}
-        self._allowed: bool | None = None
+        # a layer that reads another's keys and values needs more than the residual stream
+        shares = any(getattr(module, "is_kv_shared_layer", False) for module in model.modules())
+        self._allowed: bool | None = False if shares else None
 
     def logits(self, fed: torch.Tensor, first: int, run: Pass) -> torch.Tensor:
         """What `run` gives, a pass of the model over `fed` whose layers below `first` are the right model's."""

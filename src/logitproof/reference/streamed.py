@@ -25,11 +25,12 @@ from logitproof.reference.model import Loading, Reference, config_folder, set_up
 from logitproof.reference.on_disk import FolderOnDisk, GgufOnDisk, OnDisk
 
 FAMILIES = (
-    "apertus", "arcee", "cohere2", "deepseek_v2", "deepseek_v3", "exaone4", "falcon_h1", "gemma2", "gemma3_text", "glm4_moe",
-    "gpt_oss", "granite", "hunyuan_v1_dense", "lfm2", "llama", "llama4_text", "mamba2", "mistral", "olmo2", "olmo3", "phi3",
-    "qwen2", "qwen2_moe", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
+    "apertus", "arcee", "cohere2", "deepseek_v2", "deepseek_v3", "exaone4", "falcon_h1", "gemma", "gemma2", "gemma3_text",
+    "gemma4_text", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoehybrid", "hunyuan_v1_dense", "kimi_linear", "lfm2",
+    "llama", "llama4_text", "mamba2", "minimax_m2", "mistral", "nemotron_h", "olmo2", "olmo3", "phi3", "qwen2", "qwen2_moe",
+    "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
 )  # fmt: skip
-"""Model types whose folders are read part by part; tensors of others are renamed or rebuilt by transformers' own loading."""
+"""Model types whose folders are read part by part; of others transformers rebuilds tensors while it loads them."""
 STACKED = ("gate_up_proj", "down_proj")
 """Parameters [X, ..] of the experts of a layer."""
 EXPERTS_KEPT = 1 << 30
@@ -44,9 +45,6 @@ class Streamed:
         _check(loading)
         folder = config_folder(model, config)
         settings = checkpoint.read_config(folder)
-        if getattr(settings, "quantization_config", None):
-            text = "its weights are packed, and unpacked only by loading all of them"
-            raise Refusal(text, field="offload", remedy="give the unquantized model, or a GGUF file of it")
         if loading.dtype == "float64":
             wide.check_family(settings.model_type)
         if model.is_dir() and settings.model_type not in FAMILIES:

@@ -19,6 +19,7 @@ from logitproof.reference import parts
 from logitproof.reference.choices import Router
 from logitproof.reference.parts import function_names, roles
 from logitproof.reference.patches import CHUNKED, RECURRENT, attributes_replaced, functions_replaced, replaced, replaced_in
+from logitproof.reference.rotations import Calls, is_pair
 
 ATTEND = "eager_attention_forward"
 SCAN = ("mamba2_chunk_scan", "mamba2_selective_state_update")
@@ -171,12 +172,12 @@ class _Hooks:
 
         self._add(layer.register_forward_pre_hook(enter, with_kwargs=True))
 
-    def output(self, module: Any, leaf: str, layer: int | None = None, *, heads: str = "") -> None:
-        """What a module returns, or the first part of it: [1, T, ...] or [T, ...]; with `heads` "first" [1, H, T, D]."""
+    def output(self, module: Any, leaf: str, layer: int | None = None) -> None:
+        """What a module returns, or the first part of it: [1, T, ...] or [T, ...]; of heads that were moved [1, H, T, D]."""
 
         def leave(_: Any, inputs: Any, out: Any) -> Any:
             value = out[0] if isinstance(out, tuple) else out
-            changed = self._through(leaf, value, layer, heads)
+            changed = self._through(leaf, value, layer, moved=bool(inputs) and _has_heads_first(inputs[0]))
             return (changed, *out[1:]) if isinstance(out, tuple) else changed
 
         self._add(module.register_forward_hook(leave))
@@ -185,7 +186,7 @@ class _Hooks:
         """What a module reads."""
 
         def enter(_: Any, args: tuple[Any, ...]) -> Any:
-            return (self._through(leaf, args[0], layer, ""), *args[1:])
+            return (self._through(leaf, args[0], layer), *args[1:])
 
         self._add(module.register_forward_pre_hook(enter))
 
@@ -194,18 +195,18 @@ class _Hooks:
 
         def leave(_: Any, inputs: Any, out: torch.Tensor) -> torch.Tensor:
             cut = out.split(list(sizes), dim=-1)
-            return torch.cat([self._through(leaf, piece, layer, "") for leaf, piece in zip(leaves, cut, strict=True)], dim=-1)
+            return torch.cat([self._through(leaf, piece, layer) for leaf, piece in zip(leaves, cut, strict=True)], dim=-1)
 
         self._add(module.register_forward_hook(leave))
 
-    def router(self, module: Any, layer: int) -> None:
-        """Logits, weights and numbers of the chosen experts, in the order of the numbers."""
+    def router(self, module: Any, layer: int, *, gives_logits: bool = True) -> None:
+        """Logits, where the module gives them, weights and numbers of the chosen experts, in the order of the numbers."""
         router = Router(module, lambda: self._taps.choice(layer))
         self._stack.enter_context(attributes_replaced([(module, "forward", router.forward)]))
 
         def leave(_: Any, inputs: Any, out: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             index, order = out[2].sort(dim=-1)
-            logits = self._taps.at("moe.router", out[0], layer=layer)
+            logits = self._taps.at("moe.router", out[0], layer=layer) if gives_logits else out[0]
             back = order.argsort(dim=-1)
             weights = self._taps.at("moe.weights", out[1].gather(-1, order), layer=layer).gather(-1, back)
             if router.own is not None:
@@ -215,14 +216,19 @@ class _Hooks:
 
         self._add(module.register_forward_hook(leave))
 
-    def _through(self, leaf: str, value: torch.Tensor, layer: int | None, heads: str) -> torch.Tensor:
-        if heads == "first":
+    def _through(self, leaf: str, value: torch.Tensor, layer: int | None, *, moved: bool = False) -> torch.Tensor:
+        if moved:
             return self._taps.at(leaf, value[0].transpose(0, 1), layer=layer).transpose(0, 1)[None]
         flat = value.reshape(self._taps.length, *value.shape[2 if value.ndim > 2 and value.shape[0] == 1 else 1 :])
         return self._taps.at(leaf, flat, layer=layer).reshape(value.shape)
 
     def _add(self, handle: Any) -> None:
         self._stack.callback(handle.remove)
+
+
+def _has_heads_first(given: Any) -> bool:
+    """Whether a norm of heads reads [1, H, T, D], which was moved from [1, T, H, D] and has its steps still."""
+    return isinstance(given, torch.Tensor) and given.ndim == 4 and given.stride(1) < given.stride(2)
 
 
 def _layer(hook: _Hooks, layer: Any, number: int) -> None:
@@ -238,6 +244,10 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
             _delta_net(hook, module, number)
         elif hasattr(module, "o_proj") and hasattr(module, "layer_idx"):
             _attention(hook, module, number)
+        elif name == "router":
+            hook.output(module.proj, "moe.router", number)
+            hook.router(module, number, gives_logits=False)
+            hook.output(layer.experts, "moe.out", number)
         elif name in ("mlp", "block_sparse_moe", "feed_forward"):
             _mlp(hook, module, number)
     for leaf, (path, reads) in _paths(layer).items():
@@ -264,11 +274,9 @@ def _attention(hook: _Hooks, attention: Any, number: int) -> None:
     for letter in "qkv":
         if isinstance(projection := getattr(attention, f"{letter}_proj", None), torch.nn.Module):
             hook.output(projection, f"attn.{letter}_proj", number)
-    # Gemma norms its heads after they were moved before the positions, others before
-    heads = "first" if type(attention).__name__.startswith("Gemma") else ""
     for letter in "qk":
         if isinstance(norm := getattr(attention, f"{letter}_norm", None), torch.nn.Module):
-            hook.output(norm, f"attn.{letter}", number, heads=heads)
+            hook.output(norm, f"attn.{letter}", number)
     hook.input(attention.o_proj, "attn.context", number)
     hook.output(attention.o_proj, "attn.out", number)
 
@@ -305,11 +313,15 @@ def _mlp(hook: _Hooks, mlp: Any, number: int) -> None:
 
 
 def _rotated(taps: Taps, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Q [1, H, T, D] and K [1, K, T, D] after the rotation."""
+    """Q [1, H, T, D] and K [1, K, T, D] after the rotation; where a model rotates each alone, [1, T, H, D] of one of them."""
+    leaves, calls = ("attn.q_rope", "attn.k_rope"), Calls()
 
-    def rotate(*args: Any, **named: Any) -> Any:
-        rotated_pair = zip(("attn.q_rope", "attn.k_rope"), original(*args, **named), strict=True)
-        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in rotated_pair)
+    def rotate(first: torch.Tensor, second: torch.Tensor, *args: Any, **named: Any) -> Any:
+        turned = original(first, second, *args, **named)
+        if not is_pair(first, second):
+            return taps.at(leaves[calls.place()], turned[0])[None]
+        pairs = zip(leaves, turned, strict=True)
+        return tuple(taps.at(leaf, rotated[0].transpose(0, 1)).transpose(0, 1)[None] for leaf, rotated in pairs)
 
     return rotate
 

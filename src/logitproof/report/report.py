@@ -34,10 +34,12 @@ from logitproof.report.record import (
     cell_record,
 )
 from logitproof.rows.distance import first_difference
+from logitproof.rows.routing import routing_record
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared
 from logitproof.verdict.failing import Break, breaks_of
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
+from logitproof.verdict.routed import routing_metrics
 
 Words = dict[str, dict[str, str]]
 """Text of tokens by model name, then by token ids joined with commas: single tokens and whole stretches."""
@@ -126,7 +128,17 @@ class Report(Shown):
         for cell in self.verdict.cells:
             rows = self.compared[cell.cell]
             for prompt, row, broken in zip(cell.prompts, rows, breaks_of(cell, rows, gates, self.verdict.gates), strict=True):
-                yield from _failing(cell, prompt, row, broken)
+                for record in _failing(cell, prompt, row, broken):
+                    yield record | self._routing_of(record, row)
+
+    def _routing_of(self, record: Mapping[str, Any], row: Compared) -> dict[str, Any]:
+        """The layers whose routers chose otherwise, of a position that breaks a gate of what they choose."""
+        sides = self.results.get(row.pair.reference), self.results.get(row.pair.candidate)
+        metrics = {entry["metric"] for entry in record.get("breaks", ())}
+        if not metrics & set(routing_metrics()) or not all(isinstance(trace, Trace) and trace.routing for trace in sides):
+            return {}
+        reference, candidate = (trace.routing for trace in sides)  # type: ignore[union-attr]
+        return {"routing": routing_record(reference, candidate, record["token_idx"])}  # type: ignore[arg-type]
 
 
 def words_key(token_ids: Sequence[int]) -> str:
@@ -247,6 +259,7 @@ def _failing(
         "candidate": cell.cell.candidate,
         "mode": cell.cell.mode,
         "isa": cell.cell.isa,
+        "against": cell.cell.against,
         "control": cell.expected is not None,
         "suite": prompt.pair.suite,
         "prompt_idx": prompt.pair.prompt_idx,

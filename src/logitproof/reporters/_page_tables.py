@@ -32,9 +32,9 @@ def tone_of(status: str) -> Tone:
 
 def cells(report: Report) -> Table:
     """The matrix: a row a cell, by every axis."""
-    titles = ("status", "candidate", "engine", "model", "quantization", "mode", "ISA")
+    axes = [Column(title, gathers=True) for title in ("model", "quantization", "candidate", "engine", "mode", "ISA")]
     numbers = ("positions", "mean KL (nats)", "p99 KL", "same top-1 (%)", "greedy match@10 (%)")
-    columns = (*map(Column, titles), *(Column(title, "number") for title in numbers))
+    columns = (Column("status"), *axes, *(Column(title, "number") for title in numbers))
     return Table(columns, tuple(_cell(cell) for cell in report.verdict.cells), "Cells", filters=True)
 
 
@@ -47,7 +47,7 @@ def _cell(verdict: CellVerdict) -> Row:
     notes += [Line(f"witness: {verdict.witness}", "quiet")] if verdict.witness else []
     return Row(
         (
-            status, cell.candidate, cell.candidate_name, cell.model, cell.quantization, cell.mode, cell.isa,
+            status, cell.model, cell.quantization, cell.candidate, cell.candidate_name, cell.mode, cell.isa,
             str(verdict.positions),
             number(kl.get("mean")), number(kl.get("p99")), percent(top1, 2), percent(greedy, 2),
         ),

@@ -17,6 +17,7 @@ from rich.text import Text
 from logitproof.documents.console import text
 from logitproof.documents.wording import encodable, percent, visible
 from logitproof.files.atomic import write_atomically
+from logitproof.files.last_words import shortened
 from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report
 from logitproof.report.unfinished import Unfinished
@@ -54,7 +55,7 @@ PAIRS = 12
 """Pairs of files up to which the comparison contract shows all; of more, those with findings."""
 SHOWN = 6
 """Failing gates and errors that are shown; the rest is in report.md."""
-LINES = 6
+LINES = 10
 """Lines of an engine's words that are shown."""
 
 
@@ -339,6 +340,6 @@ def _number(value: float | None) -> str:
 
 
 def _words(text: str) -> str:
-    """What an engine said: the beginning and its last words, without anything that could steer a terminal."""
-    lines = [visible(line) for line in text.splitlines() if line.strip()]
-    return "\n    ".join(lines if len(lines) <= LINES else [lines[0], "…", *lines[1 - LINES :]])
+    """What an engine said: the beginning, with what it gave up and its last words; nothing in it can steer a terminal."""
+    lines = [visible(line.strip()) for line in text.splitlines() if line.strip()]
+    return "\n    ".join(shortened(lines, LINES))

@@ -38,7 +38,8 @@ class Positions(Reporter):
     def table(self, report: Report) -> pa.Table:
         """The same rows without a file."""
         tables = [table for cell in report.verdict.cells for table in _tables(report, cell)]
-        return pa.concat_tables(tables) if tables else _nothing()
+        # cells that run free show no router, and have no column of what it chose
+        return pa.concat_tables(tables, promote_options="default") if tables else _nothing()
 
 
 def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:

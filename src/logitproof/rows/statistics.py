@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from mmap import MADV_DONTNEED, PAGESIZE, mmap
 from typing import Any
 
 import numpy as np
 
+from logitproof.files.mapped import let_go
 from logitproof.rows.kernel import measure
 
 TOP_K = 10
@@ -98,10 +98,11 @@ def _stream(
     scratch = np.empty((2, reference.shape[1]))
     for start in range(0, len(stats), POSITIONS)[lane]:
         part = slice(start, start + POSITIONS)
-        rows_r, rows_t = _readable(reference[part]), _readable(candidate[part])
+        reference_rows, candidate_rows = reference[part], candidate[part]
+        rows_r, rows_t = _readable(reference_rows), _readable(candidate_rows)
         measure(rows_r, rows_t, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
-        _release(reference[part])
-        _release(candidate[part])
+        let_go(reference_rows)
+        let_go(candidate_rows)
 
 
 def _finished(stats: np.ndarray, top: np.ndarray, ids: np.ndarray) -> RowStats:
@@ -128,16 +129,3 @@ def _readable(rows: np.ndarray) -> np.ndarray:
     ready = np.require(rows, kind, ["C", "A"]).view(np.ndarray)
     ready.flags.writeable = False
     return ready
-
-
-def _release(rows: np.ndarray) -> None:
-    """Let go of the mapped pages of a block that is only read, so that resident memory does not grow with T."""
-    owner: Any = rows.base
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if not isinstance(rows, np.memmap) or rows.mode != "r" or not isinstance(owner, mmap):
-        return
-    origin = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
-    first = rows.__array_interface__["data"][0] - origin
-    begin = first // PAGESIZE * PAGESIZE
-    owner.madvise(MADV_DONTNEED, begin, min(first + rows.nbytes, len(owner)) - begin)

@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from logitproof.files.mapped import ROWS, let_go, picked
+
 LEFT = 0.1
 """Share of the difference, and of the given rows' own spread, that a transform may leave."""
 CLOSE = 0.02
@@ -21,7 +23,9 @@ FLAT = 0.01
 """Share of the right rows' spread below which rows are nearly flat."""
 OFF = 1e-2
 """How far a sum of probabilities may be off: float16 rounds each of them."""
-COLUMNS = 4096
+COLUMNS, FEWEST_COLUMNS = 4096, 256
+ENTRIES = 1 << 17
+"""Numbers of all rows that are looked at, as far as that leaves `FEWEST_COLUMNS` of a row."""
 SHIFTS = (1, -1, 2, -2)
 FEWEST = 3
 """Rows that must overlap for a shift to be told."""
@@ -79,14 +83,17 @@ def between(
     """
     if right.shape != given.shape or right.ndim != 2 or right.shape[1] < 2 or not right.size:
         return None
-    columns = np.arange(0, right.shape[1], max(1, right.shape[1] // COLUMNS))
+    wanted = min(COLUMNS, max(FEWEST_COLUMNS, ENTRIES // len(right)))
+    columns = np.arange(0, right.shape[1], max(1, right.shape[1] // wanted))
+    sides = picked(right, columns), picked(given, columns)
     # what either side masks, such as the padding of a vocabulary, is no part of any shape
-    columns = columns[np.isfinite(right[:, columns]).all(axis=0) & np.isfinite(given[:, columns]).all(axis=0)]
+    known = np.isfinite(sides[0]).all(axis=0) & np.isfinite(sides[1]).all(axis=0)
+    columns = columns[known]
     if len(columns) < 2:
         return None
     # what is masked elsewhere, or too large to be squared, fits nothing
     with np.errstate(all="ignore"):
-        pair = _Pair(_wide(right[:, columns]), _wide(given[:, columns]))
+        pair = _Pair(_wide(sides[0][:, known]), _wide(sides[1][:, known]))
         if pair.base <= CLOSE * _size(pair.centred):
             return None
         transform = _exponentials(pair) or _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
@@ -119,7 +126,8 @@ def _centred(rows: np.ndarray) -> np.ndarray:
 
 
 def _size(rows: np.ndarray) -> float:
-    return float(np.linalg.norm(rows))
+    # not by BLAS, whose threads wait for one another longer than this takes
+    return float(np.sqrt(np.einsum("ij,ij->", rows, rows)))
 
 
 def _are_sane(rows: np.ndarray) -> bool:
@@ -180,8 +188,11 @@ def _transposed(pair: _Pair, given: np.ndarray, columns: np.ndarray) -> Transfor
     if count < 2:
         return None
     flat = np.reshape(given, -1)
-    places = columns[None, :] * count + np.arange(count)[:, None]
-    turned = _centred(_wide(flat[places]))
+    rows = []
+    for start in range(0, count, ROWS):
+        rows.append(np.array(flat[columns[None, :] * count + np.arange(start, min(start + ROWS, count))[:, None]]))
+        let_go(flat)
+    turned = _centred(_wide(np.concatenate(rows)))
     if pair.fits(pair.centred, turned) is None or _size(turned) == 0:
         return None
     shapes = f"[{size}, {count}] (vocabulary, positions) where [{count}, {size}] was asked for"
@@ -216,7 +227,7 @@ def _of_another(
         count = min(len(rows), len(pair.given))
         if rows.ndim != 2 or count < FEWEST or rows.shape[1] <= columns[-1]:
             continue
-        right = _wide(rows[:count][:, columns])
+        right = _wide(picked(rows[:count], columns))
         base = _size(pair.centred[:count] - pair.target[:count])
         if np.isfinite(right).all() and pair.fits(right, pair.target[:count], base) is not None:
             text = f"these are the rows of {name}, not of the tokens that were asked for"

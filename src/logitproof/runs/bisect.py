@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 from logitproof.contract.contract import OpenContract, open_contract, with_options
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.last_words import last_words, shortened
 from logitproof.files.system import in_words
 from logitproof.runs.workspace import Workspace
 
 Step = Literal["good", "bad", "skip"]
 STEPS: dict[str, Step] = {"PASS": "good", "FAIL": "bad"}
 FOUND = "is the first bad commit"
-LINES = 3
+LINES = 6
+"""Lines of a failed build that are quoted."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ def _try(contract: Path, repository: Path, build: Sequence[str], out: Path) -> t
             f"cannot be started: {in_words(error)}", where=build[0], remedy="name a command that builds"
         ) from None
     if done.returncode != 0:
-        last = " / ".join([line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-LINES:])
-        return "skip", f"the build ends with {done.returncode}: {last}"
+        words = " / ".join(shortened(last_words(done.stderr.strip() or done.stdout), LINES))
+        return "skip", f"the build ends with {done.returncode}: {words}"
     return _judged(lambda: open_contract(contract), out)
 
 

@@ -1,7 +1,8 @@
 """What is left of a run whose rows are not all kept: every number that was measured of a position, without its logits.
 
 `check --keep` says of which prompts the rows stay: of all, of those that fail, or of none. Of the others RUN/kept/ holds the
-comparison as it was measured, so that `judge` judges it by other bounds, and run.json the record of each trace.
+comparison as it was measured, so that `judge` judges it by other bounds, and run.json the record of each trace. With `compact`
+RUN/kept/rows/ has the rows in a third of their bytes (`runs/compact.py`), of which KL divergence can be measured again.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from logitproof.files.untrusted import Number, refusal, validated
 from logitproof.jobs.cell import Cell, Pair, keys_of
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
+from logitproof.runs.compact import place_of
+from logitproof.traces.compact import open_compact
 from logitproof.traces.trace import Failure, Trace, record_model
 from logitproof.verdict.compared import Compared
 
-Keep = Literal["all", "failing", "none"]
+Keep = Literal["all", "compact", "failing", "none"]
 Rows = Mapping[Cell, Sequence[Compared]]
 FORMAT = 1
 FOLDER = "kept"
@@ -47,6 +50,7 @@ class _Row(BaseModel):
     token_ids: list[Number]
     start: Number
     planned: Number
+    unrouted: str = ""
 
 
 class _Kept(BaseModel):
@@ -100,10 +104,19 @@ def read_kept(folder: Path, cells: Iterable[Cell], gone: Iterable[str]) -> dict[
     return kept
 
 
-def bare(record: Mapping[str, Any], path: Path) -> Trace:
-    """A trace without its rows, out of its record in run.json."""
+def bare(record: Mapping[str, Any], path: Path, compact: str | None = None) -> Trace:
+    """A trace without its rows, out of its record in run.json; with those of the sha256 `compact`, where they were kept so.
+
+    Raises ContractError where these are gone, damaged, or not of the record's shape.
+    """
     shape = validated(path, record_model(), dict(record), remedy=REMEDY).logits.shape  # type: ignore[attr-defined]
-    return Trace(**{**record, "logits": np.empty((0, shape[1]), np.float32)})
+    if compact is None:
+        return Trace(**{**record, "routing": None, "logits": np.empty((0, shape[1]), np.float32)})
+    place = place_of(path.parent / FOLDER, str(record["key"]))
+    rows = open_compact(place, compact)
+    if rows.shape != tuple(shape):
+        raise refusal(place, "shape", f"is {list(rows.shape)}, its record says {list(shape)}", REMEDY)
+    return Trace(**{**record, "routing": None, "logits": rows})
 
 
 def name_of(cell: Cell) -> str:
@@ -162,6 +175,7 @@ def _facts(index: int, row: Compared) -> dict[str, Any]:
         "token_ids": [int(token) for token in row.token_ids],
         "start": row.start,
         "planned": row.planned,
+        "unrouted": row.unrouted,
     }
 
 
@@ -197,7 +211,7 @@ def _read(path: Path, cell: Cell, wanted: Sequence[int]) -> dict[int, Compared]:
         rows[row.index] = Compared(
             cell.pairs[row.index], row.prompt_length, comparison, row.failure,
             {name: float("nan") if value is None else value for name, value in row.whole.items()},
-            tuple(row.token_ids), row.start, row.planned,
+            tuple(row.token_ids), row.start, row.planned, unrouted=row.unrouted,
         )  # fmt: skip
     return rows
 

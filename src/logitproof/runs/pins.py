@@ -125,6 +125,12 @@ def make_pins(opened: OpenContract, hellos: Mapping[str, HelloResult], previous:
     )
 
 
+def default_pins(opened: OpenContract) -> Path:
+    """The pins file of a contract: the one that it names, or NAME.pins.yaml beside it."""
+    name = opened.path.name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".parity")
+    return opened.folder / (opened.contract.pins or f"{name}.pins.yaml")
+
+
 def write_pins(pins: Pins, path: Path) -> None:
     """Write TOML or YAML, by the name's ending; raises ContractError for another one."""
     data = pins.model_dump(exclude_defaults=True) | {"pins": FORMAT}

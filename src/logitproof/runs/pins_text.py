@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +22,17 @@ def document(path: Path, pins: Pins, differences: Sequence[Difference], opened: 
     reason = f"{path}: {files} files{suites}: {summary}"
     verdict = Verdict("DIFFERENT", reason, "bad") if faults else Verdict("AS PINNED", reason, "good")
     parts = [_lines(difference) for difference in differences]
-    sections = (Text(tuple(line for part in parts for line in part)),) if parts else ()
+    shown = [line for part in parts for line in part]
+    if opened is not None and opened.contract.pins is None:
+        shown.append(Line(f"next: {name_them(opened, path)}"))
+    sections = (Text(tuple(shown)),) if shown else ()
     return Document(f"Pins of {path}", verdict, sections)
+
+
+def name_them(opened: OpenContract, path: Path) -> str:
+    """What is left to do where a contract does not name its pins: until then no run verifies them."""
+    name = os.path.relpath(path, opened.folder)
+    return f"write `pins: {name}` into {opened.path}, so that every run verifies them"
 
 
 def answer(path: Path, differences: Sequence[Difference]) -> Answer:

@@ -80,6 +80,7 @@ class _Run(BaseModel):
     facts: _Facts
     measured_by: dict[str, str] = Field({})
     dropped: dict[str, dict[str, Any]] = Field({})
+    compact: dict[str, str] = Field({})
 
 
 def read_run(path: Path, version: int) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def _other_rows(
     for pair in cell.pairs:
         trace = results.get(pair.reference)
         if pair.reference != row.pair.reference and isinstance(trace, Trace) and not is_top(trace.logits):
-            opened[f"prompt {pair.prompt.id}"] = functools.partial(np.asarray, trace.logits)
+            opened[f"prompt {pair.prompt.id}"] = functools.partial(getattr, trace, "logits")
     return opened
 
 

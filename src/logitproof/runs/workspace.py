@@ -39,8 +39,9 @@ from logitproof.report.report import Report
 from logitproof.report.unfinished import Unfinished
 from logitproof.runs import identity
 from logitproof.runs.check import check, conclude
+from logitproof.runs.compact import write_compact
 from logitproof.runs.identity import new_run_id
-from logitproof.runs.kept import Keep, bare, dropped, read_kept, write_kept
+from logitproof.runs.kept import FOLDER, Keep, bare, dropped, read_kept, write_kept
 from logitproof.runs.measured import Ran, measured_by, refuse_another
 from logitproof.runs.place import (
     PREVIOUS,
@@ -71,6 +72,8 @@ class JudgedRun:
     store: TraceStore
     gone: Mapping[str, Any] = field(default_factory=dict)
     """records of the traces whose rows were not kept"""
+    compact: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of the file of rows in few bits, of those of which there is one"""
 
 
 class Workspace:
@@ -123,12 +126,14 @@ class Workspace:
                 forget_progress(run_id)
             gone = dropped(report, keep)
             write_kept(self.folder, report.looked, gone)
-            write_atomically(self.folder / "run.json", json.dumps(_recorded(report) | {"dropped": gone}, indent=1))
+            compact = _compacted(report, gone, self.folder) if keep == "compact" else {}
+            left = {"dropped": gone, "compact": compact}
+            write_atomically(self.folder / "run.json", json.dumps(_recorded(report) | left, indent=1))
             for key in gone:
                 store.forget(key)
             identity.end(self.folder)
             self._finish(report)
-            self._say_what_is_gone(gone)
+            self._say_what_is_gone(gone, compact)
             shutil.rmtree(self.folder / PREVIOUS, ignore_errors=True)
             return report
 
@@ -151,7 +156,7 @@ class Workspace:
         self.note = ""
         judged = self.judged(contract)
         self._finish(judged.report)
-        self._say_what_is_gone(judged.gone)
+        self._say_what_is_gone(judged.gone, judged.compact)
         return judged.report
 
     def judged(self, contract: Path | None = None) -> JudgedRun:
@@ -174,10 +179,14 @@ class Workspace:
         preflight = Preflight.read(record["facts"]["preflight"])
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights, kept)
         report = concluded.report(opened, results, record["words"], record["facts"])
-        return JudgedRun(report, concluded.cases, unmeasured, store, gone)
+        return JudgedRun(report, concluded.cases, unmeasured, store, gone, record.get("compact", {}))
 
-    def _say_what_is_gone(self, gone: Mapping[str, Any]) -> None:
-        if gone:
+    def _say_what_is_gone(self, gone: Mapping[str, Any], compact: Mapping[str, str]) -> None:
+        if gone and compact:
+            text = f"rows of {len(compact)} traces are compact: KL divergence is theirs to 1e-6 nats, and their best tokens; "
+            text += "for single logits (diagnose, quality, freeze) run `logitproof check --keep all` again"
+            self.note = f"{self.note}\n{text}" if self.note else text
+        elif gone:
             text = f"rows of {len(gone)} traces were not kept: bounds, waivers and gates can be judged again; to localize, "
             text += "diagnose, freeze or measure another metric of these prompts, run `logitproof check` again"
             self.note = f"{self.note}\n{text}" if self.note else text
@@ -218,12 +227,18 @@ class Workspace:
         if key in record["failures"]:
             return Failure(**record["failures"][key])
         if key in record.get("dropped", {}):
-            return bare(record["dropped"][key], self.folder / "run.json")
+            return bare(record["dropped"][key], self.folder / "run.json", record.get("compact", {}).get(key))
         trace = store.read(key)
         if trace is None:
             text = f"the trace {key[:12]} is gone from the store, or damaged"
             return Failure(key, "", "environment", text, remedy="run `logitproof check` again")
         return trace
+
+
+def _compacted(report: Report, gone: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the rows of these traces in few bits, beside the comparisons that were made of them."""
+    traces = {key: trace for key in gone if isinstance(trace := report.results[key], Trace)}
+    return write_compact(folder / FOLDER, traces, [row for rows in report.looked.values() for row in rows])
 
 
 def _recorded(report: Report) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def _yardstick(
         after = pair.source if first.kind == "generate" else first.after
         job = make_job(
             variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, _mode(mode, first),
-            first.prompt, first.max_new_tokens, after,
+            first.prompt, first.max_new_tokens, after, first.routing,
         )  # fmt: skip
         jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))

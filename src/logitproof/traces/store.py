@@ -22,7 +22,7 @@ from logitproof.errors import ContractError, EnvironmentFailed, StoreFailed
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
-from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed
+from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed, write_routing
 
 
 class TraceStore(Protocol):
@@ -86,7 +86,9 @@ class Store:
         place = self._place(trace.key)
         with _kept(place):
             _alone(folder / LOGITS)
-            (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder / LOGITS)), "utf-8")
+            if trace.routing is not None:
+                write_routing(folder, trace.routing)
+            (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder)), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
             self._settle(folder, place)
         read = self.read(trace.key)

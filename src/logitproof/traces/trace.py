@@ -15,10 +15,14 @@ from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key
 from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import Number, read_object, refusal, regular_size, validated
+from logitproof.rows.routing import Routing
 from logitproof.rows.top import TOP, is_top
+from logitproof.traces.compact import is_compact
 
 Kind = Literal["score", "generate", "tokenize"]
 LOGITS = "logits.bin"
+ROUTING = "routing.bin"
+"""The numbers of the chosen experts, then their weights: little-endian float64 [2, T, L, k]."""
 _TOP_NAME = "top-k"
 
 
@@ -31,7 +35,8 @@ class Trace:
     free-running continuation and `logits` [N, V] the row each new token was chosen from. `logits` is
     memory-mapped, float32 or float64; of an engine that gives no more, `toprows.TOP` [T, K].
     `positions` are the rows that its engine holds, where that is not all; the others are NaN. `executed` is the name of
-    what its engine executed (`jobs/executed.py`), `unseen` why that is not known.
+    what its engine executed (`jobs/executed.py`), `unseen` why that is not known. `routing` is what its routers chose at each
+    of the T positions, where a gate asks for that, and `unrouted` why nobody sees it.
     """
 
     key: str
@@ -51,6 +56,8 @@ class Trace:
     executed: str = ""
     unseen: str = ""
     positions: list[int] = field(default_factory=list)
+    routing: Routing | None = None
+    unrouted: str = ""
 
     @property
     def held(self) -> list[int] | range:
@@ -58,10 +65,13 @@ class Trace:
         return self.positions or range(len(self.logits))
 
     def record(self) -> dict[str, Any]:
-        """Everything but the logits, as JSON; the dtype and shape of the logits stand in their place."""
+        """Everything but the logits and the routing, as JSON; dtype and shape stand in their place."""
         dtype = _TOP_NAME if is_top(self.logits) else self.logits.dtype.name
-        plain = {name: value for name, value in asdict(_without_logits(self)).items() if name != "logits"}
-        return {**plain, "logits": {"dtype": dtype, "shape": list(self.logits.shape)}}
+        plain = {name: value for name, value in asdict(_without_arrays(self)).items() if name not in ("logits", "routing")}
+        record = {**plain, "logits": {"dtype": dtype, "shape": list(self.logits.shape)}}
+        if self.routing is None:
+            return record
+        return {**record, "routing": {"layers": list(self.routing.layers), "chosen": self.routing.chosen.shape[-1]}}
 
 
 @dataclass(frozen=True)
@@ -85,11 +95,17 @@ class _Logits(BaseModel):
     sha256: str = ""
 
 
+class _Routing(BaseModel):
+    layers: list[Number]
+    chosen: Number
+    sha256: str = ""
+
+
 @functools.cache
 def record_model() -> type[BaseModel]:
-    """What `Trace.record` writes, as a model: the fields of a trace, with the shape of the logits in their place."""
+    """What `Trace.record` writes, as a model: the fields of a trace, with the shape of its arrays in their place."""
     numbers = dict.fromkeys(("token_ids", "new_token_ids", "positions"), list[Number])
-    hints = get_type_hints(Trace) | {"logits": _Logits} | numbers
+    hints = get_type_hints(Trace) | {"logits": _Logits, "routing": _Routing | None} | numbers
     required = {entry.name for entry in fields(Trace) if entry.default is MISSING and entry.default_factory is MISSING}
     made: dict[str, Any] = {name: (hint, ... if name in required else None) for name, hint in hints.items()}
     return create_model("TraceRecord", __config__=ConfigDict(extra="forbid"), **made)
@@ -99,6 +115,9 @@ def whole(trace: Trace) -> Trace:
     """The trace, if every row of it is there; raises ContractError where its engine holds some of them only, or none stayed."""
     if trace.token_ids and trace.kind == "score" and not len(trace.logits):
         raise ContractError("its rows were not kept", where=trace.engine, remedy="run `logitproof check --keep all` again")
+    if is_compact(trace.logits):
+        text = "its rows were kept compact: KL divergence is theirs to 1e-6 nats, single logits are off by up to a code's step"
+        raise ContractError(text, where=trace.engine, remedy="run `logitproof check --keep all` again")
     if trace.positions:
         text = f"holds {len(trace.positions)} of the {len(trace.logits)} positions of its prompt"
         remedy = "every row is needed here: dump every position; gates whose scope is held are judged by `check`"
@@ -114,7 +133,8 @@ def read_trace(folder: Path) -> Trace:
     if seal is not None and seal != content_key(record):
         raise refusal(path, "sha256", "is not that of the record: a byte has changed since it was written", AGAIN)
     record.pop("versions", None)  # empty in traces of earlier versions
-    shape = validated(path, record_model(), record, remedy=AGAIN).logits  # type: ignore[attr-defined]
+    valid: Any = validated(path, record_model(), record, remedy=AGAIN)
+    shape = valid.logits
     if not 0 <= record["prompt_length"] <= len(record["token_ids"]) or min(record["token_ids"], default=0) < 0:
         text = f"is {record['prompt_length']} of {len(record['token_ids'])} tokens, or a token is negative"
         raise refusal(path, "prompt_length", text, AGAIN)
@@ -124,21 +144,41 @@ def read_trace(folder: Path) -> Trace:
     logits = open_logits(folder / LOGITS, shape.dtype, list(shape.shape))
     if shape.sha256 and shape.sha256 != file_sha256(folder / LOGITS):
         raise refusal(folder / LOGITS, "sha256", "is not that of its record: a byte has changed since it was written", AGAIN)
-    return Trace(**{**record, "logits": logits})
+    routing = _read_routing(folder / ROUTING, valid.routing, shape.shape[0]) if valid.routing is not None else None
+    return Trace(**{**record, "logits": logits, "routing": routing})
 
 
-def sealed(record: dict[str, Any], logits: Path) -> dict[str, Any]:
-    """The record of a trace with the checksum of its logits, and its own."""
-    whole = {**record, "logits": {**record["logits"], "sha256": file_sha256(logits)}}
+def sealed(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The record of a trace with the checksums of its arrays in `folder`, and its own."""
+    files = {"logits": LOGITS, "routing": ROUTING}
+    sums = {name: {**record[name], "sha256": file_sha256(folder / file)} for name, file in files.items() if name in record}
+    whole = {**record, **sums}
     return {**whole, "sha256": content_key(whole)}
+
+
+def write_routing(folder: Path, routing: Routing) -> None:
+    """Write the routing into the folder of its trace."""
+    np.stack([routing.chosen, routing.weights]).astype("<f8").tofile(folder / ROUTING)
 
 
 AGAIN = "take the folder away and measure again"
 
 
-def _without_logits(trace: Trace) -> Trace:
+def _read_routing(path: Path, about: _Routing, positions: int) -> Routing:
+    """The routing of a trace of so many positions; raises ContractError where the file is not what its record says."""
+    shape = (2, positions, len(about.layers), about.chosen)
+    if any(not 0 < length < 2**31 for length in shape) or regular_size(path) != math.prod(shape) * 8:
+        raise refusal(path, "routing", f"is not {list(shape)} of float64", AGAIN)
+    if about.sha256 and about.sha256 != file_sha256(path):
+        raise refusal(path, "sha256", "is not that of its record: a byte has changed since it was written", AGAIN)
+    chosen, weights = np.fromfile(path, "<f8").reshape(shape)
+    return Routing(tuple(about.layers), chosen.astype(np.int64), weights)
+
+
+def _without_arrays(trace: Trace) -> Trace:
     empty = np.empty((0, 0), np.float32)
-    return Trace(**{**{name: getattr(trace, name) for name in trace.__dataclass_fields__}, "logits": empty})
+    fields_of = {name: getattr(trace, name) for name in trace.__dataclass_fields__}
+    return Trace(**{**fields_of, "logits": empty, "routing": None})
 
 
 def open_logits(path: Path, dtype: str, shape: list[int]) -> np.ndarray:

@@ -15,6 +15,7 @@ from logitproof.jobs.cell import Cell, Pair
 from logitproof.metrics import PromptMetric
 from logitproof.rows.distance import first_difference
 from logitproof.traces.trace import Failure, Trace
+from logitproof.verdict.routed import with_routing
 
 Results = Mapping[str, Trace | Failure]
 
@@ -47,8 +48,8 @@ def _compare_pair(pair: Pair, cell: Cell, results: Results) -> Compared:
         labels = np.array([*reference.token_ids[1:], -1], np.int64)
         source = results[pair.source]
         length = source.prompt_length if isinstance(source, Trace) else reference.prompt_length
-        comparison = _of_held(reference, candidate, labels)
-        return Compared(pair, length, comparison, token_ids=tuple(reference.token_ids))
+        comparison, unrouted = with_routing(_of_held(reference, candidate, labels), reference, candidate)
+        return Compared(pair, length, comparison, token_ids=tuple(reference.token_ids), unrouted=unrouted)
     except EngineError as error:
         return Compared(pair, failure=_failure(pair.candidate, cell, error))
 
@@ -158,6 +159,8 @@ class Compared:
     """rows that the reference gives; 0 where it gives none"""
     remark: str = ""
     """what became of the right rows, where one transform says it"""
+    unrouted: str = ""
+    """why nobody sees which experts were chosen, where a gate asks for that"""
 
 
 def values_of(row: Compared, metric: str) -> np.ndarray:

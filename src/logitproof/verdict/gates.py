@@ -15,6 +15,7 @@ from logitproof.errors import Missing
 from logitproof.verdict.case import Case
 from logitproof.verdict.compared import Compared, values_of
 from logitproof.verdict.gate_rows import can_measure, chosen, gate_values
+from logitproof.verdict.routed import routing_metrics
 from logitproof.verdict.ties import by_ties_alone, tied_metrics
 
 GateStatus = Literal["PASS", "FAIL", "ERROR", "NOT-MEASURED"]
@@ -94,7 +95,8 @@ def _on_case(gate: Gate, case: Case, contract: Contract) -> GateVerdict:
     observed = _observe(gate, case.rows, contract.bootstrap_seed)
     is_control = contract.candidates[case.cell.candidate].expect is not None
     if isinstance(observed, Missing):
-        allowed = not case.has_failures and contract.may_stay_unmeasured(case.cell.id)
+        leave = gate.metric in routing_metrics() or contract.may_stay_unmeasured(case.cell.id)
+        allowed = not case.has_failures and leave
         return _verdict(gate, case, is_control, "NOT-MEASURED" if allowed else "ERROR", observed)
     own = case.own_errors.get(gate.id)
     if own is not None and not gate.holds(own.value):
@@ -113,7 +115,9 @@ def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Mis
     values = gate_values(gate, rows)
     flat = np.concatenate(values) if values else np.empty(0)
     if not np.isfinite(flat).any():
-        return Missing("nothing was measured in its scope")
+        return Missing(_unrouted(gate, rows) or "nothing was measured in its scope")
+    if gate.metric in routing_metrics() and np.isnan(flat).any():
+        return Missing(_unrouted(gate, rows) or "the experts of some positions are not known")
     places = [(row.pair.prompt.id, None if gate.metric in row.whole else index) for row in rows for index in chosen(gate, row)]
     worst = int(np.nanargmax(flat) if gate.at_most is not None else np.nanargmin(flat))
     prompt, index = places[worst]
@@ -126,6 +130,11 @@ def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Mis
         strictly = summarize(strict, seed=seed)[gate.statistic]
         where += f"; strictly ({tied.strict}) {strictly:.6g}, which {ties} positions fail by a tie alone"
     return _Observed(value, int(np.isfinite(flat).sum()), int(np.isnan(flat).sum()), where, ties)
+
+
+def _unrouted(gate: Gate, rows: Sequence[Compared]) -> str:
+    """Why a gate of what routers choose is not measured, or nothing."""
+    return next((row.unrouted for row in rows if row.unrouted), "") if gate.metric in routing_metrics() else ""
 
 
 def _power(gate: Gate, case: Case) -> Power | None:

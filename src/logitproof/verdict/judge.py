@@ -155,6 +155,7 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         coverage = Coverage(case.planned, judged, judged)
     elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
         status, reason = _doubted(status, reason, case, coverage, contract)
+        status, reason = _unseen(status, reason, own, case, contract)
         if status not in ("NOT-MEASURED", "SUSPECT") and case.is_held_in_part:
             status, reason = _by_scope(status, reason, own, case)
     return CellVerdict(
@@ -181,6 +182,16 @@ def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, co
     if not coverage.is_whole and not contract.may_stay_unmeasured(case.cell.id):
         return "NOT-MEASURED", str(coverage)
     return ("SUSPECT", case.suspicion) if case.suspicion else (status, reason)
+
+
+def _unseen(
+    status: CellStatus, reason: str, gates: Sequence[GateVerdict], case: Case, contract: Contract
+) -> tuple[CellStatus, str]:
+    """The status of a cell in which nothing is wrong; not of one whose engine does not show what a gate asks for."""
+    open_ = next((gate for gate in gates if gate.status == "NOT-MEASURED"), None)
+    if open_ is None or contract.may_stay_unmeasured(case.cell.id):
+        return status, reason
+    return "NOT-MEASURED", f"the gate {open_.id} was not judged: {open_.reason}"
 
 
 def _by_scope(status: CellStatus, reason: str, gates: Sequence[GateVerdict], case: Case) -> tuple[CellStatus, str]:

@@ -63,6 +63,7 @@ def read_adapter(folder: Path) -> dict[str, Pair]:
     Raises ModelError where a file is missing or damaged, half a pair is there, and ContractError where the folder is another
     kind of adapter or its config has a key that PEFT would act on and this does not.
     """
+    _refuse_no_adapter(folder)
     config = read_json(folder / "adapter_config.json")
     where = str(folder / "adapter_config.json")
     _refuse_what_is_not_honoured(config, where)
@@ -92,6 +93,24 @@ def scales_of(pairs: dict[str, Pair]) -> dict[float, list[str]]:
     for name, pair in pairs.items():
         by_scale.setdefault(pair.scale, []).append(name)
     return dict(sorted(by_scale.items(), key=lambda item: -len(item[1])))
+
+
+def _refuse_no_adapter(folder: Path) -> None:
+    """Say what a folder is instead of an adapter, before one of its files is missed."""
+    remedy = "name the folder that PEFT's save_pretrained wrote: adapter_config.json and adapter_model.safetensors"
+    if not (folder / "adapter_config.json").is_file():
+        text = "is no PEFT adapter: it has no adapter_config.json"
+        if (folder / "config.json").is_file():
+            text = "is a whole model and no PEFT adapter: it has config.json and no adapter_config.json"
+        elif inside := sorted(folder.glob("*/adapter_config.json")):
+            remedy = f"name the folder below it: {inside[0].parent}"
+        raise ModelError(text, where=str(folder), remedy=remedy)
+    if not (folder / "adapter_model.safetensors").is_file():
+        text = "has adapter_config.json and no adapter_model.safetensors"
+        if (folder / "adapter_model.bin").is_file():
+            text += "; adapter_model.bin is a pickle, which could run anything and is not read"
+            remedy = "save it again with PEFT's save_pretrained(safe_serialization=True)"
+        raise ModelError(text, where=str(folder), remedy=remedy)
 
 
 def _refuse_what_is_not_honoured(config: dict[str, Any], where: str) -> None:

@@ -11,8 +11,10 @@ from logitproof.errors import ContractError, ModelError
 from logitproof.files.safetensors import Tensors, widened
 from logitproof.weights.config import read_model_json
 from logitproof.weights.model import weight_files
+from logitproof.weights.quantized.folder import KINDS, plain_tensors
 
-STORED = ("BF16", "F16", "F32")
+STORED = ("BF16", "F16", "F32", *KINDS)
+"""Types of tensors that are read: what is quantized is dequantized."""
 Array = np.ndarray
 
 
@@ -22,7 +24,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Array]:
-    """All tensors of the model in a folder, as float32 (exact for bfloat16 and float16)."""
+    """All tensors of the model in a folder, as float32 (exact for bfloat16 and float16), dequantized where need be."""
+    if plain := plain_tensors(folder):
+        for name in plain.names:
+            check_stored(plain.stored(name), name, folder)
+        return {name: plain.array(name) for name in plain.names}
     tensors: dict[str, Array] = {}
     for path in weight_files(folder):
         tensors |= read_tensors(path)

@@ -19,6 +19,7 @@ from logitproof.errors import ContractError, ModelError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.safetensors import write_tensors
 from logitproof.weights.checkpoint import read_checkpoint, read_json
+from logitproof.weights.quantized.write import LEFT_OUT, plain_config
 
 FAMILIES = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "qwen3_5_text")
 ONE_CENTRED = ("qwen3_5_text",)
@@ -67,9 +68,9 @@ def rotate(folder: Path, out: Path, *, seed: int = 0, rotation: np.ndarray | Non
     turned = _turned(tensors, config, rotation if rotation is not None else random_orthogonal(int(config["hidden_size"]), seed))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(folder, part, ignore=shutil.ignore_patterns("*.safetensors*", "config.json"))
+    shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*LEFT_OUT))
     write_tensors(part / "model.safetensors", turned, {"format": "pt"})
-    config |= {"tie_word_embeddings": False, "dtype": "float32"}
+    config = plain_config(config) | {"tie_word_embeddings": False, "dtype": "float32"}
     write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
     part.rename(out)
     return out

@@ -12,41 +12,6 @@
   };
   const digits = (value) => (value === null || value === undefined ? "–" : Number(value).toPrecision(3).replace(/\.?0+(?=e|$)/, ""));
 
-  // Tables whose rows can be chosen
-  const MOST = 12;
-  for (const table of document.querySelectorAll("table[data-filters]")) {
-    const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains("notes"));
-    const heads = [...table.tHead.rows[0].cells];
-    const chosen = new Map();
-    const count = make("span", { role: "status" });
-    const text = make("input", { type: "search", autocomplete: "off" });
-    const apply = () => {
-      const wanted = text.value.toLowerCase();
-      let shown = 0;
-      for (const row of rows) {
-        const fits = [...chosen].every(([n, value]) => value === "" || row.cells[n].textContent === value)
-          && row.textContent.toLowerCase().includes(wanted);
-        row.classList.toggle("hidden", !fits);
-        const notes = row.nextElementSibling;
-        if (notes && notes.classList.contains("notes")) notes.classList.toggle("hidden", !fits);
-        shown += fits;
-      }
-      count.textContent = `${shown} of ${rows.length} rows`;
-    };
-    const controls = make("div", { class: "controls" }, make("label", {}, "contains", text));
-    heads.forEach((head, n) => {
-      const values = [...new Set(rows.map((row) => row.cells[n].textContent))].sort();
-      if (head.classList.contains("number") || values.length < 2 || values.length > MOST) return;
-      const select = make("select", {}, make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, value || "–")));
-      select.addEventListener("change", () => { chosen.set(n, select.value); apply(); });
-      controls.append(make("label", {}, head.textContent, select));
-    });
-    text.addEventListener("input", apply);
-    controls.append(count);
-    table.parentElement.before(controls);
-    apply();
-  }
-
   // Prompts × positions, and the text of one prompt
   const METRICS = {
     kl: { name: "KL", unit: "nats", bounds: [1e-9, 1e-6, 1e-3, 1e-1, 1] },

@@ -12,8 +12,8 @@ from logitproof.mutations import Mutation
 from logitproof.reference import parts
 from logitproof.reference.parts import NAME, _modeling_module, function_names, skeleton
 from logitproof.reference.patches import functions_replaced
-
-Pair = tuple[torch.Tensor, torch.Tensor]
+from logitproof.reference.rotations import Pair as Pair
+from logitproof.reference.rotations import in_pairs
 
 
 class WrongRotation(Mutation):
@@ -25,17 +25,12 @@ class WrongRotation(Mutation):
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
         """Rotate wrongly in every attention layer of `model`."""
-        return functions_replaced(model, "Attention", function_names(model.config), self._wrong)
+        names = function_names(model.config)
+        return functions_replaced(model, "Attention", names, lambda original: in_pairs(original, self.rotate))
 
     def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:
         """q [B, H, T, D] and k [B, K, T, D] after the wrong rotation; `right` is the model's own function."""
         raise NotImplementedError
-
-    def _wrong(self, original: Callable[..., Pair]) -> Callable[..., Pair]:
-        def rotate(q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any, *rest: Any, **named: Any) -> Pair:
-            return self.rotate(lambda *four: original(*four, *rest, **named), q, k, cos, sin)
-
-        return rotate
 
 
 def is_split_half(config: Any) -> bool:

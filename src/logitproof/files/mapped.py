@@ -1,0 +1,41 @@
+"""Memory-mapped arrays whose pages are let go of, so that what is resident does not grow with the file."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+ROWS = 32
+"""Rows that are looked at before their pages are let go."""
+
+
+def let_go(rows: Any) -> None:
+    """Let go of the pages of a mapped array that is only read; nothing happens to any other array."""
+    if not isinstance(rows, np.memmap) or rows.mode != "r" or not rows.nbytes:
+        return
+    owner: Any = rows.base
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    origin = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
+    first = rows.__array_interface__["data"][0] - origin
+    begin = first // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_DONTNEED, begin, min(first + rows.nbytes, len(owner)) - begin)
+
+
+def in_blocks(rows: Any) -> Iterator[tuple[int, Any]]:
+    """(first row, rows [n, V]) of an array [T, V], whose pages are let go behind the reader."""
+    for start in range(0, len(rows), ROWS):
+        block = rows[start : start + ROWS]
+        yield start, block
+        let_go(block)
+
+
+def picked(rows: Any, columns: Any) -> np.ndarray:
+    """A copy of some columns of an array [T, V]."""
+    blocks = [np.array(block[:, columns]) for _, block in in_blocks(rows)]
+    return np.concatenate(blocks) if blocks else np.array(rows[:, columns])
