@@ -153,7 +153,7 @@ FAULTS = [
     ("print('loading', file=sys.stderr, flush=True); time.sleep(60)", RuntimeError, "did not end within 1 s.*: loading"),
     ("print('GGML_ASSERT failed', file=sys.stderr, flush=True); os.abort()", RuntimeError, "killed by SIGABRT: GGML_ASSERT"),
     ("print('error: invalid argument: -fa', file=sys.stderr); sys.exit(1)", RuntimeError, "exit code 1: error: invalid"),
-    ("sys.exit(0)", RuntimeError, r"ended 5 times with exit code 0 and without its text, last with b''"),
+    ("sys.exit(0)", RuntimeError, r"ended 25 times with exit code 0 and without its text, last with b''"),
     ("sys.stdin.read(); print('> ', end='')", RuntimeError, "without its text, last with b'> '"),
     ("print('x number of tokens in prompt = 1\\n9 -> \\'o\\'', file=sys.stderr); print('a\\n')", Refusal, r"otherwise: \[9\]"),
     ("print('number of tokens in prompt\\n40 -> \\'o\\'', file=sys.stderr); print('ab \\xe9\\n')", RuntimeError, "of 0 tokens"),

@@ -17,8 +17,8 @@ from logitproof.rows.top import top_rows
 FIXED = ["-no-cnv", "--no-display-prompt", "--no-escape", "--verbose-prompt", "--special", "-n", "1", "--temp", "0"]
 END = (b"\n\n", b" [end of text]\n")
 """What the tool writes behind the last token."""
-ATTEMPTS = 5
-"""Runs until the tool's text is whole: it loses it now and then."""
+ATTEMPTS = 25
+"""Runs until the tool's text is whole: it loses it now and then, on a busy machine several times in a row."""
 
 
 @dataclass
