@@ -41,6 +41,7 @@ from logitproof.divergence.measure import measure
 from logitproof.gguf.folder import folder_of
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.session import Session
+from logitproof.localization.engines import Asked as Located
 from logitproof.localization.engines import localize_engines
 from logitproof.reference.planted import Planted
 from logitproof.reference.predict import Predictor
@@ -89,7 +90,7 @@ def faults(file: Path, scratch: Path) -> tuple[dict[str, Any], list[int], np.nda
     named = {fault.name: diagnoses[fault.name].names for fault in everywhere}
     single = [fault for fault in FAULTS if fault.located]
     sides = {fault.name: parse_address(f"llamacpp:{plant(fault, file, scratch)}") for fault in single}
-    found = localize_engines(parse_address(f"transformers:{file}"), sides, ids, explain=False)
+    found = localize_engines(parse_address(f"transformers:{file}"), sides, ids, asked=Located(explain=False))
     first = dict(zip(sides, (located.localization.first for located in found.located), strict=True))
     return {
         "planted": len(FAULTS),

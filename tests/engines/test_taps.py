@@ -16,7 +16,7 @@ from logitproof.errors import ContractError
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.localize import localize, relative
 from logitproof.protocol import taps
-from logitproof.protocol.messages import Tensor
+from logitproof.protocol.messages import Mode, Tensor
 from logitproof.reference.taps import Taps, Watch, tapped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "power"))
@@ -56,6 +56,27 @@ def test_taps_change_nothing_and_a_model_explains_itself(family: str) -> None:
     assert localize(found, found, replayed).verdict == "same"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+def test_experts_that_are_told_are_weighed_by_the_routers_own_rule(family: str, mode: str) -> None:
+    """Told its own choice a model computes what it did; told another one it says what it would have chosen."""
+    model = build(family)
+    plain = read(model, family, mode=mode)
+    chosen = {name: value for name, value in plain.items() if taps.split(name)[1] == "moe.index"}
+    if not chosen:
+        pytest.skip("a dense model")
+    assert np.allclose(read(model, family, chosen, mode=mode)["logits"], plain["logits"], atol=1e-5)
+    first = min(chosen, key=taps.order)
+    experts = plain[first.replace("index", "router")].shape[-1]
+    changed = read(model, family, {first: np.sort((chosen[first] + 1) % experts, axis=-1)}, mode=mode)
+    assert np.array_equal(changed[first], plain[first]), "what it would have chosen"
+    weights = first.replace("index", "weights")
+    assert not np.allclose(changed[weights], plain[weights]) and np.isfinite(changed["logits"]).all()
+    if family in ("qwen3-moe", "mixtral"):
+        sums = plain[weights].sum(-1)
+        assert np.allclose(changed[weights].sum(-1), sums, atol=1e-5) == np.allclose(sums, 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["llama3", "qwen3", "qwen3-moe", "qwen3.5"])
 def test_decode_gives_the_taps_of_prefill(family: str) -> None:
     model = build(family)
@@ -81,23 +102,29 @@ def test_probabilities_of_a_decode_are_compared_and_flow_on(family: str) -> None
     assert name in found.broken
 
 
-def worker_taps(engine: str, model: Path, config: Path | None, folder: Path, given: Any = None, **options: Any) -> Any:
+def worker_taps(
+    engine: str, model: Path, config: Path | None, folder: Path, given: Any = None, mode: Mode = "prefill", **options: Any
+) -> Any:
     folder.mkdir()
     with Worker(Spec(engine, {"threads": 1, **options}), name=engine) as worker:
         assert worker.hello().taps
         worker.load(model, config)
-        return worker.taps(IDS, "prefill", list(given) if given else ["*"], folder, given)
+        return worker.taps(IDS, mode, list(given) if given else ["*"], folder, given)
 
 
 def arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: np.array(one.open()) for name, one in tensors.items()}
 
 
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
 @pytest.mark.parametrize("family", ["llama3", "qwen3-moe", "qwen3.5"])
-def test_every_tap_of_llama_cpp_is_that_of_transformers(family: str, tmp_path: Path) -> None:
-    ours = arrays(worker_taps("transformers", ZOO / family, None, tmp_path / "a"))
-    theirs = arrays(worker_taps("llamacpp", ZOO / "gguf" / f"{family}-F32.gguf", ZOO / family, tmp_path / "b"))
-    assert set(ours) == set(theirs)
+def test_every_tap_of_llama_cpp_is_that_of_transformers(family: str, mode: Mode, tmp_path: Path) -> None:
+    """A pass over everything has a cache in llama.cpp alone; its keys and values are stored in the type that is asked for."""
+    file, cache = ZOO / "gguf" / f"{family}-F32.gguf", {"kv_type": "f32"}
+    ours = arrays(worker_taps("transformers", ZOO / family, None, tmp_path / "a", mode=mode))
+    theirs = arrays(worker_taps("llamacpp", file, ZOO / family, tmp_path / "b", mode=mode, **cache))
+    cached = {name for name in theirs if taps.split(name)[1] in taps.CACHED}
+    assert cached and set(ours) == set(theirs) - (cached if mode == "prefill" else set())
     for name, right in ours.items():
         assert relative(theirs[name], right, taps.split(name)[1]) < 1e-4, name
 
@@ -145,33 +172,34 @@ def test_of_two_paths_the_one_that_reads_square_matrices_transposed_is_found(tmp
 
 def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
     from logitproof.jobs.session import Side
-    from logitproof.localization.engines import localize_engines
+    from logitproof.localization.engines import Asked, localize_engines
 
     def side(**options: Any) -> Side:
         return Side(Spec("transformers", {"threads": 1, **options}), ZOO / "qwen2.5", None, "side")
 
     candidate = {"wrong": side(mutation="weights.layer_duplicated")}
-    whole = localize_engines(side(), candidate, IDS, explain=False)
-    small = localize_engines(side(), candidate, IDS, explain=False, budget=1000)
+    whole = localize_engines(side(), candidate, IDS, asked=Asked(explain=False))
+    small = localize_engines(side(), candidate, IDS, asked=Asked(explain=False, budget=1000))
     assert small.located[0].localization.broken == whole.located[0].localization.broken
     assert small.bytes_at_most < whole.bytes_at_most / 2
 
 
 def test_a_candidate_without_taps_is_one_line_and_ends_nothing_for_the_others() -> None:
     from logitproof.jobs.session import Side
-    from logitproof.localization.engines import NoTaps, localize_engines
+    from logitproof.localization.engines import Asked, localize_engines
+    from logitproof.localization.tapped import NoTaps
 
     def side(engine: str, **options: Any) -> Side:
         return Side(Spec(engine, {"threads": 1, **options}), ZOO / "qwen3", None, engine)
 
     plain = Side(Spec("plain", {}), ZOO / "qwen3", None, "plain")
     candidates = {"plain": plain, "wrong": side("transformers", mutation="norm.one_added")}
-    locations = localize_engines(side("transformers"), candidates, IDS, explain=False)
+    locations = localize_engines(side("transformers"), candidates, IDS, asked=Asked(explain=False))
     assert [located.name for located in locations.located] == ["wrong"] and locations.exit_code == 1
     (note,) = locations.notes
     assert note.startswith("plain offers no taps") and "logitproof diagnose" in note
     with pytest.raises(NoTaps, match="logitproof diagnose"):
-        localize_engines(side("transformers"), {"plain": plain}, IDS, explain=False)
+        localize_engines(side("transformers"), {"plain": plain}, IDS, asked=Asked(explain=False))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from logitproof.kernels.kernel import Kernel
 from logitproof.lint import Finding
 from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage
+from logitproof.localization.patching import Patched
 from logitproof.protocol.precision import Precision
 from logitproof.quality.accuracy import Paired
 from logitproof.quality.causes import Cause
@@ -48,6 +49,7 @@ LOCATED = record(
     first=str | None,
     broken=list[str],
     hypotheses=list[Hypothesis],
+    patched=list[Patched],
 )
 LOCATIONS: dict[str, Any] = {
     "reference": str,
@@ -55,6 +57,7 @@ LOCATIONS: dict[str, Any] = {
     "mode": str,
     "bytes_at_most": int,
     "notes": list[str],
+    "generated_from": int | None,
     "located": list[LOCATED],  # type: ignore[valid-type]
     "stages": list[Stage],
 }
@@ -82,6 +85,7 @@ ANSWERS: dict[str, Shape] = {
             "band_factor": float,
         }
     ),
+    "bisect": Shape({"tried": list[Tried], "first": str, "subject": str}),
     "calibrate": Shape({"cells": list[CalibratedCell]}),
     "history": Shape({"runs": list[Recorded]}),
     "history-bisect": Shape({"tried": list[Tried], "first": str, "subject": str}),

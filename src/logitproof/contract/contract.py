@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -376,6 +376,20 @@ def open_contract(path: Path) -> OpenContract:
     _check_instruction_sets(opened)
     _check_names(opened)
     return opened
+
+
+def with_options(opened: OpenContract, candidate: str, options: Mapping[str, Any]) -> OpenContract:
+    """The contract with options of one candidate over its own; raises ContractError of one that is not there."""
+    candidates = opened.contract.candidates
+    if candidate not in candidates:
+        known = ", ".join(candidates)
+        raise ContractError(f"no candidate is called {candidate!r}", where=str(opened.path), remedy=f"there are {known}")
+    use = candidates[candidate]
+    changed = use.model_copy(update={"options": {**use.options, **options}})
+    contract = opened.contract.model_copy(update={"candidates": {**candidates, candidate: changed}})
+    other_options = replace(opened, contract=contract)
+    _check_engines(other_options)
+    return other_options
 
 
 def read_contract(path: Path) -> tuple[Contract, Lines]:

@@ -86,6 +86,8 @@ ANOTHER_VALUE = {
     "llama4": ("ffn_norm",),
 }
 """Taps of an architecture whose nodes are another value than the tap."""
+READ = {"kq": "cache.k", "kqv": "cache.v"}
+"""The products of attention, and what of the cache is their first factor."""
 SHARED = ("ffn_shexp", "ffn_shexp_out")
 """The shared expert, of which the first name is before its gate."""
 BEHIND_BLOCKS = ("gemma2", "gemma3", "gemma3n", "gemma4", "olmo2", "exaone4", "glm4")
@@ -205,6 +207,8 @@ class Recorder:
             if self._scores is not None:
                 self._now[f"layers.{layer}.attn.scores"] = self._matrix(self._scores) * np.float32(scale)
             self._now[f"layers.{layer}.attn.probs"] = self._matrix(_values(node))
+        if operation == "MUL_MAT" and name in READ:
+            self._read_cache(node, READ[name], layer)
         if operation == "RMS_NORM" and name == "norm" and node.src[0]:
             self._normed = _values(node.src[0].contents)
         if name in ("kqv_out", "attn_gated"):
@@ -228,6 +232,22 @@ class Recorder:
         fused = gate_and_up.shape[-1] == 2 * value.shape[-1]
         if leaf == "mlp.activation" and fused and f"layers.{layer}.mlp.gate" not in self._now:
             self._now[f"layers.{layer}.mlp.gate"], self._now[f"layers.{layer}.mlp.up"] = np.split(gate_and_up, 2, axis=-1)
+
+    def _read_cache(self, node: _Tensor, leaf: str, layer: int) -> None:
+        """Keys [K, S, D] or values [K, D, S] as attention reads them, where the cache holds whole heads and no latent."""
+        rotated = self._now.get(f"layers.{layer}.attn.k_rope")
+        if rotated is None or rotated.ndim != 3 or not node.src[0]:
+            return
+        stored = _values(node.src[0].contents)
+        stored = stored[None] if stored.ndim == 2 and rotated.shape[1] == 1 else stored
+        if stored.ndim != 3 or stored.shape[0] != rotated.shape[1]:
+            return
+        slots = stored.transpose(1, 0, 2) if leaf == "cache.k" else stored.transpose(2, 0, 1)
+        if leaf == "cache.k" and slots.shape[1:] != rotated.shape[1:]:
+            return
+        if leaf == "cache.v" and f"layers.{layer}.cache.k" not in self._now:
+            return
+        self._now[f"layers.{layer}.{leaf}"] = slots[: self.positions].copy()
 
     def _leaf(self, name: str, operation: str, layer: int) -> str:
         letter = name[0].lower()
@@ -263,15 +283,19 @@ class Recorder:
 
     def _canonical(self, name: str, value: np.ndarray) -> np.ndarray:
         layer, leaf = vocabulary.split(name)
-        if leaf in ("attn.q_proj", "attn.k_proj", "attn.q_rope", "attn.k_rope"):
+        if leaf in ("attn.q_proj", "attn.k_proj", "attn.q_rope", "attn.k_rope", "cache.k"):
+            stem = f"layers.{layer}.{'attn.k' if leaf == 'cache.k' else leaf[:6]}"
             # layers without rotation keep the order in which the file's other layers have their pairs
             rotations = list(self._rotation.values()) or [(-1, 0)]
-            mode, turned = self._rotation.get(f"layers.{layer}.{leaf[:6]}", rotations[0])
+            mode, turned = self._rotation.get(stem, rotations[0])
             if mode == NEIGHBOURS and turned and self.architecture not in NEIGHBOURS_IN_CHECKPOINT:
-                size = self._head.get(f"layers.{layer}.{leaf[:6]}") or next(iter(self._head.values()), turned)
+                size = self._head.get(stem) or next(iter(self._head.values()), turned)
                 return _halves(value.reshape(len(value), -1, size), turned).reshape(value.shape)
         if self.architecture in IN_GROUPS:
             return value
+        if leaf in DEALT and len(value) != self.positions and value.size % self.positions == 0:
+            # a step of one token has its heads in the place of positions
+            value = value.reshape(self.positions, -1)
         if self.value_heads is not None and leaf in DEALT:
             return _grouped(value, self.value_heads)
         if self.value_heads is not None and leaf in DEALT_AFTER_KEYS:

@@ -27,6 +27,7 @@ from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.streamed import Streamed
 from logitproof.reference.taps import TAPS, Taps, Watch, tapped
 from logitproof.reference.versions import instruction_set, versions
+from logitproof.reference.widened import widen
 
 BLOCK = 64
 """Positions whose logits are written at a time."""
@@ -41,7 +42,8 @@ class Transformers(Engine):
     absent); batch puts longer sequences beside each prefill, with padding on one side; threads is PyTorch's;
     mutation plants a known bug with mutation_options; adapter is the folder of a PEFT LoRA adapter, added to what
     each matrix computes, or into the matrix itself with merge_adapter. offload: stream leaves the weights on disk and reads
-    every layer once for all sequences that are asked together: prefill of models larger than memory.
+    every layer once for all sequences that are asked together: prefill of models larger than memory. float32_layers are
+    decoder layers that compute in float32 whatever dtype is, as `logitproof bisect layers` asks for.
     """
 
     arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype"}
@@ -92,6 +94,7 @@ class Transformers(Engine):
     adapter: str | None = None
     merge_adapter: bool = False
     offload: Literal["none", "stream"] = "none"
+    float32_layers: list[int] | None = None
     _streamed: Any = field(init=False, default=None, repr=False)  # a Streamed: options are validated with every field's type
     _reference: Reference | None = field(init=False, default=None, repr=False)
     _planted: Any = field(init=False, default=None, repr=False)
@@ -119,6 +122,7 @@ class Transformers(Engine):
             self._reference = self._streamed.reference
             return self._loaded()
         self._reference = load(model, config, loading)
+        widen(self._model, self.float32_layers or ())
         # before any bug is planted, so that a bug of attention stands around it and is seen
         self._watch = Watch(self._model)
         self._plant()
@@ -252,6 +256,8 @@ class Transformers(Engine):
 
     def _check_options(self) -> None:
         if self.offload == "stream":
+            if self.float32_layers:
+                raise Refusal("is not for offload: stream", field="float32_layers", remedy="leave one of the two out")
             streaming.check_options({"mutation": self.mutation, "chunk": self.chunk, "batch": self.batch - 1})
         if self.chunk is not None and self.chunk < 1:
             raise Refusal(f"chunk is {self.chunk}", field="chunk", remedy="give a positive number of positions")

@@ -6,9 +6,8 @@ opened, one at a time, so that a model with many layers needs no more memory tha
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,16 +16,17 @@ import numpy as np
 
 from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.folder import folder_of
-from logitproof.jobs.session import Session, Side
+from logitproof.jobs.session import Side
 from logitproof.localization.hypotheses import Hypothesis, hypotheses
-from logitproof.localization.localize import Localization, localize, stages
+from logitproof.localization.localize import Localization, localize, relative, stages
 from logitproof.localization.located import Located, Locations
+from logitproof.localization.patching import BROKEN, Sides, expanded, patched
 from logitproof.localization.tap_dump import TapDump
+from logitproof.localization.tapped import NoTaps, Room, Say, Tapped
 from logitproof.protocol import taps
-from logitproof.protocol.messages import Mode, Tensor
-from logitproof.protocol.precision import FROM_FINE_TO_COARSE, Precision, coarsest, stated
+from logitproof.protocol.messages import Mode
+from logitproof.protocol.precision import FROM_FINE_TO_COARSE, Precision
 from logitproof.weights.model import is_gguf
-from logitproof.weights.stored import stored_precision
 
 BUDGET = 512 * 2**20
 """Bytes of taps that may lie in memory and on disk at once, for each engine."""
@@ -34,12 +34,23 @@ LONGEST = 128
 """Positions of a prompt that are looked at."""
 OPENED = 4
 """Broken layers that are opened, where not all of them fit."""
-Say = Callable[[str], None]
 DIAGNOSE = "`logitproof diagnose RUN` needs its logits alone"
 
 
-class NoTaps(ContractError):
-    """An engine shows nothing of its inside, so that no operation of it can be compared."""
+@dataclass(frozen=True)
+class Asked:
+    """What a localization is to do beside comparing taps.
+
+    `patch` are patterns of taps whose activations are put into the reference, `broken` for those that were found wrong.
+    With `replay_experts` the reference is run with the experts that the candidate chose.
+    """
+
+    layers: tuple[int, ...] | None = None
+    precision: Precision | None = None
+    patch: tuple[str, ...] = ()
+    replay_experts: bool = False
+    explain: bool = True
+    budget: int = BUDGET
 
 
 def localize_engines(
@@ -48,10 +59,7 @@ def localize_engines(
     token_ids: Sequence[int],
     *,
     mode: Mode = "prefill",
-    layers: Sequence[int] | None = None,
-    precision: Precision | None = None,
-    budget: int = BUDGET,
-    explain: bool = True,
+    asked: Asked = Asked(),
     say: Say = lambda text: None,
 ) -> Locations:
     """Compare every candidate's taps with the reference's on one sequence.
@@ -62,41 +70,118 @@ def localize_engines(
     ids = list(token_ids)[:LONGEST]
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitproof-taps-")))
-        room = _Room(scratch, ids, mode, budget, say)
-        truth = _Engine(stack, "reference", reference, room)
+        room = Room(scratch, ids, mode, asked.budget, say)
+        truth = Tapped(stack, "reference", reference, room)
         offered, without = _offered(stack, candidates, room)
-        patterns = _patterns(truth, layers, room)
-        whole = truth.read(patterns)
-        _all_there(layers, whole)
+        patterns = _patterns(truth, asked.layers, room)
+        whole = truth.read([*patterns, *expanded(asked.patch)])
+        _all_there(asked.layers, whole)
         located, notes, sources = [], list(without), {"reference": whole}
         for name, candidate in offered.items():
             say(f"taps of {name}")
-            candidate_taps, kind = _taps_of(candidate, patterns, precision)
-            if not set(candidate_taps) & set(whole):
+            compared = _Compared(truth, reference, whole, patterns, asked, room, len(offered) > 1)
+            given = compared.taps_of(candidate)
+            if not set(given[0]) & set(whole):
                 notes.append(f"{name} offers none of the reference's taps (docs/taps.md names them): {DIAGNOSE}")
                 continue
-            where = localize(whole, candidate_taps, truth.replay(candidate_taps), precision=kind)
-            sources[name] = candidate_taps
-            notes += _doubts(name, candidate, where, kind, reference)
-            if patterns == list(taps.BOUNDARIES):
-                where, candidate_taps = _opened(truth, candidate, where, kind, room)
-            hypothetical = _explained(where, kind, reference, candidate_taps, ids, say) if explain and mode == "prefill" else ()
-            located.append(Located(name, kind, where, hypothetical))
+            sources[name] = given[0]
+            location, doubts = compared.located(name, candidate, *given)
+            located.append(location)
+            notes += doubts
         if not located:
             raise NoTaps(notes[0], where="CANDIDATE", remedy="see docs/taps.md for taps, or name the bug by its logits")
         every_stage = stages(sources, max((location.precision for location in located), key=FROM_FINE_TO_COARSE.index))
     return Locations(reference.name, tuple(ids), mode, tuple(located), tuple(every_stage), room.most, tuple(notes))
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """The reference with its taps, that candidate after candidate is compared with; what `several` lack ends nothing."""
+
+    truth: Tapped
+    reference: Side
+    whole: Mapping[str, np.ndarray]
+    patterns: Sequence[str]
+    asked: Asked
+    room: Room
+    several: bool
+
+    def taps_of(self, candidate: Tapped | TapDump) -> tuple[dict[str, np.ndarray], Precision]:
+        """The candidate's taps and its coarsest arithmetic."""
+        return _taps_of(candidate, [*self.patterns, *expanded(self.asked.patch)], self.asked.precision)
+
+    def located(
+        self, name: str, candidate: Tapped | TapDump, candidate_taps: dict[str, np.ndarray], kind: Precision
+    ) -> tuple[Located, list[str]]:
+        """What is wrong of this candidate, and notes on what makes the question doubtful."""
+        whole, notes, chosen = self.whole, [], {}
+        if self.asked.replay_experts:
+            chosen = {tap: value for tap, value in candidate_taps.items() if taps.split(tap)[1] == "moe.index"}
+            whole, note = self._with_experts(name, chosen, candidate_taps)
+            chosen = chosen if whole is not self.whole else {}
+            notes.append(note)
+        own, stepped = self.truth.replay(candidate_taps), self.room.mode == "decode"
+        where = localize(whole, candidate_taps, own, precision=kind, stepped=stepped)
+        notes += _doubts(name, candidate, where, kind, self.reference)
+        every_tap = candidate_taps
+        if self.patterns == list(taps.BOUNDARIES):
+            where, candidate_taps = _opened(self.truth, candidate, where, kind, self.room)
+        explain, ids = self.asked.explain and self.room.mode == "prefill", self.room.ids
+        bugs = _explained(where, kind, self.reference, candidate_taps, ids, self.room.say) if explain else ()
+        sides = Sides(whole, {**every_tap, **candidate_taps}, chosen)
+        try:
+            put_in = [*patched(self.truth, candidate, sides, self.asked.patch, where.broken, kind)]
+        except ContractError as error:
+            if not self.several:
+                raise
+            put_in, notes = [], [*notes, f"{name}: nothing was put in: {error.text}"]
+        if BROKEN in self.asked.patch and not where.broken:
+            notes.append(f"{name}: no operation was found wrong, so that `--patch {BROKEN}` puts nothing in")
+        return Located(name, kind, where, bugs, tuple(put_in)), notes
+
+    def _with_experts(
+        self, name: str, chosen: Mapping[str, np.ndarray], candidate_taps: Mapping[str, np.ndarray]
+    ) -> tuple[Mapping[str, np.ndarray], str]:
+        """The reference's taps with the experts that the candidate chose, and how many it would have chosen otherwise."""
+        alike = [tap for tap, value in chosen.items() if tap in self.whole and value.size == self.whole[tap].size]
+        if len(alike) < len(chosen) or not chosen:
+            why = "shows no choice of experts" if not chosen else "chooses another number of experts than the reference"
+            return self.whole, f"{name} {why}, so that its choices were not replayed"
+        whole = self.truth.replay(chosen, [*self.patterns, *expanded(self.asked.patch)])
+        if whole is None:
+            text = "the reference cannot be told which experts to choose"
+            raise ContractError(text, where="--replay-experts", remedy="leave it out, or use transformers as the reference")
+        return whole, _choices_differ(name, chosen, self.whole, whole, candidate_taps)
+
+
+def _choices_differ(
+    name: str,
+    chosen: Mapping[str, np.ndarray],
+    plain: Mapping[str, np.ndarray],
+    replayed: Mapping[str, np.ndarray],
+    candidate_taps: Mapping[str, np.ndarray],
+) -> str:
+    """How many choices of experts differ, and how far the logits are apart with them and without."""
+    pairs = [(value, plain[tap]) for tap, value in chosen.items() if tap in plain and plain[tap].size == value.size]
+    differing = sum(int((value.reshape(right.shape) != right).any(-1).sum()) for value, right in pairs)
+    every = sum(len(right) for _, right in pairs)
+    text = f"{name} chooses other experts than the reference at {differing} of {every} places"
+    logits = candidate_taps.get("logits")
+    if logits is None or any(side["logits"].size != logits.size for side in (plain, replayed)):
+        return text
+    before, after = (relative(logits, side["logits"], "logits") for side in (plain, replayed))
+    return f"{text}; with its choices replayed the logits are {after:.2g} apart, {before:.2g} without"
+
+
 def _offered(
-    stack: ExitStack, candidates: Mapping[str, Side | TapDump], room: _Room
-) -> tuple[dict[str, _Engine | TapDump], list[str]]:
+    stack: ExitStack, candidates: Mapping[str, Side | TapDump], room: Room
+) -> tuple[dict[str, Tapped | TapDump], list[str]]:
     """The candidates that have taps, and a line for each that has none: it ends nothing for the others."""
-    offered: dict[str, _Engine | TapDump] = {}
+    offered: dict[str, Tapped | TapDump] = {}
     without: list[str] = []
     for name, candidate in candidates.items():
         try:
-            offered[name] = candidate if isinstance(candidate, TapDump) else _Engine(stack, name, candidate, room)
+            offered[name] = candidate if isinstance(candidate, TapDump) else Tapped(stack, name, candidate, room)
         except NoTaps as error:
             without.append(f"{name} {error.text}: {DIAGNOSE}")
     if not offered:
@@ -113,13 +198,13 @@ def _all_there(layers: Sequence[int] | None, whole: Mapping[str, np.ndarray]) ->
         raise ContractError(text, where="--layers", remedy="count from 0, and name layers that the model has")
 
 
-def _doubts(name: str, candidate: _Engine | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
+def _doubts(name: str, candidate: Tapped | TapDump, where: Localization, precision: Precision, reference: Side) -> list[str]:
     """What makes the question itself doubtful: another model, or weights that only one side has quantized."""
     reshaped = [row.tap for row in where.rows if not np.isfinite(row.accumulated) and row.isolated is None]
     doubts = []
     if len(reshaped) > 1:
         doubts.append(f"{name}: {len(reshaped)} tensors have other shapes than the reference's: is it the same model?")
-    quantized = isinstance(candidate, _Engine) and precision == "quantized" and not is_gguf(reference.model)
+    quantized = isinstance(candidate, Tapped) and precision == "quantized" and not is_gguf(reference.model)
     if quantized and where.verdict == "located":
         doubts.append(
             f"{name} computes with quantized weights, the reference with the original ones, so matrices differ by what "
@@ -129,7 +214,7 @@ def _doubts(name: str, candidate: _Engine | TapDump, where: Localization, precis
 
 
 def _opened(
-    truth: _Engine, candidate: _Engine | TapDump, coarse: Localization, precision: Precision, room: _Room
+    truth: Tapped, candidate: Tapped | TapDump, coarse: Localization, precision: Precision, room: Room
 ) -> tuple[Localization, dict[str, np.ndarray]]:
     """The first layers that are wrong as a whole, looked into one after another; their rows take the boundaries' place."""
     rows = {row.tap: row for row in coarse.rows}
@@ -141,7 +226,8 @@ def _opened(
         patterns = [before, *taps.of_layers([layer])]
         whole = truth.read(patterns)
         candidate_taps, _ = _taps_of(candidate, patterns, precision)
-        inside = localize(whole, candidate_taps, truth.replay(candidate_taps), precision=precision)
+        own, stepped = truth.replay(candidate_taps), room.mode == "decode"
+        inside = localize(whole, candidate_taps, own, precision=precision, stepped=stepped)
         rows |= {row.tap: row for row in inside.rows if row.tap != before}
         kept |= {name: np.array(value) for name, value in candidate_taps.items()}
     ordered = tuple(sorted(rows.values(), key=lambda row: taps.order(row.tap)))
@@ -175,14 +261,14 @@ def _made_of(file: Path) -> Path | None:
 
 
 def _taps_of(
-    candidate: _Engine | TapDump, patterns: Sequence[str], asked: Precision | None
+    candidate: Tapped | TapDump, patterns: Sequence[str], asked: Precision | None
 ) -> tuple[dict[str, np.ndarray], Precision]:
     if isinstance(candidate, TapDump):
         return candidate.taps, asked or candidate.precision
     return candidate.read(patterns), asked or candidate.precision()
 
 
-def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list[str]:
+def _patterns(truth: Tapped, layers: Sequence[int] | None, room: Room) -> list[str]:
     """Everything, or what fits: the boundaries, and the taps of the layers that were asked for."""
     if layers is not None:
         before = sorted({number - 1 for number in layers if number > 0})
@@ -195,65 +281,3 @@ def _patterns(truth: _Engine, layers: Sequence[int] | None, room: _Room) -> list
         return ["*"]
     room.say(f"{count} layers of {layer_bytes:,} bytes pass the budget of {room.budget:,}: the boundaries first")
     return list(taps.BOUNDARIES)
-
-
-@dataclass
-class _Room:
-    """Where taps lie, for which tokens, and how much of them there was at most."""
-
-    scratch: Path
-    ids: list[int]
-    mode: Mode
-    budget: int
-    say: Say
-    most: int = 0
-    count: int = 0
-
-    def folder(self) -> Path:
-        """A fresh folder for one answer."""
-        self.count += 1
-        made = self.scratch / str(self.count)
-        made.mkdir()
-        return made
-
-
-class _Engine:
-    """One running engine with its model, asked for taps."""
-
-    def __init__(self, stack: ExitStack, name: str, side: Side, room: _Room) -> None:
-        self._room, self._side = room, side
-        session = stack.enter_context(Session(side.spec, name))
-        if not session.hello().taps:
-            remedy = "use transformers or llamacpp, an engine whose hello offers taps, or a folder with a taps.yaml"
-            raise NoTaps("offers no taps", where=side.name, remedy=remedy)
-        self._worker, self._loaded = session.loaded(side.model, side.config)
-        self.tensors: dict[str, Tensor] = {}
-
-    def read(self, patterns: Sequence[str]) -> dict[str, np.ndarray]:
-        """The taps that the patterns name."""
-        self.tensors = self._worker.taps(self._room.ids, self._room.mode, patterns, self._room.folder())
-        self._room.most = max(self._room.most, sum(Path(tensor.path).stat().st_size for tensor in self.tensors.values()))
-        return {name: tensor.open() for name, tensor in self.tensors.items()}
-
-    def replay(self, candidate_taps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-        """What this engine's operations make of the candidate's taps; None where it cannot be given any."""
-        given = self._room.folder()
-        tensors = {}
-        for name, value in candidate_taps.items():
-            path = given / f"{name}.bin"
-            np.ascontiguousarray(value, "<f4").tofile(path)
-            tensors[name] = Tensor(path=str(path), dtype="float32", shape=value.shape)
-        try:
-            made = self._worker.taps(self._room.ids, self._room.mode, list(candidate_taps), self._room.folder(), tensors)
-        except ContractError:
-            return None
-        arrays = {name: np.array(tensor.open()) for name, tensor in made.items()}
-        shutil.rmtree(given)
-        return arrays
-
-    def precision(self) -> Precision:
-        """The coarsest arithmetic that the engine says it uses; ggml rounds activations to the type of the weights."""
-        known = stated(self._loaded.details)
-        if not self._loaded.details.get("dtype") and is_gguf(self._side.model):
-            known.append(stored_precision(self._side.model))
-        return coarsest(known)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from logitproof.localization.heads import heads_of
 from logitproof.protocol import taps
 
 PARTNERS = {
@@ -43,7 +44,7 @@ def _orders(
         yield "row t holds position t + 1", np.concatenate([values[:1], values[:-1]])
     if leaf in taps.MATRICES:
         yield "queries and keys are exchanged", values.swapaxes(1, 2)
-    shape = _heads(layer, leaf, right)
+    shape = heads_of(layer, leaf, right)
     if shape is not None and values.size == len(values) * shape[0] * shape[1]:
         whole = values.reshape(len(values), *shape)
         for text, changed in _of_heads(whole, right, layer):
@@ -69,15 +70,6 @@ def _of_heads(whole: np.ndarray, right: Mapping[str, np.ndarray], layer: int | N
         yield "heads of a group are tiled where they belong together", tiled
     for by in (1, -1):
         yield f"heads are shifted by {by}", np.roll(whole, by, axis=1)
-
-
-def _heads(layer: int | None, leaf: str, right: Mapping[str, np.ndarray]) -> tuple[int, int] | None:
-    """[H, D] of what a tap holds."""
-    letter = "q" if leaf in ("attn.q_proj", "attn.q", "attn.q_rope", "attn.context") else "k"
-    known = right.get(f"layers.{layer}.attn.{letter}_rope")
-    if not leaf.startswith("attn.") or leaf in ("attn.out", *taps.MATRICES) or known is None or known.ndim != 3:
-        return None
-    return int(known.shape[1]), int(known.shape[2])
 
 
 def _fits(values: np.ndarray, wanted: np.ndarray, limit: float) -> bool:

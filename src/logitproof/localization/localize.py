@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from logitproof.documents.shown import Shown
+from logitproof.localization.axes import Axis, axes
+from logitproof.localization.compounding import Compounding, compounding
 from logitproof.localization.layout import explained_by_layout
 from logitproof.protocol import taps
 from logitproof.protocol.precision import Precision
@@ -32,6 +34,7 @@ AMPLIFIED: dict[str, float] = {
 }  # fmt: skip
 """How many roundings an operation makes relative to one that is done entry by entry; all others count as 4."""
 EXPECTED = 4.0
+READS_THE_CACHE = ("attn.scores", "attn.probs", "attn.context")
 LIMIT = 4.0
 """An operation differs where its isolated error is this often what is expected of it."""
 CARRIED = 40.0
@@ -48,6 +51,8 @@ class Row:
     expected: float
     status: Status
     suspicion: str = ""
+    axes: tuple[Axis, ...] = ()
+    """of a tap that differs: its error by position, head, rotary pair, expert and key"""
 
     @property
     def ratio(self) -> float:
@@ -77,6 +82,8 @@ class Localization(Shown):
     missing: tuple[str, ...] = ()
     precision: Precision = "float32"
     """the candidate's coarsest arithmetic, by which its errors were judged"""
+    compounding: tuple[Compounding, ...] = ()
+    """the accumulated error of every boundary, token by token"""
 
     @property
     def broken(self) -> list[str]:
@@ -100,17 +107,24 @@ class Localization(Shown):
 
 
 def localize(
-    reference: Arrays, candidate: Arrays, replayed: Arrays | None, *, precision: Precision = "float32"
+    reference: Arrays,
+    candidate: Arrays,
+    replayed: Arrays | None,
+    *,
+    precision: Precision = "float32",
+    stepped: bool = False,
 ) -> Localization:
     """Judge every tap that the candidate has.
 
     `replayed` is what the reference's operations made of the candidate's taps; without it errors are accumulated only.
-    `precision` is the candidate's coarsest arithmetic. Raises nothing: what cannot be compared is a row that says so.
+    `precision` is the candidate's coarsest arithmetic; `stepped` says that passes went through a
+    cache. Raises nothing: what cannot be compared is a row that says so.
     """
     names = sorted(set(reference) & set(candidate), key=taps.order)
     own = _with_own_sum(reference, candidate, replayed) if replayed is not None else None
     rows = [_row(name, reference, candidate, own, precision) for name in names]
     rows = _with_lost_layers(rows, reference, candidate)
+    rows = _without_what_read_a_wrong_cache(rows) if stepped else rows
     judged = [row for row in rows if row.status != "not comparable"]
     if any(row.status == "differs" for row in rows):
         verdict: Verdict = "located" if own is not None else "only accumulated"
@@ -118,7 +132,8 @@ def localize(
         verdict = "same" if judged else "nothing compared"
     growth = [_growth(name, reference, candidate) for name in names if name.endswith(".out") and taps.split(name)[1] == "out"]
     missing = sorted(set(reference) - set(candidate), key=taps.order)
-    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing), precision)
+    by_token = compounding(names, reference, candidate)
+    return Localization(verdict, tuple(rows), tuple(growth), tuple(missing), precision, by_token)
 
 
 def _with_lost_layers(rows: list[Row], reference: Arrays, candidate: Arrays) -> list[Row]:
@@ -130,6 +145,18 @@ def _with_lost_layers(rows: list[Row], reference: Arrays, candidate: Arrays) -> 
         return rows
     text = f"there are no taps of layer {', '.join(map(str, lost))}: was it run?"
     return [replace(row, suspicion=text) if row is wrong else row for row in rows]
+
+
+def _without_what_read_a_wrong_cache(rows: list[Row]) -> list[Row]:
+    """Attention over a cache that is wrong cannot be judged: what its slots held at earlier steps is not known."""
+    wrong = {taps.split(row.tap)[0] for row in rows if row.status == "differs" and taps.split(row.tap)[1] in taps.CACHED}
+    text = "it read a cache that is wrong, and what that held at earlier steps is not known"
+    return [
+        replace(row, status="not comparable", suspicion=text, axes=())
+        if row.status == "differs" and taps.split(row.tap)[0] in wrong and taps.split(row.tap)[1] in READS_THE_CACHE
+        else row
+        for row in rows
+    ]
 
 
 def relative(candidate: np.ndarray, right: np.ndarray, leaf: str) -> float:
@@ -170,12 +197,15 @@ def _row(name: str, reference: Arrays, candidate: Arrays, own: Arrays | None, pr
         return Row(name, math.inf, None, allowed, "differs", text)
     accumulated = relative(tensor, right, leaf)
     if own is None or name not in own:
-        status: Status = "same" if accumulated <= CARRIED * allowed else "differs"
-        return Row(name, accumulated, None, allowed, status if own is None else "not comparable")
+        if own is not None or accumulated <= CARRIED * allowed:
+            return Row(name, accumulated, None, allowed, "same" if own is None else "not comparable")
+        where = axes(name, candidate, reference, reference, CARRIED * allowed)
+        return Row(name, accumulated, None, allowed, "differs", axes=where)
     isolated = _of_same_experts(name, candidate, own) if leaf == "moe.weights" else relative(tensor, own[name], leaf)
     if isolated > LIMIT * allowed:
         suspicion = explained_by_layout(name, tensor, own, allowed * LIMIT)
-        return Row(name, accumulated, isolated, allowed, "differs", suspicion)
+        where = axes(name, candidate, own, candidate, LIMIT * allowed)
+        return Row(name, accumulated, isolated, allowed, "differs", suspicion, where)
     return Row(name, accumulated, isolated, allowed, "same" if accumulated <= LIMIT * allowed else "carried")
 
 

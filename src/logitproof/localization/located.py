@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from logitproof.documents.shown import Shown
 from logitproof.localization.hypotheses import Hypothesis
 from logitproof.localization.localize import Localization, Stage, first_odd
+from logitproof.localization.patching import Patched
 from logitproof.protocol.precision import Precision
 
 
@@ -21,6 +22,7 @@ class Located(Shown):
     precision: Precision
     localization: Localization
     hypotheses: tuple[Hypothesis, ...] = ()
+    patched: tuple[Patched, ...] = ()
 
     @property
     def explained(self) -> list[Hypothesis]:
@@ -45,6 +47,8 @@ class Locations(Shown):
     stages: tuple[Stage, ...] = ()
     bytes_at_most: int = 0
     notes: tuple[str, ...] = field(default=())
+    generated_from: int | None = None
+    """the first position that was generated, where that is known"""
 
     @property
     def first_stage(self) -> Stage | None:
@@ -65,12 +69,14 @@ class Locations(Shown):
             "mode": self.mode,
             "bytes_at_most": self.bytes_at_most,
             "notes": list(self.notes),
+            "generated_from": self.generated_from,
             "located": [
                 {
                     "name": candidate.name,
                     "precision": candidate.precision,
                     **candidate.localization.as_json(),
                     "hypotheses": [asdict(hypothesis) for hypothesis in candidate.hypotheses],
+                    "patched": [asdict(patch) for patch in candidate.patched],
                 }
                 for candidate in self.located
             ],

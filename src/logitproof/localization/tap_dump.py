@@ -12,6 +12,15 @@
         transpose: [1, 0, 2]        # to bring the positions first
         heads: [0, 4, 1, 5]         # the canonical order of the heads, as places in the file
         pairs: neighbours           # rotary pairs of the file, halves where it is not said
+      layers.{layer}.cache.k:       # keys as a paged cache stores them
+        file: kv-{layer}.npy
+        index: 0                    # of the first axis, where keys and values lie in one array
+        pages: [7, 2, 5]            # the blocks of this sequence in order, of [blocks, slots, K, D]
+        slots: [0, 1, 16]           # or the slot of each position, of [slots, K, D]
+      layers.{layer}.mlp.up:
+        file: stage{stage}/rank{rank}/up-{layer}.npy   # {rank} and {stage} stand for numbers, too
+        join: features              # how the ranks are one: a dimension, `sum`, or `same`
+    stages: {0: 0, 1: 16}           # the first layer of every pipeline stage, whose files count from 0
     files:
       dump/all.safetensors: llama.cpp   # arrays called blk.0.attn_q, or `canonical`: layers.0.attn.q_proj
 """
@@ -31,11 +40,13 @@ from logitproof.errors import ContractError
 from logitproof.files.untrusted import read_json
 from logitproof.files.yaml import read_yaml
 from logitproof.localization.tap_files import LLAMA_CPP, RAW, arrays
+from logitproof.localization.tap_ranks import Join, Piece, joined, placed
 from logitproof.protocol import taps as vocabulary
 from logitproof.protocol.precision import Precision
 
 NAME = "taps.yaml"
 LAYER = "{layer}"
+PLACES = (LAYER, "{rank}", "{stage}")
 
 
 class _Tap(BaseModel):
@@ -47,6 +58,10 @@ class _Tap(BaseModel):
     transpose: list[int] | None = None
     heads: list[Annotated[int, Field(ge=0)]] | None = None
     pairs: Literal["halves", "neighbours"] = "halves"
+    index: Annotated[int, Field(ge=0)] | None = None
+    pages: list[Annotated[int, Field(ge=0)]] | None = None
+    slots: list[Annotated[int, Field(ge=0)]] | None = None
+    join: Join | None = None
 
 
 class _Mapping(BaseModel):
@@ -56,6 +71,7 @@ class _Mapping(BaseModel):
     precision: Precision = "float32"
     taps: dict[str, _Tap] = {}
     files: dict[str, Literal["canonical", "llama.cpp"]] = {}
+    stages: dict[int, Annotated[int, Field(ge=0)]] = {}
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,15 @@ def open_tap_dump(folder: Path) -> TapDump:
     ids = opened.token_ids(mapping.token_ids)
     tensors: dict[str, np.ndarray] = {}
     for name, tap in mapping.taps.items():
-        for layer, file, array in opened.places(name, tap):
-            full = name.replace(LAYER, layer)
+        for full, pieces in placed(name, opened.places(name, tap), mapping.stages, where=f"{path}: taps.{name}").items():
             if not vocabulary.is_known(full):
                 raise ContractError(f"{full!r} is no tap", where=f"{path}: taps", remedy="see docs/taps.md for their names")
-            tensors[full] = _canonical(opened.values(file, array, full), file, full, tap, len(ids))
+            shaped = {
+                piece.rank: _shaped(opened.values(piece.file, piece.array, full), piece.file, full, tap, len(ids))
+                for piece in pieces
+            }
+            whole = joined(full, shaped, tap.join, where=str(pieces[0].file))
+            tensors[full] = _canonical(whole, pieces[0].file, full, tap, len(ids))
     for text, names in mapping.files.items():
         for array, full in opened.named(folder / text, names):
             tensors[full] = _canonical(
@@ -125,34 +145,47 @@ class _Folder:
         ids = read_json(file)
         return ids if isinstance(ids, list) else []
 
-    def places(self, name: str, tap: _Tap) -> Iterator[tuple[str, Path, str | None]]:
-        """Layer, file and array of every tensor of a tap; the layer is "" if the tap's name has no place for one."""
-        if LAYER not in name:
-            yield "", self.folder / tap.file, tap.array
-        elif LAYER in tap.file:
-            every = {
-                path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*")) if path.is_file()
-            }
-            for layer, text in self._matches(tap.file, every, f"taps.{name}.file", "file"):
-                yield layer, every[text], None if tap.array is None else tap.array.replace(LAYER, layer)
+    def places(self, name: str, tap: _Tap) -> Iterator[Piece]:
+        """File, array, layer, rank and stage of every piece of a tap; the numbers are None if nothing has a place for them."""
+        if not _has_place(tap.file):
+            files = [(self.folder / tap.file, dict[str, int]())]
         else:
-            file = self.folder / tap.file
+            names = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+            every = {path.relative_to(self.folder).as_posix(): path for path in names}
+            matches = self._matches(tap.file, every, f"taps.{name}.file", "file")
+            files = [(every[text], numbers) for numbers, text in matches]
+        for file, numbers in files:
+            for array, further in self._arrays_of(file, name, tap, LAYER in name and "layer" not in numbers):
+                yield Piece(file, array, **{**numbers, **further})
+
+    def _arrays_of(self, file: Path, name: str, tap: _Tap, layered: bool) -> Iterator[tuple[str | None, dict[str, int]]]:
+        """The arrays of one file that a tap names; one that is `layered` must tell its layers by them."""
+        if tap.array is not None and not layered and not _has_place(tap.array):
+            yield tap.array, {}
+        elif tap.array is None and not layered:
+            yield None, {}
+        else:
             pattern = tap.array or "layers.{layer}"
-            if LAYER not in pattern or (
-                tap.array is None and not any(_matcher(pattern).fullmatch(array_name) for array_name in self.arrays(file))
-            ):
+            known = tap.array is not None or any(_matcher(pattern).fullmatch(array_name) for array_name in self.arrays(file))
+            if layered and (LAYER not in pattern or not known):
                 where = f"{self.path}: taps.{name}.file"
                 raise ContractError("names one file for all layers", where=where, remedy="put {layer} into `file` or `array`")
-            for layer, text in self._matches(pattern, self.arrays(file), f"taps.{name}.array", f"array in {file}"):
-                yield layer, file, text
+            for numbers, text in self._matches(pattern, self.arrays(file), f"taps.{name}.array", f"array in {file}"):
+                yield text, numbers
 
-    def _matches(self, pattern: str, names: Mapping[str, object], field_: str, kind: str) -> list[tuple[str, str]]:
+    def _matches(
+        self, pattern: str, names: Mapping[str, object], field_: str, kind: str
+    ) -> list[tuple[dict[str, int], str]]:
         matcher = _matcher(pattern)
-        matches = [(str(int(match[1])), name) for name in names if (match := matcher.fullmatch(name))]
+        matches = [
+            ({key: int(number) for key, number in match.groupdict().items()}, name)
+            for name in names
+            if (match := matcher.fullmatch(name))
+        ]
         if not matches:
             text = f"there is no {kind} called {pattern}"
             raise ContractError(text, where=f"{self.path}: {field_}", remedy="correct the pattern")
-        return sorted(matches, key=lambda pair: int(pair[0]))
+        return sorted(matches, key=lambda pair: sorted(pair[0].items()))
 
     def named(self, file: Path, names: str) -> Iterator[tuple[str, str]]:
         """Array and tap of each tensor whose name tells which tap it is."""
@@ -175,8 +208,17 @@ class _Folder:
         return np.asarray(tensors[wanted], np.float32)
 
 
+def _has_place(pattern: str) -> bool:
+    return any(place in pattern for place in PLACES)
+
+
 def _matcher(pattern: str) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d+)"))
+    """{layer}, {rank} and {stage} stand for numbers; one that comes again stands for the same one."""
+    text = re.escape(pattern)
+    for place in PLACES:
+        group = place.strip("{}")
+        text = text.replace(re.escape(place), rf"(?P<{group}>\d+)", 1).replace(re.escape(place), rf"(?P={group})")
+    return re.compile(text)
 
 
 def _tap_of(array: str, names: str) -> str | None:
@@ -192,13 +234,25 @@ def _tap_of(array: str, names: str) -> str | None:
     return None if tap is None else f"layers.{int(layer)}.{tap}"
 
 
-def _canonical(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: int) -> np.ndarray:
+def _shaped(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: int) -> np.ndarray:
+    """What one file holds with its axes in order: reshaped, one of an array of several, and its pages or slots one by one."""
     try:
         values = values if tap.shape is None else values.reshape(tap.shape)
+        values = values if tap.index is None else values[tap.index]
         values = values if tap.transpose is None else values.transpose(tap.transpose)
+        if tap.pages is not None:
+            values = values[tap.pages]
+            values = values.reshape(-1, *values.shape[2:])[:positions]
+        return values if tap.slots is None else values[tap.slots]
+    except (ValueError, IndexError) as error:
+        raise ContractError(f"{name}: shape {list(values.shape)}: {error}", where=str(file)) from None
+
+
+def _canonical(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: int) -> np.ndarray:
+    try:
         if tap.heads is not None:
             values = values[:, tap.heads]
-    except (ValueError, IndexError) as error:
+    except IndexError as error:
         raise ContractError(f"{name}: shape {list(values.shape)}: {error}", where=str(file)) from None
     leaf = vocabulary.split(name)[1]
     place = 1 if leaf in vocabulary.MATRICES else 0

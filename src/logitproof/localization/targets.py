@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
-from logitproof.localization.engines import NoTaps, localize_engines
+from logitproof.localization.engines import Asked, localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump
+from logitproof.localization.tapped import NoTaps
 from logitproof.localization.text import KIND, of_cells
 from logitproof.protocol.messages import Mode
-from logitproof.protocol.precision import Precision
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
@@ -27,15 +28,21 @@ from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import is_quantized
 
 
+@dataclass(frozen=True)
+class Fed:
+    """What engines that are named are fed: ids separated by commas or a text, and how many tokens the reference adds."""
+
+    tokens: str | None = None
+    text: str | None = None
+    new_tokens: int = 0
+
+
 def localize_named(
     addresses: Sequence[str],
     *,
-    tokens: str | None,
-    text: str | None,
-    layers: str | None,
+    fed: Fed,
     mode: Mode,
-    precision: Precision | None,
-    explain: bool,
+    asked: Asked,
     say: Callable[[str], None],
 ) -> Locations:
     """The engines that the addresses name; the first is the reference."""
@@ -46,10 +53,8 @@ def localize_named(
         candidates[name] = (
             open_tap_dump(Path(address)) if (Path(address) / NAME).is_file() else parse_address(address, where="CANDIDATE")
         )
-    ids = _ids(reference, candidates, tokens, text)
-    return localize_engines(
-        reference, candidates, ids, mode=mode, layers=_layers(layers), precision=precision, explain=explain, say=say
-    )
+    ids, start = _ids(reference, candidates, fed)
+    return replace(localize_engines(reference, candidates, ids, mode=mode, asked=asked, say=say), generated_from=start)
 
 
 def localize_run(
@@ -57,10 +62,7 @@ def localize_run(
     *,
     cell: str | None,
     prompt: str | None,
-    layers: str | None,
-    mode: str,
-    precision: Precision | None,
-    explain: bool,
+    asked: Asked,
     say: Callable[[str], None],
 ) -> dict[str, Locations]:
     """Every WRONG cell of a run, or the one that is named, on its worst prompt or the one that is named."""
@@ -75,7 +77,7 @@ def localize_run(
     for cell_id in chosen:
         say(f"looking into {cell_id}")
         try:
-            locations[cell_id] = _cell(report, cell_id, prompt, layers, precision, explain, say)
+            locations[cell_id] = _cell(report, cell_id, prompt, asked, say)
         except NoTaps as error:
             without.append(error)
             say(f"{cell_id}: {error.text}")
@@ -96,15 +98,7 @@ def _cells(report: Report, wanted: str | None) -> list[str]:
     return [wanted]
 
 
-def _cell(
-    report: Report,
-    name: str,
-    prompt: str | None,
-    layers: str | None,
-    precision: Precision | None,
-    explain: bool,
-    say: Callable[[str], None],
-) -> Locations:
+def _cell(report: Report, name: str, prompt: str | None, asked: Asked, say: Callable[[str], None]) -> Locations:
     opened = report.opened
     cell = next(cell for cell in report.compared if cell.id == name)
     reference, candidate = sides(opened, cell)
@@ -115,16 +109,16 @@ def _cell(
         reference = reference_side(opened, cell.model, cell.quantization)
     reference = replace(reference, name=f"{reference.spec.engine}:{reference.model.name}")
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
+    trace = _trace(report, name, prompt)
     locations = localize_engines(
         _without_attention_kernels(reference),
         {cell.candidate: replace(candidate, name=cell.candidate)},
-        _trace(report, name, prompt).token_ids,
+        trace.token_ids,
         mode=mode,
-        layers=_layers(layers),
-        precision=precision,
-        explain=explain,
+        asked=asked,
         say=say,
     )
+    locations = replace(locations, generated_from=trace.prompt_length)
     if (
         by_file
         and weights != path_of(opened, cell.model)
@@ -158,30 +152,39 @@ def _trace(report: Report, name: str, prompt: str | None) -> Trace:
     return trace
 
 
-def _ids(reference: Side, candidates: dict[str, Any], tokens: str | None, text: str | None) -> list[int]:
+def _ids(reference: Side, candidates: dict[str, Any], fed: Fed) -> tuple[list[int], int | None]:
+    """What is fed, and the first position of it that the reference generated."""
     dumps = [candidate for candidate in candidates.values() if isinstance(candidate, TapDump)]
     if dumps:
-        if tokens or text or any(dump.token_ids != dumps[0].token_ids for dump in dumps):
-            raise ContractError(
-                "a folder of taps says its own token ids", where="--tokens", remedy="leave --tokens and --text out"
-            )
-        return dumps[0].token_ids
-    if tokens:
-        try:
-            return [int(number) for number in tokens.split(",")]
-        except ValueError:
-            raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
-    if text is None:
+        if fed != Fed() or any(dump.token_ids != dumps[0].token_ids for dump in dumps):
+            text = "a folder of taps says its own token ids"
+            raise ContractError(text, where="--tokens", remedy="leave --tokens, --text and --new-tokens out")
+        return dumps[0].token_ids, None
+    if fed.tokens is None and fed.text is None:
         raise ContractError("nothing to feed", where="--text", remedy="give --text or --tokens")
+    ids = None if fed.tokens is None else _numbers(fed.tokens)
+    if ids is not None and not fed.new_tokens:
+        return ids, None
     with Session(reference.spec, "reference") as session:
         worker, _ = session.loaded(reference.model, reference.config)
-        ids = worker.tokenize(text)
-    if not ids:
-        raise ContractError("has no tokens", where="--text")
-    return ids
+        ids = worker.tokenize(fed.text or "") if ids is None else ids
+        if not ids:
+            raise ContractError("has no tokens", where="--text")
+        if not fed.new_tokens:
+            return ids, None
+        with tempfile.TemporaryDirectory(prefix="logitproof-taps-") as scratch:
+            generated = worker.generate(ids, fed.new_tokens, (), Path(scratch) / "logits.bin").token_ids
+    return [*ids, *generated], len(ids)
 
 
-def _layers(text: str | None) -> list[int] | None:
+def _numbers(tokens: str) -> list[int]:
+    try:
+        return [int(number) for number in tokens.split(",")]
+    except ValueError:
+        raise ContractError(f"{tokens!r} is no list of numbers", where="--tokens") from None
+
+
+def layers_of(text: str | None) -> tuple[int, ...] | None:
     """`0-3,7` as numbers."""
     if text is None:
         return None
@@ -191,4 +194,4 @@ def _layers(text: str | None) -> list[int] | None:
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ContractError(f"{part!r} is no layer and no range", where="--layers", remedy="write 0-3,7")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return sorted(set(numbers))
+    return tuple(sorted(set(numbers)))

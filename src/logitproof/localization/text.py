@@ -12,8 +12,9 @@ from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Section, Table, Text, Tone, Verdict
 from logitproof.files.atomic import write_atomically
 from logitproof.localization import localize
+from logitproof.localization.compounding import Compounding
 from logitproof.localization.located import Located, Locations
-from logitproof.localization.picture import picture
+from logitproof.localization.picture import compounded, inside, picture
 from logitproof.protocol import taps
 
 SHOWN = 12
@@ -33,7 +34,8 @@ WRONG = (
 
 def document(locations: Locations, name: str = "") -> Document:
     """Which operation is the first that is wrong, every one that is, and what in it was wrong; `name` is the cell's."""
-    sections = [section for candidate in locations.located for section in _sections(candidate)]
+    start = locations.generated_from
+    sections = [section for candidate in locations.located for section in _sections(candidate, start)]
     stages = [_stages(locations)] if locations.stages else []
     cell = f" in {name}" if name else ""
     title = f"Where it starts{cell}: against {locations.reference}, {len(locations.token_ids)} tokens, {locations.mode}"
@@ -108,7 +110,7 @@ def _record_of(candidate: Located) -> str:
     return f"logitproof mutations show {candidate.explained[0].mutation}" if candidate.explained else ""
 
 
-def _sections(candidate: Located) -> Iterator[Section]:
+def _sections(candidate: Located, start: int | None = None) -> Iterator[Section]:
     where = candidate.localization
     rows = {row.tap: row for row in where.rows}
     broken = [_wrong(rows[tap], candidate) for tap in where.broken]
@@ -125,8 +127,47 @@ def _sections(candidate: Located) -> Iterator[Section]:
         yield Table(WRONG, tuple(broken[SHOWN:]), "Further wrong operations", detail=True)
     if where.rows:
         yield picture(candidate)
+    if any(row.axes for row in where.rows):
+        yield inside(candidate)
+    if candidate.patched:
+        yield _patched(candidate)
     if where.growth:
         yield _growth(where.growth)
+    if where.verdict in ("located", "only accumulated") and where.compounding:
+        yield Text(tuple(_by_token(where.compounding[-1], start)))
+        yield compounded(candidate, start)
+
+
+def _patched(candidate: Located) -> Table:
+    """What became of the logits of one side with activations of the other."""
+    columns = (
+        Column("put in", "code"), Column("into"), Column("logits apart", "number"), Column("then", "number"), Column("so"),
+    )  # fmt: skip
+    tones: dict[str, Tone] = {"all": "bad", "part": "unsure"}
+    rows = tuple(
+        Row(
+            (patch.what, patch.into, f"{patch.before:.2g}", f"{patch.after:.2g}", patch.text),
+            tones.get(patch.came, "plain"),
+        )
+        for patch in candidate.patched
+    )
+    return Table(columns, rows, "Activations of one side put into the other")
+
+
+def _by_token(last: Compounding, start: int | None) -> Iterator[Line]:
+    """How the error of the last boundary goes on from token to token, over the prompt and over what was generated."""
+    errors = last.errors
+    yield Line(f"error per token at {last.tap}: {_course(errors, 0)}")
+    if start is not None and 0 < start < len(errors):
+        growth = last.growth(start)
+        factor = f", × {growth:.3g} a token" if growth is not None else ""
+        yield Line(f"over the {len(errors) - start} generated tokens: {_course(errors[start:], start)}{factor}", level=1)
+
+
+def _course(errors: Sequence[float], start: int) -> str:
+    worst = max(range(len(errors)), key=lambda number: errors[number])
+    places = dict.fromkeys((0, worst, len(errors) - 1))
+    return ", ".join(f"{errors[number]:.2g} at position {start + number}" for number in places)
 
 
 def _wrong(row: localize.Row, candidate: Located) -> Row:
@@ -140,6 +181,8 @@ def _wrong(row: localize.Row, candidate: Located) -> Row:
     if tried and not any(bug.explains for bug in tried):
         near = "; ".join(f"{bug} {bug.residual:.2g}" for bug in tried[:3])
         notes.append(Line(f"none of {len(tried)} known bugs of it explains it; nearest: {near}"))
+    if places := [axis.text for axis in row.axes if axis.text]:
+        notes.insert(0, Line(f"where: {'; '.join(places)}"))
     shown = "; ".join(part for part in (looks, row.suspicion) if part)
     return Row((row.tap, own, f"{row.expected:.1g}", f"{row.accumulated:.2g}", shown), "bad", tuple(notes))
 

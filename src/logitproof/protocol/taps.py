@@ -49,6 +49,8 @@ LAYER = {
     "attn.k": "[T, K, D] K after the norm on its heads, where there is one",
     "attn.q_rope": "[T, H, D] Q after the rotation, pairs as halves (i, i + D / 2)",
     "attn.k_rope": "[T, K, D] K after the rotation, pairs as halves",
+    "cache.k": "[T, K, D] keys as the cache holds them, slot by slot: what the last pass read of each position",
+    "cache.v": "[T, K, D] values as the cache holds them",
     "attn.scores": "[H, T, S] Q times K, scaled and soft-capped, before the mask; only S <= T counts",
     "attn.probs": "[H, T, S] the softmax of the masked scores, without a sink's share",
     "attn.context": "[T, H * D] what the output projection reads: probabilities times V, gated where the family gates",
@@ -94,6 +96,8 @@ BOUNDARIES = ("embedding", "layers.*.out", "norm", "logits")
 HEADS = ("attn.q", "attn.k", "attn.q_rope", "attn.k_rope")
 MATRICES = ("attn.scores", "attn.probs")
 """[H, T, S]: all other taps have the positions first."""
+CACHED = ("cache.k", "cache.v")
+"""Not a pass each, but what all passes have left."""
 ROUTING = ("moe.router", "moe.index", "moe.weights")
 """One operation with three results."""
 _PLACES = {name: number for number, name in enumerate(LAYER)}
@@ -123,10 +127,11 @@ def order(name: str) -> tuple[int, int]:
 def joined(name: str, pieces: Sequence[np.ndarray]) -> np.ndarray:
     """One array of what the passes of a sequence gave, pass after pass.
 
-    Probabilities [H, n, S] of a pass have as many keys as there were then: keys that came later have a share of 0.
+    Of a cache the last pass has all. Probabilities [H, n, S] of a pass have as many keys as there were then: keys that came
+    later have a share of 0.
     """
-    if len(pieces) == 1:
-        return pieces[0]
+    if len(pieces) == 1 or split(name)[1] in CACHED:
+        return pieces[-1]
     if split(name)[1] not in MATRICES:
         return np.concatenate(pieces)
     keys = max(piece.shape[-1] for piece in pieces)

@@ -16,8 +16,9 @@ import torch
 
 from logitproof.protocol import taps as vocabulary
 from logitproof.reference import parts
+from logitproof.reference.choices import Router
 from logitproof.reference.parts import function_names, roles
-from logitproof.reference.patches import CHUNKED, RECURRENT, functions_replaced, replaced, replaced_in
+from logitproof.reference.patches import CHUNKED, RECURRENT, attributes_replaced, functions_replaced, replaced, replaced_in
 from logitproof.reference.rotations import Calls, is_pair
 
 ATTEND = "eager_attention_forward"
@@ -53,11 +54,7 @@ class Taps:
         if leaf == "attn.scores" and not self.whole:
             return value  # of the keys that a cache has let go there are none, and they are not zero
         end = self.start + self.length
-        if vocabulary.wanted(name, self._patterns):
-            piece = value.detach().to(torch.float32).cpu().numpy().copy()
-            if leaf in vocabulary.MATRICES and not self.whole:
-                piece = np.pad(piece, ((0, 0), (0, 0), (max(end - piece.shape[-1], 0), 0)))
-            self._kept.setdefault(name, []).append(piece)
+        self._keep(name, leaf, value)
         if name not in self._given:
             return value
         part = self._given[name]
@@ -68,6 +65,45 @@ class Taps:
         if part.size != value.numel():
             return value  # of another size it cannot flow on; that it is, the comparison says
         return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
+
+    def cached(self, leaf: str, heads: torch.Tensor, *, layer: int) -> torch.Tensor:
+        """Keys or values [K, S, D] as a cache gives them to attention: those of the last S positions of this pass.
+
+        A pass over everything has no cache, so that they are its projections and no tap.
+        """
+        name, slots = f"layers.{layer}.{leaf}", heads.transpose(0, 1)
+        begin = self.start + self.length - len(slots)
+        if self.whole or begin < 0:
+            return heads  # more slots than positions: a cache that is padded shows no slot of its own
+        if vocabulary.wanted(name, self._patterns):
+            before = self._kept.get(name, [np.zeros((0, *slots.shape[1:]), np.float32)])[-1]
+            now = slots.detach().to(torch.float32).cpu().numpy().copy()
+            # what a window has let go stays as it was read last
+            self._kept[name] = [np.concatenate([before[:begin], now])]
+        if name not in self._given:
+            return heads
+        part = self._given[name][begin : begin + len(slots)]
+        if part.size != slots.numel():
+            return heads
+        return torch.from_numpy(np.array(part)).reshape(slots.shape).to(heads).transpose(0, 1)
+
+    def choice(self, layer: int) -> torch.Tensor | None:
+        """The experts [n, k] that are given for this pass without their weights; None where they are not."""
+        index = self._given.get(f"layers.{layer}.moe.index")
+        if index is None or f"layers.{layer}.moe.weights" in self._given:
+            return None
+        return torch.from_numpy(np.array(index[self.start : self.start + self.length])).long()
+
+    def own_choice(self, index: torch.Tensor, layer: int) -> None:
+        """Keep what a router would have chosen where it was made to choose what is given."""
+        self._keep(f"layers.{layer}.moe.index", "moe.index", index)
+
+    def _keep(self, name: str, leaf: str, value: torch.Tensor) -> None:
+        if vocabulary.wanted(name, self._patterns):
+            piece = value.detach().to(torch.float32).cpu().numpy().copy()
+            if leaf in vocabulary.MATRICES and not self.whole:
+                piece = np.pad(piece, ((0, 0), (0, 0), (max(self.start + self.length - piece.shape[-1], 0), 0)))
+            self._kept.setdefault(name, []).append(piece)
 
     def kept(self) -> dict[str, np.ndarray]:
         """Everything that was kept, over all passes."""
@@ -165,12 +201,17 @@ class _Hooks:
 
     def router(self, module: Any, layer: int, *, gives_logits: bool = True) -> None:
         """Logits, where the module gives them, weights and numbers of the chosen experts, in the order of the numbers."""
+        router = Router(module, lambda: self._taps.choice(layer))
+        self._stack.enter_context(attributes_replaced([(module, "forward", router.forward)]))
 
         def leave(_: Any, inputs: Any, out: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             index, order = out[2].sort(dim=-1)
             logits = self._taps.at("moe.router", out[0], layer=layer) if gives_logits else out[0]
             back = order.argsort(dim=-1)
             weights = self._taps.at("moe.weights", out[1].gather(-1, order), layer=layer).gather(-1, back)
+            if router.own is not None:
+                self._taps.own_choice(router.own.sort(dim=-1)[0], layer)
+                return (logits, weights, *out[2:])
             return (logits, weights, self._taps.at("moe.index", index, layer=layer).gather(-1, back), *out[3:])
 
         self._add(module.register_forward_hook(leave))
@@ -296,13 +337,17 @@ def _attended(
     **rest: Any,
 ) -> Any:
     """Attention in steps: scores and probabilities may be given. Without any given, the model's own function answers."""
+    layer = module.layer_idx
+    k, v = (
+        taps.cached(leaf, heads[0], layer=layer)[None]
+        for leaf, heads in zip(vocabulary.CACHED, (k, v), strict=True)
+    )  # fmt: skip
     groups = q.shape[1] // k.shape[1]
     keys, values = (heads.repeat_interleave(groups, dim=1) for heads in (k, v))
     scaling = rest.get("scaling")
     scores = q @ keys.mT * (module.head_dim**-0.5 if scaling is None else scaling)
     if cap := rest.get("softcap"):
         scores = cap * torch.tanh(scores / cap)
-    layer = module.layer_idx
     flowing = taps.at("attn.scores", scores[0], layer=layer)[None]
     out, weights = original(module, q, k, v, mask, **rest)
     if flowing.data_ptr() != scores.data_ptr():

@@ -123,6 +123,23 @@ def bisected(bisection: Bisected, contract: str) -> Document:
     return Document(f"Which commit breaks {contract}", verdict, (Table(columns, rows, "Commits"),), following)
 
 
+def settings_bisected(bisection: Bisected, contract: str, candidate: str) -> Document:
+    """The first setting at which a contract fails, and every one that was tried."""
+    columns = (Column("", "text"), Column("with"), Column("what is new"), Column("why"))
+    rows = tuple(Row((tried.step, tried.commit, tried.subject, tried.reason), STEPS[tried.step]) for tried in bisection.tried)
+    if bisection.first:
+        verdict = Verdict("FOUND", f"{bisection.subject} breaks it: {bisection.first} is the first that is bad", "bad")
+    else:
+        text = "settings that could not be tried stand between the last good and the first bad one"
+        verdict = Verdict("NOT FOUND", text, "unsure")
+    return Document(f"Which setting of {candidate} breaks {contract}", verdict, (Table(columns, rows, "Settings"),))
+
+
+def answer_settings(bisection: Bisected, contract: str) -> Answer:
+    """The bisection of settings for machines."""
+    return Answer("bisect", contract, 0 if bisection.first else 3, vars(bisection))
+
+
 def answer_runs(runs: Sequence[Recorded], contract: str) -> Answer:
     """The runs for machines."""
     return Answer("history", contract or "every contract", 0, {"runs": list(runs)})
