@@ -19,7 +19,7 @@ from logitproof.attestation.keys import signed
 from logitproof.attestation.make import payload_of, statement_of
 from logitproof.attestation.statement import PAYLOAD
 from logitproof.attestation.verify import verify
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.files.gguf import GgufFile

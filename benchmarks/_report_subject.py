@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from logitproof.comparison.compare import SHOWN, Comparison
-from logitproof.contract.contract import Contract, OpenContract
+from logitproof.contract.contract import Contract
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.report.report import Report

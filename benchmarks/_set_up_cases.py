@@ -14,7 +14,7 @@ import yaml
 from _set_up_faults import edit_folder
 from _set_up_models import BASIS, ZOO, Case, checkpoints, contract, metadata, tensors, tokenizers
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.jobs.capture import capture
 from logitproof.runs.pins import make_pins, write_pins
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import yaml
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import LogitproofError
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace

@@ -22,7 +22,7 @@ import yaml
 from _engines_subjects import FAMILIES, FINDINGS, ROOT, SUBJECTS, ZOO, Subject
 
 from logitproof import catalog
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Suite, shipped_suites
 from logitproof.diagnosis.of_run import diagnose_run
 from logitproof.diagnosis.text import sentence

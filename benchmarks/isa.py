@@ -17,8 +17,8 @@ from typing import Any
 
 import _page
 
-from logitproof.contract.contract import open_contract
 from logitproof.contract.isa import INSTRUCTION_SETS, lacking
+from logitproof.contract.opened import open_contract
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
 from logitproof.runs.check import check

@@ -23,7 +23,7 @@ from rich.table import Table
 from logitproof import catalog
 from logitproof.comparison.chance import wilson
 from logitproof.comparison.compare import compare
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
 from logitproof.jobs.session import Side, open_side
 from logitproof.jobs.worker import Spec

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from logitproof.contract.contract import Gate, OpenContract
+    from logitproof.contract.contract import Gate
+    from logitproof.contract.opened import OpenContract
     from logitproof.jobs.cell import Cell
     from logitproof.parity import Parity
     from logitproof.report.report import Report
@@ -94,7 +95,7 @@ class ContractFile(pytest.File):
     """A contract: its items come from its plan, no engine is run to collect them."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        from logitproof.contract.contract import open_contract
+        from logitproof.contract.opened import open_contract
         from logitproof.errors import LogitproofError
         from logitproof.jobs.plan import matrix_cells
 
@@ -253,7 +254,7 @@ class _Runs:
         return Path(self._config.rootpath, self._config.getoption("logitproof_out"), opened.contract.contract)
 
     def _make(self, path: Path) -> Report:
-        from logitproof.contract.contract import open_contract
+        from logitproof.contract.opened import open_contract
         from logitproof.errors import ContractError, EngineError, LogitproofError
         from logitproof.files.atomic import write_atomically
         from logitproof.runs.workspace import Workspace

@@ -32,7 +32,7 @@ _HOME = {
     "check": "runs.check",
     "compare": "comparison.compare",
     "judge": "verdict.judge",
-    "open_contract": "contract.contract",
+    "open_contract": "contract.opened",
     "open_model": "weights.model",
     "open_suite": "contract.suite",
     "plan": "jobs.plan",

@@ -16,7 +16,7 @@ import yaml
 from logitproof.acid.acid import Request, acid
 from logitproof.commands.acid import diagnosis_of
 from logitproof.conformance.conformance import conformance
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.report.report import Report

@@ -15,7 +15,7 @@ import yaml
 from http_server import CONTEXT, Body, Kind, Zoo, served
 
 from logitproof import catalog
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.engines import Engine
 from logitproof.engines._http import PAUSE, ServerError
 from logitproof.engines.llama_server import LlamaServer, _same_weights

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.runs.check import check
 from logitproof.traces.store import Store
 

@@ -35,7 +35,7 @@ from logitproof.attestation.statement import PAYLOAD, Statement
 from logitproof.attestation.verify import Verified, verify
 from logitproof.bands.calculated import CalculatedBand, tokens_sha256
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract, read_contract
+from logitproof.contract.opened import open_contract, read_contract
 from logitproof.errors import ContractError
 from logitproof.runs.workspace import Workspace
 from logitproof.verdict.judge import judge

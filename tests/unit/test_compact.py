@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.comparison.compare import compare
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Pair

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.files.yaml import read_yaml
 from logitproof.lint import lint
 from logitproof.runs.check import check

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from logitproof import catalog
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.engines import Engine
 from logitproof.lint import lint
 from logitproof.lint.routing import _shows_nothing

@@ -13,7 +13,7 @@ import pytest
 
 from logitproof import catalog
 from logitproof.acid import consistency, probe, sampling
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.localization import engines as localization
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.golden.compare import compare_dumps
 from logitproof.golden.freeze import Frozen, freeze

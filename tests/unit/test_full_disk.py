@@ -26,7 +26,7 @@ from click.testing import CliRunner, Result
 
 from conftest import BASIS, Project
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.files.system import WORDS
 from logitproof.runs.workspace import Workspace
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from logitproof.contract.contract import EngineUse, open_contract
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ModelError
 from logitproof.files.gguf import GgufFile
 from logitproof.gguf.folder import RECORD, derive, folder_of

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.files.gguf import GgufFile
 from logitproof.runs.workspace import Workspace
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.engines.toy import Toy
 from logitproof.errors import ContractError
 from logitproof.golden.freeze import freeze

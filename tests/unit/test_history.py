@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.documents import console
 from logitproof.errors import ContractError
 from logitproof.runs import bisect as bisecting

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from logitproof import catalog
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
 from logitproof.engines._http import ServerError
 from logitproof.engines._program import ProgramFailed

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.runs.kept import FOLDER
 from logitproof.runs.workspace import Workspace

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from logitproof.cli import main
-from logitproof.contract.contract import read_contract
+from logitproof.contract.opened import read_contract
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from logitproof.cli import main
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.runs.workspace import Workspace
 
 BASIS = "a reason of more than ten letters"

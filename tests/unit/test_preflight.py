@@ -423,7 +423,7 @@ def test_leave_for_a_code_that_does_not_exist_is_refused(project: Any) -> None:
 
 
 def test_a_run_is_told_of_its_comparison_contract_before_anything_computes(project: Any) -> None:
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.runs.check import check
 
     order: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.lint import lint
 from logitproof.runs.workspace import Workspace

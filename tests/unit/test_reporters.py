@@ -24,7 +24,8 @@ from rich.console import Console as Terminal
 
 from logitproof import catalog
 from logitproof.comparison.compare import compare
-from logitproof.contract.contract import Contract, OpenContract
+from logitproof.contract.contract import Contract
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.documents.console import show
 from logitproof.errors import ContractError

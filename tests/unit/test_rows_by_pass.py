@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.jobs.passes import may_cross
 from logitproof.reference.model import load

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import LogitproofError
 from logitproof.jobs.group import Group, Outcome, groups_of
@@ -311,7 +311,7 @@ def test_one_refused_sequence_of_many_is_its_own_failure(project: Any) -> None:
 KILLED = """\
 import sys
 from pathlib import Path
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.runs.workspace import Workspace
 Workspace(Path(sys.argv[2])).check(open_contract(Path(sys.argv[1])))
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import matrix_cells

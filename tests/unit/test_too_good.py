@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from logitproof.bands.calculated import CalculatedBand, tokens_sha256
 from logitproof.cli import main
 from logitproof.comparison.compare import Comparison
-from logitproof.contract.contract import Contract, open_contract
+from logitproof.contract.contract import Contract
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell, Pair

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from logitproof.bands.band import Band
 from logitproof.comparison.summary import summarize
-from logitproof.contract.contract import Gate, open_contract
+from logitproof.contract.contract import Gate
+from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import Suite
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.plan import open_models, plan

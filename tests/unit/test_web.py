@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.runs.ledger import Ledger, open_ledger
 from logitproof.runs.recorded import Recorded, recorded_in

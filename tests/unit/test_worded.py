@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.files.worded import UNKNOWN, in_words, worded
 

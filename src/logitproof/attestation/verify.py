@@ -23,7 +23,8 @@ from logitproof.attestation.keys import REMEDY, Opened
 from logitproof.attestation.make import payload_of, plain, subjects_of
 from logitproof.attestation.seals import edited
 from logitproof.attestation.statement import PAYLOAD, Predicate, Statement
-from logitproof.contract.contract import Contract, OpenContract, read_contract
+from logitproof.contract.contract import Contract
+from logitproof.contract.opened import OpenContract, read_contract
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import parse_json, refusal, validated

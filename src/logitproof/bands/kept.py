@@ -14,7 +14,8 @@ import numpy as np
 from logitproof.bands.calculated import METRIC, Calibration, Repeated, calibration_key
 from logitproof.bands.power import Effects, read_effects
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
-from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.contract.contract import ORIGINAL, EngineUse
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import Missing
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.jobs.cell import Cell

@@ -17,7 +17,8 @@ from logitproof.bands.kept import Sides, Weights, folder_of, is_own, sides_of, w
 from logitproof.bands.power import Effects, write_effects
 from logitproof.calibration.repeat import calibration_of
 from logitproof.calibration.subject import Subject
-from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import ORIGINAL
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import Plan, open_models, plan

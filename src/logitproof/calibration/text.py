@@ -11,8 +11,9 @@ import numpy as np
 from logitproof.bands.calculated import calculated_band, gate_bound
 from logitproof.bands.power import Places, Power, Stretch, power_of_band, power_of_gate
 from logitproof.calibration.calibrate import Calibrated
-from logitproof.contract.contract import Gate, OpenContract
+from logitproof.contract.contract import Gate
 from logitproof.contract.isa import NATIVE
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.scope import parse_scope
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document

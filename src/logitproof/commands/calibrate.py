@@ -36,7 +36,7 @@ def command(
     from logitproof.calibration.text import answer, document
     from logitproof.commands._answer import finish
     from logitproof.commands._say import say
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.documents.console import show_sections, show_verdict
     from logitproof.documents.pages import write_pages
     from logitproof.runs.place import folder_of, withdraw

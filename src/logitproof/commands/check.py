@@ -33,7 +33,7 @@ def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Kee
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
     from logitproof.commands._unfinished import told_if_unfinished
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.runs.workspace import Workspace
 
     with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress:

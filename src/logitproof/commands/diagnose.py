@@ -23,7 +23,7 @@ def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool)
     """
     from logitproof.commands._answer import tell
     from logitproof.commands._say import say
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.diagnosis.of_run import diagnose_dump, diagnose_run
     from logitproof.diagnosis.text import answer, document, sentence
 

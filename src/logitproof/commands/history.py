@@ -41,7 +41,7 @@ def show(contract: str | None, limit: int, as_json: bool) -> None:
     CONTRACT is a contract's name or its file.
     """
     from logitproof.commands._answer import tell
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.runs.history_text import answer_runs, trend
     from logitproof.runs.ledger import open_ledger
 

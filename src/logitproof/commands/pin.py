@@ -17,7 +17,7 @@ def command(contract: Path, out: Path | None, engines: bool) -> None:
     The files are weights, tokenizers and suites.
     """
     from logitproof.commands._say import note
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.jobs.specs import specs
     from logitproof.jobs.workers import Workers
     from logitproof.runs.pins import default_pins, make_pins, read_pins, write_pins

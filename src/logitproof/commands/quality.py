@@ -40,7 +40,7 @@ def command(
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
     from logitproof.commands._unfinished import told_if_unfinished
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.protocol.sampler import Sampling
     from logitproof.quality.adapters import adapter_distances
     from logitproof.quality.draws import Drawing, compared_candidates

@@ -19,7 +19,7 @@ def command(file: Path, as_json: bool) -> None:
     beside it are read.
     """
     from logitproof.commands._answer import tell
-    from logitproof.contract.contract import open_contract
+    from logitproof.contract.opened import open_contract
     from logitproof.errors import ContractError
     from logitproof.runs.pins import default_pins, read_pins, verify_files
     from logitproof.runs.pins_text import answer, document

@@ -5,24 +5,18 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from logitproof import catalog
-from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
+from logitproof.contract.arithmetic import Arithmetic
 from logitproof.contract.history import Amendment, CrossReference, Falsification, Stage, Unblocks
-from logitproof.contract.isa import BETWEEN, INSTRUCTION_SETS, NATIVE, Pin, pinned
+from logitproof.contract.isa import BETWEEN, NATIVE, Pin
 from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
-from logitproof.contract.suite import Suite, open_suite
 from logitproof.contract.typed import STRICT, Day, Pair, Positive, Whole
 from logitproof.contract.waiver import Waiver
-from logitproof.errors import ContractError
-from logitproof.files.yaml import place, read_yaml
-from logitproof.files.yaml_text import Lines
 from logitproof.metrics import RoutingMetric
 
 ORIGINAL = "original"
@@ -347,189 +341,6 @@ class Contract(_Strict):
         return any(fnmatch.fnmatchcase(cell, glob) for glob in self.may_be_unmeasured)
 
 
-@dataclass(frozen=True)
-class OpenContract:
-    """A contract with its file, its lines (for complaints) and its suites."""
-
-    path: Path
-    contract: Contract
-    lines: Lines
-    suites: tuple[Suite, ...]
-
-    @property
-    def folder(self) -> Path:
-        return self.path.parent
-
-    def where(self, *keys: str | int) -> str:
-        return place(self.path, self.lines, *keys)
-
-
-def open_contract(path: Path) -> OpenContract:
-    """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
-    contract, lines = read_contract(path)
-    path = path.resolve()
-    suites = tuple(
-        open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
-    )
-    opened = OpenContract(path, contract, lines, suites)
-    _check_engines(opened)
-    _check_instruction_sets(opened)
-    _check_names(opened)
-    return opened
-
-
-def with_options(opened: OpenContract, candidate: str, options: Mapping[str, Any]) -> OpenContract:
-    """The contract with options of one candidate over its own; raises ContractError of one that is not there."""
-    candidates = opened.contract.candidates
-    if candidate not in candidates:
-        known = ", ".join(candidates)
-        raise ContractError(f"no candidate is called {candidate!r}", where=str(opened.path), remedy=f"there are {known}")
-    use = candidates[candidate]
-    changed = use.model_copy(update={"options": {**use.options, **options}})
-    contract = opened.contract.model_copy(update={"candidates": {**candidates, candidate: changed}})
-    other_options = replace(opened, contract=contract)
-    _check_engines(other_options)
-    return other_options
-
-
-def read_contract(path: Path) -> tuple[Contract, Lines]:
-    """A contract by itself, without the suites and the engines that it names, and its lines."""
-    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
-    return _every_label(contract), lines
-
-
-def _every_label(contract: Contract) -> Contract:
-    """Where no model has an original and no quantization is named, all are meant: published files may be all that there is."""
-    labels = list(dict.fromkeys(label for files in contract.models.values() for label in files))
-    if "quantization" in contract.matrix.model_fields_set or ORIGINAL in labels:
-        return contract
-    matrix = contract.matrix.model_copy(update={"quantization": labels})
-    return contract.model_copy(update={"matrix": matrix})
-
-
 def pairs_of(matrix: Matrix) -> dict[str, tuple[str, str]]:
     """The pairs of instruction sets by the name that stands for them on the axis `isa`."""
     return {BETWEEN.join(pair): pair for pair in matrix.isa_pairs}
-
-
-def _check_engines(opened: OpenContract) -> None:
-    named = opened.contract.references
-    first = ("references", next(iter(named))) if isinstance(named, dict) and named else ("reference",)
-    uses: list[tuple[tuple[str, ...], EngineUse]] = [(first, opened.contract.reference)]
-    uses += [(("references", name), use) for name, use in opened.contract.others.items()]
-    uses += [(("candidates", name), use) for name, use in opened.contract.candidates.items()]
-    for keys, use in uses:
-        entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
-        _check_options(opened, entry.name, use.options, (*keys, "options"))
-        _check_arithmetic(opened, use, keys)
-
-
-def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> None:
-    """A contract says how an engine computes where nobody knows it; where its class does, it cannot say otherwise."""
-    known = arithmetic_of(use.engine, use.options) if use.arithmetic else None
-    if use.arithmetic is None or known is None:
-        return
-    for name in ("base", "blocks", "cache"):
-        stated, true = getattr(use.arithmetic, name), getattr(known, name)
-        if name in use.arithmetic.model_fields_set and stated != true:
-            raise ContractError(
-                f"says {name}: {stated}, and the engine {use.engine} computes with {name}: {true} by these options",
-                where=opened.where(*keys, "arithmetic", name),
-                remedy="take `arithmetic` out, or set the engine's options to what it says",
-            )
-
-
-def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:
-    known = catalog.find("engines", engine).option_names
-    for option in options:
-        if option not in known:
-            raise ContractError(
-                f"the engine {engine} has no option {option!r}{catalog.did_you_mean(option, known)}",
-                where=opened.where(*keys, option),
-            )
-
-
-def _check_instruction_sets(opened: OpenContract) -> None:
-    """Check that each is known and could be proven, and that a pair is of two of the matrix and has a band of its own."""
-    contract, known = opened.contract, [NATIVE, *INSTRUCTION_SETS]
-    named: list[tuple[tuple[str, ...], str]] = [(("matrix", "isa"), isa) for isa in contract.matrix.isa]
-    named += [(("candidates", name, "isa", isa), isa) for name, use in contract.candidates.items() for isa in use.isa]
-    for keys, isa in named:
-        if isa not in known or (isa == NATIVE and keys[0] == "candidates"):
-            text = f"no instruction set is called {isa!r}{catalog.did_you_mean(isa, known)}"
-            raise ContractError(text, where=opened.where(*keys))
-    for name, use in contract.candidates.items():
-        for isa, pin in use.isa.items():
-            _check_options(opened, use.engine, pin.options, ("candidates", name, "isa", isa, "options"))
-            try:
-                pinned(use.engine, pin, isa)
-            except ContractError as error:
-                raise ContractError(
-                    error.text, where=opened.where("candidates", name, "isa", isa), remedy=error.remedy
-                ) from None
-    for label, pair in pairs_of(contract.matrix).items():
-        where = opened.where("matrix", "isa_pairs")
-        if len(set(pair)) < 2 or not set(pair) <= set(contract.matrix.isa):
-            raise ContractError(f"{label} is not of two instruction sets of the matrix", where=where)
-        # a calculated band is that of each cell that it selects; a typed one is another cell's unless it names the pair
-        if not any(label in (band.where.isa or [label] if band.bound else band.where.isa or []) for band in contract.bands):
-            remedy = f"add a band with `where: {{isa: {label}}}`, or `bound: calibrated`"
-            raise ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
-
-
-def _check_names(opened: OpenContract) -> None:
-    contract = opened.contract
-    axes = {
-        "candidate": list(contract.candidates),
-        "model": list(contract.models),
-        "quantization": sorted({key for files in contract.models.values() for key in files}),
-        "mode": list(Mode.__args__),  # type: ignore[attr-defined]
-        "isa": [*contract.matrix.isa, *pairs_of(contract.matrix)],
-        "against": ["", *contract.others],
-    }
-    filters: list[tuple[tuple[str | int, ...], Filter]] = [
-        (("gates", index, "where"), gate.where) for index, gate in enumerate(contract.gates)
-    ]
-    filters += [(("bands", index, "where"), band.where) for index, band in enumerate(contract.bands)]
-    filters += [(("candidates", name, "only"), use.only) for name, use in contract.candidates.items()]
-    matrix = Filter(model=contract.matrix.model, quantization=contract.matrix.quantization)
-    for keys, selection in [*filters, (("matrix",), matrix)]:
-        for axis, values in selection:
-            for value in values or []:
-                if value not in axes[axis]:
-                    raise ContractError(
-                        f"no {axis} is called {value!r}{catalog.did_you_mean(value, axes[axis])}",
-                        where=opened.where(*keys, axis),
-                    )
-    _check_gate_names(opened)
-    for index, gate in enumerate(contract.gates):
-        if gate.against and gate.against not in contract.others:
-            known = list(contract.references) if isinstance(contract.references, dict) else ["reference"]
-            text = f"no reference is called {gate.against!r}{catalog.did_you_mean(gate.against, known)}"
-            raise ContractError(text, where=opened.where("gates", index, "against"))
-    for index, gate in enumerate(contract.gates):
-        catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
-        if not gate.is_calibrated and not math.isfinite(gate.bound):
-            raise ContractError("the bound is not finite", where=opened.where("gates", index))
-
-
-def _check_gate_names(opened: OpenContract) -> None:
-    """Every gate that the contract's history speaks of exists."""
-    contract = opened.contract
-    ids = [gate.id for gate in contract.gates]
-    named: list[tuple[tuple[str | int, ...], list[str]]] = [
-        (("stages", index, "gates"), stage.gates) for index, stage in enumerate(contract.stages)
-    ]
-    for index, entry in enumerate(contract.falsification):
-        named.append((("falsification", index, "test"), entry.test))
-        named += [(("falsification", index, "if_fails", n, "when"), steps.when) for n, steps in enumerate(entry.if_fails)]
-    stages = [stage.id for stage in contract.stages]
-    for index, item in enumerate(contract.unblocks):
-        for name in item.stages:
-            if name not in stages:
-                text = f"no stage is called {name!r}{catalog.did_you_mean(name, stages)}"
-                raise ContractError(text, where=opened.where("unblocks", index, "stages"))
-    for keys, names in named:
-        for name in names:
-            if name not in ids:
-                raise ContractError(f"no gate is called {name!r}{catalog.did_you_mean(name, ids)}", where=opened.where(*keys))

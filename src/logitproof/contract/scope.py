@@ -13,9 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-PATTERN = (
-    r"^\s*(?:all|prompt|continuation|(?:first|last)\s+0*[1-9][0-9]*\s+(?:tokens?|positions?)|position\s+-?[0-9]+)\s*$"
-)
+PATTERN = r"^\s*(?:all|prompt|continuation|(?:first|last)\s+0*[1-9][0-9]*\s+(?:tokens?|positions?)|position\s+-?[0-9]+)\s*$"
 """What a scope looks like, for the published schema."""
 _WORDS = ("all", "prompt", "continuation")
 _COUNTED = re.compile(r"(first|last) ([0-9]+) (?:tokens?|positions?)")

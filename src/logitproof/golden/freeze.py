@@ -15,7 +15,8 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.bands.band import TIE_SIGMAS
-from logitproof.contract.contract import ORIGINAL, OpenContract, open_contract
+from logitproof.contract.contract import ORIGINAL
+from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.contract.suite import Prompt, Suite, open_suite
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.golden.writer import Limits, delta, write_golden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt
 from logitproof.jobs.cell import Pair
 from logitproof.jobs.job import Job

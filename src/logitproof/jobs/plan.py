@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, OpenContract, pairs_of
+from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, pairs_of
 from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logitproof.contract.contract import ORIGINAL, Contract, OpenContract
+from logitproof.contract.contract import ORIGINAL, Contract
 from logitproof.contract.isa import BETWEEN
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.folder import folder_of
 from logitproof.jobs.cell import Cell

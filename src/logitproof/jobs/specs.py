@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from logitproof import catalog
-from logitproof.contract.contract import Candidate, EngineUse, OpenContract
+from logitproof.contract.contract import Candidate, EngineUse
 from logitproof.contract.isa import BETWEEN, NATIVE, pinned, unavailable
+from logitproof.contract.opened import OpenContract
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.needs import Needs
 from logitproof.jobs.spec import Spec

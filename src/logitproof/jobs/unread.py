@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from logitproof.contract.contract import ORIGINAL, Matrix, OpenContract
+from logitproof.contract.contract import ORIGINAL, Matrix
+from logitproof.contract.opened import OpenContract
 from logitproof.jobs.plan import matrix_cells
 
 AXES = ("quantization", "mode", "isa")

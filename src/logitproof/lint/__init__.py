@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from logitproof import catalog
-from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError
 from logitproof.files.yaml import parts_of
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from logitproof.contract.contract import open_contract
 from logitproof.contract.history import Unblocked, unblocked
+from logitproof.contract.opened import open_contract
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Line, Text, Verdict

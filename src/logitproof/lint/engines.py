@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from logitproof.contract.contract import EngineUse, OpenContract
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.opened import OpenContract
 from logitproof.lint import Finding, Rule
 
 SECONDS = 10

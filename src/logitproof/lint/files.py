@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, EngineUse, OpenContract
+from logitproof.contract.contract import ORIGINAL, EngineUse
+from logitproof.contract.opened import OpenContract
 from logitproof.jobs.plan import matrix_cells
 from logitproof.jobs.sides import path_of
 from logitproof.lint import Finding, Rule

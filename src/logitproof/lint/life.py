@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract.contract import OpenContract
 from logitproof.contract.history import evidence_problem, reference_problem, stage_verdict, unblocked
+from logitproof.contract.opened import OpenContract
 from logitproof.lint import Finding, Rule
 
 

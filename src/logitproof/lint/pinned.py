@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError
 from logitproof.jobs.specs import reference_name
 from logitproof.lint import Finding, Rule

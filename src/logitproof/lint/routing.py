@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, EngineUse, Gate, OpenContract, is_of_routing
+from logitproof.contract.contract import ORIGINAL, EngineUse, Gate, is_of_routing
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError
 from logitproof.files.gguf import GgufFile
 from logitproof.files.untrusted import read_object

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from logitproof.contract.contract import ORIGINAL, OpenContract
+from logitproof.contract.contract import ORIGINAL
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import read_object

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import ClassVar
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.jobs.plan import matrix_cells
 from logitproof.lint import Finding, Rule
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.contract import open_contract
+from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.session import Session, Side

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import LogitproofError, Missing
 from logitproof.jobs.cell import Cell

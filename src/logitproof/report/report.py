@@ -13,8 +13,9 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison
-from logitproof.contract.contract import EngineUse, OpenContract
+from logitproof.contract.contract import EngineUse
 from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.contract.opened import OpenContract
 from logitproof.documents.answer import Answer
 from logitproof.documents.frames import Frame, frame
 from logitproof.documents.section import Page

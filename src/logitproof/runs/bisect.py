@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from logitproof.contract.contract import OpenContract, open_contract, with_options
+from logitproof.contract.opened import OpenContract, open_contract, with_options
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.files.last_words import last_words, shortened
 from logitproof.files.system import in_words

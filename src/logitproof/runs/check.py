@@ -13,7 +13,8 @@ from typing import Any
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
 from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
-from logitproof.contract.contract import EngineUse, OpenContract, open_contract
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job

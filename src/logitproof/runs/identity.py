@@ -10,7 +10,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key, write_atomically
 from logitproof.files.untrusted import read_object

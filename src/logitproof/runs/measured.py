@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.contract import EngineUse, OpenContract
+from logitproof.contract.contract import EngineUse
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError
 from logitproof.files.atomic import content_key
 from logitproof.jobs.plan import matrix_cells

@@ -15,7 +15,7 @@ import tomli_w
 import yaml
 from pydantic import BaseModel, Field
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically

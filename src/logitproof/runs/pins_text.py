@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from logitproof.contract.contract import OpenContract
+from logitproof.contract.opened import OpenContract
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Line, Text, Verdict, lines

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from logitproof.contract.contract import CONTRACT_NAME, OpenContract
+from logitproof.contract.contract import CONTRACT_NAME
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.untrusted import read_object

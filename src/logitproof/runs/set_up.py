@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from logitproof import catalog
-from logitproof.contract.contract import ORIGINAL, OpenContract, Skip
+from logitproof.contract.contract import ORIGINAL, Skip
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
-from logitproof.contract.contract import OpenContract, open_contract
+from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.documents.document import Document
 from logitproof.documents.stored import Kept, keep

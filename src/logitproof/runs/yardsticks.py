@@ -16,7 +16,8 @@ from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand
 from logitproof.comparison.summary import Summary, summarize
-from logitproof.contract.contract import Contract, EngineUse, Gate, Mode, OpenContract
+from logitproof.contract.contract import Contract, EngineUse, Gate, Mode
+from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job, make_job
