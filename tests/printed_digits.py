@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from logitproof.divergence.measure import Measured
 from logitproof.divergence.text import label, shown
+from logitproof.engines.llama_cli import ATTEMPTS
 
 FLAGS = ["-t", "1", "-fa", "off", "--no-warmup", "--no-repack"]
 """The kernels of the engine `llamacpp` by its defaults, but for the types of the cache."""
 FLOAT32 = 1e-7
+LAST = "Same top p"
 PERPLEXITIES = ("ppl", "ppl_base", "ppl_difference")
 """Hundreds are printed with nine digits, of which the tool's float32 holds seven."""
+
+
+def printed_by(words: Sequence[str | Path], timeout: float) -> str:
+    """What the tool prints, once the last of its figures is there: it writes through a logger that nobody waits for."""
+    for _ in range(ATTEMPTS):
+        printed = subprocess.run(words, check=True, capture_output=True, timeout=timeout).stdout.decode()
+        if LAST in printed:
+            return printed
+    raise AssertionError(f"the tool ended {ATTEMPTS} times without {LAST!r}, last with {printed[-300:]!r}")
 
 
 def differences(found: Measured, printed: str) -> dict[str, tuple[str, str]]:

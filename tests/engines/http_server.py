@@ -193,7 +193,7 @@ def served(zoo: Zoo) -> Iterator[Zoo]:
                 self.close_connection = True
                 return self.connection.close()
             if changed == "hang":
-                time.sleep(3)
+                time.sleep(6)
             code, said = changed if isinstance(changed, tuple) else (code, said)
             return self._send(code, said)
 

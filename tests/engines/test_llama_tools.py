@@ -31,7 +31,7 @@ from logitproof.errors import Refusal
 from logitproof.gguf.vocabulary import token_texts
 from logitproof.readers import open_dump
 from logitproof.readers.llamacpp_kl_base import LlamacppKlBase
-from printed_digits import FLAGS, differences
+from printed_digits import FLAGS, differences, printed_by
 
 ROOT = Path(__file__).parents[2]
 GGUF = ROOT / "zoo/gguf/qwen3-F32.gguf"
@@ -229,6 +229,6 @@ def test_kl_prints_the_digits_of_the_real_tool(tmp_path: Path, ours: bool) -> No
         making = ["-m", str(GGUF), "-f", str(text), "--kl-divergence-base", str(saved), "--chunks", "3"]
         subprocess.run([program, *making, *flags], check=True, capture_output=True, timeout=120)
     asking = ["-m", str(candidate), "--kl-divergence-base", str(saved), "--kl-divergence"]
-    printed = subprocess.run([program, *asking, *flags], check=True, capture_output=True, timeout=120).stdout.decode()
+    printed = printed_by([program, *asking, *flags], timeout=120)
     (found,) = measure(str(saved), [str(candidate)], Asked()).candidates
     assert len(found.figures) == 34 and not differences(found, printed)

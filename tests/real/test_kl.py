@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from logitproof.divergence.measure import Asked, measure
-from printed_digits import FLAGS, differences
+from printed_digits import FLAGS, differences, printed_by
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("LOGITPROOF_LLAMA_TOOLS") or ROOT / ".cache/llama-tools")
@@ -28,7 +28,7 @@ def test_kl_prints_the_digits_of_the_real_tool(
     tool = [str(program), "-m", str(model), *FLAGS, "-c", "64", "--kl-divergence-base", str(saved), "-ctv", "f32"]
     subprocess.run([*tool, "-ctk", "f32", "-f", str(text), "--chunks", "4"], check=True, capture_output=True, timeout=300)
     asked = [*tool, "-ctk", "q4_0", "--kl-divergence"]
-    printed = subprocess.run(asked, check=True, capture_output=True, timeout=300).stdout.decode()
+    printed = printed_by(asked, timeout=300)
     divergence = measure(str(saved), [f"llamacpp:{model}?kv_type=q4_0&kv_type_v=f32"], Asked())
     (found,) = divergence.candidates
     assert divergence.bos == bos and divergence.positions == 124 and not found.failure
