@@ -12,6 +12,7 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.files.nearest import meant
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.session import Side
 from logitproof.jobs.spec import Spec
@@ -34,7 +35,7 @@ def parse_address(text: str, *, where: str = "ENGINE") -> Side:
             raise ContractError(f"{engine} has no option {option!r}{near}", where=where)
     for path in (name, config):
         if path and not Path(path).exists():
-            raise ContractError(f"no such file or folder: {path}", where=where, remedy="correct the path")
+            raise ContractError(f"no such file or folder: {path}{meant(Path(path))}", where=where, remedy="correct the path")
     spec = Spec(engine, options, directory=str(Path.cwd()))
     return Side(spec, Path(name).resolve(), Path(config).resolve() if config else None, text)
 
