@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import AS_JSON
-from logitproof.commands._paths import EXISTING, FOLDER
+from logitproof.commands._paths import EXISTING
 
 
 @click.command("diagnose")
 @click.argument("what", type=EXISTING, metavar="RUN|CONTRACT|DUMP")
-@click.option("--model", type=FOLDER, help="HF folder, for a dump.")
+@click.option("--model", type=Model("folder"), help="HF folder, for a dump.")
 @click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True, help="For a dump.")
 @click.option("--cell", default="*", show_default=True, help="Only cells whose id fits this pattern, of a run.")
 @AS_JSON
+@DOWNLOAD
 def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool) -> None:
     """Name the known bug that explains a divergence.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
@@ -19,6 +20,7 @@ from logitproof.commands._paths import EXISTING
 @click.option("--lm-eval", "lm_eval", metavar="TASKS", help="Tasks of lm-evaluation-harness instead, comma-separated.")
 @click.option("--include-path", type=EXISTING, help="Folder of local lm-evaluation-harness tasks.")
 @AS_JSON
+@DOWNLOAD
 def command(
     engine: str,
     tasks: str,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
@@ -17,6 +18,7 @@ from logitproof.commands._paths import EXISTING
 @click.option("--model", help="Model of the contract, where it has several.")
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
 @AS_JSON
+@DOWNLOAD
 def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool, as_json: bool) -> None:
     """Write a golden: later runs need no reference engine.
 

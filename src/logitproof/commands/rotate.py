@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from logitproof.commands._paths import FOLDER
+from logitproof.commands._hub import Model
 
 
 @click.command("rotate")
-@click.argument("model", type=FOLDER)
+@click.argument("model", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--quantization", "-q", multiple=True, metavar="TYPE", help="Also write OUT-TYPE.gguf, such as Q4_0; may be repeated."

@@ -38,7 +38,7 @@ from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
 from logitproof.protocol.sampler import Sampling
-from logitproof.weights.model import weights_state
+from logitproof.weights.model import files_of, weights_state
 
 __all__ = ["Spec", "Worker"]
 PATIENCE = 20
@@ -133,7 +133,9 @@ class Worker:
         if self._machine != this_machine():
             return Executed(unknown="it computes elsewhere, where nobody sees what is executed")
         weights = [path for path in (self.loaded.model, self.loaded.config) if path] if self.loaded else []
-        return executed(self._process.pid, self._process.notes, weights)
+        # a folder of the hub's cache holds links, and the kernel names what they lead to
+        linked = [file for path in weights if path.is_dir() for file in files_of(path) if file.is_symlink()]
+        return executed(self._process.pid, self._process.notes, [*weights, *linked])
 
     def tokenize(self, text: str) -> list[int]:
         return cast(protocol.TokenizeResult, self._ask("tokenize", {"text": text})).token_ids

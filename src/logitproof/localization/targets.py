@@ -24,6 +24,7 @@ from logitproof.runs.place import run_of
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import known_distance
+from logitproof.weights.hub import named
 from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import is_quantized
 
@@ -105,7 +106,7 @@ def _cell(report: Report, name: str, prompt: str | None, asked: Asked, say: Call
     by_file = reference.spec.engine == "transformers" and is_gguf(weights) and is_quantized(weights)
     if by_file:
         reference = reference_side(opened, cell.model, cell.quantization)
-    reference = replace(reference, name=f"{reference.spec.engine}:{reference.model.name}")
+    reference = replace(reference, name=f"{reference.spec.engine}:{named(reference.model)}")
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
     trace = _trace(report, name, prompt)
     locations = localize_engines(
