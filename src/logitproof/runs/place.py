@@ -89,8 +89,8 @@ def run_of(what: Path) -> Path:
     if what.is_dir():
         return what
     if not what.exists():
-        near = meant(what)
-        raise ContractError(f"no such run or contract{near}", where=str(what), remedy="give the folder that `check` wrote")
+        remedy = "give the folder that `logitproof check` wrote"
+        raise ContractError(f"no such run or contract{meant(what)}", where=str(what), remedy=remedy)
     folder = RUNS / read_contract(what)[0].contract
     if not (folder / "run.json").is_file():
         text = f"has not been run: there is no {folder}/run.json"
