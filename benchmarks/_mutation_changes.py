@@ -1,7 +1,7 @@
 """Changes of one module, by cosmic-ray: PATH SIZE SEED, run by the interpreter that has it. Prints them as JSON.
 
-SIZE of all its changes, by a seed. A change that leaves the code what it was (in an annotation, which is never evaluated) is none,
-nor is one that is no Python: others stand for them.
+SIZE of all its changes, by a seed. A change that leaves the code what it was (in an annotation, which is never evaluated), or
+is no Python, counts as none, and another is made.
 """
 
 import ast
