@@ -11,6 +11,7 @@ from typing import Any
 
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
+from logitproof.jobs.cut import ids_of
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
 from logitproof.localization.engines import Asked, localize_engines
@@ -166,7 +167,7 @@ def _ids(reference: Side, candidates: dict[str, Any], fed: Fed) -> tuple[list[in
         return ids, None
     with Session(reference.spec, "reference") as session:
         worker, _ = session.loaded(reference.model, reference.config)
-        ids = worker.tokenize(fed.text or "") if ids is None else ids
+        ids = ids_of(fed.text or "", reference.spec, worker) if ids is None else ids
         if not ids:
             raise ContractError("has no tokens", where="--text")
         if not fed.new_tokens:
