@@ -231,7 +231,7 @@ def test_an_error_of_the_system_that_nobody_foresaw_is_a_sentence_and_no_traceba
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "somewhere")
 
-    monkeypatch.setattr("logitproof.commands._listing.write_starter", fail)
+    monkeypatch.setattr("logitproof.commands._starter.write_starter", fail)
     assert command
     done = cli("new", "x.parity.yaml")
     assert (done.exit_code, done.output) == (3, "error: somewhere: input/output error\n  remedy: see what the system says\n")

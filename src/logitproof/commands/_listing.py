@@ -1,33 +1,14 @@
-"""What the catalogues hold, read from their files without importing them; and a contract to start from."""
+"""What the catalogues hold, read from their files without importing them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Verdict
-from logitproof.errors import ContractError
-from logitproof.files.atomic import write_atomically
 
 UNSOURCED = "no public thread that is known"
-STARTER = """\
-# Paths are relative to this file. `logitproof list engines` shows every engine and its options.
-contract: my-engine
-version: 0.1.0
-reference: {engine: transformers, options: {dtype: float32}}
-candidates:
-  mine: {engine: llamacpp}
-models:
-  my-model: {original: path/to/hf-folder, F32: path/to/model-f32.gguf}
-suites: [smoke-10]
-matrix: {quantization: [F32], mode: [prefill, decode, greedy]}
-bands:
-  - {match: 1.0e-4, wrong: 1.0e-2, basis: "two float32 engines that differ in the order of their sums"}
-gates:
-  - {id: kl, metric: kl_divergence, at_most: 1.0e-6, basis: "far above float32 rounding, far below any bug"}
-"""
 
 
 def rows(what: str) -> list[dict[str, Any]]:
@@ -87,10 +68,3 @@ def document(what: str, entries: list[dict[str, Any]]) -> Document:
 def _option(option: dict[str, Any]) -> str:
     default = f" = {option['default']}" if option["default"] is not None else "  (required)"
     return f"{option['name']}: {option['type']}{default}"
-
-
-def write_starter(path: Path) -> None:
-    """Write a commented contract; never over an existing file."""
-    if path.exists():
-        raise ContractError("exists already", where=str(path), remedy="give another name")
-    write_atomically(path, STARTER)

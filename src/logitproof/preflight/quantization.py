@@ -34,7 +34,7 @@ class Quantization(Check):
                 layers[str(tensor.tensor_type.name)] += int(tensor.n_elements) if tensor.name.startswith("blk.") else 0
         held = ", ".join(f"{kind} {share / kinds.total():.0%}" for kind, share in kinds.most_common(3))
         label, number = setup.quantization.upper(), setup.file.general.get(FILE_TYPE)
-        own = None if number is None else _name_of(int(number) & ~GUESSED)
+        own = None if number is None else file_type_name(int(number) & ~GUESSED)
         yield Setting("weight types", " · ".join(filter(None, (label, own))), held, "listed")
         # Embedding and output lie in a finer type, and are most of a small model with a large vocabulary.
         main = (+layers or kinds).most_common(1)[0][0] if kinds else ""
@@ -54,7 +54,8 @@ def _judged(setup: Setup, label: str, own: str | None, main: str, held: str) -> 
         yield Finding("PF108", "quantization", label, held, "contract", f"quantization {setup.quantization}", remedy)
 
 
-def _name_of(number: int) -> str:
+def file_type_name(number: int) -> str:
+    """`Q4_K_M` of 15: what llama.cpp calls a file of this `general.file_type`."""
     try:
         return gguf.LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
     except ValueError:

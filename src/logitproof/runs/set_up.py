@@ -201,7 +201,9 @@ def _examined(check: Check, setup: Setup) -> Iterable[Setting | Finding]:
 
 def _setup(opened: OpenContract, key: Key, models: Mapping[str, Model], sides: dict[Path, Side]) -> Setup:
     candidate, model, quantization, against = key
-    original, file = (path_of(opened, model, label) for label in (ORIGINAL, quantization))
+    # without an original a file is compared with what it says of itself, which is all that the reference reads too
+    source = ORIGINAL if ORIGINAL in opened.contract.models[model] else quantization
+    original, file = (path_of(opened, model, label) for label in (source, quantization))
     for path in (original, file):
         if path not in sides:
             sides[path] = open_side(path)
