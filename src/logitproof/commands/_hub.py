@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from logitproof.commands._paths import FILE, FOLDER
 from logitproof.commands._say import say
 
 
@@ -32,10 +33,7 @@ class Model(click.ParamType[Path]):
             with asking(False, say):
                 return located(str(value))
         path = located(str(value), where=param.human_readable_name if param else "")
-        kinds: dict[str, Any] = {"folder": {"file_okay": False}, "file": {"dir_okay": False}}
-        if self.kind:
-            click.Path(exists=True, **kinds.get(self.kind, {})).convert(str(path), param, ctx)
-        return path
+        return {"folder": FOLDER, "file": FILE}[self.kind].convert(path, param, ctx) if self.kind else path
 
 
 ASKS = "logitproof.asks"

@@ -8,10 +8,11 @@ import click
 
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
+from logitproof.commands._paths import EXISTING
 
 
 @click.command("freeze")
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=EXISTING)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Golden file to write.")
 @click.option("--small", is_flag=True, help="At most 200 bytes a token: exact top-k only, KL becomes bounds.")
 @click.option("--model", help="Model of the contract, where it has several.")

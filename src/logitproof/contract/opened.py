@@ -79,7 +79,7 @@ def _fetch(opened: OpenContract) -> None:
 
 def read_contract(path: Path) -> tuple[Contract, Lines]:
     """A contract by itself, without the suites and the engines that it names, and its lines."""
-    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    contract, lines = read_yaml(path, Contract, "contract", command="`logitproof new` writes one to start from")
     return _every_label(contract), lines
 
 

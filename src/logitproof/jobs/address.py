@@ -13,6 +13,7 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.files.nearest import meant
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.session import Side
 from logitproof.jobs.spec import Spec
@@ -45,7 +46,7 @@ def parse_address(text: str, *, where: str = "ENGINE") -> Side:
 def _weights(text: str, where: str) -> Path:
     path = located(text, where=where)
     if not path.exists():
-        raise ContractError(f"no such file or folder: {text}", where=where, remedy="correct the path")
+        raise ContractError(f"no such file or folder: {text}{meant(path)}", where=where, remedy="correct the path")
     return absolute(path)
 
 

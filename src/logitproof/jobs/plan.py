@@ -154,7 +154,8 @@ class _Builder:
                 reference = self._job(reads, "score", "decode" if crosses else "prefill", prompt, 0, source)
             candidate = self._job(asked, "score", mode, prompt, 0, source)
         hello = self.capabilities[asked.name]
-        asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
+        cuts = bool(asked.spec.tokenizer) or (not isinstance(hello, Exception) and hello.tokenize)
+        asks = prompt.text is not None and not isinstance(hello, Exception) and cuts
         tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
+from logitproof.jobs.cut import ids_of
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
 from logitproof.localization.engines import Asked, localize_engines
@@ -21,6 +21,7 @@ from logitproof.localization.tapped import NoTaps
 from logitproof.localization.text import KIND, of_cells
 from logitproof.protocol.messages import Mode
 from logitproof.report.report import Report
+from logitproof.runs.place import run_of
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import known_distance
@@ -67,9 +68,7 @@ def localize_run(
     say: Callable[[str], None],
 ) -> dict[str, Locations]:
     """Every WRONG cell of a run, or the one that is named, on its worst prompt or the one that is named."""
-    if not what.exists():
-        raise ContractError("no such file or folder", where=str(what), remedy="name a run, a contract, or two engines")
-    folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
+    folder = run_of(what)
     space = Workspace(folder)
     report = space.judge_again()
     chosen = _cells(report, cell)
@@ -168,7 +167,7 @@ def _ids(reference: Side, candidates: dict[str, Any], fed: Fed) -> tuple[list[in
         return ids, None
     with Session(reference.spec, "reference") as session:
         worker, _ = session.loaded(reference.model, reference.config)
-        ids = worker.tokenize(fed.text or "") if ids is None else ids
+        ids = ids_of(fed.text or "", reference.spec, worker) if ids is None else ids
         if not ids:
             raise ContractError("has no tokens", where="--text")
         if not fed.new_tokens:

@@ -158,7 +158,7 @@ def read_pins(path: Path) -> Pins:
     if path.suffix == ".toml":
         return read_toml(path, Pins, command=remedy)
     if path.suffix in (".yaml", ".yml"):
-        return read_yaml(path, Pins, command=remedy)[0]
+        return read_yaml(path, Pins, "pins", command=remedy)[0]
     raise ContractError("is neither YAML nor TOML by its name", where=str(path), remedy=ENDINGS)
 
 
