@@ -66,6 +66,7 @@ EXITS: dict[str, tuple[str, str, str]] = {
     "quality": ("every expectation is met", "one is not", "nothing was measured, or an engine failed"),
     "rotate": WRITTEN,
     "sample": ("equality is not rejected", "it is rejected, or a foretold token is another", "an engine failed"),
+    "sensitivity": ("every unit was measured, however much it costs", "", "a library is missing, or the logits are not finite"),
     "serve": ("it was ended", "", ""),
     "suite pick": ("no prompt hangs on a tie", "reserves ran out: some still do", "an engine failed"),
     "suite show": SHOWN,

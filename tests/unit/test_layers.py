@@ -36,6 +36,7 @@ LAYERS = (
         "lint",
         "localization",
         "quality",
+        "sensitivity",
     ),
     ("parity", "serve", "web", "commands", "cli"),
 )

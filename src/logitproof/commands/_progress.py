@@ -40,6 +40,29 @@ def _bar(console: object) -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: bar.update(task, total=progress.total, completed=progress.done, description=_what(progress))
 
 
+@contextlib.contextmanager
+def counted(*, quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """A callback of how many of how many are done, and which came last; a bar, or lines every tenth."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda done, total, name: None
+    elif console.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("loading", total=None)
+            yield lambda done, total, name: bar.update(task, total=total, completed=done, description=visible(name))
+    else:
+        yield lambda done, total, name: (
+            say(f"{done}/{total} {name}") if 10 * done // total != 10 * (done - 1) // total or done == 1 else None
+        )
+
+
 def _lines() -> Callable[[Progress], None]:
     shown, failures = -1, 0
 

@@ -40,6 +40,7 @@ from logitproof.report import schema
 from logitproof.runs.bisect import Tried
 from logitproof.runs.pins import Difference
 from logitproof.runs.recorded import Change, Recorded
+from logitproof.sensitivity.measure import Group
 
 LOCATED = record(
     "Located",
@@ -50,6 +51,29 @@ LOCATED = record(
     broken=list[str],
     hypotheses=list[Hypothesis],
     patched=list[Patched],
+)
+COST = record(
+    "Cost",
+    None,
+    group=Group,
+    name=str,
+    type=str,
+    all_but=bool,
+    bytes=int,
+    kl=float,
+    interval=tuple[float, float] | None,
+    largest=float,
+)
+PLAN = record(
+    "SensitivityPlan",
+    None,
+    budget=int,
+    bytes=int,
+    bits_per_weight=float,
+    predicted_kl=float,
+    kl=float,
+    interval=tuple[float, float] | None,
+    types=dict[str, str],
 )
 LOCATIONS: dict[str, Any] = {
     "reference": str,
@@ -126,6 +150,21 @@ ANSWERS: dict[str, Shape] = {
             "not_measured": list[dict[str, str]],
         },
         {"pinned_to": str, "evidence": dict[str, str]},
+    ),
+    "sensitivity": Shape(
+        {
+            "model": str,
+            "sha256": str,
+            "types": list[str],
+            "text": str,
+            "windows": int,
+            "tokens": int,
+            "positions": int,
+            "weights": int,
+            "fixed_bytes": int,
+            "costs": list[COST],  # type: ignore[valid-type]
+            "plan": PLAN | None,
+        }
     ),
     "kl": Shape(
         {
