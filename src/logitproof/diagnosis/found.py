@@ -11,9 +11,7 @@ import numpy as np
 from logitproof.contract.arithmetic import Arithmetic
 from logitproof.documents.shown import Shown
 
-Verdict = Literal[
-    "same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"
-]
+Verdict = Literal["same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"]
 Mode = Literal["prefill", "decode"]
 Source = Literal["calculated band", "band of the contract", "arithmetic", "the engine itself", "given", "bfloat16"]
 """What says how much noise the candidate makes, the best evidence first."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from logitproof.diagnosis.difference import Difference
 from logitproof.diagnosis.found import Finding
+from logitproof.diagnosis.shape_order import permuted, reordered
 from logitproof.rows.distance import rms
 
 NEARLY = 0.99
@@ -75,28 +76,6 @@ def function_of_a_logit(difference: Difference) -> Finding | None:
     formula = f", {cap:.3g} tanh(z / {cap:.3g}) but for {left:.2g}" if left < straight / 2 else ""
     text = f"every logit is one function of the right one{formula}: a soft-cap, a clamp or another curve on the logits"
     return Finding("function of a logit", text, {"cap": float(cap), "left": left, "straight": straight})
-
-
-def permuted(difference: Difference) -> Finding | None:
-    """The right logits stand at other ids."""
-    right, candidate = (np.concatenate(rows)[:ROWS_READ] for rows in (difference.right, difference.candidate))
-    mix = np.random.default_rng(1).normal(size=len(right)) / len(right) ** 0.5
-    source, target = np.argsort(mix @ right, kind="stable"), np.argsort(mix @ candidate, kind="stable")
-    place = np.empty(len(source), int)
-    place[target] = source
-    moved = np.flatnonzero(place != np.arange(len(place)))
-    left = rms(candidate - right[:, place])
-    if left > difference.limit or not len(moved) or rms(candidate - right) <= difference.limit:
-        return None
-    size = len(place)
-    shift = int((np.arange(size) - place)[0]) % size
-    if np.array_equal(place, (np.arange(size) - shift) % size):
-        change = f"shifted by {shift} ids"
-    else:
-        examples = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
-        change = f"{len(moved)} of {size} stand elsewhere: the logit of {examples}{', …' if len(moved) > SHOWN else ''}"
-    text = f"the right logits at the wrong ids, {change} ({left:.2g} logits left): the order of the vocabulary"
-    return Finding("permutation", text, {"moved": len(moved), "left": left})
 
 
 def few_ids(difference: Difference) -> Finding | None:
@@ -174,6 +153,7 @@ ROWS: tuple[Callable[[Difference], Finding | None], ...] = (
     scaled_by_row,
     function_of_a_logit,
     permuted,
+    reordered,
     few_ids,
     same_vector,
     one_direction,

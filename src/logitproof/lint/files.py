@@ -16,6 +16,7 @@ from logitproof.jobs.plan import matrix_cells
 from logitproof.jobs.sides import config_of, path_of
 from logitproof.lint import Finding, Rule
 from logitproof.lint._option_types import option_fault
+from logitproof.weights.hub_id import hub_id
 
 
 class Files(Rule):
@@ -33,7 +34,7 @@ class Files(Rule):
         read |= {(model, ORIGINAL) for model, _ in read if ORIGINAL in opened.contract.models[model]}
         for name, label in sorted(read):
             if label in opened.contract.models[name] and not (path := path_of(opened, name, label)).exists():
-                yield self._gone(opened, path, "models", name, label)
+                yield self._no_weights(opened, path, name, label)
         for keys, use in _uses(opened):
             if use.python is not None and not _is_program(opened, use.python):
                 yield self._gone(opened, Path(use.python), *keys, "python")
@@ -62,6 +63,14 @@ class Files(Rule):
         for model in dict.fromkeys(name for name, _ in sorted(read)):
             if fault := _other_tokens(opened, model, count):
                 yield self.finding(opened, "LP072", *keys, text=f"{place}: {path} has {count:,} tokens, {fault}", remedy=remedy)
+
+    def _no_weights(self, opened: OpenContract, path: Path, name: str, label: str) -> Finding:
+        text = opened.contract.models[name][label]
+        if hub_id(text) is None:
+            return self._gone(opened, path, "models", name, label)
+        place = f"models.{name}.{label}: {text} is neither a path nor in the Hugging Face cache"
+        remedy = "correct it, or fetch it with `logitproof check --download`"
+        return self.finding(opened, "LP070", "models", name, label, text=place, remedy=remedy)
 
     def _gone(self, opened: OpenContract, path: Path, *keys: str) -> Finding:
         place = ".".join(keys)

@@ -21,8 +21,11 @@ from logitproof.reference.threads import fit_threads
 from logitproof.weights.model import is_gguf
 
 Routes = list[torch.Tensor]
-CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
-"""Functions of transformers' code of a gated delta net that compute the same."""
+BY_STEPS = {
+    "torch_chunk_gated_delta_rule": "torch_recurrent_gated_delta_rule",
+    "chunk_kimi_delta_attention": "recurrent_kimi_delta_attention",
+}
+"""Functions of transformers' code of a delta rule, in chunks and step by step, that compute the same."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,16 @@ class Predictor:
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
         """The model's gated delta rule, token by token where the engine goes so: chunks err more."""
         code = sys.modules[type(self._model).__module__]
-        if arithmetic.delta == "chunks" or not hasattr(code, CHUNKS):
-            yield
-            return
-        before = getattr(code, CHUNKS)
-        setattr(code, CHUNKS, getattr(code, STEPS))
+        before = {name: getattr(code, name) for name in BY_STEPS if hasattr(code, name)}
+        if arithmetic.delta == "chunks":
+            before = {}
+        for name in before:
+            setattr(code, name, getattr(code, BY_STEPS[name]))
         try:
             yield
         finally:
-            setattr(code, CHUNKS, before)
+            for name, function in before.items():
+                setattr(code, name, function)
 
 
 def _is_of_groups(chosen: torch.Tensor, positions: int) -> bool:
