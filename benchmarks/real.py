@@ -6,7 +6,8 @@
 * good: good variants (threads, batches, decode, attention kernels) judged by calculated bands.
 * bands: the predicted RMS error of llama.cpp's arithmetic over the observed one; positions within the band.
 * tokenizer: the tokenizer made of the file beside llama.cpp's, and one of a file with a wrong entry.
-* kl: KL of a faulty file by the bare library and NumPy, and the digits of `kl` beside llama-perplexity's.
+* kl: KL of a faulty file by the bare library and NumPy, beside `compare`.
+* digits: the figures of the command `kl`, digit for digit beside llama-perplexity's.
 * cost: a diagnosis, a calibration and a localization, in processor seconds and megabytes.
 
     python benchmarks/real.py [--part planted ...] [--model SmolLM2 ...] [--out benchmarks/results/real.json]
@@ -58,6 +59,7 @@ PARTS: Mapping[str, Part] = {
     "bands": parts.bands,
     "tokenizer": parts.tokenizers,
     "kl": parts.kl,
+    "digits": parts.digits,
     "cost": parts.cost,
 }
 

@@ -14,7 +14,8 @@ from logitproof.engines.llama_cli import ATTEMPTS
 FLAGS = ["-t", "1", "-fa", "off", "--no-warmup", "--no-repack"]
 """The kernels of the engine `llamacpp` by its defaults, but for the types of the cache."""
 FLOAT32 = 1e-7
-LAST = "Same top p"
+LAST = "Same top p:"
+"""Of the summary: the head of the table before it has the words without the colon."""
 PERPLEXITIES = ("ppl", "ppl_base", "ppl_difference")
 """Hundreds are printed with nine digits, of which the tool's float32 holds seven."""
 

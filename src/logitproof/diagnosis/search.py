@@ -161,14 +161,16 @@ def screen(searchers: Sequence[Searcher]) -> None:
 
 def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]) -> None:
     bugs = [(name, options)]
-    passed: dict[tuple[bool, int], list[np.ndarray]] = {}
+    ways: dict[bool, list[Searcher]] = {}
     for searcher in searchers:
-        trial = searcher.trial
-        way = (trial.goes_through_the_cache(bugs), trial.glanced)
-        if way not in passed:
-            passed[way] = trial.logits(bugs, beginning=trial.glanced)
-        far, sketch = trial.screened_as(passed[way])
-        searcher.screened.append((Mutant(name, options, far), sketch))
+        ways.setdefault(searcher.trial.goes_through_the_cache(bugs), []).append(searcher)
+    for alike in ways.values():
+        # one pass over the most positions that any of them looks at: the others read the beginning of its rows
+        longest = max(searcher.trial.glanced for searcher in alike)
+        passed = alike[0].trial.logits(bugs, beginning=longest)
+        for searcher in alike:
+            far, sketch = searcher.trial.screened_as(passed)
+            searcher.screened.append((Mutant(name, options, far), sketch))
 
 
 @dataclass(frozen=True)
