@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import JSON, OUT, PARALLEL
 from logitproof.commands._show import show
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 )
 @PARALLEL
 @JSON
+@DOWNLOAD
 def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Keep, parallel: int, as_json: bool) -> None:
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
