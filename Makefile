@@ -20,7 +20,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pictures bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
+.PHONY: help setup demo pictures bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package pythons isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -104,6 +104,15 @@ bench-mutation: setup $(VENV)/.test-ready .cache/mutation/.ready  ## are changes
 	$(PYTHON) -m venv .cache/supply
 	.cache/supply/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-licenses==5.5.5
 	touch $@
+
+PYTHONS   ?= $(foreach version,3.12 3.13,$(shell command -v python$(version)))
+pythons: constraints.txt  ## what needs no torch, tested on the other Pythons: make pythons PYTHONS="/path/to/python3.13 ..."
+	@test -n "$(PYTHONS)" || { echo "no other Python is here: make pythons PYTHONS=/path/to/python3.13"; exit 1; }
+	for python in $(PYTHONS); do \
+	    folder=.cache/pythons/$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && $$python -m venv $$folder && \
+	    $$folder/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt . pytest pytest-timeout hypothesis && \
+	    $$folder/bin/python -W error::DeprecationWarning:logitproof -m pytest -q $(foreach name,$(ANYWHERE),tests/unit/test_$(name).py) || exit 1; done
+ANYWHERE  := judge gates compare scope suite aside
 
 isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 and AMX, for examples/isa.parity.yaml
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py x86_64 --jobs $(JOBS)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from judging import BAND, by_itself, case, cell, contract, failed, gate, row, verdict, waiver, whole
 
+from logitproof.bands import band, rule
 from logitproof.bands.band import TIE_SIGMAS, Band
 from logitproof.bands.calculated import tokens_sha256
 from logitproof.bands.power import Effects
-from logitproof.bands.rule import Excess, Statuses, counted, too_many
+from logitproof.bands.rule import Excess, Statuses, counted, statuses_of, too_many
+from logitproof.contract import scope
+from logitproof.contract import waiver as waivers
 from logitproof.jobs.cell import NOT_SELECTED, Unmeasured
 from logitproof.verdict import case as case_of
 from logitproof.verdict import compared, coverage, gates, judge
@@ -304,7 +307,7 @@ def test_metrics_of_a_cell_are_those_that_have_a_number() -> None:
     assert metrics["rms_delta_logit"]["seed"] == 0
 
 
-@pytest.mark.parametrize("module", [judge, gates, case_of, compared, coverage])
+@pytest.mark.parametrize("module", [judge, gates, case_of, compared, coverage, band, rule, scope, waivers])
 def test_what_a_verdict_is_made_of_cannot_be_changed_afterwards(module: Any) -> None:
     nouns = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__]
     assert nouns and all(kind.__dataclass_params__.frozen for kind in nouns)
@@ -379,3 +382,45 @@ def test_a_prediction_is_refuted_by_gates_that_count() -> None:
     assert verdict(case(row(0, "MATCH", kl_reverse=[0.1])), **words).falsified == ()
     control = case(bad, candidate="control")
     assert verdict(case(row(0, "MATCH", kl_reverse=[0.1])), control, **words).falsified == ()
+
+
+def test_a_gate_of_another_cell_is_none_of_this_one() -> None:
+    """Whichever cell comes first by its name."""
+    for bad, good in (("mine", "control"), ("control", "mine")):
+        judged = verdict(case(row(0, "MATCH", kl_divergence=[9.0]), candidate=bad), case(row(0, "MATCH"), candidate=good))
+        assert [(entry.status, entry.reason) for entry in judged.cells] == [("WRONG", "a gate fails"), ("MATCH", "")]
+
+
+def test_the_first_of_several_failures_is_the_reason() -> None:
+    words = [gate("kl", at_most=1.0), gate("rev", "kl_reverse", at_most=1.0)]
+    bad = row(0, "MATCH", kl_divergence=[2.0], kl_reverse=[3.0])
+    judged = verdict(case(bad), case(bad, mode="decode"), gates=words)
+    assert judged.reason == "the gate kl on mine/m/original/prefill: worst at prompt p0, position 0: 2"
+    cells = verdict(case(row(0, "WRONG")), case(row(0, "WRONG", "WRONG"), mode="decode"))
+    assert cells.reason == "mine/m/original/prefill is WRONG: 1 of 1 positions are WRONG, 0.00% are allowed"
+    assert get_args(judge.ExitCode) == (0, 1, 2, 3) and get_args(judge.Status) == ("PASS", "FAIL", "ERROR")
+
+
+def test_columns_that_do_not_match_their_bands_are_refused() -> None:
+    columns = {name: np.zeros(2) for name in rule.JUDGED}
+    assert len(statuses_of([BAND, BAND], columns)) == 2
+    for bands in ([BAND], [BAND] * 3):
+        with pytest.raises(ValueError, match="zip"):
+            statuses_of(bands, columns)
+
+
+def test_fewer_wrong_positions_than_are_allowed_are_no_excess() -> None:
+    assert too_many([Statuses(("WRONG", "MATCH", "MATCH", "MATCH"))], replace(BAND, allow=0.5)) is None
+    assert too_many([Statuses(("MATCH",))], replace(BAND, allow=0.5, beyond=0.5)) is None
+
+
+@pytest.mark.parametrize(("field", "least"), [("issue", 3), ("reason", 10), ("prompt", 12)])
+def test_the_words_of_a_waiver_have_a_least_length(field: str, least: int) -> None:
+    assert waivers.Waiver.model_validate(waiver(0, **{field: "a" * least}))
+    with pytest.raises(ValueError, match=field):
+        waivers.Waiver.model_validate(waiver(0, **{field: "a" * (least - 1)}))
+
+
+def test_a_waiver_has_not_ended_on_its_last_day_and_an_unused_one_says_so() -> None:
+    judged = verdict(case(row(1, "MATCH")), waivers=[waiver(0, until="2026-01-01")])
+    assert [(entry.status, entry.until) for entry in judged.waivers] == [("UNUSED", "2026-01-01")]
