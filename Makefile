@@ -20,7 +20,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
+.PHONY: help setup demo pictures bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -30,6 +30,10 @@ setup: $(VENV)/.ready  ## make .venv with both real engines
 demo: setup          ## all the set-up, then the main job, offline
 	$(PY) zoo/make_gguf.py --only qwen3 llama3
 	$(PY) -m logitproof check examples/demo.parity.yaml --out runs/demo --parallel $(JOBS)
+
+pictures: demo browser  ## the pictures of the README, out of the demo's run
+	$(PY) docs/picture.py runs/demo
+	$(PY) docs/screenshots.py runs/demo
 
 test: setup $(VENV)/.test-ready zoo llama-tools lint  ## all the set-up, then the tests
 	@$(MAKE) --no-print-directory browser || echo "the tests of pages are skipped: no Chromium, and npm cannot fetch one"

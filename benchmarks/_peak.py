@@ -20,10 +20,13 @@ def own_peak() -> float:
 
 
 class Peaks:
-    """The most memory that this process or any that it started had while the context was open: `largest`, in MB."""
+    """The most memory that this process or any that it started had while the context was open: `largest`, in MB.
 
-    def __init__(self) -> None:
-        self.largest = 0.0
+    Without `own` it is that of the processes that were started alone.
+    """
+
+    def __init__(self, *, own: bool = True) -> None:
+        self.largest, self._own = 0.0, own
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -37,7 +40,8 @@ class Peaks:
 
     def _watch(self) -> None:
         while True:
-            self.largest = max(self.largest, *(_peak(process) for process in _family(os.getpid())))
+            family = _family(os.getpid())[0 if self._own else 1 :]
+            self.largest = max([self.largest, *map(_peak, family)])
             if self._ended.wait(INTERVAL):
                 return
 

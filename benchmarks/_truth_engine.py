@@ -158,4 +158,9 @@ DESCRIBED: dict[str, set[str]] = {
 }
 """Faults that the library does not know, by what must be seen of each."""
 PAIRS = (("base 10,000", "relu"), ("heads tiled", "no last norm"), ("window of 16", "scores doubled"))
-TRIPLES = (("base 10,000", "relu", "one added to norms"),)
+TRIPLES = (
+    ("base 10,000", "relu", "one added to norms"),
+    ("heads tiled", "no last norm", "scores doubled"),
+    ("window of 16", "relu", "base 10,000"),
+    ("no norm of queries and keys", "own key hidden", "logits times 1.15"),
+)

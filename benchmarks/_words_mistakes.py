@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,15 @@ class Mistake:
 def tracebacks(said: str, place: Path) -> tuple[int, int]:
     """How many tracebacks are of the command itself, and how many are quoted of an engine that died in Python.
 
-    An engine's is content: it begins in a script of the project at `place`, and no frame of it is logitproof's. Whatever shows
-    no frame, or begins anywhere else, is counted as the command's own.
+    An engine's is content: it is indented below the line that tells of it, or begins in a script of the project at `place`,
+    and no frame of it is logitproof's. Python's own begins at the left edge; whatever else begins there is the command's.
     """
-    blocks = [FRAME.findall(block) for block in said.split(TRACEBACK)[1:]]
+    parts = said.split(TRACEBACK)
+    blocks = [(before.rpartition("\n")[2], FRAME.findall(block)) for before, block in pairwise(parts)]
     quoted = sum(
-        bool(files) and Path(files[0]).is_relative_to(place) and not any(Path(file).is_relative_to(SOURCE) for file in files)
-        for files in blocks
+        ((bool(edge) and edge.isspace()) or (bool(files) and Path(files[0]).is_relative_to(place)))
+        and not any(Path(file).is_relative_to(SOURCE) for file in files)
+        for edge, files in blocks
     )
     return len(blocks) - quoted, quoted
 

@@ -68,6 +68,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a file as the folder of a run": (("check", "{contract}", "--out", "weights.json"), (r"weights\.json", "file")),
     "two contracts at once": (("check", "{contract}", "{contract}"), ("one|unexpected",)),
     "a protocol test without argv": (("protocol", "test", "command:weights.json"), ("argv",)),
+    "a suite instead of a contract": (("check", "suite.yaml"), (r"suite\.yaml: is a suite of prompts, not a contract",)),
+    "a contract without its middle name": (("check", "toys.yaml"), (r"no such file; did you mean 'toys\.parity\.yaml'\?",)),
+    "a contract that has not been run": (("judge", "{contract}"), ("has not been run", "logitproof check")),
+    "a run with a slip": (("diagnose", "rusn"), (r"no such file or folder: 'rusn'",)),
     "history of one run compared": (("history", "compare", "20200101"), ("RUN",)),
 }
 ENGINES: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -79,7 +83,7 @@ ENGINES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "an answer on many lines": (
         "def send(m):\n    print(json.dumps(m, indent=1), flush=True)",
         3,
-        ("not the protocol: '{'", "stdout belongs to the protocol"),
+        ("not the protocol: '{'", "an answer is one line"),
     ),
     "an error that is a text": (
         "def score(p):\n    send({'id': number, 'error': 'no such layer'})",
@@ -102,6 +106,16 @@ ENGINES: dict[str, tuple[str, int, tuple[str, ...]]] = {
         "    os.kill(os.getpid(), signal.SIGSEGV)",
         3,
         ("killed by SIGSEGV", "last words: loading|loading"),
+    ),
+    "an engine that the system ends": (
+        "def score(p):\n    import signal\n    os.kill(os.getpid(), signal.SIGKILL)",
+        3,
+        ("killed by SIGKILL", "when memory runs out"),
+    ),
+    "a build for another processor": (
+        "def score(p):\n    import signal\n    os.kill(os.getpid(), signal.SIGILL)",
+        3,
+        ("killed by SIGILL", "instructions that this processor does not have"),
     ),
     "a panic in Rust": (
         "def score(p):\n    sys.stderr.write(\"thread 'main' panicked at src/main.rs:7:5:\\nindex out of bounds\\n\""

@@ -3,15 +3,18 @@
 * agreement: what stands in each probe's record: engines that agree in float32.
 * kill: every bug that came with these families, planted on the probes until one kills it at ten bands.
 * parted: models that llama.cpp's own converter loses something of, against transformers (docs/findings.md).
-* alarms: engines that are right, on every new probe; any FAIL is false.
-* named: bugs in the reference, diagnosed from their logits in float32: every STEP-th of them.
-* located: the first operation that is wrong by itself is the one that a bug declares: every STEP-th of them.
+* alarms: engines that are right, on every new probe; a FAIL is false unless the engine's fault is a finding.
+* named: bugs in the reference, diagnosed from their logits in float32.
+* located: the first operation that is said to be wrong by itself is the first that the bug changes, by what each operation
+  makes of the reference's own input with the bug and without it.
 * bands: the error that is predicted of llama.cpp in float32, over the observed one, and positions within the calculated band.
 
-    python benchmarks/families.py [--part agreement kill parted alarms named located bands] [--converter DIR] [--more] [--out F]
+    python benchmarks/families.py [--part agreement kill parted alarms named located bands] [--converter DIR] [--more]
+        [--seconds N] [--out F]
 
 `--converter` is a folder of llama.cpp's source, whose converter is run as it is. A part that is not run keeps what the file
-holds. With `--more`, `kill` plants the bugs alone that the file has no kill of.
+holds. With `--more`, what the file has no row of is measured alone. Rows are written one by one, so several processes may
+measure parts of one file at once, and after `--seconds` none is begun: the next run with `--more` goes on.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,9 @@ import _acid_page
 import numpy as np
 import torch
 import transformers
+from _acid_kill import RUNS as PASSES
 from _acid_kill import Bench, variants
+from _rows_kept import Kept
 from localize import Bench as Localizing
 
 ROOT = Path(__file__).parents[1]
@@ -38,33 +44,34 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "zoo"), str(ROOT / "probes")]
 RESULT = Path(__file__).parent / "results" / "families.json"
 CONVERTER = ROOT / ".cache" / "llama.cpp"
-DRIVER = ROOT / "tests" / "engines" / "llama_cpp_converter.py"
 OLDER = frozenset((ROOT / "tests" / "unit" / "mutation_ids.txt").read_text("utf-8").split())
 """Bugs that were known before these families."""
-STEP = 12
+TRUE_ALARMS = {"transformers: padded on the left = alone": ["llama4-chunked/text"]}
+"""Where an engine is at fault: transformers counts padding in the temperature of Llama 4 (docs/findings.md)."""
 RUNS = 12
 """Repetitions under noise."""
-LENGTH = 110
-"""Positions that are compared where engines part."""
 
+from _families_parted import parted  # noqa: E402  it makes probes
 from shapes_dense import DENSE  # noqa: E402  the folder of the probes is no package
-from shapes_disputed import REFUSED, SILENT  # noqa: E402
 from shapes_experts import EXPERTS  # noqa: E402
 from shapes_recurrent import RECURRENT  # noqa: E402
 
 from logitproof import catalog  # noqa: E402
 from logitproof.acid.acid import Request, acid  # noqa: E402
 from logitproof.acid.probe import KILLED_AT, Probe, open_probes, probe_names  # noqa: E402
+from logitproof.acid.row import Row  # noqa: E402
 from logitproof.acid.subject import gguf_of  # noqa: E402
 from logitproof.bands.calculated import METRIC, calculated_band, scale  # noqa: E402
 from logitproof.bands.kept import Sides  # noqa: E402
 from logitproof.calibration.repeat import calibration_of  # noqa: E402
-from logitproof.commands.acid import diagnosis_of  # noqa: E402
 from logitproof.contract.arithmetic import arithmetic_of  # noqa: E402
+from logitproof.diagnosis import text as diagnosis_text  # noqa: E402
+from logitproof.diagnosis.diagnose import diagnose_logits  # noqa: E402
 from logitproof.engines.llamacpp import LlamaCpp  # noqa: E402
 from logitproof.engines.transformers import Transformers  # noqa: E402
-from logitproof.errors import ContractError, Refusal  # noqa: E402
+from logitproof.errors import ContractError  # noqa: E402
 from logitproof.protocol import taps  # noqa: E402
+from logitproof.protocol.messages import Mode  # noqa: E402
 from logitproof.reference.model import load  # noqa: E402
 from logitproof.reference.predict import Predictor  # noqa: E402
 from logitproof.reference.taps import Watch  # noqa: E402
@@ -73,27 +80,69 @@ from logitproof.rows.distance import distances, rms  # noqa: E402
 NAMES = [name for name in probe_names() if name in {*DENSE, *EXPERTS, *RECURRENT}]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part that is measured row by row: `key` is where the file has its rows, by item."""
+
+    key: str
+    items: Callable[[], Iterable[str]]
+    measure: Callable[[str], Any]
+    summary: Callable[[dict[str, Any]], dict[str, Any]]
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=sorted(PARTS), default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=sorted({*PARTS, *ROWS}), default=[*PARTS, *ROWS])
     parser.add_argument("--converter", type=Path, default=CONVERTER)
-    parser.add_argument("--more", action="store_true")
+    parser.add_argument("--more", action="store_true", help="keep the rows that the file has")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no row after so many")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    file, until = Kept(options.out), time.monotonic() + options.seconds
     for part in options.part:
         print(f"-- {part}", flush=True)
-        result: dict[str, Any] = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
-        known = result.get("killed_by", {}) if options.more else {}
-        found = kill(options.converter, known) if part == "kill" else PARTS[part](options.converter)
-        dates = result.get("dates", {}) | {part: datetime.datetime.now(datetime.UTC).date().isoformat()}
-        result |= found | {"benchmark": "families", "dates": dates, "how": (__doc__ or "").split("\n\n    python")[0]}
-        options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        if part in ROWS:
+            by_rows(file, part, options.more, until)
+            continue
+        known = file.read().get("killed_by", {}) if options.more else {}
+        measured = kill(options.converter, known) if part == "kill" else PARTS[part](options.converter)
+        file.change(lambda result, part=part, measured=measured: result | measured | about(result, part))
     if options.out == RESULT:
         _acid_page.write()
     return 0
+
+
+def about(result: dict[str, Any], part: str) -> dict[str, Any]:
+    """The keys that say what the file is, with today as the day of `part`."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    dates = result.get("dates", {}) | {part: today}
+    return {"benchmark": "families", "dates": dates, "how": (__doc__ or "").split("\n\n    python")[0]}
+
+
+def by_rows(file: Kept, name: str, more: bool, until: float) -> None:
+    """Measure a part row by row, each kept before the next is begun; figures of the whole stand once no row is missing."""
+    part = ROWS[name]
+    items = list(part.items())
+    kept = file.read().get(part.key, {}) if more else {}
+    if not more:
+        file.change(lambda result: result | {part.key: {}})
+    for item in (item for item in items if item not in kept):
+        if time.monotonic() > until:
+            break
+        row = part.measure(item)
+        print(f"{item}: {row}", flush=True)
+        file.change(lambda result, item=item, row=row: result | {part.key: result.get(part.key, {}) | {item: row}})
+    file.change(lambda result: result | _whole(part, items, result) | about(result, name))
+
+
+def _whole(part: Part, items: list[str], result: dict[str, Any]) -> dict[str, Any]:
+    """The rows that belong to the part, and its figures where none is missing; they are null where one is."""
+    rows = {item: result[part.key][item] for item in items if item in result[part.key]}
+    figures = part.summary(rows)
+    return {part.key: rows} | (figures if len(rows) == len(items) else dict.fromkeys(figures))
 
 
 def agreement(_: Path) -> dict[str, Any]:
@@ -135,130 +184,86 @@ def kill(_: Path, known: dict[str, dict[str, Any]] | None = None) -> dict[str, A
     return {"bugs": len(bugs), "equivalent": equivalent, "killed": len(killed), "survivors": alive, "killed_by": killed}
 
 
-def parted(converter: Path) -> dict[str, Any]:
-    """How far llama.cpp is from transformers on the file of its own converter, or what the converter or it says."""
-    import make
-
-    silent, refused = {}, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, shape in {**SILENT, **REFUSED}.items():
-            folder = Path(scratch) / name
-            make.build(shape, folder)
-            told = _apart(folder, converter)
-            (silent if name in SILENT else refused)[name] = told
-            print(f"{name}: {told}", flush=True)
-    return {
-        "witness_disagreements": len(silent),
-        "silently_other": silent,
-        "not_taken": refused,
-        "findings": len(silent) + len(refused),
-    }
-
-
-def _apart(folder: Path, converter: Path) -> float | str:
-    """The largest distance of a row over the spread of the logits; or the last line of what went wrong."""
-    file = folder / "converted.gguf"
-    command = [
-        sys.executable,
-        str(DRIVER),
-        str(converter),
-        "llama-bpe",
-        str(folder),
-        "--outfile",
-        str(file),
-        "--outtype",
-        "f32",
+def alarms(engine: str) -> dict[str, Any]:
+    """Statuses of an engine's rows on all new probes; those that FAIL or are an ERROR, by whether the engine is at fault."""
+    rows = acid(Request(engine, {}, NAMES)).rows
+    counts: dict[str, Any] = {status: sum(row.status == status for row in rows) for status in ("PASS", "FAIL", "ERROR")}
+    bad = [
+        {"check": row.check, "on": beyond(row), "reason": row.reason[:200]} for row in rows if row.status in ("FAIL", "ERROR")
     ]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    if ran.returncode:
-        return ran.stderr.strip().splitlines()[-1]
-    ids = [int(one) for one in np.random.default_rng(5).integers(0, 280, LENGTH)]
-    options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options).eval()
-    with torch.inference_mode():
-        right = model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
-    rows = folder / "rows"
-    bare = [sys.executable, str(Path(__file__).with_name("_bare_rows.py")), str(file), ",".join(map(str, ids)), str(rows)]
-    ran = subprocess.run(bare, capture_output=True, text=True)
-    ended = [line for line in ran.stderr.splitlines() if "GGML_ASSERT" in line]
-    if ended:
-        return f"ends the process: {ended[0].rpartition('/')[2]}"
-    if ran.returncode:
-        return _why_not_loaded(file)
-    logits = np.fromfile(rows, np.float32).reshape(right.shape)
-    spread = float(distances(np.zeros_like(right), right).mean())
-    return float(f"{distances(right, logits).max() / spread:.3g}")
+    faults = [row for row in bad if row["on"] == TRUE_ALARMS.get(f"{engine}: {row['check']}")]
+    return counts | {"false": [row for row in bad if row not in faults], "faults": faults}
 
 
-def _why_not_loaded(file: Path) -> str:
-    """What llama.cpp says of a file that it does not take."""
-    try:
-        LlamaCpp().load(file)
-    except Refusal as error:
-        return str(error).replace(f"{file.parent}/", "")
-    return "loaded, and gives no rows"
+def beyond(row: Row) -> list[str]:
+    """The cases in which it was not held."""
+    return sorted({measurement.case for measurement in row.measured if measurement.at_most and not measurement.held})
 
 
-def alarms(_: Path) -> dict[str, Any]:
-    """Rows of engines that are right and FAIL."""
-    told = {}
-    for engine in ("transformers", "llamacpp", "plain"):
-        report = acid(Request(engine, {}, NAMES))
-        told[engine] = {status: sum(row.status == status for row in report.rows) for status in ("PASS", "FAIL", "ERROR")}
-        for row in report.rows:
-            if row.status in ("FAIL", "ERROR"):
-                told[engine].setdefault("rows", []).append(f"{row.check}: {row.reason}"[:200])  # type: ignore[union-attr]
-    return {"false_flags": sum(one["FAIL"] for one in told.values()), "right_engines": told}
-
-
-def named(_: Path) -> dict[str, Any]:
-    """Every STEP-th killed bug, diagnosed from the logits that it gives on the probe that kills it."""
-    killed = json.loads(RESULT.read_text("utf-8"))["killed_by"]
-    right, wrong, silent = [], {}, []
-    for name in sorted(killed)[::STEP]:
-        probe = open_probes([killed[name]["probe"]])[0]
-        bench, kind = Bench(probe), catalog.load("mutations", name)
-        mode = "decode" if kind.needs == "decode" else "prefill"
-        from _acid_kill import RUNS
-
-        with torch.inference_mode(), kind().applied_to(bench.model):
-            logits = [RUNS[mode](bench.model, case) for case in probe.cases]
-        text = diagnosis_of(probe.folder, [list(case.token_ids) for case in probe.cases], logits, mode).splitlines()[0]
-        ids = [known for known in catalog.entries("mutations") if known in text]
-        right += [name] if name in ids else []
-        wrong |= {name: text} if ids and name not in ids else {}
-        silent += [] if ids else [name]
-        print(f"{name}: {text[:150]}", flush=True)
+def all_alarms(rows: dict[str, Any]) -> dict[str, Any]:
+    """False alarms, and alarms of faults that docs/findings.md has."""
     return {
-        "named_of": len(right) + len(wrong) + len(silent),
-        "named_right": len(right),
-        "named_wrong": len(wrong),
-        "named": {"wrong": wrong, "nothing": silent},
+        "false_flags": sum(len(row["false"]) for row in rows.values()),
+        "true_flags": sum(len(row["faults"]) for row in rows.values()),
+        "right_rows": sum(row["PASS"] for row in rows.values()),
     }
 
 
-def located(_: Path) -> dict[str, Any]:
-    """Every STEP-th killed bug that one pass shows, located by the taps of the reference without and with it."""
-    killed = json.loads(RESULT.read_text("utf-8"))["killed_by"]
-    kinds = {name: catalog.load("mutations", name) for name in sorted(killed)}
-    shown = [name for name, kind in kinds.items() if kind.needs != "decode" and kind.first_tap][::STEP]
-    right, elsewhere, blamed = 0, {}, []
-    for name in shown:
-        bench, bug = ProbeBench(open_probes([killed[name]["probe"]])[0]), kinds[name]()
-        found, candidate = bench.locate([bug])
-        really = bench.changed([bug], "float32")
-        declared = taps.split(kinds[name].first_tap)[1]
-        offered = any(taps.split(tap)[1] == declared for tap in candidate)
-        hit = found.first is not None and (taps.split(found.first)[1] == declared or (not offered and found.first in really))
-        right += hit
-        elsewhere |= {} if hit else {name: f"{found.first} and not {kinds[name].first_tap}"}
-        blamed += [f"{name}: {row.tap}" for row in found.rows if row.status == "differs" and row.tap not in really]
-        print(f"{name}: {found.first}", flush=True)
+def killed_by() -> dict[str, dict[str, Any]]:
+    """The probe that kills each bug."""
+    killed: dict[str, dict[str, Any]] = json.loads(RESULT.read_text("utf-8"))["killed_by"]
+    return killed
+
+
+def named(name: str) -> dict[str, Any]:
+    """A bug, diagnosed from the logits that it gives on the probe that kills it."""
+    probe = open_probes([killed_by()[name]["probe"]])[0]
+    bench, kind = Bench(probe), catalog.load("mutations", name)
+    mode: Mode = "decode" if kind.needs == "decode" else "prefill"
+    bug = next(mutation for _, mutation in variants(name) if mutation.applies(bench.model.config))
+    with torch.inference_mode(), bug.applied_to(bench.model):
+        logits = [PASSES[mode](bench.model, case) for case in probe.cases]
+    diagnosis = diagnose_logits(probe.folder, [list(case.token_ids) for case in probe.cases], logits, mode=mode)
+    told = "right" if name in diagnosis.names else "wrong" if diagnosis.names else "nothing"
+    return {"answer": told, "names": diagnosis.names, "says": diagnosis_text.sentence(diagnosis)}
+
+
+def all_named(rows: dict[str, Any]) -> dict[str, Any]:
+    """Counts of the three answers, and of those that name more bugs than one: the same logits on this model."""
+    answers = [row["answer"] for row in rows.values()]
     return {
-        "located_of": len(shown),
-        "located_right": right,
-        "located_elsewhere": elsewhere,
-        "located_false_flags": blamed,
+        "named_of": len(rows),
+        "named_right": answers.count("right"),
+        "named_wrong": answers.count("wrong"),
+        "named_nothing": answers.count("nothing"),
+        "named_beside_others": sum(row["answer"] == "right" and len(row["names"]) > 1 for row in rows.values()),
+    }
+
+
+def located(name: str) -> dict[str, Any]:
+    """A bug that one pass shows, located by the taps of the reference without and with it."""
+    kind = catalog.load("mutations", name)
+    bench = ProbeBench(open_probes([killed_by()[name]["probe"]])[0])
+    bug = next(mutation for _, mutation in variants(name) if mutation.applies(bench.model.config))
+    localization, _ = bench.locate([bug])
+    changed = bench.changed([bug], "float32")
+    first = next((row.tap for row in localization.rows if row.tap in changed), None)
+    return {
+        "first": localization.first,
+        "right": localization.first is not None and localization.first == first,
+        "declared": kind.first_tap,
+        "false": [row.tap for row in localization.rows if row.status == "differs" and row.tap not in changed],
+    }
+
+
+def all_located(rows: dict[str, Any]) -> dict[str, Any]:
+    """How many were right, how often the tap is the one that the bug declares, and operations that do what they should."""
+    kinds = [(taps.split(row["first"])[1], taps.split(row["declared"])[1]) for row in rows.values() if row["first"]]
+    return {
+        "located_of": len(rows),
+        "located_right": sum(row["right"] for row in rows.values()),
+        "located_as_declared": sum(first == declared for first, declared in kinds),
+        "located_false_flags": sum(len(row["false"]) for row in rows.values()),
     }
 
 
@@ -272,23 +277,22 @@ class ProbeBench(Localizing):
         self.right = self.read()
 
 
-def bands(_: Path) -> dict[str, Any]:
-    """Of every probe that llama.cpp takes, transformers in float32 against it: predicted over observed, and coverage."""
-    by_family: dict[str, dict[str, float]] = {}
-    for probe in (probe for probe in open_probes() if probe.name in NAMES):
-        ids = tuple(probe.case("text").token_ids)
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                by_family[probe.name] = _predicted(probe, ids, Path(scratch))
-        except ContractError as error:
-            by_family[probe.name] = {"not measured": error.text}  # type: ignore[dict-item]
-        print(f"{probe.name}: {by_family[probe.name]}", flush=True)
-    measured = {name: row for name, row in by_family.items() if "band_ratio" in row}
-    worst = max((row["band_ratio"] for row in measured.values()), key=lambda ratio: abs(np.log(ratio)))
+def bands(name: str) -> dict[str, Any]:
+    """Of a probe that llama.cpp takes, transformers in float32 against it: predicted over observed, and coverage."""
+    probe = open_probes([name])[0]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            return _predicted(probe, tuple(probe.case("text").token_ids), Path(scratch))
+    except ContractError as error:
+        return {"not measured": error.text}
+
+
+def all_bands(rows: dict[str, Any]) -> dict[str, Any]:
+    """The ratio furthest from one, and the least coverage."""
+    measured = [row for row in rows.values() if "band_ratio" in row]
     return {
-        "band_ratio_worst": worst,
-        "band_coverage_least": min(row["coverage"] for row in measured.values()),
-        "bands": by_family,
+        "band_ratio_worst": max((row["band_ratio"] for row in measured), key=lambda ratio: abs(np.log(ratio)), default=None),
+        "band_coverage_least": min((row["coverage"] for row in measured), default=None),
     }
 
 
@@ -313,14 +317,24 @@ def _predicted(probe: Probe, ids: tuple[int, ...], scratch: Path) -> dict[str, f
     }
 
 
-PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "agreement": agreement,
-    "kill": kill,
-    "parted": parted,
-    "alarms": alarms,
-    "named": named,
-    "located": located,
-    "bands": bands,
+def judged(name: str) -> bool:
+    """Whether a bug shows in logits of one pass or of decode, so that a diagnosis from logits may name it."""
+    return catalog.load("mutations", name).needs not in ("tokenizer", "sampling")
+
+
+def shown(name: str) -> bool:
+    """Whether one pass shows a bug at an operation that it declares."""
+    kind = catalog.load("mutations", name)
+    return judged(name) and kind.needs != "decode" and bool(kind.first_tap)
+
+
+RIGHT_ENGINES = ("transformers", "llamacpp", "plain")
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {"agreement": agreement, "kill": kill, "parted": parted}
+ROWS = {
+    "alarms": Part("right_engines", lambda: RIGHT_ENGINES, alarms, all_alarms),
+    "named": Part("named", lambda: [name for name in sorted(killed_by()) if judged(name)], named, all_named),
+    "located": Part("located", lambda: [name for name in sorted(killed_by()) if shown(name)], located, all_located),
+    "bands": Part("bands", lambda: NAMES, bands, all_bands),
 }
 
 

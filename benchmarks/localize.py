@@ -6,12 +6,15 @@
 * taps: transformers and llama.cpp in float32, every mapped tap of every zoo family and probe.
 * overhead: a pass with all taps kept, over a plain pass; bytes of the taps of 32 layers of width 4096.
 
-    python benchmarks/localize.py [--out benchmarks/results/localize.json]
+    python benchmarks/localize.py [--part float32 bfloat16 llamacpp "two bugs" taps overhead] [--out FILE]
+
+A part that is not run keeps what the file holds, with its own date.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 import tempfile
@@ -34,6 +37,7 @@ from logitproof import catalog
 from logitproof.acid.probe import open_probes
 from logitproof.acid.subject import gguf_of
 from logitproof.errors import LogitproofError
+from logitproof.files.atomic import write_atomically
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.localize import LIMIT, Localization, Precision, expected, localize, relative
 from logitproof.protocol import taps
@@ -45,6 +49,8 @@ FAMILIES = (*TRAINED, "gemma2", "gpt-oss", "granite", "phi3", "mistral", "deepse
             "gemma3-scaled", "phi3-longrope", "smollm3", "qwen3.5-moe")  # fmt: skip
 MAPPED = 1e-4
 """Taps of two float32 engines agree where they differ by less than this, relative."""
+PARTS = ("float32", "bfloat16", "llamacpp", "two bugs", "taps", "overhead")
+NO_TAPS: dict[str, Any] = {"count": 0, "max_relative": None, "narrower": 0, "families": [], "worst": []}
 Arrays = dict[str, np.ndarray]
 
 
@@ -107,12 +113,10 @@ class planted:
             self._open.pop().__exit__(None, None, None)
 
 
-def measure() -> dict[str, Any]:
-    """All counts."""
-    rows = [*_planted("float32"), *_planted("bfloat16"), *_in_llama_cpp()]
+def counted(result: dict[str, Any]) -> dict[str, Any]:
+    """All counts, of what the parts have measured by now, this time or before."""
+    rows, two, compared = result["rows"], result["two_bugs"], result["taps"]
     told = [row for row in rows if not row["below_noise"]]
-    two = list(_two_bugs())
-    compared = list(_taps_compared())
     return {
         "planted": len(told),
         "located_right": sum(row["right"] for row in told),
@@ -122,16 +126,44 @@ def measure() -> dict[str, Any]:
         "located_in_llamacpp": sum(row["engine"] == "llamacpp" and row["right"] for row in told),
         "two_bug_cases": len(two),
         "two_bug_found": sum(row["found"] for row in two),
-        "taps_compared": len(compared),
-        "tap_max_relative": max((row["relative"] for row in compared if not row["narrower"]), default=None),
-        "taps_of_narrower_arithmetic": sum(row["narrower"] for row in compared),
-        "taps_not_mapped": sum(row["missing"] for row in compared if "missing" in row),
-        "tap_families": sorted({row["family"] for row in compared}),
-        **_overhead(),
-        "rows": rows,
-        "two_bugs": two,
-        "worst_taps": sorted(compared, key=lambda row: -row["relative"])[:12],
+        "taps_compared": compared["count"],
+        "tap_max_relative": compared["max_relative"],
+        "taps_of_narrower_arithmetic": compared["narrower"],
+        "tap_families": compared["families"],
+        **result["overhead"],
     }
+
+
+def _rows_of(result: dict[str, Any], part: str) -> Iterator[dict[str, Any]]:
+    """The rows of planted bugs, those of this part measured anew."""
+    fresh = _in_llama_cpp() if part == "llamacpp" else _planted("float32" if part == "float32" else "bfloat16")
+    mine = [row for row in result["rows"] if (row["engine"] if part == "llamacpp" else _transformers(row)) == part]
+    yield from (row for row in result["rows"] if row not in mine)
+    yield from fresh
+
+
+def _transformers(row: dict[str, Any]) -> str:
+    """The precision of a bug planted in transformers."""
+    return str(row["precision"]) if row["engine"] == "transformers" else ""
+
+
+def measured(result: dict[str, Any], part: str) -> dict[str, Any]:
+    """What a part puts in place of what it measured before."""
+    if part == "taps":
+        compared = list(_taps_compared())
+        figures = {
+            "count": len(compared),
+            "max_relative": max((row["relative"] for row in compared if not row["narrower"]), default=None),
+            "narrower": sum(row["narrower"] for row in compared),
+            "families": sorted({row["family"] for row in compared}),
+            "worst": sorted(compared, key=lambda row: -row["relative"])[:12],
+        }
+        return {"taps": figures}
+    if part == "two bugs":
+        return {"two_bugs": list(_two_bugs())}
+    if part == "overhead":
+        return {"overhead": _overhead()}
+    return {"rows": list(_rows_of(result, part))}
 
 
 def _planted(precision: Precision) -> Iterator[dict[str, Any]]:
@@ -306,14 +338,24 @@ def _bytes_of_a_layer(settings: Any, positions: int) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "localize.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = measure()
-    options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    _page.write("localize.md", "measured", _localize_page.markdown(result))
+    for part in options.part:
+        print(f"-- {part}", flush=True)
+        # read again for each: another process may have measured other parts meanwhile
+        before = {"rows": [], "two_bugs": [], "taps": NO_TAPS, "overhead": {}, "dates": {}}
+        before |= json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+        fresh = measured(before, part)
+        dates = before["dates"] | {part: datetime.datetime.now(datetime.UTC).date().isoformat()}
+        parts = {name: (before | fresh)[name] for name in ("rows", "two_bugs", "taps", "overhead")} | {"dates": dates}
+        result = counted(parts) | parts
+        write_atomically(options.out, json.dumps(result, indent=1) + "\n")
+    if set(dates) == set(PARTS):
+        _page.write("localize.md", "measured", _localize_page.markdown(result))
     for key, value in result.items():
-        if not isinstance(value, list) or key == "tap_families":
+        if not isinstance(value, list | dict) or key == "tap_families":
             print(f"{key:32} {value}")
     return 0
 

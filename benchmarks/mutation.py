@@ -1,87 +1,140 @@
-"""Are changes of what judges noticed by its tests? `make bench-mutation` [SAMPLE].
+"""Are changes of what judges noticed by its tests? `make bench-mutation`.
 
-cosmic-ray changes one thing at a time in a copy of the package (an operator, a number, a condition, a loop) and runs the tests
-of that module. Of every module SAMPLE changes are tried, by a seed; the file says how many there are. A change that no test
-notices is a survivor and is listed with its place.
+cosmic-ray changes one thing at a time in a copy of the package (an operator, a number, a condition, a loop), and the tests of
+that module run. Of every module a sample is tried, by a seed; the result says how many changes there are. A change that no test
+notices is a survivor and is listed with its place, unless mutation_equivalent.yaml says why nothing could notice it.
+
+    python benchmarks/mutation.py [--size 60] [--seconds 540]            all modules
+    python benchmarks/mutation.py --part verdict/judge.py ...            some, written beside what is known of the others
+
+A part that its seconds do not suffice for goes on where it stopped, as long as the module is the same. `--again` tries those
+that survived once more, after a test was written.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from logitproof.files.atomic import write_atomically
+
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "mutation.json"
+RESULT = ROOT / "benchmarks/results/mutation.json"
+EQUIVALENT = ROOT / "benchmarks/mutation_equivalent.yaml"
 TOOL = ROOT / ".cache/mutation/bin/python"
-SAMPLE, SEED, PATIENCE = 40, 20260131, 300.0
+SIZE, SEED = 60, 20260131
 MODULES: dict[str, tuple[str, ...]] = {
     "contract/scope.py": ("scope",),
-    "contract/waiver.py": ("waivers",),
-    "bands/band.py": ("cell_rule", "waivers", "ties"),
-    "bands/rule.py": ("cell_rule", "waivers", "ties"),
-    "verdict/gates.py": ("waivers", "ties", "vacuous", "partial_engines"),
-    "verdict/judge.py": ("cell_rule", "waivers", "vacuous", "partial_engines"),
-    "comparison/compare.py": ("compare", "toprows", "topk_bounds"),
-    "comparison/summary.py": ("metrics", "compare", "chance"),
-    "rows/statistics.py": ("rowstats", "compare"),
+    "contract/waiver.py": ("judge",),
+    "bands/band.py": ("judge", "gates", "ties"),
+    "bands/rule.py": ("judge",),
     "bands/calculated.py": ("calibrate",),
     "calibration/calibrate.py": ("calibrate",),
+    "verdict/judge.py": ("judge", "gates"),
+    "verdict/gates.py": ("judge", "gates", "ties"),
+    "verdict/gate_rows.py": ("gates",),
+    "verdict/case.py": ("gates", "judge"),
+    "verdict/coverage.py": ("judge",),
+    "verdict/compared.py": ("gates",),
+    "verdict/ties.py": ("judge", "gates", "ties"),
+    "comparison/compare.py": ("compare", "topk_bounds"),
+    "comparison/summary.py": ("compare",),
+    "rows/statistics.py": ("rowstats",),
+    "rows/kernel.py": ("rowstats",),
+    "rows/distance.py": ("distance",),
+    "metrics/__init__.py": ("metrics",),
 }
 """By module: the files of tests/unit that are its tests."""
+METRICS = {f"metrics/{file.name}": ("metrics",) for file in sorted((ROOT / "src/logitproof/metrics").glob("[a-z]*.py"))}
 
 
 def main() -> int:
-    sample = int(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE
-    modules = {}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="*", default=[], help="modules, by their path in the package")
+    parser.add_argument("--size", type=int, default=SIZE, help="changes of each module")
+    parser.add_argument("--seconds", type=float, default=1e9, help="for all together")
+    parser.add_argument("--again", action="store_true", help="try survivors again")
+    wanted = parser.parse_args()
+    modules = MODULES | METRICS
+    if unknown := set(wanted.part) - set(modules):
+        parser.error(f"{', '.join(sorted(unknown))}: no such module")
+    end = time.monotonic() + wanted.seconds
+    for module in wanted.part or modules:
+        if (left := end - time.monotonic()) > 0:
+            known = {} if not RESULT.is_file() else json.loads(RESULT.read_text("utf-8"))["modules"]
+            entry = _part(module, modules[module], wanted.size, known.get(module), left, again=wanted.again)
+            _write({**known, module: entry})
+            print(module, {key: value for key, value in entry.items() if key not in ("survivors", "outcomes")}, flush=True)
+    return 0
+
+
+def _part(
+    module: str, tests: tuple[str, ...], size: int, known: dict[str, Any] | None, seconds: float, *, again: bool
+) -> dict[str, Any]:
+    """The changes of one module with what came of each: those that are known, and what is tried now."""
+    file = ROOT / "src/logitproof" / module
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    argv = [str(TOOL), str(ROOT / "benchmarks/_mutation_changes.py"), str(file), str(size), str(SEED)]
+    made = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    outcomes = {_place(entry): entry for entry in known["outcomes"]} if known and known["sha256"] == sha256 else {}
+    kept = {place: entry for place, entry in outcomes.items() if not (again and entry["outcome"] == "survived")}
+    left = [change for change in made["changes"] if _place(change) not in kept]
+    if left:
+        kept |= {_place(entry): entry for entry in _run(module, tests, left, seconds)}
+    tried = [kept[_place(change)] for change in made["changes"] if _place(change) in kept]
+    return {"sha256": sha256, "tests": list(tests), "changes": made["places"] - made["same"], "outcomes": tried}
+
+
+def _place(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["operator"], entry["line"], entry["before"], entry["after"]
+
+
+def _run(module: str, tests: tuple[str, ...], changes: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """What came of each change, as many as there was time for."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         for name in ("src", "tests", "docs", "examples", "benchmarks", "zoo"):
             shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "results"))
         for name in ("pyproject.toml", "CHANGELOG.md", "README.md"):
             shutil.copy(ROOT / name, copy / name)
-        for module, tests in MODULES.items():
-            modules[module] = _tried(copy, module, tests, sample)
-            print(module, {key: value for key, value in modules[module].items() if key != "survivors"}, flush=True)
-    tried, killed = (sum(entry[key] for entry in modules.values()) for key in ("tried", "killed"))
-    share = round(killed / tried, 4) if tried else None
-    result = {"seed": SEED, "sample": sample, "tried": tried, "killed": killed, "share": share, "modules": modules}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if tried else 1
+        for source in (copy / "src").rglob("*.py"):
+            if source != copy / "src/logitproof" / module:
+                py_compile.compile(str(source), doraise=True)
+        files = [f"tests/unit/test_{name}.py" for name in tests]
+        argv = [sys.executable, str(ROOT / "benchmarks/_mutation_run.py"), str(copy), module, str(seconds), *files]
+        lines = "".join(json.dumps(change) + "\n" for change in changes)
+        done = subprocess.run(argv, input=lines, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _tried(copy: Path, module: str, tests: tuple[str, ...], sample: int) -> dict[str, Any]:
-    """The changes of one module that were tried: how many there are, were tried and killed, and those that survived."""
-    session = copy / "session.sqlite"
-    session.unlink(missing_ok=True)
-    files = " ".join(f"tests/unit/test_{name}.py" for name in tests)
-    command = f"env PYTHONPATH={copy}/src {sys.executable} -m pytest -x -q -n 0 -p no:cacheprovider {files}"
-    settings = {"module-path": f"src/logitproof/{module}", "timeout": PATIENCE, "excluded-modules": [], "test-command": command}
-    lines = ["[cosmic-ray]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
-    config = copy / "cosmic-ray.toml"
-    config.write_text("\n".join([*lines, "[cosmic-ray.distributor]", 'name = "local"', ""]), "utf-8")
-    for words in (["init", config.name, session.name], ["exec", config.name, session.name]):
-        subprocess.run([TOOL, "-m", "cosmic_ray.cli", *words], cwd=copy, check=True, capture_output=True)
-        if words[0] == "init":
-            argv = [TOOL, ROOT / "benchmarks/_mutation_sample.py", session, str(sample), str(SEED)]
-            total = int(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
-    dumped = subprocess.run([TOOL, "-m", "cosmic_ray.cli", "dump", session.name], cwd=copy, check=True, capture_output=True)
-    tried = survived = 0
-    survivors = []
-    for line in dumped.stdout.decode().splitlines():
-        item, outcome = json.loads(line)
-        if outcome is None or outcome["worker_outcome"] != "normal":
-            continue
-        tried += 1
-        if outcome["test_outcome"] == "survived":
-            survived += 1
-            (mutation,) = item["mutations"]
-            survivors.append({"operator": mutation["operator_name"], "line": mutation["start_pos"][0], "diff": outcome["diff"]})
-    return {"mutants": total, "tried": tried, "killed": tried - survived, "survivors": survivors}
+def _write(modules: dict[str, Any]) -> None:
+    reasons = {(entry["module"], entry["before"], entry["after"]): entry["reason"] for entry in _equivalent()}
+    for module, entry in modules.items():
+        survived = [change for change in entry["outcomes"] if change["outcome"] == "survived"]
+        excused = [change for change in survived if (module, change["before"], change["after"]) in reasons]
+        entry["tried"], entry["equivalent"] = len(entry["outcomes"]), len(excused)
+        entry["killed"] = entry["tried"] - len(survived)
+        entry["survivors"] = [change for change in survived if change not in excused]
+    tried, killed, equivalent = (sum(entry[key] for entry in modules.values()) for key in ("tried", "killed", "equivalent"))
+    share = round(killed / (tried - equivalent), 4) if tried > equivalent else None
+    heads = {"seed": SEED, "tried": tried, "killed": killed, "equivalent": equivalent, "share": share}
+    write_atomically(RESULT, json.dumps({**heads, "modules": dict(sorted(modules.items()))}, indent=1) + "\n")
+    print({key: value for key, value in heads.items() if key != "seed"}, flush=True)
+
+
+def _equivalent() -> list[dict[str, str]]:
+    return yaml.safe_load(EQUIVALENT.read_text("utf-8")) or []
 
 
 if __name__ == "__main__":

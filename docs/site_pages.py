@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def index() -> str:
     """The front page is the README, whose links into docs/ are links of the site."""
     text = (ROOT / "README.md").read_text("utf-8")
-    return LINK.sub(_of_the_site, text)
+    return LINK.sub(_of_the_site, text).replace('"docs/', '"')
 
 
 def metrics() -> str:

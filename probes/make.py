@@ -25,7 +25,10 @@ from weights import weights
 from witnesses import Disagreement, bands, witnesses
 from words import VOCABULARIES, texts, tokenizer_of
 
+from logitproof.acid.consistency import CASE, NEW_TOKENS
 from logitproof.reference import float64 as wide
+from logitproof.reference.cache import through_cache
+from logitproof.rows.distance import distances
 
 OUT = Path(__file__).parents[1] / "src" / "logitproof" / "acid" / "probes"
 LIMIT = 1_000_000
@@ -79,6 +82,10 @@ def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], f
     except Disagreement as error:
         print(f"{folder.name}: {error}", flush=True)
         return False
+    text = next(case for case in record["cases"] if case["name"] == CASE)
+    if (beyond := continued(folder, text["token_ids"])) > text["band"]["float32"]:
+        print(f"{folder.name}: rounding moves the greedy continuation by {beyond:.3g}, the band is {text['band']['float32']}")
+        return False
     size = sum(path.stat().st_size for path in folder.glob("model*"))
     if size > LIMIT:
         print(f"{folder.name}: {size} bytes of weights, at most {LIMIT} are allowed", flush=True)
@@ -94,6 +101,24 @@ def finish(folder: Path, record: dict[str, Any], truth: dict[str, np.ndarray], f
         flush=True,
     )
     return True
+
+
+def continued(folder: Path, token_ids: list[int]) -> float:
+    """The largest distance of float32 from float64 at the positions that an engine is asked to continue a sequence by.
+
+    Their tokens are the model's own choice: where rounding is loud at one of them, an engine that is right would be blamed.
+    """
+    options = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+    ids, rows, cache = list(token_ids), list[np.ndarray](), None
+    with torch.inference_mode():
+        for new in range(NEW_TOKENS + 1):
+            out, cache = through_cache(model, torch.tensor([ids[-1:] if new else ids]), cache)
+            rows.append(out.logits[0, -1].numpy())
+            ids.append(int(rows[-1].argmax()))
+        whole = model(torch.tensor([ids[:-1]]), use_cache=False).logits[0].numpy()
+    exact = true_logits(folder, {CASE: ids[:-1]})[CASE][-NEW_TOKENS - 1 :]
+    return max(float(distances(exact, given).max()) for given in (np.stack(rows), whole[-NEW_TOKENS - 1 :]))
 
 
 def write(record: dict[str, Any], folder: Path) -> None:

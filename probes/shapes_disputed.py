@@ -13,7 +13,7 @@ from shapes_experts import EXPERTS
 from shapes_recurrent import RECURRENT
 
 V2, EXAONE4, GEMMA4 = EXPERTS["deepseek-v2"], DENSE["exaone4"], DENSE["gemma4"]
-MAMBA2 = RECURRENT["mamba2"]
+MAMBA2, NEXT = RECURRENT["mamba2"], RECURRENT["qwen3-next"]
 SILENT: dict[str, Shape] = {
     "deepseek-v2-groups": replace(
         V2, config=V2.config | {"q_lora_rank": 28, "n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy"}
@@ -29,6 +29,7 @@ SILENT: dict[str, Shape] = {
         },
     ),
     "gemma4-uncapped": replace(GEMMA4, config=GEMMA4.config | {"final_logit_softcapping": None}),
+    "qwen3-next-eps": replace(NEXT, config=NEXT.config | {"rms_norm_eps": 1e-2}),
     "mamba2-steps-held": replace(
         MAMBA2, config=MAMBA2.config | {"time_step_limit": (0.0, 0.5), "intermediate_size": 120}, padded_rows=4
     ),

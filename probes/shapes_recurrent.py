@@ -82,7 +82,7 @@ RECURRENT: dict[str, Shape] = {
         },
         "qwen2",
         "gated delta-net with q, k, v and the gate in one matrix by head, gated attention, experts beside a gated shared one",
-        seed=137,
+        seed=151,
     ),
     "qwen3.5-moe": Shape(
         "Qwen3_5MoeTextConfig",
@@ -108,7 +108,9 @@ RECURRENT: dict[str, Shape] = {
             "head_dim": 24,
             "intermediate_size": 104, "moe_intermediate_size": 20, "num_local_experts": 6, "num_experts_per_tok": 3,
             "n_shared_experts": 1, "mlp_layer_types": ["sparse"] * 3, "routed_scaling_factor": 2.446,
-            "linear_head_dim": 16, "linear_num_heads": 6, "linear_conv_kernel_dim": 4, "rms_norm_eps": 1e-5,
+            "linear_head_dim": 16, "linear_num_heads": 6, "linear_conv_kernel_dim": 4,
+            # as that of the lengths of q and k, which is 1e-6 in the reference and that of the norms in llama.cpp
+            "rms_norm_eps": 1e-6,
         },
         "llama",
         "delta attention with a decay of every channel, latent attention without positions",

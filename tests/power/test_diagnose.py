@@ -148,3 +148,23 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_arrays_that_do_not_fit_are_refused(wrong: list[np.ndarray]) -> None:
     with pytest.raises(ContractError, match="logits"):
         diagnose_logits(build("qwen3"), IDS, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("norm.one_added", "layers"),
+        ("norm.one_added", "all but heads"),
+        ("norm.one_added", "heads"),
+        ("norm.one_added", "final"),
+        ("norm.weight_missing", "queries"),
+        ("norm.weight_missing", "before the mlp"),
+        ("norm.layer_norm", "before attention"),
+        ("norm.eps_value", "layers"),
+    ],
+)
+def test_a_bug_in_one_kind_of_norms_is_named_with_the_kind(name: str, which: str) -> None:
+    options = {"which": which} | ({"eps": 1e-3} if name == "norm.eps_value" else {})
+    found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", [(name, options)]))
+    assert name in found.names and found.mutants[0].distance <= 1e-3 * found.to_reference
+    assert any(mutant.name == name and mutant.options.get("which") == which for mutant in found.mutants[: found.named])

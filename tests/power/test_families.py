@@ -76,6 +76,16 @@ def test_bands_are_calculated_of_every_family_around_its_true_logits(probe: Prob
     assert 0 < rms(distances(exact, noisy)) < rms(distances(exact, coarser))
 
 
+@pytest.mark.parametrize("name", ["kimi-linear", "qwen3-next", "qwen3.5-moe"])
+def test_a_delta_rule_is_calculated_step_by_step_where_the_engine_goes_so(name: str) -> None:
+    probe = open_probes([name])[0]
+    ids, predictor = list(probe.case("short").token_ids), Predictor(probe.folder)
+    exact = predictor.exact(ids)
+    chunks, steps = (predictor.noisy(ids, Arithmetic(delta=delta), 0).logits for delta in ("chunks", "steps"))
+    assert not np.array_equal(chunks, steps)
+    assert max(rms(distances(exact, chunks)), rms(distances(exact, steps))) < 1e-4
+
+
 def test_a_table_of_gelu_is_noise_where_a_family_has_gelu() -> None:
     for name, ratio in (("gemma", 10), ("qwen3", 1)):
         probe = open_probes([name])[0]

@@ -50,9 +50,9 @@ def test_a_rope_base_changed_in_a_file_is_named_by_a_diagnosis(smollm2: Path, tm
 
 
 def test_a_tensor_left_out_of_a_file_is_located(smollm2: Path, tmp_path: Path, derived: Path) -> None:
-    from _real_faults import FAULTS, plant
+    from _real_faults import LLAMA, plant
 
-    (fault,) = (fault for fault in FAULTS if fault.name == "v_dropped")
+    (fault,) = (fault for fault in LLAMA if fault.name == "v_dropped")
     bad = plant(fault, smollm2, tmp_path)
     tokens = ["--tokens", "504,3575,282,4649,314,7042"]
     addresses = [f"transformers:{smollm2}", f"llamacpp:{bad}"]

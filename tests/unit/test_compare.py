@@ -8,6 +8,7 @@ import pytest
 from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits
 from logitproof.comparison.summary import summarize
 from logitproof.errors import EngineError, EngineGarbage
+from logitproof.metrics import RowMetric
 from logitproof.metrics.kl_divergence import KlDivergence
 from logitproof.metrics.top1 import Top1
 
@@ -157,3 +158,36 @@ def test_a_longer_prompt_weighs_more_in_the_resampled_mean() -> None:
     low, high = summarize(prompts, seed=3)["interval"]
     assert low > 0.97
     assert high <= 1.0
+
+
+class LastLess(RowMetric):
+    """The candidate's last logit less the reference's, and how many rows came at once."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def compute_rows(self, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+        self.counts.append(len(reference))
+        return np.asarray(candidate[:, -1] - reference[:, -1], np.float64)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_a_metric_of_rows_sees_every_row_once_and_never_many_at_a_time(kind: type) -> None:
+    reference, candidate = (logits(61, 50, seed).astype(kind) for seed in (1, 2))
+    metric = LastLess()
+    candidate[7, 3] = np.nan
+    values = compare_logits(reference, candidate, np.full(61, -1), {"last": metric}, threads=3).metrics["last"]
+    wide = [side[:, -1].astype(np.float32) if kind is np.float16 else side[:, -1] for side in (reference, candidate)]
+    wanted = (wide[1] - wide[0]).astype(np.float64)
+    assert sum(metric.counts) == 61 and max(metric.counts) <= 8
+    assert np.isnan(values[7])
+    assert np.delete(values, 7).tolist() == np.delete(wanted, 7).tolist()
+
+
+def test_what_a_metric_of_rows_raises_comes_out() -> None:
+    class Broken(RowMetric):
+        def compute_rows(self, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+            raise EngineGarbage("no such rows")
+
+    with pytest.raises(EngineGarbage, match="no such rows"):
+        compare_logits(logits(), logits(seed=3), np.full(4, -1), {"broken": Broken()})

@@ -36,6 +36,14 @@ def kinds(change: Change, other: tuple[np.ndarray, ...] = ()) -> dict[str, Any]:
     return {finding.kind: finding.evidence for finding in shape_of(difference)}
 
 
+def texts(change: Change) -> dict[str, str]:
+    """The sentences of the same."""
+    candidate = tuple(change(rows.copy(), number) for number, rows in enumerate(RIGHT))
+    ids = tuple(tuple(int(token) for token in row) for row in IDS)
+    difference = Difference(ids, tuple(RIGHT), candidate, "prefill", LIMIT, (), HEAD)
+    return {finding.kind: finding.text for finding in shape_of(difference)}
+
+
 def hidden(rows: np.ndarray, places: Any, size: float = 0.3) -> np.ndarray:
     """The rows with another hidden state at some positions, which the head turns into logits as it should."""
     rows[places] += np.random.default_rng(3).normal(size=(len(rows), E))[places] * size @ HEAD.T
@@ -53,6 +61,52 @@ def from_token(rows: np.ndarray, number: int) -> np.ndarray:
 
 def growing(rows: np.ndarray, _: int) -> np.ndarray:
     return rows + 0.01 * np.arange(T)[:, None] ** 1.5 * (np.random.default_rng(3).normal(size=E) @ HEAD.T)
+
+
+INTERLEAVED = np.arange(V).reshape(8, V // 8).T.ravel()
+BLOCKS = np.concatenate([np.arange(V).reshape(-1, 8)[block] for block in (3, 0, 7, 1, 11, 9, 2, 10, 4, 6, 5, 8)])
+ADDED = np.r_[np.arange(40), np.full(3, 40), np.arange(40, V - 3)]
+ORDERS = {
+    "shifted by 3 ids": np.roll(np.arange(V), 3),
+    "shifted by -7 ids": np.roll(np.arange(V), -7),
+    "in reverse": np.arange(V)[::-1],
+    "shifted by 40 ids": np.r_[56:V, 0:56],
+    "moved in 4 runs": np.r_[0:20, 60:V, 20:60][np.r_[20:40, 0:20, 40:V]],
+    "interleaved": INTERLEAVED,
+    "in 12 blocks of 8 ids": BLOCKS,
+    "stand elsewhere": np.random.default_rng(8).permutation(V),
+    "moved in 2 runs: ids 0 to 0 hold those of 1 to 1; ids 1 to 1 hold those of 0 to 0": np.r_[1, 0, 2:V],
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 2e-5])
+@pytest.mark.parametrize(("words", "order"), ORDERS.items())
+def test_any_order_of_the_vocabulary_is_seen_and_said_in_few_words(words: str, order: np.ndarray, noise: float) -> None:
+    random = np.random.default_rng(4)
+    text = texts(lambda rows, _: rows[:, order] + random.normal(0, noise, rows.shape))["permutation"]
+    assert words in text
+    assert words in texts(lambda rows, _: rows[:, order] - np.arange(T)[:, None])["permutation"]
+
+
+def test_tokens_that_were_added_move_the_others() -> None:
+    added = np.isin(np.arange(V), [40, 41, 42])
+    change = texts(lambda rows, _: np.where(added, -9.0, rows[:, ADDED]))["permutation"]
+    assert "ids 43 to 95 hold those of 40 to 92" in change and "3 ids have logits of their own" in change
+
+
+def test_rows_that_were_sorted_are_seen() -> None:
+    assert "from the largest down" in texts(lambda rows, _: np.sort(rows, axis=1)[:, ::-1])["sorted"]
+    assert "from the smallest up" in texts(lambda rows, _: np.sort(rows, axis=1))["sorted"]
+    random = np.random.default_rng(4)
+    mixed = texts(lambda rows, _: random.permuted(rows, axis=1))
+    assert "in another order" in mixed["reordered by row"] and "permutation" not in mixed
+
+
+@pytest.mark.parametrize(
+    "change", [lambda rows, _: rows * 1.5, lambda rows, _: rows + 1.0, lambda rows, _: np.zeros_like(rows)]
+)
+def test_no_order_is_seen_where_logits_are_others(change: Change) -> None:
+    assert not {"permutation", "sorted", "reordered by row"} & set(texts(change))
 
 
 @pytest.mark.parametrize(

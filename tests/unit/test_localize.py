@@ -71,6 +71,13 @@ def test_another_shape_differs_and_says_so() -> None:
     assert "[9, 13]" in row.suspicion
 
 
+def test_a_sum_of_another_size_differs_and_ends_nothing() -> None:
+    right = arrays() | {"layers.0.residual": np.ones((T, 12), np.float32)}
+    wrong = right | {"layers.0.residual": np.ones((T, 24), np.float32)}
+    differing = [row.tap for row in localize(right, wrong, right).rows if row.status == "differs"]
+    assert differing == ["layers.0.residual"]
+
+
 def test_a_sum_that_is_wrong_once_is_blamed_once() -> None:
     """The replay carries its own residual stream, so the layer's output must be judged on the candidate's sum."""
     right = {"layers.0.residual": np.ones((T, 4)), "layers.0.out": np.full((T, 4), 3.0)}

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logitproof.rows.kernel import arctanh, exponential, log_cosh_half
+from logitproof.comparison.compare import all_metrics, compare_logits
+from logitproof.rows.kernel import arctanh, exponential, log_cosh_half, widen
 from logitproof.rows.processors import processors
 from logitproof.rows.statistics import STATS, TOP_K, row_statistics
 
@@ -205,6 +206,52 @@ def test_importing_compiles_nothing() -> None:
     program = "import logitproof.comparison.compare, logitproof.metrics, sys; print('numba' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+# Rows of 16 bits
+
+
+def bfloat16(rows: np.ndarray) -> np.ndarray:
+    return (rows.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def test_every_pattern_of_16_bits_is_widened_exactly() -> None:
+    bits, wide = np.arange(1 << 16, dtype=np.uint16), np.empty(1 << 16, np.uint32)
+    widen(bits, False, wide)
+    assert (wide == bits.view(np.float16).astype(np.float32).view(np.uint32)).all()  # subnormal, infinite and NaN too
+    widen(bits, True, wide)
+    assert (wide == bits.astype(np.uint32) << 16).all()
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 21])
+def test_rows_of_16_bits_are_the_rows_that_they_stand_for(tmp_path: Path, count: int) -> None:
+    wide = [np.stack([rows(seed, 999, np.float32, 3.0, 0.1)[side] for seed in range(count)]) for side in (0, 1)]
+    wide[1][-1, 5] = np.nan
+    for narrow in (lambda side: side.astype(np.float16), bfloat16):
+        halves = [narrow(side) for side in wide]
+        exact = [side.astype(np.float32) if side.dtype == np.float16 else (side.astype(np.uint32) << 16).view(np.float32)
+                 for side in halves]  # fmt: skip
+        halves[0].tofile(tmp_path / "halves")
+        halves[0] = np.memmap(tmp_path / "halves", halves[0].dtype, "r", shape=halves[0].shape)
+        wanted = row_statistics(*exact, np.arange(count), threads=2)
+        assert wanted.nonfinite_candidate.tolist() == [0] * (count - 1) + [1]
+        assert row_statistics(*halves, np.arange(count), threads=2).tobytes() == wanted.tobytes()
+        assert row_statistics(halves[0], exact[1], np.arange(count)).tobytes() == wanted.tobytes()
+        assert row_statistics(exact[0], halves[1][:, ::1], np.arange(count)).tobytes() == wanted.tobytes()
+        strided = np.repeat(halves[1], 2, axis=1)[:, ::2]
+        assert row_statistics(exact[0], strided, np.arange(count)).tobytes() == wanted.tobytes()
+    big_endian = wide[0].astype(">f2")
+    same = row_statistics(big_endian, exact[1], np.arange(count))
+    assert same.tobytes() == row_statistics(big_endian.astype(np.float32), exact[1], np.arange(count)).tobytes()
+
+
+def test_all_metrics_of_bits_of_bfloat16_are_those_of_their_numbers() -> None:
+    bits = [bfloat16(np.stack([rows(seed, 300, np.float32, 3.0, 0.5)[side] for seed in range(5)])) for side in (0, 1)]
+    numbers = [(side.astype(np.uint32) << 16).view(np.float32) for side in bits]
+    metrics = all_metrics()
+    same, wanted = (compare_logits(*sides, np.arange(5), metrics) for sides in (bits, numbers))
+    for name in metrics:
+        np.testing.assert_array_equal(same.metrics[name], wanted.metrics[name])
 
 
 # Where the system does not say how many processors a process may use

@@ -36,7 +36,7 @@ def rows(what: str) -> list[dict[str, Any]]:
         from logitproof.contract.suite import Suite, shipped_suites
         from logitproof.files.yaml import read_yaml
 
-        suites = {name: read_yaml(path, Suite)[0] for name, path in shipped_suites().items()}
+        suites = {name: read_yaml(path, Suite, "suite")[0] for name, path in shipped_suites().items()}
         return [
             {"name": name, "help": f"{len(suite.prompts)} prompts. {suite.about}", "options": []}
             for name, suite in suites.items()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._paths import RUN
+
 
 @click.command("attest")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--key", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Ed25519 private key, in PEM.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default RUN/evidence.dsse.json.")
 def command(run: Path, key: Path, out: Path | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON, OUT, PARALLEL
 
 CALIBRATION = ("calibration/*",)
@@ -20,6 +21,7 @@ CALIBRATION = ("calibration/*",)
 @OUT
 @PARALLEL
 @AS_JSON
+@DOWNLOAD
 def command(
     contract: Path, only: str, runs: int, seed: int, power: bool, out: Path | None, parallel: int, as_json: bool
 ) -> None:

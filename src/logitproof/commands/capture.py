@@ -6,20 +6,22 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import MODE
 
 
 @click.command("capture")
 @click.argument("engine")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=Model())
 @click.argument("suite")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of the engine, as YAML.")
 @MODE
-@click.option("--config", type=click.Path(path_type=Path), help="HF folder of the unquantized model, for a GGUF.")
+@click.option("--config", type=Model(), help="HF folder of the unquantized model, for a GGUF.")
 @click.option(
     "--tokens-from", type=click.Path(path_type=Path), help="A capture whose tokens to score, so both can be compared."
 )
+@DOWNLOAD
 def command(
     engine: str,
     model: Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import JSON, OUT, PARALLEL
 from logitproof.commands._show import show
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--ray", "address", metavar="HOST:PORT", help="Run engines on the nodes of a Ray cluster (docs/scale.md).")
 @click.option("--store", "store_url", default="", metavar="URL", help="Share traces there, at file:// or any URL of fsspec.")
 @JSON
+@DOWNLOAD
 def command(
     contract: Path,
     out: Path | None,

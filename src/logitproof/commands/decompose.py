@@ -6,11 +6,15 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
+from logitproof.commands._paths import RUN
+
 
 @click.command("decompose")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--runs", type=click.IntRange(0), default=8, show_default=True, help="Runs under noise for the bands; 0: none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@DOWNLOAD
 def command(run: Path, runs: int, as_json: bool) -> None:
     """Part what quantization took from what the engine adds.
 

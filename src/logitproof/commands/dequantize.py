@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import Model
+
 
 @click.command("dequantize")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path, out: Path) -> None:
     """Write a quantized checkpoint as a plain folder.

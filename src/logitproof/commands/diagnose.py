@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import AS_JSON
+from logitproof.commands._paths import EXISTING
 
 
 @click.command("diagnose")
-@click.argument("what", type=click.Path(path_type=Path, exists=True), metavar="RUN|CONTRACT|DUMP")
-@click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), help="HF folder, for a dump.")
+@click.argument("what", type=EXISTING, metavar="RUN|CONTRACT|DUMP")
+@click.option("--model", type=Model("folder"), help="HF folder, for a dump.")
 @click.option("--mode", type=click.Choice(["prefill", "decode"]), default="prefill", show_default=True, help="For a dump.")
 @click.option("--cell", default="*", show_default=True, help="Only cells whose id fits this pattern, of a run.")
 @AS_JSON
+@DOWNLOAD
 def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool) -> None:
     """Name the known bug that explains a divergence.
 
@@ -23,14 +26,14 @@ def command(what: Path, model: Path | None, mode: str, cell: str, as_json: bool)
     """
     from logitproof.commands._answer import tell
     from logitproof.commands._say import say
-    from logitproof.contract.opened import open_contract
     from logitproof.diagnosis.of_run import diagnose_dump, diagnose_run
     from logitproof.diagnosis.text import answer, document, sentence
+    from logitproof.runs.place import run_of
 
     folder = what
     if model is not None:
         diagnoses = {str(what): diagnose_dump(what, model, mode)}
     else:
-        folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
+        folder = run_of(what)
         diagnoses = diagnose_run(folder, say, lambda name, diagnosis: say(f"{name}: {sentence(diagnosis)}"), cell)
     tell(document(diagnoses, folder), answer(diagnoses, str(what)), as_json=as_json)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
+from logitproof.commands._paths import EXISTING
 
 
 @click.command("evaluate")
@@ -15,15 +18,16 @@ from logitproof.commands._options import AS_JSON
 @click.option("--against", metavar="ENGINE", help="Another engine on the same questions: flips, McNemar, paired bootstrap.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many questions.")
 @click.option("--lm-eval", "lm_eval", metavar="TASKS", help="Tasks of lm-evaluation-harness instead, comma-separated.")
-@click.option("--include-path", type=click.Path(exists=True), help="Folder of local lm-evaluation-harness tasks.")
+@click.option("--include-path", type=EXISTING, help="Folder of local lm-evaluation-harness tasks.")
 @AS_JSON
+@DOWNLOAD
 def command(
     engine: str,
     tasks: str,
     against: str | None,
     limit: int | None,
     lm_eval: str | None,
-    include_path: str | None,
+    include_path: Path | None,
     as_json: bool,
 ) -> None:
     """Multiple-choice accuracy of an engine, alone or compared.
@@ -44,7 +48,7 @@ def command(
     if lm_eval:
         from logitproof.quality.lm_eval import run_tasks
 
-        results = run_tasks(side, lm_eval.split(","), limit, include_path)
+        results = run_tasks(side, lm_eval.split(","), limit, str(include_path) if include_path else None)
         click.echo(Answer("lm-eval", f"{engine} on {lm_eval}", 0, {name: _plain(row) for name, row in results.items()}).text())
         return
     questions = read_questions(tasks)[:limit]

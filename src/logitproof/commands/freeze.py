@@ -6,16 +6,19 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
+from logitproof.commands._paths import EXISTING
 
 
 @click.command("freeze")
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=EXISTING)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Golden file to write.")
 @click.option("--small", is_flag=True, help="At most 200 bytes a token: exact top-k only, KL becomes bounds.")
 @click.option("--model", help="Model of the contract, where it has several.")
 @click.option("--determinism/--no-determinism", default=True, help="Run the reference again with other thread counts.")
 @AS_JSON
+@DOWNLOAD
 def command(source: Path, out: Path, small: bool, model: str | None, determinism: bool, as_json: bool) -> None:
     """Write a golden: later runs need no reference engine.
 

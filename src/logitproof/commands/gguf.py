@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import Model
+
 
 @click.group("gguf")
 def command() -> None:
@@ -13,7 +15,7 @@ def command() -> None:
 
 
 @command.command("make")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--type", "quantization", default="F32", metavar="TYPE", help="F32, F16, BF16, Q8_0, or any of llama.cpp.")
 @click.option("--tokenizer/--no-tokenizer", default=None, help="With the folder's tokenizer; by default where it has one.")
@@ -31,7 +33,7 @@ def make(folder: Path, out: Path, quantization: str, tokenizer: bool | None) -> 
 
 
 @command.command("export")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=Model("file"))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--weights/--no-weights", default=True, help="With the dequantized weights in float32; by default yes.")
 def export(file: Path, out: Path, weights: bool) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from logitproof.commands._options import JSON
+from logitproof.commands._paths import RUN
 from logitproof.commands._show import show
 
 
 @click.command("judge")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--contract", type=click.Path(path_type=Path), help="Judge by this contract instead of the run's own.")
 @JSON
 def command(run: Path, contract: Path | None, as_json: bool) -> None:

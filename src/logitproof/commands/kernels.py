@@ -6,14 +6,17 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD, Model
+
 
 @click.command("kernels")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=Model())
 @click.option("--quant", default="", metavar="Q8_0,Q4_K_M", help="Also ggml's kernels, with the weights in these types.")
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32", "bfloat16", "float16"]), help="Default: all.")
 @click.option("--isa", default="", metavar="avx512,avx2", help="On these instruction sets, a file for each.")
 @click.option("--ggml", type=click.Path(path_type=Path), metavar="PATH", help="A build of llama.cpp, or a CPU backend in it.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: kernels-MODEL.json.")
+@DOWNLOAD
 def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Path | None, out: Path | None) -> None:
     """Measure the error of every kind of operation of MODEL.
 
@@ -26,9 +29,10 @@ def command(model: Path, quant: str, dtypes: tuple[str, ...], isa: str, ggml: Pa
     from logitproof.documents.console import show
     from logitproof.kernels.measure import DTYPES, measure_kernels
     from logitproof.kernels.text import answer, document
+    from logitproof.weights.hub import absolute, named
 
     wanted = [name for name in quant.split(",") if name]
-    path = out or Path(f"kernels-{model.resolve().name}.json")
+    path = out or Path(f"kernels-{named(absolute(model))}.json")
     if isa:
         from logitproof.kernels.isa import measure_on
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 
 
@@ -20,6 +21,7 @@ from logitproof.commands._options import AS_JSON
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap over windows.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for kl.json, kl.html and kl.svg.")
 @AS_JSON
+@DOWNLOAD
 def command(
     base: str,
     candidates: tuple[str, ...],

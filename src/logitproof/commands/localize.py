@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import MODE
 
 
@@ -35,6 +36,7 @@ from logitproof.commands._options import MODE
 @click.option("--no-hypotheses", is_flag=True, help="Do not try known bugs on what is wrong.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for localization.json and .html.")
 @click.option("--json", "as_json", is_flag=True, help="Print localization.json to stdout.")
+@DOWNLOAD
 def command(
     what: tuple[str, ...],
     cells: str | None,

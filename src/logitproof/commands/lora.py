@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import Model
+from logitproof.commands._paths import FOLDER
+
 
 @click.command("lora")
-@click.argument("adapter", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("adapter", type=FOLDER)
+@click.argument("model", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 def command(adapter: Path, model: Path, out: Path) -> None:
     """Write a PEFT LoRA adapter as a GGUF adapter.

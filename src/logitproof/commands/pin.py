@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
+
 
 @click.command("pin")
 @click.argument("contract", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="YAML or TOML; default the contract's `pins`.")
 @click.option("--engines/--no-engines", default=True, help="Start every engine and pin its versions too.")
+@DOWNLOAD
 def command(contract: Path, out: Path | None, engines: bool) -> None:
     """Write a pins file: hashes of files, versions of engines.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
+
 
 @click.group("protocol")
 def command() -> None:
@@ -22,6 +24,7 @@ def command() -> None:
     help="Seconds an answer may take.",
 )
 @click.option("--json", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows to this file too.")
+@DOWNLOAD
 def test(engine: str, timeout: float, out: Path | None) -> None:
     """Does ENGINE keep the protocol?
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import MIN_P, OUT, PARALLEL, TEMPERATURE, TOP_K, TOP_P
 
 
@@ -20,6 +21,7 @@ from logitproof.commands._options import MIN_P, OUT, PARALLEL, TEMPERATURE, TOP_
 @click.option("--no-sampling", is_flag=True, help="Draw no completions: nothing is said of samplers.")
 @PARALLEL
 @click.option("--json", "as_json", is_flag=True, help="Print quality.json to stdout instead of a table.")
+@DOWNLOAD
 def command(
     contract: Path,
     out: Path | None,

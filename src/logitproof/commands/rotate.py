@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import Model
+
 
 @click.command("rotate")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--quantization", "-q", multiple=True, metavar="TYPE", help="Also write OUT-TYPE.gguf, such as Q4_0; may be repeated."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON, MIN_P, TEMPERATURE, TOP_K, TOP_P
 
 
@@ -29,6 +30,7 @@ from logitproof.commands._options import AS_JSON, MIN_P, TEMPERATURE, TOP_K, TOP
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Level of the test.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random number.")
 @AS_JSON
+@DOWNLOAD
 def command(
     reference: str,
     candidate: str,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 
 
@@ -43,6 +44,7 @@ def show(name: str) -> None:
 )
 @click.option("--tokens", type=click.IntRange(1), default=10, show_default=True, help="New tokens whose margins count.")
 @AS_JSON
+@DOWNLOAD
 def pick(reference: str, name: str, reserve: str, out: Path, tie: float, tokens: int, as_json: bool) -> None:
     """Freeze a suite without prompts that hang on a tie.
 

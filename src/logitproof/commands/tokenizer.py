@@ -6,16 +6,19 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
+from logitproof.commands._paths import FILE
 
 
 @click.command("tokenizer")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CAND")
-@click.option("--corpus", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Lines of text to try as well.")
+@click.option("--corpus", type=FILE, help="Lines of text to try as well.")
 @click.option("--fuzzed", type=click.IntRange(0), default=200, show_default=True, help="Random strings to try.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random text.")
 @AS_JSON
+@DOWNLOAD
 def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, seed: int, as_json: bool) -> None:
     """Compare two tokenizers, and the chat templates of models.
 

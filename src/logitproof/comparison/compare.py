@@ -85,11 +85,18 @@ def compare_logits(
     metrics: Mapping[str, Metric],
     threads: int | None = None,
 ) -> Comparison:
-    """`compare` for arrays that are known to pair up."""
+    """`compare` for arrays that are known to pair up; of bfloat16 the bits are taken too, as uint16."""
     from logitproof.rows.statistics import row_statistics
 
-    stats = row_statistics(reference, candidate, labels, threads)
-    values = {name: _values(metric, stats, reference, candidate) for name, metric in metrics.items()}
+    of_rows = {name: metric for name, metric in metrics.items() if isinstance(metric, RowMetric)}
+    seen = {name: np.full(len(labels), np.nan) for name in of_rows}
+
+    def look(part: slice, reference_rows: np.ndarray, candidate_rows: np.ndarray) -> None:
+        for name, metric in of_rows.items():
+            seen[name][part] = metric.compute_rows(reference_rows, candidate_rows)
+
+    stats = row_statistics(reference, candidate, labels, threads, look if of_rows else None)
+    values = {name: _values(stats, seen[name] if name in seen else metrics[name].compute(stats)) for name in metrics}
     columns: dict[str, Any] = {"position": np.arange(len(labels))}
     columns |= {name: np.ascontiguousarray(stats[name]) for name in _COLUMNS[1:]} | values
     for side in ("reference", "candidate"):
@@ -117,9 +124,8 @@ def spread(comparison: Comparison, positions: Sequence[int], labels: np.ndarray)
     return Comparison(pa.table({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
 
 
-def _values(metric: Metric, stats: Any, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """float64 [T] of a metric, from the statistics of T positions or, where it needs them, from the rows."""
-    values = metric.compute_rows(reference, candidate) if isinstance(metric, RowMetric) else metric.compute(stats)
+def _values(stats: Any, values: np.ndarray) -> np.ndarray:
+    """float64 [T] of a metric; nothing where a row is not finite."""
     bad = stats.nonfinite_reference + stats.nonfinite_candidate > 0
     return np.where(bad, np.nan, np.asarray(values, np.float64))
 

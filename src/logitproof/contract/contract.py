@@ -48,6 +48,9 @@ class EngineUse(_Strict):
         None, description="seconds for one answer in all, whatever progress it reports; else twenty times `timeout`"
     )
     arithmetic: Arithmetic | None = Field(None, description="how it computes, for `calibrate`, where that is not known")
+    tokenizer: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="folder or GGUF file whose tokenizer cuts texts for it, where it has none of its own"
+    )
 
 
 class Reference(EngineUse):

@@ -16,6 +16,7 @@ from logitproof.contract.suite import Suite, open_suite
 from logitproof.errors import ContractError
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
+from logitproof.weights.hub import located, may_download
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def open_contract(path: Path) -> OpenContract:
     _check_engines(opened)
     _check_instruction_sets(opened)
     _check_names(opened)
+    _fetch(opened)
     return opened
 
 
@@ -63,9 +65,21 @@ def with_options(opened: OpenContract, candidate: str, options: Mapping[str, Any
     return other_options
 
 
+def _fetch(opened: OpenContract) -> None:
+    """Fetch the hub's models that the matrix reads, where the command was asked to."""
+    if not may_download():
+        return
+    contract = opened.contract
+    labels = {ORIGINAL, *contract.matrix.quantization, *([contract.witness.weights] if contract.witness else [])}
+    for name in contract.matrix.model or contract.models:
+        for label, text in contract.models[name].items():
+            if label in labels:
+                located(text, opened.folder, where=opened.where("models", name, label))
+
+
 def read_contract(path: Path) -> tuple[Contract, Lines]:
     """A contract by itself, without the suites and the engines that it names, and its lines."""
-    contract, lines = read_yaml(path, Contract, command="`logitproof new` writes one to start from")
+    contract, lines = read_yaml(path, Contract, "contract", command="`logitproof new` writes one to start from")
     return _every_label(contract), lines
 
 

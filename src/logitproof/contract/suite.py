@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from logitproof.catalog import did_you_mean
 from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
+from logitproof.files.nearest import meant
 from logitproof.files.yaml import read_yaml
 
 
@@ -96,7 +97,7 @@ def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
     """A shipped suite by its name, or a suite file relative to `folder`."""
     shipped = shipped_suites()
     if name in shipped:
-        return read_yaml(shipped[name], Suite)[0]
+        return read_yaml(shipped[name], Suite, "suite")[0]
     if not name.endswith((".yaml", ".yml")):
         raise ContractError(
             f"no shipped suite is called {name!r}{did_you_mean(name, list(shipped))}",
@@ -106,5 +107,5 @@ def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
     path = folder / name
     if where and not path.exists():
         remedy = "correct the path, which is relative to the contract"
-        raise ContractError(f"no suite file is at {path}", where=where, remedy=remedy)
-    return read_yaml(path, Suite)[0]
+        raise ContractError(f"no suite file is at {path}{meant(path)}", where=where, remedy=remedy)
+    return read_yaml(path, Suite, "suite")[0]

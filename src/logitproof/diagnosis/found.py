@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from logitproof.contract.arithmetic import Arithmetic
 from logitproof.documents.shown import Shown
 
-Verdict = Literal[
-    "same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"
-]
+Verdict = Literal["same", "below noise", "no logits", "named", "ambiguous", "two bugs", "several bugs", "partly", "unexplained"]
 Mode = Literal["prefill", "decode"]
 Source = Literal["calculated band", "band of the contract", "arithmetic", "the engine itself", "given", "bfloat16"]
 """What says how much noise the candidate makes, the best evidence first."""
@@ -24,14 +23,16 @@ class Known:
 
     `noise` is the RMS error in logits that its arithmetic makes, by `source`; nothing where nobody says. `wrong` says that a
     verdict called these logits WRONG already, so that they are never the same model's. `bits` are the significant bits of the
-    narrowest type that the engine is known to compute in, `at_most` is what people allow it. `other` are the candidate's rows
-    of the same sequences in the other mode (prefill for decode), where it has them.
+    narrowest type that the engine is known to compute in, `arithmetic` is all that is known of how it does, `at_most` is what
+    people allow it. `other` are the candidate's rows of the same sequences in the other mode (prefill for decode), where it has
+    them.
     """
 
     noise: float | None = None
     source: Source = "given"
     wrong: bool = False
     bits: int | None = None
+    arithmetic: Arithmetic | None = None
     at_most: float | None = None
     other: Sequence[np.ndarray] = ()
 

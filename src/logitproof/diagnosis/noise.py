@@ -8,6 +8,7 @@ import numpy as np
 
 from logitproof.diagnosis.found import Known, Mutant, Source
 from logitproof.diagnosis.trial import SCREENED, Trial
+from logitproof.errors import Refusal
 from logitproof.rows.distance import distances, rms
 
 NOISE = 3.0
@@ -64,7 +65,7 @@ def floor_of(trial: Trial, known: Known) -> Floor:
     if known.noise is not None:
         return Floor(trial, quiet, max(quiet, known.noise), known.source, to_reference)
     if known.bits is not None:
-        level = trial.rounding() * 2.0 ** (BFLOAT16 - known.bits)
+        level = _imitated(trial, known) or trial.rounding() * 2.0 ** (BFLOAT16 - known.bits)
         return Floor(trial, quiet, max(quiet, level), "arithmetic", to_reference)
     level = max(quiet, trial.rounding())
     source: Source = "bfloat16"
@@ -74,6 +75,20 @@ def floor_of(trial: Trial, known: Known) -> Floor:
     if 0.0 < itself < level:
         level, source = max(quiet, itself), "the engine itself"
     return shown(Floor(trial, quiet, level, source, to_reference), trial.by_position())
+
+
+def _imitated(trial: Trial, known: Known) -> float | None:
+    """The RMS error of an arithmetic with activations in blocks, by one pass with its noise; None where that is not known.
+
+    The number of bits says little there: the step of a block is that of its largest value, and a real model has one that is a
+    thousand times the others.
+    """
+    if known.arithmetic is None or not known.arithmetic.blocks:
+        return None
+    try:
+        return trial.imitated(known.arithmetic)
+    except Refusal:
+        return None
 
 
 def shown(floor: Floor, by_position: list[np.ndarray]) -> Floor:

@@ -161,7 +161,7 @@ def _known(report: Report, verdict: CellVerdict) -> Known:
     use = contract.candidates[cell.candidate]
     arithmetic = use.arithmetic or arithmetic_of(use.engine, use.options)
     if arithmetic is not None:
-        return Known(source="arithmetic", wrong=True, bits=arithmetic.bits)
+        return Known(source="arithmetic", wrong=True, bits=arithmetic.bits, arithmetic=arithmetic.in_mode(cell.mode))
     return Known(source="bfloat16", wrong=True, at_most=match)
 
 

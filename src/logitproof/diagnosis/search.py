@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import SMALL, Trial
-from logitproof.mutations import Mutation
 from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
 from logitproof.reference.search import refine, scan
 
@@ -120,6 +119,8 @@ class Searcher:
 
     def _instances(self, ranked: Sequence[Mutant]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Places that mutations name themselves, then every bug of a layer in one layer alone, the nearest bugs first."""
+        from logitproof.reference.shared import OF_ONE_LAYER
+
         config, tokens = self.trial.planted.config, sorted({token for ids in self.trial.planted.sequences for token in ids})
         kinds = list(self.applicable())
         for name, kind in kinds:
@@ -131,7 +132,7 @@ class Searcher:
         inside = [
             (name, kind)
             for name, kind in kinds
-            if kind.first_tap.startswith("layers.") and kind.instances is Mutation.instances
+            if kind.first_tap.startswith("layers.") and not set(OF_ONE_LAYER) & {option.name for option in fields(kind)}
         ]
         for name, kind in sorted(inside, key=lambda pair: order.get(pair[0], len(order))):
             for options in grid(kind):

@@ -8,6 +8,7 @@ import numpy as np
 
 from logitproof.diagnosis.difference import Difference
 from logitproof.diagnosis.found import Finding
+from logitproof.diagnosis.shape_order import permuted, reordered
 from logitproof.rows.distance import rms
 
 NEARLY = 0.99
@@ -17,6 +18,8 @@ PAIRS = 200_000
 SHOWN = 8
 """Ids that a sentence names."""
 ROWS_READ = 256
+FITTED = 8
+"""Entries of the vocabulary for each number of a hidden state that is fitted to them."""
 
 
 def probabilities(difference: Difference) -> Finding | None:
@@ -75,28 +78,6 @@ def function_of_a_logit(difference: Difference) -> Finding | None:
     return Finding("function of a logit", text, {"cap": float(cap), "left": left, "straight": straight})
 
 
-def permuted(difference: Difference) -> Finding | None:
-    """The right logits stand at other ids."""
-    right, candidate = (np.concatenate(rows)[:ROWS_READ] for rows in (difference.right, difference.candidate))
-    mix = np.random.default_rng(1).normal(size=len(right)) / len(right) ** 0.5
-    source, target = np.argsort(mix @ right, kind="stable"), np.argsort(mix @ candidate, kind="stable")
-    place = np.empty(len(source), int)
-    place[target] = source
-    moved = np.flatnonzero(place != np.arange(len(place)))
-    left = rms(candidate - right[:, place])
-    if left > difference.limit or not len(moved) or rms(candidate - right) <= difference.limit:
-        return None
-    size = len(place)
-    shift = int((np.arange(size) - place)[0]) % size
-    if np.array_equal(place, (np.arange(size) - shift) % size):
-        change = f"shifted by {shift} ids"
-    else:
-        examples = ", ".join(f"{int(place[token])} at {int(token)}" for token in moved[:SHOWN])
-        change = f"{len(moved)} of {size} stand elsewhere: the logit of {examples}{', …' if len(moved) > SHOWN else ''}"
-    text = f"the right logits at the wrong ids, {change} ({left:.2g} logits left): the order of the vocabulary"
-    return Finding("permutation", text, {"moved": len(moved), "left": left})
-
-
 def few_ids(difference: Difference) -> Finding | None:
     """Only some entries of the rows differ."""
     delta = np.concatenate(difference.candidate) - np.concatenate(difference.right)
@@ -139,9 +120,8 @@ def span_of_the_head(difference: Difference) -> Finding | None:
     """Whether the right head could give these logits at all, from whatever hidden state."""
     if difference.head is None or difference.head.shape[0] <= difference.head.shape[1] + 1:
         return None
-    basis, _ = np.linalg.qr(np.column_stack([difference.head, np.ones(len(difference.head))]))
     rows = np.concatenate(difference.candidate)[:ROWS_READ]
-    left = rms(rows - (rows @ basis) @ basis.T)
+    left = rms(rows - _nearest_of_head(difference.head, rows))
     if left > difference.limit:
         text = (
             f"no hidden state gives these logits through the right head ({left:.3g} of them lie outside its span): "
@@ -152,12 +132,28 @@ def span_of_the_head(difference: Difference) -> Finding | None:
     return Finding("before the head", text, {"left": left})
 
 
+def _nearest_of_head(head: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows [N, V] that the head [V, E] gives from the hidden states, and constants, that fit best.
+
+    They are fitted to a sample of the vocabulary, `FITTED` entries for each of their numbers, and given for all of it: the
+    whole of a large head would take minutes, and what is left grows by no more than a tenth.
+    """
+    vocabulary, width = head.shape
+    count = min(vocabulary, FITTED * (width + 1))
+    chosen = np.sort(np.random.default_rng(0).permutation(vocabulary)[:count])
+    columns = np.column_stack([head[chosen].astype(np.float64), np.ones(count)])
+    states = np.linalg.lstsq(columns, rows[:, chosen].T, rcond=None)[0].T
+    fitted = (states[:, :-1].astype(head.dtype) @ head.T).astype(np.float64)
+    return np.asarray(fitted + states[:, -1:])
+
+
 ROWS: tuple[Callable[[Difference], Finding | None], ...] = (
     probabilities,
     scaled,
     scaled_by_row,
     function_of_a_logit,
     permuted,
+    reordered,
     few_ids,
     same_vector,
     one_direction,

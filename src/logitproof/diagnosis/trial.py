@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from logitproof import catalog
+from logitproof.contract.arithmetic import Arithmetic
 from logitproof.diagnosis.found import Mode, Mutant
 from logitproof.errors import ContractError
 from logitproof.reference.planted import Bugs, Planted
@@ -123,6 +124,13 @@ class Trial:
         with self.planted.rounded():
             rounded = self.logits(bugs, beginning=self.glanced)[0]
         return rms(distances(exact, rounded))
+
+    def imitated(self, arithmetic: Arithmetic) -> float:
+        """The RMS error that an arithmetic makes in this model, on the screened positions; raises Refusal of one not known."""
+        exact = self.right[0][:SCREENED]
+        with self.planted.imitating(arithmetic):
+            noisy = self.planted.logits(beginning=len(exact))[0]
+        return rms(distances(exact, noisy))
 
     def spread(self) -> float:
         """RMS of the candidate's own logits, each row's mean taken off: what there is to explain at all."""

@@ -21,6 +21,8 @@ from logitproof.protocol.messages import WHOLE, LoadResult
 from logitproof.readers.llamacpp_kl_base import MAGIC, LlamacppKlBase
 from logitproof.rows.top import is_top
 from logitproof.traces.dump import Dump
+from logitproof.weights.hub import absolute, commit_of, located
+from logitproof.weights.hub_id import at_commit, hub_id
 from logitproof.weights.model import is_gguf
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 looked at, and used only where it has room
@@ -121,11 +123,11 @@ class FileSide:
 
 def parse_side(text: str, threads: int, *, where: str) -> Side:
     """`ENGINE:MODEL?option=value`, or weights alone: a GGUF file for llama.cpp (with `threads`), a folder for transformers."""
-    path = Path(text)
-    if not path.exists():
+    if hub_id(text) is None and not Path(text).exists():
         return parse_address(text, where=where)
+    path = located(text, where=where)
     spec = Spec("llamacpp", {"threads": threads}) if is_gguf(path) else Spec("transformers")
-    return Side(spec, path.resolve(), None, text)
+    return Side(spec, absolute(path), None, at_commit(text, commit_of(path)))
 
 
 def base_file(text: str) -> FileSide | None:

@@ -13,6 +13,7 @@ from typing import Any
 from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
+from logitproof.files.nearest import meant
 
 KEPT_LINES = 1000
 DEBUG, ERROR = 1, 4
@@ -125,7 +126,7 @@ class Library:
                 )
             return
         if not Path(backend).is_file():
-            raise Refusal(f"no such file: {backend}", field="backend")
+            raise Refusal(f"no such file: {backend}{meant(Path(backend))}", field="backend")
         if linked:
             raise Refusal(
                 "this build of llama.cpp has its CPU backend linked in and would compute with that one",
@@ -203,7 +204,11 @@ def said_of_context(lines: list[str]) -> dict[str, Any]:
 def _folder(library: Path) -> Path:
     """The folder in which the bindings will open libllama; a file must be the one that they open."""
     if not library.exists():
-        raise Refusal(f"no such file or folder: {library}", field="library", remedy="name a shared build of llama.cpp")
+        raise Refusal(
+            f"no such file or folder: {library}{meant(Path(library))}",
+            field="library",
+            remedy="name a shared build of llama.cpp",
+        )
     folder = (library if library.is_dir() else library.parent).resolve()
     opened = [path for path in (folder / "libllama.so", folder / "libllama.dylib") if path.exists()]
     if not opened:

@@ -16,6 +16,7 @@ from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.engines._libllama import Library, open_library, said_of_context
 from logitproof.engines._llamacpp_taps import TAPS, Recorder
 from logitproof.errors import Refusal
+from logitproof.files.nearest import meant
 from logitproof.protocol.sampler import Sampling
 from logitproof.protocol.sink import RowSink
 from logitproof.protocol.taps import wanted
@@ -375,7 +376,9 @@ class LlamaCpp(Engine):
         """The adapter, which lives as long as the model."""
         path, library = Path(self.adapter or ""), self._library()
         if not path.is_file():
-            raise Refusal(f"no such file: {path}", field="adapter", remedy="`logitproof lora` makes one of a PEFT folder")
+            raise Refusal(
+                f"no such file: {path}{meant(path)}", field="adapter", remedy="`logitproof lora` makes one of a PEFT folder"
+            )
         adapter = library.llama.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:
             raise Refusal(f"llama.cpp refuses the adapter: {library.log.errors()}", field="adapter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,17 +15,35 @@ from logitproof.files.worded import quoted, together
 from logitproof.files.yaml_text import Lines, parse_yaml, yaml_text
 
 M = TypeVar("M", bound=BaseModel)
+Sort = Literal["contract", "suite", "pins", "taps"]
+SORTS: dict[Sort, tuple[str, frozenset[str], str]] = {
+    "suite": (
+        "a suite of prompts",
+        frozenset({"prompts"}),
+        "name it under `suites:` of a contract",
+    ),
+    "contract": ("a contract", frozenset({"candidates"}), "`logitproof check` runs it; wanted is a file of another sort"),
+    "pins": ("a file of pins", frozenset({"pins", "engines"}), "`logitproof verify` compares it with what is there"),
+    "taps": ("a description of tap dumps", frozenset({"token_ids", "taps"}), "`logitproof localize` takes its folder"),
+}
+"""Files that people give for one another: what each is called, the keys that only it has, and what to do with it."""
+TAKE_OUT = "take it out"
+KNOWN = f"{TAKE_OUT}; known here: "
 
 
-def read_yaml(path: Path, kind: type[M], *, command: str = "") -> tuple[M, Lines]:
+def read_yaml(path: Path, kind: type[M], sort: Sort, *, command: str = "") -> tuple[M, Lines]:
     """Parse and validate a file; also the line of every path in it, for later complaints.
 
-    Raises ContractError for a missing file, broken YAML, an unknown key (with the nearest valid one), a
-    value of the wrong type, or a rule of the model that is broken.
+    Raises ContractError for a missing file, broken YAML, a file of another sort, an unknown key (with the nearest
+    valid one), a value of the wrong type, or a rule of the model that is broken.
     """
     data, lines = parse_yaml(yaml_text(path, command), path)
+    _refuse_other_sort(data, path, sort)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
+    if data and not set(data) & set(kind.model_fields):
+        text = f"is not {SORTS[sort][0]}: it has no key of one"
+        raise ContractError(text, where=str(path), remedy=f"its keys are {', '.join(kind.model_fields)}")
     try:
         return kind.model_validate(data), lines
     except ValidationError as error:
@@ -47,6 +65,19 @@ def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
         raise _complaint(error, data, path, {}, kind) from None
 
 
+def _refuse_other_sort(data: Any, path: Path, sort: Sort) -> None:
+    """Raise ContractError for a file that is right, and not what is wanted here."""
+    if not isinstance(data, dict) or SORTS[sort][1] <= set(data):
+        return
+    wanted = SORTS[sort][0]
+    if {"format", "kind", "made_at"} <= set(data):
+        remedy = f"give {wanted}; `logitproof new` writes a contract to start from"
+        raise ContractError(f"is an answer of logitproof ({data['kind']!s:.40}), not {wanted}", where=str(path), remedy=remedy)
+    for name, keys, remedy in SORTS.values():
+        if keys <= set(data):
+            raise ContractError(f"is {name}, not {wanted}", where=str(path), remedy=remedy)
+
+
 def place(path: Path, lines: Lines, *keys: str | int) -> str:
     """`file:line: key.path` of an entry, or of its nearest parent that has a line."""
     keys_with_line = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in lines), ())
@@ -65,7 +96,14 @@ def _complaint(error: ValidationError, data: Any, path: Path, lines: Lines, kind
     """Every fault, each with its line; the first is the one that leads to the others."""
     # A typo is an unknown key and a missing one; only the first of the two leads to it.
     faults = sorted(together(error, data), key=lambda entry: entry[2]["type"] != "extra_forbidden")
-    first, *others = (_fault(keys, text, fault, path, lines, kind) for keys, text, fault in faults)
+    complaints = [_fault(keys, text, fault, path, lines, kind) for keys, text, fault in faults]
+    lists: set[str] = set()
+    for complaint in complaints:
+        if complaint.remedy in lists:
+            complaint.remedy = TAKE_OUT
+        elif complaint.remedy.startswith(KNOWN):
+            lists.add(complaint.remedy)
+    first, *others = complaints
     text, where, remedy = first.text, first.where, first.remedy
     return ContractError(text, where=where, remedy=remedy, others=tuple(others))
 
@@ -76,7 +114,7 @@ def _fault(
     where = place(path, lines, *keys) if keys else str(path)
     if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, keys[:-1])
-        remedy = f"take it out; known here: {', '.join(known)}" if known else "take it out"
+        remedy = f"{KNOWN}{', '.join(known)}" if known else TAKE_OUT
         return ContractError(f"unknown key {str(keys[-1])!r}{did_you_mean(str(keys[-1]), known)}", where=where, remedy=remedy)
     if fault["type"] == "missing":
         text = f"the key {str(keys[-1])!r} is missing" if isinstance(keys[-1], str) else f"entry {keys[-1] + 1} is missing"

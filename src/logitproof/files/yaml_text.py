@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from logitproof.errors import ContractError
+from logitproof.files.nearest import meant
 from logitproof.files.untrusted import DEPTH_LIMIT, DIGITS_LIMIT, read_text
 
 SIZE_LIMIT = 16 << 20
@@ -47,7 +48,7 @@ REMEDY = "correct the file; see docs/contract.md"
 def yaml_text(path: Path, command: str = "") -> str:
     """The text of a YAML or TOML file."""
     if not path.exists():
-        raise ContractError("no such file", where=str(path), remedy=command or "correct the path")
+        raise ContractError(f"no such file{meant(path)}", where=str(path), remedy=command or "correct the path")
     return read_text(path, limit=SIZE_LIMIT, remedy=REMEDY)
 
 

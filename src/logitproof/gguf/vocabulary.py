@@ -29,6 +29,23 @@ def vocabulary_size(model: Path) -> int:
     return len(field)
 
 
+def token_count(model: Path) -> int | None:
+    """Tokens that a folder's tokenizer.json or a GGUF file has, up to the largest id; None where there is no tokenizer."""
+    if not model.is_dir():
+        field = _gguf(model).get_field(TOKENS) if is_gguf(model) else None
+        return None if field is None else len(field)
+    path = model / "tokenizer.json"
+    if not path.is_file():
+        return None
+    content = read_object(path, kind=ModelError)
+    kind, added = content.get("model"), content.get("added_tokens")
+    vocabulary = kind.get("vocab") if isinstance(kind, dict) else None
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [*range(len(vocabulary or []))]
+    ids += [entry.get("id") for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+    numbers = [number for number in ids if isinstance(number, int)]
+    return max(numbers) + 1 if numbers else None
+
+
 @dataclass(frozen=True)
 class Texts:
     """`bytes` of every token by its id; `ids` by text, for texts that exactly one token has and UTF-8 keeps whole."""

@@ -31,6 +31,7 @@ from logitproof.traces.capture import open_capture
 from logitproof.traces.golden_header import VERSION, GoldenPrompt, Header
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace, whole
+from logitproof.weights.hub import absolute, located
 from logitproof.weights.model import open_model
 
 THREADS = (1, 2)
@@ -133,7 +134,7 @@ def _from_capture(folder: Path) -> _Source:
         for prompt, trace in zip(capture.prompts, traces, strict=True)
     ]
     spec = Spec(capture.engine, capture.options, directory=str(Path.cwd()))
-    path = Path(capture.model).resolve()
+    path = absolute(Path(capture.model))
     return _Source(
         items,
         spec,
@@ -167,7 +168,9 @@ def _from_contract(opened: OpenContract, name: str | None, store: TraceStore) ->
     use = contract.reference
     side = reference_side(opened, name)
     path, config, spec = side.model, side.config, side.spec
-    weights = open_model(path, where=opened.where("models", name, ORIGINAL))
+    where = opened.where("models", name, ORIGINAL)
+    located(contract.models[name][ORIGINAL], opened.folder, where=where)
+    weights = open_model(path, where=where)
     with Workers() as workers:
         hello = workers.hello({"reference": spec})["reference"]
         if isinstance(hello, LogitproofError):

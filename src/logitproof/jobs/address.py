@@ -2,6 +2,7 @@
 
 transformers:zoo/qwen3?dtype=bfloat16
 llamacpp:model-Q8_0.gguf?threads=2&config=hf-folder
+llamacpp:org/name@revision:model-Q8_0.gguf
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any
 
 from logitproof import catalog
 from logitproof.errors import ContractError
+from logitproof.files.nearest import meant
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.session import Side
 from logitproof.jobs.spec import Spec
+from logitproof.weights.hub import absolute, commit_of, located
+from logitproof.weights.hub_id import at_commit
 
 
 def parse_address(text: str, *, where: str = "ENGINE") -> Side:
@@ -25,18 +29,25 @@ def parse_address(text: str, *, where: str = "ENGINE") -> Side:
         raise ContractError(
             f"{text!r} names no weights", where=where, remedy="write ENGINE:MODEL, such as transformers:zoo/qwen3"
         )
-    name, _, query = rest.partition("?")
+    name, sign, query = rest.partition("?")
     options = parse_options([pair for pair in query.split("&") if pair])
     config = options.pop("config", None)
     for option in options:
         if option not in entry.option_names:
             near = catalog.did_you_mean(option, entry.option_names)
             raise ContractError(f"{engine} has no option {option!r}{near}", where=where)
-    for path in (name, config):
-        if path and not Path(path).exists():
-            raise ContractError(f"no such file or folder: {path}", where=where, remedy="correct the path")
+    model, folder = (_weights(path, where) if path else None for path in (name, config))
+    assert model is not None
     spec = Spec(engine, options, directory=str(Path.cwd()))
-    return Side(spec, Path(name).resolve(), Path(config).resolve() if config else None, text)
+    pinned = f"{engine}:{at_commit(name, commit_of(model))}{sign}{query}"
+    return Side(spec, model, folder, pinned if commit_of(model) else text)
+
+
+def _weights(text: str, where: str) -> Path:
+    path = located(text, where=where)
+    if not path.exists():
+        raise ContractError(f"no such file or folder: {text}{meant(path)}", where=where, remedy="correct the path")
+    return absolute(path)
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

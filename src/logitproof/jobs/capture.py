@@ -30,6 +30,7 @@ from logitproof.protocol.messages import HelloResult
 from logitproof.traces.capture import FORMAT, Capture, CapturedPrompt, open_capture
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace, whole
+from logitproof.weights.hub import absolute
 from logitproof.weights.model import open_model
 
 
@@ -56,7 +57,7 @@ def capture(
             raise ContractError(
                 f"{engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}", where="--option"
             )
-    paths = [path.resolve() for path in (model, config) if path]
+    paths = [absolute(path) for path in (model, config) if path]
     models = {str(path): open_model(path) for path in paths}
     opened = open_suite(suite, Path(), where="SUITE")
     spec = Spec(engine, options or {}, directory=str(Path.cwd()))

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError, StoreFailed
+from logitproof.jobs.cut import ids_of, refuse_foreign_ids, text_of
 from logitproof.jobs.job import Job
 from logitproof.jobs.needs import Needs, together
 from logitproof.jobs.routing import routed
@@ -263,15 +264,11 @@ def _token_ids(ready: _Ready, worker: Worker, facts: LoadResult) -> list[int]:
             raise EnvironmentFailed(text, where=f"prompt {job.prompt.id}")
         ids = list(source.token_ids) if job.kind == "generate" else [*source.token_ids, *source.new_token_ids]
     else:
-        ids = list(job.prompt.token_ids or []) or worker.tokenize(job.prompt.text or "")
+        ids = list(job.prompt.token_ids or []) or ids_of(job.prompt.text or "", job.spec, worker)
     if not ids and job.kind != "tokenize":
         raise ContractError("the prompt has no tokens", where=f"prompt {job.prompt.id}")
-    if job.kind == "score" and (largest := max(ids)) >= facts.vocab_size:
-        raise ContractError(
-            f"token id {largest} is outside its vocabulary of {facts.vocab_size}",
-            where=worker.name,
-            remedy="the weights and the reference's tokenizer are not of one model",
-        )
+    if job.kind == "score" or job.spec.tokenizer:
+        refuse_foreign_ids(ids, job.spec, worker.name, facts.vocab_size)
     return ids
 
 
@@ -328,9 +325,7 @@ def _kept(result: Rows, logits: Path) -> np.ndarray:
 
 def _text(job: Job, worker: Worker, token_ids: list[int]) -> str:
     """The text of a continuation; an engine without a tokenizer continues all the same."""
-    if job.prompt.text is None or not worker.hello().tokenize:
-        return ""
-    return worker.detokenize(token_ids)
+    return "" if job.prompt.text is None else text_of(token_ids, job.spec, worker)
 
 
 def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:

@@ -99,7 +99,7 @@ def option_files(spec: Spec) -> dict[str, str]:
     """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
     hashes: dict[str, str] = {}
     folder = Path(spec.directory or ".")
-    for text in strings_in([spec.options, spec.environment, spec.python]):
+    for text in strings_in([spec.options, spec.environment, spec.python, spec.tokenizer]):
         path = folder / text
         try:
             if path.is_file():

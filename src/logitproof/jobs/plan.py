@@ -16,9 +16,10 @@ from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
 from logitproof.jobs.session import Side
-from logitproof.jobs.sides import first_side, path_of, sides, source_side
+from logitproof.jobs.sides import first_side, sides, source_side
 from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
+from logitproof.weights.hub import absolute, located
 from logitproof.weights.model import Model, open_model
 
 
@@ -45,8 +46,9 @@ def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
         files = opened.contract.models[name]
         if quantization in files:
-            path = path_of(opened, name, quantization)
-            models.setdefault(str(path), open_model(path, where=opened.where("models", name, quantization)))
+            where = opened.where("models", name, quantization)
+            path = absolute(located(files[quantization], opened.folder, where=where))
+            models.setdefault(str(path), open_model(path, where=where))
     return models
 
 
@@ -152,7 +154,8 @@ class _Builder:
                 reference = self._job(reads, "score", "decode" if crosses else "prefill", prompt, 0, source)
             candidate = self._job(asked, "score", mode, prompt, 0, source)
         hello = self.capabilities[asked.name]
-        asks = prompt.text is not None and not isinstance(hello, Exception) and hello.tokenize
+        cuts = bool(asked.spec.tokenizer) or (not isinstance(hello, Exception) and hello.tokenize)
+        asks = prompt.text is not None and not isinstance(hello, Exception) and cuts
         tokenized = self._job(asked, "tokenize", "", prompt) if asks else None
         return Pair(suite.suite, index, prompt, source, reference, candidate, tokenized)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from logitproof.contract.suite import Prompt
+from logitproof.jobs.cut import ids_of
 from logitproof.jobs.spec import Spec
 from logitproof.jobs.worker import Worker
 from logitproof.protocol.messages import HelloResult, LoadResult
@@ -98,6 +99,6 @@ def opened(workers: Sessions, side: Side) -> tuple[Worker, LoadResult]:
     return workers.session(side.spec, side.name).loaded(side.model, side.config)
 
 
-def token_ids(worker: Worker, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of prompts, by the engine's tokenizer where they are text."""
-    return [list(prompt.token_ids or worker.tokenize(prompt.text or "")) for prompt in prompts]
+def token_ids(worker: Worker, prompts: Sequence[Prompt], spec: Spec) -> list[list[int]]:
+    """Token ids of prompts, by the engine's tokenizer, or the one that is named for it, where they are text."""
+    return [list(prompt.token_ids or ids_of(prompt.text or "", spec, worker)) for prompt in prompts]

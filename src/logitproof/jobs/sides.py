@@ -17,6 +17,7 @@ from logitproof.gguf.folder import folder_of
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.session import Side
 from logitproof.jobs.specs import reference_name, spec_of, spec_on, use_name
+from logitproof.weights.hub import absolute, find
 from logitproof.weights.model import is_gguf
 
 
@@ -48,7 +49,10 @@ def label_read(contract: Contract, quantization: str, against: str = "") -> str:
 
 
 def path_of(opened: OpenContract, model: str, label: str = ORIGINAL) -> Path:
-    """Where the weights of a model lie, by their label; raises ContractError where the model has none of that label."""
+    """Where the weights of a model lie, by their label; a hub id is looked up in the cache.
+
+    Raises ContractError where the model has none of that label.
+    """
     files = opened.contract.models[model]
     if label not in files:
         raise ContractError(
@@ -56,7 +60,7 @@ def path_of(opened: OpenContract, model: str, label: str = ORIGINAL) -> Path:
             where=opened.where("models", model),
             remedy=f"add `{label}: PATH`, or leave it out of the matrix with `only`",
         )
-    return (opened.folder / files[label]).resolve()
+    return absolute(find(files[label], opened.folder))
 
 
 def config_of(opened: OpenContract, model: str) -> Path | None:

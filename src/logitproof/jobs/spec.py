@@ -16,7 +16,8 @@ class Spec:
 
     With a `proof`, rows count only where the engine's own words prove the instruction set that they were computed with.
     `needs` say which machine can run it. `timeout` is for a sign of life, `deadline` for one answer in all, both in seconds;
-    `inherit` are variables of the harness that it gets beside those that every engine gets.
+    `inherit` are variables of the harness that it gets beside those that every engine gets. `tokenizer` is the folder or GGUF
+    file, relative to the directory, by which texts are cut for an engine that has no tokenizer.
     """
 
     engine: str
@@ -30,6 +31,7 @@ class Spec:
     needs: Needs = field(default_factory=Needs)
     deadline: float | None = None
     inherit: tuple[str, ...] = ()
+    tokenizer: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything of the spec that can change a logit, for content addressing."""
@@ -38,6 +40,7 @@ class Spec:
             "options": self.options,
             "environment": self.environment,
             "python": self.python,
+            **({"tokenizer": self.tokenizer} if self.tokenizer else {}),
             **({"emulator": list(self.emulator), "proof": asdict(self.proof)} if self.proof else {}),
         }
 

@@ -81,7 +81,7 @@ def spec_of(use: EngineUse, opened: OpenContract) -> Spec:
     device = str(use.options.get("device", ""))
     needs = Needs(gpus=int(device.startswith(CARDS)), engine=use.engine)
     return Spec(use.engine, use.options, use.environment, use.python, use.timeout, str(opened.folder), needs=needs,
-        deadline=use.deadline, inherit=tuple(use.inherit),
+        deadline=use.deadline, inherit=tuple(use.inherit), tokenizer=use.tokenizer,
     )  # fmt: skip
 
 

@@ -33,12 +33,12 @@ from logitproof.files.last_words import cause
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
 from logitproof.jobs.executed import Executed, executed
-from logitproof.jobs.process import GRACE, EngineProcess, signal_name
+from logitproof.jobs.process import GRACE, EngineProcess, remedy_of, signal_name
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
 from logitproof.protocol.sampler import Sampling
-from logitproof.weights.model import weights_state
+from logitproof.weights.model import files_of, weights_state
 
 __all__ = ["Spec", "Worker"]
 PATIENCE = 20
@@ -47,6 +47,7 @@ DETAILS_LIMIT = 1 << 16
 """Bytes of JSON that an engine may say of what it has loaded: it is recorded with every trace."""
 SHOWN = 120
 """Bytes of a wrong answer that are quoted."""
+STDOUT = "stdout belongs to the protocol, log to stderr"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -132,7 +133,9 @@ class Worker:
         if self._machine != this_machine():
             return Executed(unknown="it computes elsewhere, where nobody sees what is executed")
         weights = [path for path in (self.loaded.model, self.loaded.config) if path] if self.loaded else []
-        return executed(self._process.pid, self._process.notes, weights)
+        # a folder of the hub's cache holds links, and the kernel names what they lead to
+        linked = [file for path in weights if path.is_dir() for file in files_of(path) if file.is_symlink()]
+        return executed(self._process.pid, self._process.notes, [*weights, *linked])
 
     def tokenize(self, text: str) -> list[int]:
         return cast(protocol.TokenizeResult, self._ask("tokenize", {"text": text})).token_ids
@@ -309,7 +312,8 @@ class Worker:
             response = protocol.Response.model_validate_json(line)
         except ValidationError:
             text = f"answered `{method}` with something that is not the protocol: {shown_bytes(line)}"
-            raise self._fail(EngineGarbage, text, remedy="stdout belongs to the protocol, log to stderr") from None
+            remedy = "an answer is one line: print its JSON without newlines in it" if is_begun(line) else STDOUT
+            raise self._fail(EngineGarbage, text, remedy=remedy) from None
         if response.id != self._count:
             raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
         return response
@@ -370,7 +374,8 @@ class Worker:
             return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
         how = f"killed by {signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
         gave_up = f"; it gave up with: {line}" if (line := cause(self._process.words)) else ""
-        return self._fail(EngineDied, f"its process ended during `{method}` ({how}); asked was {self._request}{gave_up}")
+        text = f"its process ended during `{method}` ({how}); asked was {self._request}{gave_up}"
+        return self._fail(EngineDied, text, remedy=remedy_of(code))
 
     def _fail(self, kind: type[EngineError], text: str, *, remedy: str = "") -> EngineError:
         """The process cannot be trusted any more: end it and remember why."""
@@ -394,6 +399,12 @@ def described(method: str, params: Mapping[str, Any]) -> str:
     if isinstance(mode := params.get("mode"), str):
         parts.append(f"in {mode}")
     return " ".join([f"`{method}`", *parts])
+
+
+def is_begun(line: bytes) -> bool:
+    """Whether a line is the beginning of a JSON object or list whose end stands in a later one."""
+    text = line.strip()
+    return text[:1] in (b"{", b"[") and text.count(b"{") + text.count(b"[") > text.count(b"}") + text.count(b"]")
 
 
 def shown_bytes(data: bytes) -> str:

@@ -12,7 +12,7 @@ from logitproof.kernels.ggml_case import Case, array, narrowed
 from logitproof.kernels.ggml_graph import Ggml, Graph
 from logitproof.reference import float64 as wide
 from logitproof.reference.calls import Call
-from logitproof.reference.predict import STEPS
+from logitproof.reference.predict import BY_STEPS
 
 EPSILON = 1e-6
 """Of the L2 norm of queries and keys, in transformers' own code."""
@@ -69,7 +69,7 @@ def delta_rule(call: Call) -> Case:
     order = np.arange(heads).reshape(query.shape[2], -1).T.reshape(-1)
 
     # the noise of steps: ggml goes token by token
-    rule = getattr(sys.modules[call.module.__module__], STEPS)
+    rule = getattr(sys.modules[call.module.__module__], BY_STEPS[call.name])
 
     def reference() -> torch.Tensor:
         out: torch.Tensor = rule(query, key, value, **{**call.kwargs, "g": decay, "beta": strength})[0]

@@ -15,6 +15,7 @@ from logitproof.files.untrusted import read_object
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.plan import matrix_cells
 from logitproof.lint import Finding, Rule
+from logitproof.weights.hub import find
 from logitproof.weights.model import is_gguf
 
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -50,7 +51,7 @@ class RoutingGates(Rule):
 
     def _models(self, opened: OpenContract, index: int, gate: Gate, cells: list[Cell]) -> Iterator[Finding]:
         for name in sorted({cell.model for cell in cells}):
-            config = _config(opened.folder / opened.contract.models[name].get(ORIGINAL, ""))
+            config = _config(find(opened.contract.models[name].get(ORIGINAL, ""), opened.folder))
             if config is None:
                 continue  # what is not on this machine is told when the contract runs
             if not any(config.get(key) for key in COUNTS):

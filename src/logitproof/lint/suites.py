@@ -13,6 +13,7 @@ from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import read_object
 from logitproof.lint import Finding, Rule
+from logitproof.weights.hub import find
 
 LETTERS_A_TOKEN = 4
 """A common estimate for English text; tokenizers are not loaded here."""
@@ -35,7 +36,7 @@ class Suites(Rule):
         longest = max(_length(suite, prompt) for suite in opened.suites for prompt in suite.prompts)
         total = sum(_length(suite, prompt) for suite in opened.suites for prompt in suite.prompts)
         for name, files in opened.contract.models.items():
-            for need, positions, all_prompts in _needs(_config(opened.folder / files.get(ORIGINAL, ""))):
+            for need, positions, all_prompts in _needs(_config(find(files.get(ORIGINAL, ""), opened.folder))):
                 have = total if all_prompts else longest
                 if have < positions:
                     what = "in all" if all_prompts else "in its longest prompt"

@@ -229,7 +229,7 @@ def _with_own_sum(reference: Arrays, candidate: Arrays, replayed: Arrays) -> dic
     for name in replayed:
         layer, leaf = taps.split(name)
         middle = f"layers.{layer}.residual"
-        if leaf == "out" and middle in replayed and middle in candidate:
+        if leaf == "out" and middle in replayed and middle in candidate and candidate[middle].size == replayed[middle].size:
             shift = np.asarray(candidate[middle], np.float64).reshape(replayed[middle].shape) - replayed[middle]
             own[name] = replayed[name] + shift.reshape(replayed[name].shape)
     return own

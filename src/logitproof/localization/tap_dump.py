@@ -89,7 +89,7 @@ def open_tap_dump(folder: Path) -> TapDump:
     path = folder / NAME
     if not path.is_file():
         raise ContractError("has no taps.yaml that says what its files are", where=str(folder), remedy="see docs/taps.md")
-    mapping, _ = read_yaml(path, _Mapping)
+    mapping, _ = read_yaml(path, _Mapping, "taps")
     opened = _Folder(folder, path)
     ids = opened.token_ids(mapping.token_ids)
     tensors: dict[str, np.ndarray] = {}
@@ -173,9 +173,7 @@ class _Folder:
             for numbers, text in self._matches(pattern, self.arrays(file), f"taps.{name}.array", f"array in {file}"):
                 yield text, numbers
 
-    def _matches(
-        self, pattern: str, names: Mapping[str, object], field_: str, kind: str
-    ) -> list[tuple[dict[str, int], str]]:
+    def _matches(self, pattern: str, names: Mapping[str, object], field_: str, kind: str) -> list[tuple[dict[str, int], str]]:
         matcher = _matcher(pattern)
         matches = [
             ({key: int(number) for key, number in match.groupdict().items()}, name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from logitproof.errors import ContractError
 from logitproof.files.arrays import read_archive, read_array
+from logitproof.files.nearest import meant
 
 RAW = ""
 """The name of the only array in a file that names none."""
@@ -54,7 +55,7 @@ def arrays(file: Path) -> Mapping[str, np.ndarray]:
     from logitproof.readers.aprt import Aprt
 
     if not file.is_file():
-        raise ContractError("there is no such file", where=str(file), remedy="correct `file` in taps.yaml")
+        raise ContractError(f"there is no such file{meant(file)}", where=str(file), remedy="correct `file` in taps.yaml")
     peek = Peek(file)
     if Aprrawlg().recognizes(peek):
         prompt = Aprrawlg().read(file).prompts[0]

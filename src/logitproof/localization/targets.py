@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
+from logitproof.jobs.cut import ids_of
 from logitproof.jobs.session import Session, Side
 from logitproof.jobs.sides import path_of, reference_side, sides
 from logitproof.localization.engines import Asked, localize_engines
@@ -21,9 +21,11 @@ from logitproof.localization.tapped import NoTaps
 from logitproof.localization.text import KIND, of_cells
 from logitproof.protocol.messages import Mode
 from logitproof.report.report import Report
+from logitproof.runs.place import run_of
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import known_distance
+from logitproof.weights.hub import named
 from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import is_quantized
 
@@ -66,9 +68,7 @@ def localize_run(
     say: Callable[[str], None],
 ) -> dict[str, Locations]:
     """Every WRONG cell of a run, or the one that is named, on its worst prompt or the one that is named."""
-    if not what.exists():
-        raise ContractError("no such file or folder", where=str(what), remedy="name a run, a contract, or two engines")
-    folder = what if what.is_dir() else Path("runs") / open_contract(what).contract.contract
+    folder = run_of(what)
     space = Workspace(folder)
     report = space.judge_again()
     chosen = _cells(report, cell)
@@ -107,7 +107,7 @@ def _cell(report: Report, name: str, prompt: str | None, asked: Asked, say: Call
     by_file = reference.spec.engine == "transformers" and is_gguf(weights) and is_quantized(weights)
     if by_file:
         reference = reference_side(opened, cell.model, cell.quantization)
-    reference = replace(reference, name=f"{reference.spec.engine}:{reference.model.name}")
+    reference = replace(reference, name=f"{reference.spec.engine}:{named(reference.model)}")
     mode: Mode = "decode" if cell.mode == "decode" else "prefill"
     trace = _trace(report, name, prompt)
     locations = localize_engines(
@@ -167,7 +167,7 @@ def _ids(reference: Side, candidates: dict[str, Any], fed: Fed) -> tuple[list[in
         return ids, None
     with Session(reference.spec, "reference") as session:
         worker, _ = session.loaded(reference.model, reference.config)
-        ids = worker.tokenize(fed.text or "") if ids is None else ids
+        ids = ids_of(fed.text or "", reference.spec, worker) if ids is None else ids
         if not ids:
             raise ContractError("has no tokens", where="--text")
         if not fed.new_tokens:

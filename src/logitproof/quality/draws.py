@@ -56,7 +56,7 @@ def compared_sides(
 ) -> TwoSample:
     """Draw from both, with seeds that are independent, and test; both are fed the reference's token ids."""
     worker, loaded = opened(workers, reference)
-    ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
+    ids, stop = token_ids(worker, prompts, reference.spec), list(loaded.eos_token_ids)
     reference_samples = draw(worker, ids, stop, drawing, 2 * seed)
     candidate_samples = draw(open_side(workers, candidate), ids, stop, drawing, 2 * seed + 1)
     return two_sample(reference_samples, candidate_samples, permutations=drawing.permutations, seed=seed)
@@ -65,7 +65,7 @@ def compared_sides(
 def replayed_side(workers: Workers, side: Side, prompts: Sequence[Prompt]) -> Synchronized | Missing:
     """The engine's own draws foretold from its own noise, or why they cannot be."""
     worker, loaded = opened(workers, side)
-    return replayed(worker, loaded.details, token_ids(worker, prompts))
+    return replayed(worker, loaded.details, token_ids(worker, prompts, side.spec))
 
 
 def power(
@@ -73,7 +73,7 @@ def power(
 ) -> float:
     """Share of trials that tell the engine as it should sample from the engine as `wrong` has it."""
     worker, loaded = opened(workers, side)
-    ids, stop = token_ids(worker, prompts), list(loaded.eos_token_ids)
+    ids, stop = token_ids(worker, prompts, side.spec), list(loaded.eos_token_ids)
     seen = 0
     for trial in range(trials):
         right_samples = draw(worker, ids, stop, right, 7000 + 2 * trial)

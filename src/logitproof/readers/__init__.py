@@ -28,6 +28,7 @@ from typing import Any
 from logitproof import catalog
 from logitproof.errors import ContractError
 from logitproof.files.atomic import environment_errors
+from logitproof.files.nearest import meant
 from logitproof.files.untrusted import read_json, refusal
 from logitproof.traces.dump import Dump, at_position, checked
 
@@ -144,7 +145,7 @@ def open_dump(path: Path, source_format: str | None = None) -> Dump:
     A folder that is no format of its own is read file by file into one dump.
     """
     if not path.exists():
-        raise refusal(path, "", "no such file or folder", "correct the path")
+        raise refusal(path, "", f"no such file or folder{meant(path)}", "correct the path")
     if source_format is None and path.is_dir() and not _candidates(path):
         return _open_folder(path)
     name = source_format or recognize(path)

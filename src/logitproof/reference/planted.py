@@ -9,13 +9,16 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from logitproof import catalog
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError, Refusal
 from logitproof.reference.cache import through_cache
+
+if TYPE_CHECKING:
+    from logitproof.contract.arithmetic import Arithmetic
 
 PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
@@ -34,6 +37,7 @@ class Planted:
         self._watch: Any = None
         self._boundaries: Any = None
         self._rounding = False
+        self._origin: tuple[Path, Path] | None = None
 
     @classmethod
     def opened(
@@ -57,7 +61,9 @@ class Planted:
         except Refusal as refusal:
             raise ModelError(refusal.text, where=refusal.field or str(folder), remedy=refusal.remedy) from None
         fit_threads(model)
-        return cls(model, sequences)
+        planted = cls(model, sequences)
+        planted._origin = (weights, folder) if weights else None
+        return planted
 
     @property
     def config(self) -> Any:
@@ -82,11 +88,11 @@ class Planted:
         return sum(int(parameter.numel()) for parameter in self.model.parameters())
 
     def head(self) -> np.ndarray | None:
-        """The head's matrix float64 [V, E], where logits are its product with a hidden state and nothing more."""
+        """The head's matrix float32 [V, E], where logits are its product with a hidden state and nothing more."""
         weight = self.model.get_output_embeddings()
         if getattr(weight, "bias", None) is not None or getattr(self.config, "final_logit_softcapping", None):
             return None
-        return _host(weight.weight.detach())
+        return np.asarray(weight.weight.detach().float().cpu().numpy())
 
     def logits(self, bugs: Bugs = (), *, cached: bool = False, beginning: int | None = None) -> list[np.ndarray]:
         """Logits float64 [T, V] of every sequence, or of so many positions of the first, with these bugs.
@@ -128,6 +134,25 @@ class Planted:
         self._rounding = True
         try:
             with torch.autocast(torch.device(self.model.device).type, dtype=torch.bfloat16, cache_enabled=False):
+                yield
+        finally:
+            self._rounding = False
+
+    @contextmanager
+    def imitating(self, arithmetic: Arithmetic, seed: int = 0) -> Iterator[None]:
+        """While open, every operation errs as it does in an arithmetic that takes activations in the blocks of the file.
+
+        Raises Refusal of weights that are of no GGUF file, of a quantization or of an operation whose noise is not known.
+        """
+        from logitproof.reference.imitated import formats_of, spec_of
+        from logitproof.reference.noise import Noise
+
+        if self._origin is None:
+            raise Refusal("the weights are of no GGUF file: it is not known in what blocks activations are taken")
+        formats = formats_of(*self._origin, self.model)
+        self._rounding = True
+        try:
+            with Noise(spec_of(arithmetic, formats, len(self.sequences[0])), self.model, seed):
                 yield
         finally:
             self._rounding = False

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from logitproof.contract.arithmetic import ACTIVATIONS, Arithmetic, Format
-from logitproof.errors import Refusal
-from logitproof.files.gguf import GgufFile
-from logitproof.gguf.families import layout_of
+from logitproof.contract.arithmetic import Arithmetic
 from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
-from logitproof.reference.dequantize import parameters_of
+from logitproof.reference.imitated import formats_of, spec_of
 from logitproof.reference.model import EXACT, load
 from logitproof.reference.noise import FLOATS, Noise, Spec
 from logitproof.reference.threads import fit_threads
-from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
 
 Routes = list[torch.Tensor]
-CHUNKS, STEPS = "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"
-"""Functions of transformers' code of a gated delta net that compute the same."""
+BY_STEPS = {
+    "torch_chunk_gated_delta_rule": "torch_recurrent_gated_delta_rule",
+    "chunk_kimi_delta_attention": "recurrent_kimi_delta_attention",
+}
+"""Functions of transformers' code of a delta rule, in chunks and step by step, that compute the same."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Predictor:
         fit_threads(self._model)
         modules = self._model.modules()
         self._tables = [module for module in modules if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
-        self._formats = _formats(model, self._reference.folder, self._model) if is_gguf(model) else {}
+        self._formats = formats_of(model, self._reference.folder, self._model) if is_gguf(model) else {}
         self._routes: dict[tuple[int, ...], Routes] = {}
         self._last: tuple[tuple[int, ...], np.ndarray] | None = None
 
@@ -73,17 +72,7 @@ class Predictor:
         if tuple(token_ids) not in self._routes:
             self.exact(token_ids)
         routes = self._routes[tuple(token_ids)]
-        spec = Spec(
-            base=FLOATS.get(arithmetic.computed, torch.float32),
-            scale=0.0 if arithmetic.computed == "float64" else 1.0,
-            formats=self._formats if arithmetic.blocks else {},
-            cache=arithmetic.cache,
-            lanes=arithmetic.lanes,
-            half_sums=arithmetic.sums_values_in_float16(len(token_ids)),
-            routes=None if free else routes,
-            sums=arithmetic.summed,
-            half_gelu=arithmetic.gelu == "float16",
-        )
+        spec = replace(spec_of(arithmetic, self._formats, len(token_ids)), routes=None if free else routes)
         with disturbed(self._tables, arithmetic, seed), self._delta(arithmetic), self._stored(arithmetic):
             logits, chosen = self._pass(token_ids, spec, seed)
         flipped = np.zeros(len(token_ids), bool)
@@ -131,32 +120,18 @@ class Predictor:
     def _delta(self, arithmetic: Arithmetic) -> Iterator[None]:
         """The model's gated delta rule, token by token where the engine goes so: chunks err more."""
         code = sys.modules[type(self._model).__module__]
-        if arithmetic.delta == "chunks" or not hasattr(code, CHUNKS):
-            yield
-            return
-        before = getattr(code, CHUNKS)
-        setattr(code, CHUNKS, getattr(code, STEPS))
+        before = {name: getattr(code, name) for name in BY_STEPS if hasattr(code, name)}
+        if arithmetic.delta == "chunks":
+            before = {}
+        for name in before:
+            setattr(code, name, getattr(code, BY_STEPS[name]))
         try:
             yield
         finally:
-            setattr(code, CHUNKS, before)
+            for name, function in before.items():
+                setattr(code, name, function)
 
 
 def _is_of_groups(chosen: torch.Tensor, positions: int) -> bool:
     """Whether numbers [T, G, 2] are the best experts of each group, by which groups are chosen and no expert yet."""
     return chosen.ndim == 3 and len(chosen) == positions
-
-
-def _formats(file: Path, config: Path, model: torch.nn.Module) -> Mapping[str, Format]:
-    """The format of the activations of every matrix of a GGUF file, by the parameter of transformers."""
-    formats: dict[str, Format] = {}
-    names = parameters_of(layout_of(read_config(config), str(config)), dict(model.named_parameters()))
-    for tensor in GgufFile(file).tensors:
-        kind, name = tensor.tensor_type.name, names.get(tensor.name)
-        if kind not in ACTIVATIONS:
-            text = f"{tensor.name} of {file.name} is {kind}: it is not known how its activations are rounded"
-            raise Refusal(text, field="model", remedy="calibrate a file of another quantization")
-        form = ACTIVATIONS[kind]
-        if form is not None and name is not None:
-            formats[name] = form
-    return formats

@@ -177,7 +177,7 @@ class _Hooks:
 
         def leave(_: Any, inputs: Any, out: Any) -> Any:
             value = out[0] if isinstance(out, tuple) else out
-            changed = self._through(leaf, value, layer, moved=bool(inputs) and _has_heads_first(inputs[0]))
+            changed = self._through(leaf, value, layer, moved=bool(inputs) and _has_heads_first(inputs[0], self._taps.length))
             return (changed, *out[1:]) if isinstance(out, tuple) else changed
 
         self._add(module.register_forward_hook(leave))
@@ -226,9 +226,14 @@ class _Hooks:
         self._stack.callback(handle.remove)
 
 
-def _has_heads_first(given: Any) -> bool:
-    """Whether a norm of heads reads [1, H, T, D], which was moved from [1, T, H, D] and has its steps still."""
-    return isinstance(given, torch.Tensor) and given.ndim == 4 and given.stride(1) < given.stride(2)
+def _has_heads_first(given: Any, length: int) -> bool:
+    """Whether a norm of heads reads [1, H, T, D], which was moved from [1, T, H, D] and has its steps still.
+
+    A single head leaves no trace in the steps: there the place of the T positions says it.
+    """
+    if not isinstance(given, torch.Tensor) or given.ndim != 4:
+        return False
+    return given.stride(1) < given.stride(2) or (given.shape[1] == 1 and given.shape[2] == length)
 
 
 def _layer(hook: _Hooks, layer: Any, number: int) -> None:

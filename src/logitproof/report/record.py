@@ -100,6 +100,8 @@ class PinnedModel(TypedDict):
     files: dict[str, str]
     """sha256 by file"""
     sha256: str
+    commit: NotRequired[str]
+    """of a hub id, what its revision was resolved to"""
 
 
 class Pins(TypedDict):

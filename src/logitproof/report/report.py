@@ -29,6 +29,7 @@ from logitproof.report.record import (
     Evidence,
     Judged,
     Machine,
+    PinnedModel,
     Provenance,
     UnmeasuredRecord,
     as_plain,
@@ -41,6 +42,8 @@ from logitproof.verdict.compared import Compared
 from logitproof.verdict.failing import Break, breaks_of
 from logitproof.verdict.judge import CellVerdict, PromptVerdict, Verdict
 from logitproof.verdict.routed import routing_metrics
+from logitproof.weights.hub import absolute, commit_of, find
+from logitproof.weights.model import Model
 
 Words = dict[str, dict[str, str]]
 """Text of tokens by model name, then by token ids joined with commas: single tokens and whole stretches."""
@@ -160,9 +163,9 @@ def provenance(
         "pins": {
             "models": {
                 name: {
-                    quantization: {"path": path, "files": model.files, "sha256": model.sha256}
+                    quantization: _pinned(path, model)
                     for quantization, path in files.items()
-                    if (model := planned.models.get(str((opened.folder / path).resolve())))
+                    if (model := planned.models.get(str(absolute(find(path, opened.folder)))))
                 }
                 for name, files in contract.models.items()
             },
@@ -177,6 +180,14 @@ def provenance(
         "jobs": len(planned.jobs),
         "seconds": round(sum(result.seconds for result in results.values() if isinstance(result, Trace)), 3),
     }
+
+
+def _pinned(path: str, model: Model) -> PinnedModel:
+    """What a verdict says of weights; of a hub id the commit that it was resolved to."""
+    pinned = PinnedModel(path=path, files=model.files, sha256=model.sha256)
+    if commit := commit_of(model.path):
+        pinned["commit"] = commit
+    return pinned
 
 
 def position_record(comparison: Comparison, position: int) -> dict[str, Any]:

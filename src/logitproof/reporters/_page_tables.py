@@ -14,6 +14,7 @@ from logitproof.report.report import Report
 from logitproof.reporters import _comparison_contract
 from logitproof.verdict.gates import GateVerdict
 from logitproof.verdict.judge import CellVerdict
+from logitproof.weights.hub_id import at_commit
 
 GOOD, BAD, UNSURE = (
     ("PASS", "MATCH", "TIE-FLIP"),
@@ -187,7 +188,7 @@ def provenance(report: Report) -> Iterator[Table]:
     """Pins, versions, machines and what engines said of their instructions."""
     facts = report.facts
     pins = [
-        Row((f"{name} {label}", pin["path"], pin["sha256"]))
+        Row((f"{name} {label}", at_commit(pin["path"], pin.get("commit", "")), pin["sha256"]))
         for name, files in facts["pins"]["models"].items()
         for label, pin in files.items()
     ]

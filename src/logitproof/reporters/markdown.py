@@ -310,7 +310,8 @@ def _provenance(report: Report) -> Iterator[str]:
     yield ""
     for name, files in facts["pins"]["models"].items():
         for quantization, pin in files.items():
-            yield f"- {paragraph(name)} {words(quantization)}: {code(pin['path'])}, sha256 {code(pin['sha256'])}"
+            commit = f", commit {code(pin['commit'])}" if "commit" in pin else ""
+            yield f"- {paragraph(name)} {words(quantization)}: {code(pin['path'])}{commit}, sha256 {code(pin['sha256'])}"
     for name, sha256 in facts["pins"]["suites"].items():
         yield f"- suite {words(name)}: sha256 {code(sha256)}"
     for name, engine in facts["engines"].items():

@@ -14,17 +14,21 @@ later ones load numba's cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from logitproof.files.mapped import let_go
-from logitproof.rows.kernel import measure
+from logitproof.rows.kernel import measure, widen
 from logitproof.rows.processors import processors
 
 TOP_K = 10
+BFLOAT16 = np.dtype(np.uint16)
+"""How rows of bfloat16 are handed over, for which NumPy has no type: by their bits."""
 POSITIONS = 8  # per task: enough to amortize a call, few enough that mapped pages stay few
+HALVES = 4  # positions at a time of rows that are widened: these stay in the cache
 
 STATS = np.dtype(
     [
@@ -70,11 +74,19 @@ STATS = np.dtype(
 RowStats = np.recarray[Any, Any]  # of STATS, [T]
 
 
-def row_statistics(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, threads: int | None = None) -> RowStats:
+Look = Callable[[slice, np.ndarray, np.ndarray], None]
+"""What else is done with some rows while they are in memory: which positions they are, and both sides [n, V], read-only."""
+
+
+def row_statistics(
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray, threads: int | None = None, look: Look | None = None
+) -> RowStats:
     """STATS of every position of two logit arrays [T, V]; `labels` [T] holds the next token or -1.
 
+    The arrays are float64, float32, float16, or bfloat16 as its bits (`BFLOAT16`), each side its own.
+
     Memory-mapped arrays are streamed: their pages are let go behind the reader. `threads` defaults to
-    the processors this process may use; the result does not depend on it.
+    the processors this process may use; the result does not depend on it. `look` is shown all rows, by several threads.
     """
     threads = threads or processors()
     stats = np.zeros(len(labels), STATS)
@@ -85,24 +97,52 @@ def row_statistics(reference: np.ndarray, candidate: np.ndarray, labels: np.ndar
     lanes = max(1, min(threads, -(-len(labels) // POSITIONS)))
     with ThreadPoolExecutor(lanes) as pool:
         turns = [slice(lane, None, lanes) for lane in range(lanes)]
-        jobs = [pool.submit(_stream, reference, candidate, stats, top, ids, turn) for turn in turns]
+        jobs = [pool.submit(_stream, (reference, candidate), (stats, top, ids), turn, look) for turn in turns]
     for job in jobs:
         job.result()
     return _finished(stats, top, ids)
 
 
 def _stream(
-    reference: np.ndarray, candidate: np.ndarray, stats: np.ndarray, top: np.ndarray, ids: np.ndarray, lane: slice
+    rows: tuple[np.ndarray, np.ndarray], out: tuple[np.ndarray, np.ndarray, np.ndarray], lane: slice, look: Look | None
 ) -> None:
-    """Fill every n-th block of positions, `lane` saying which."""
-    scratch = np.empty((2, reference.shape[1]))
+    """Fill STATS, the top-k and their ids (`out`) for every n-th block of positions, `lane` saying which."""
+    stats, top, ids = out
+    scratch, sides = np.empty((2, rows[0].shape[1])), [_Rows(side) for side in rows]
+    step = HALVES if any(side.is_half for side in sides) else POSITIONS
     for start in range(0, len(stats), POSITIONS)[lane]:
-        part = slice(start, start + POSITIONS)
-        reference_rows, candidate_rows = reference[part], candidate[part]
-        rows_r, rows_t = _readable(reference_rows), _readable(candidate_rows)
-        measure(rows_r, rows_t, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
-        let_go(reference_rows)
-        let_go(candidate_rows)
+        block = slice(start, min(start + POSITIONS, len(stats)))
+        for first in range(block.start, block.stop, step):
+            part = slice(first, min(first + step, block.stop))
+            reference, candidate = (side.ready(part) for side in sides)
+            measure(reference, candidate, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
+            if look is not None:
+                look(part, reference, candidate)
+        for side in rows:
+            let_go(side[block])
+
+
+class _Rows:
+    """Rows [T, V] of one side, as the kernel is compiled for; where they are of 16 bits, a few at a time are widened."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+        self.is_half = rows.dtype in (np.float16, BFLOAT16)
+        self.wide = np.empty((HALVES if self.is_half else 0, rows.shape[1]), np.float32)
+
+    def ready(self, part: slice) -> np.ndarray:
+        """Native float32 or float64, contiguous, read-only; good until the next are asked for."""
+        rows = self.rows[part]
+        if self.is_half:
+            bits = np.require(rows.view(rows.dtype.str.replace("f", "u")), np.uint16, ["C", "A"]).view(np.ndarray)
+            made = self.wide[: len(rows)]
+            widen(bits.reshape(-1), rows.dtype == BFLOAT16, made.view(np.uint32).reshape(-1))
+        else:
+            kind = np.float32 if rows.dtype.itemsize <= 4 else np.float64
+            made = np.require(rows, kind, ["C", "A"]).view(np.ndarray)
+        made = made.view()
+        made.flags.writeable = False
+        return made
 
 
 def _finished(stats: np.ndarray, top: np.ndarray, ids: np.ndarray) -> RowStats:
@@ -121,11 +161,3 @@ def _finished(stats: np.ndarray, top: np.ndarray, ids: np.ndarray) -> RowStats:
 
 def _floats() -> list[str]:
     return [name for name in STATS.names or () if STATS[name].base == np.float64]
-
-
-def _readable(rows: np.ndarray) -> np.ndarray:
-    """Rows as the kernel is compiled for: native float32 or float64, contiguous, read-only."""
-    kind = np.float32 if rows.dtype.itemsize <= 4 else np.float64
-    ready = np.require(rows, kind, ["C", "A"]).view(np.ndarray)
-    ready.flags.writeable = False
-    return ready

@@ -25,6 +25,8 @@ from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
 from logitproof.jobs.specs import specs
 from logitproof.protocol.messages import HelloResult
+from logitproof.weights.hub import absolute, commit_of, find, located
+from logitproof.weights.hub_id import at_commit
 from logitproof.weights.model import Model, is_gguf, open_model
 
 FORMAT = 1
@@ -55,6 +57,7 @@ class PinnedModel(_Strict):
     """One set of weights. `source` and `license` are kept when the pins are written again."""
 
     path: str
+    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")] = Field("", description="of a hub id, what it was resolved to")
     files: dict[str, PinnedFile]
     tokenizer: dict[str, Sha256] = Field({}, description="files, or the vocabulary and merges inside a GGUF")
     source: str = ""
@@ -104,7 +107,9 @@ def make_pins(opened: OpenContract, hellos: Mapping[str, HelloResult], previous:
     models: dict[str, dict[str, PinnedModel]] = {}
     for name, quantization, path in _weights(opened):
         old = previous.models.get(name, {}).get(quantization) if previous else None
-        model = open_model(path, where=opened.where("models", name, quantization))
+        where = opened.where("models", name, quantization)
+        located(opened.contract.models[name][quantization], opened.folder, where=where)
+        model = open_model(path, where=where)
         models.setdefault(name, {})[quantization] = _pin_model(model, opened.contract.models[name][quantization], old)
     engines = {
         name: PinnedEngine(
@@ -153,7 +158,7 @@ def read_pins(path: Path) -> Pins:
     if path.suffix == ".toml":
         return read_toml(path, Pins, command=remedy)
     if path.suffix in (".yaml", ".yml"):
-        return read_yaml(path, Pins, command=remedy)[0]
+        return read_yaml(path, Pins, "pins", command=remedy)[0]
     raise ContractError("is neither YAML nor TOML by its name", where=str(path), remedy=ENDINGS)
 
 
@@ -195,7 +200,7 @@ def refuse_differences(differences: list[Difference], path: Path) -> None:
 def _weights(opened: OpenContract) -> Iterator[tuple[str, str, Path]]:
     for name, files in opened.contract.models.items():
         for quantization, file in files.items():
-            yield name, quantization, (opened.folder / file).resolve()
+            yield name, quantization, absolute(find(file, opened.folder))
 
 
 def _pin_model(model: Model, path: str, old: PinnedModel | None) -> PinnedModel:
@@ -203,6 +208,7 @@ def _pin_model(model: Model, path: str, old: PinnedModel | None) -> PinnedModel:
     card = _origin(model)
     return PinnedModel(
         path=path,
+        commit=commit_of(model.path),
         files={name: PinnedFile(sha256=sha256, bytes=(root / name).stat().st_size) for name, sha256 in model.files.items()},
         tokenizer=_tokenizer(model),
         source=old.source if old and old.source else card.get("source", ""),
@@ -252,7 +258,7 @@ def _invocation(engine: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def _of_model(model: PinnedModel, folder: Path) -> Iterator[Difference]:
-    path = (folder / model.path).resolve()
+    path = absolute(find(at_commit(model.path, model.commit), folder))
     root = path if path.is_dir() else path.parent
     broken = False
     for name, pinned in model.files.items():
@@ -297,6 +303,10 @@ def _unpinned(pins: Pins, opened: OpenContract) -> Iterator[Difference]:
             yield Difference(opened.where("models", name, quantization), "nothing", str(path), remedy)
         elif pinned.path != opened.contract.models[name][quantization]:
             yield Difference(opened.where("models", name, quantization), pinned.path, str(path), remedy)
+        elif (commit := commit_of(path)) != pinned.commit:
+            cure = f"write {at_commit(pinned.path, pinned.commit)}, or pin again" if pinned.commit else remedy
+            was, here = (f"commit {word}" if word else "no commit" for word in (pinned.commit, commit))
+            yield Difference(opened.where("models", name, quantization), was, here, cure)
     for suite in opened.suites:
         if suite.suite not in pins.suites:
             yield Difference(f"suite {suite.suite}", "nothing", suite.sha256, remedy)

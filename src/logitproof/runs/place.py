@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from logitproof.contract.contract import CONTRACT_NAME
-from logitproof.contract.opened import OpenContract
+from logitproof.contract.opened import OpenContract, read_contract
 from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import environment_errors, write_atomically
+from logitproof.files.nearest import meant
 from logitproof.files.untrusted import read_object
 from logitproof.files.yaml_text import parse_yaml, yaml_text
 from logitproof.jobs.progress import Progress
@@ -81,6 +82,20 @@ def folder_of(contract: Path) -> Path | None:
         if _contract_of(record) == contract.resolve():
             return record.parent
     return None
+
+
+def run_of(what: Path) -> Path:
+    """The folder of a finished run: the folder itself, or that of a contract, which stands for its run here."""
+    if what.is_dir():
+        return what
+    if not what.exists():
+        remedy = "give the folder that `logitproof check` wrote"
+        raise ContractError(f"no such run or contract{meant(what)}", where=str(what), remedy=remedy)
+    folder = RUNS / read_contract(what)[0].contract
+    if not (folder / "run.json").is_file():
+        text = f"has not been run: there is no {folder}/run.json"
+        raise ContractError(text, where=str(what), remedy="run `logitproof check` first, or give the folder of its --out")
+    return folder
 
 
 def is_its_own(folder: Path, contract: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
 from logitproof.files.hashes import State, file_sha256, file_state
+from logitproof.files.nearest import meant
 from logitproof.files.safetensors import Tensors
 from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_text
@@ -110,7 +111,7 @@ def open_model(path: Path, *, where: str = "") -> Model:
     """
     if not path.exists():
         raise ModelError(
-            f"no such file or folder: {path}",
+            f"no such file or folder: {path}{meant(path)}",
             where=where,
             remedy="correct the path, or make the file (`make zoo` makes the zoo's)",
         )

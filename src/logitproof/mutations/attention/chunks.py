@@ -42,7 +42,7 @@ class ChunksIgnored(_WrongChunks, id="attention.chunks_ignored"):
 
     record = Record(
         shows="exact within the first chunk, wrong after",
-        first_tap="layers.0.attn.scores",
+        first_tap="layers.0.attn.probs",
         remedy="a query sees the keys of its own chunk alone",
     )
 
@@ -55,7 +55,7 @@ class ChunksAsWindow(_WrongChunks, id="attention.chunks_as_window"):
 
     record = Record(
         shows="exact within the first chunk, wrong after",
-        first_tap="layers.0.attn.scores",
+        first_tap="layers.0.attn.probs",
         remedy="chunks have fixed boundaries",
     )
 
@@ -68,7 +68,7 @@ class ChunkBoundaryLate(_WrongChunks, id="attention.chunk_boundary_late"):
 
     record = Record(
         shows="wrong at the first position of each chunk",
-        first_tap="layers.0.attn.scores",
+        first_tap="layers.0.attn.probs",
         remedy="position p belongs to chunk p // size",
     )
 
@@ -91,7 +91,7 @@ class TemperatureMissing(_Tempered, id="attention.temperature_missing"):
 
     record = Record(
         shows="exact at first, wrong after the first step",
-        first_tap="layers.0.attn.scores",
+        first_tap="layers.0.attn.probs",
         remedy="multiply q by 1 + a * log(1 + floor((p + 1) / f))",
     )
 
@@ -104,7 +104,7 @@ class TemperatureStep(_Tempered, id="attention.temperature_step_doubled"):
 
     record = Record(
         shows="exact at first, wrong after the first step",
-        first_tap="layers.0.attn.scores",
+        first_tap="layers.0.attn.probs",
         remedy="read floor_scale of the config",
     )
 

@@ -135,7 +135,7 @@ class ValuesAreNormedKeys(Mutation, id="attention.values_are_normed_keys"):
             (
                 attention.v_norm,
                 "forward",
-                lambda x, norm=attention.v_norm, keys=attention.k_norm: type(norm).forward(norm, keys(x)),
+                lambda x, norm=attention.v_norm, keys=attention.k_norm: type(norm).forward(norm, type(keys).forward(keys, x)),
             )
             for attention in _joined(model)
         ]

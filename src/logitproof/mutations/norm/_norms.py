@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from logitproof.mutations import Mutation
+from logitproof.mutations import Mutation, swept
 from logitproof.reference import parts
 from logitproof.reference.parts import is_rms, roles
 from logitproof.reference.patches import attributes_replaced
 
 BLOCK = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 HEADS = ("q_norm", "k_norm")
+BY_NAME: dict[str, tuple[str, ...]] = {
+    "layers": BLOCK,
+    "heads": HEADS,
+    "final": ("norm",),
+    "all but heads": (*BLOCK, "norm"),
+    "all but final": (*BLOCK, *HEADS),
+    "queries": ("q_norm",),
+    "keys": ("k_norm",),
+}
+BY_ROLE: dict[str, tuple[str, ...]] = {
+    "before blocks": ("before_attention", "before_mlp"),
+    "after blocks": ("after_attention", "after_mlp"),
+    "before attention": ("before_attention",),
+    "after attention": ("after_attention",),
+    "before the mlp": ("before_mlp",),
+    "after the mlp": ("after_mlp",),
+}
+"""Kinds of norms, which engines compute by code of their own: by their attributes' names, and by what they stand before."""
 Forward = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
@@ -69,6 +88,56 @@ class WrongFormula(WrongNorm):
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
         """What the norm makes of `x` [..., D] instead, float32."""
         raise NotImplementedError
+
+
+@dataclass
+class WrongKind(WrongFormula):
+    """A bug in what all norms compute, or in that of one kind of norms alone, which `which` names."""
+
+    which: str = ""
+
+    def applies(self, config: Any) -> bool:
+        """Models that have such norms; a kind that is all of them, or the norms of one before it, is no kind of its own."""
+        model = parts.skeleton(config)
+        if not self.which:
+            return super().applies(config)
+        chosen = self._chosen(model, self.which)
+        before = ("", *KINDS[: KINDS.index(self.which)])
+        return bool(chosen) and not any(chosen == self._chosen(model, kind) for kind in before)
+
+    def affected(self, model: Any) -> list[Any]:
+        """The norms of the kind."""
+        chosen = self._chosen(model, self.which)
+        return [norm for norm in self._all(model) if id(norm) in chosen]
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every kind of norms that the grid has not."""
+        grid = type(self).grid.get("which", ("",))
+        kinds = [kind for kind in KINDS if kind not in grid]
+        yield from ({"which": kind} for kind in kinds if type(self)(which=kind).applies(config))
+
+    def _all(self, model: Any) -> list[Any]:
+        return super().affected(model)
+
+    def _chosen(self, model: Any, kind: str) -> set[int]:
+        """By identity, the norms of a kind that can have the bug."""
+        every = {id(norm) for norm in self._all(model)}
+        if not kind:
+            return every
+        if kind in BY_NAME:
+            return every & {id(norm) for norm in norms(model, BY_NAME[kind])}
+        wanted = BY_ROLE[kind]
+        return every & {id(norm) for layer in parts.layers(model) for role, norm in roles(layer).items() if role in wanted}
+
+
+@dataclass
+class WrongKinds(WrongKind):
+    """The same, tried with the kinds that are most often apart; with all others where a single place is looked for."""
+
+    which: str = swept("", grid=("", "layers", "heads", "final", "all but heads"))
+
+
+KINDS = (*BY_NAME, *BY_ROLE)
 
 
 def each_layer_has(config: Any, *wanted: str) -> bool:

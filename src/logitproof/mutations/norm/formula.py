@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from logitproof.mutations import Record, swept
 from logitproof.mutations._precision import rounded
-from logitproof.mutations.norm._norms import WrongFormula, WrongNorm, divided, eps, is_one_centred, scale
+from logitproof.mutations.norm._norms import WrongFormula, WrongKind, WrongKinds, WrongNorm, divided, eps, is_one_centred, scale
 
 
-class _WholeWeight(WrongFormula):
-    def affected(self, model: Any) -> list[Any]:
+class _WholeWeight(WrongKinds):
+    def _all(self, model: Any) -> list[Any]:
         """Norms that store their whole weight."""
-        return [norm for norm in super().affected(model) if not is_one_centred(norm)]
+        return [norm for norm in super()._all(model) if not is_one_centred(norm)]
 
 
-class _WeightLessOne(WrongFormula):
-    def affected(self, model: Any) -> list[Any]:
+class _WeightLessOne(WrongKinds):
+    def _all(self, model: Any) -> list[Any]:
         """Norms that store their weight less one."""
-        return [norm for norm in super().affected(model) if is_one_centred(norm)]
+        return [norm for norm in super()._all(model) if is_one_centred(norm)]
 
 
-class EpsValue(WrongFormula, id="norm.eps_value"):
+class EpsValue(WrongKind, id="norm.eps_value"):
     """The epsilon of RMS norms is not the config's."""
 
     record = Record(
@@ -39,11 +40,16 @@ class EpsValue(WrongFormula, id="norm.eps_value"):
         """Where the model's own epsilon is another."""
         return super().applies(config) and getattr(config, "rms_norm_eps", self.eps) != self.eps
 
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every value in every kind of norms."""
+        kinds = list(super().instances(config, token_ids))
+        yield from ({**kind, "eps": eps} for kind in kinds for eps in type(self).grid["eps"])
+
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
         return divided(x, self.eps) * scale(norm)
 
 
-class EpsOutsideRoot(WrongFormula, id="norm.eps_outside_root"):
+class EpsOutsideRoot(WrongKind, id="norm.eps_outside_root"):
     """The epsilon is added to the root, not under it: x / (rms + eps)."""
 
     record = Record(
@@ -58,7 +64,7 @@ class EpsOutsideRoot(WrongFormula, id="norm.eps_outside_root"):
         return x / (x.square().mean(-1, keepdim=True).sqrt() + eps(norm)) * scale(norm)
 
 
-class LayerNorm(WrongFormula, id="norm.layer_norm"):
+class LayerNorm(WrongKinds, id="norm.layer_norm"):
     """LayerNorm stands in the place of RMSNorm: the mean is subtracted."""
 
     record = Record(
@@ -72,7 +78,7 @@ class LayerNorm(WrongFormula, id="norm.layer_norm"):
         return divided(x - x.mean(-1, keepdim=True), eps(norm)) * scale(norm)
 
 
-class LengthForRootMeanSquare(WrongFormula, id="norm.length_for_root_mean_square"):
+class LengthForRootMeanSquare(WrongKinds, id="norm.length_for_root_mean_square"):
     """RMS norms divide by the length of the vector: the squares are added and not averaged."""
 
     record = Record(
@@ -85,7 +91,7 @@ class LengthForRootMeanSquare(WrongFormula, id="norm.length_for_root_mean_square
         return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps(norm)) * scale(norm)
 
 
-class OverSequence(WrongFormula, id="norm.over_sequence"):
+class OverSequence(WrongKinds, id="norm.over_sequence"):
     """The mean of the squares is taken over the positions too: all of them are divided by one number."""
 
     record = Record(
@@ -99,7 +105,7 @@ class OverSequence(WrongFormula, id="norm.over_sequence"):
         return divided(x, eps(norm), tuple(range(1, x.ndim))) * scale(norm)
 
 
-class WeightMissing(WrongFormula, id="norm.weight_missing"):
+class WeightMissing(WrongKinds, id="norm.weight_missing"):
     """The norm's weight is not applied."""
 
     record = Record(
