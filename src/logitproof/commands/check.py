@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +29,43 @@ if TYPE_CHECKING:
     help="Prompts whose logits stay on disk (compact: all, in a third of the bytes); `judge` needs none.",
 )
 @PARALLEL
+@click.option("--ray", "address", metavar="HOST:PORT", help="Run engines on the nodes of a Ray cluster (docs/scale.md).")
+@click.option("--store", "store_url", default="", metavar="URL", help="Share traces there, at file:// or any URL of fsspec.")
 @JSON
 @DOWNLOAD
-def command(contract: Path, out: Path | None, only: str, resume: bool, keep: Keep, parallel: int, as_json: bool) -> None:
+def command(
+    contract: Path,
+    out: Path | None,
+    only: str,
+    resume: bool,
+    keep: Keep,
+    parallel: int,
+    address: str | None,
+    store_url: str,
+    as_json: bool,
+) -> None:
     """Run a contract: engines, comparison, verdict, report."""
     from logitproof.commands._progress import shown_progress
     from logitproof.commands._say import say
     from logitproof.commands._unfinished import told_if_unfinished
     from logitproof.contract.opened import open_contract
+    from logitproof.jobs.cluster.executor import RayCluster
     from logitproof.runs.workspace import Workspace
 
-    with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress:
+    with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress, contextlib.ExitStack() as stack:
         opened = open_contract(contract)
+        executor = stack.enter_context(RayCluster(address)) if address is not None else None
         space = Workspace(out or Path("runs") / opened.contract.contract)
         report = space.check(
-            opened, only=only, fresh=not resume, parallel=parallel, keep=keep, on_progress=on_progress, on_preflight=_say
+            opened,
+            only=only,
+            fresh=not resume,
+            parallel=parallel,
+            keep=keep,
+            executor=executor,
+            store_url=store_url,
+            on_progress=on_progress,
+            on_preflight=_say,
         )
     for line in space.note.splitlines():
         say(line)

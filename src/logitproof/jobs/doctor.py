@@ -85,10 +85,12 @@ def _row(engine: EngineState) -> Row:
 
 
 def examine(llama: str | None = None) -> Examination:
-    """Ask every engine of the catalogue that needs no option for its versions and ISA evidence.
+    """Ask every engine, and try the AMX trap: on the build of llama.cpp at `llama`, else on that of the bindings."""
+    return Examination(_host(), ask_engines(), spring(llama_spec(llama)))
 
-    `llama` is a build of llama.cpp to try for the AMX trap, else the one that the bindings have.
-    """
+
+def ask_engines() -> tuple[EngineState, ...]:
+    """Ask every engine of the catalogue that needs no option for its versions and ISA evidence."""
     askable = [
         name
         for name, entry in catalog.entries("engines").items()
@@ -102,8 +104,7 @@ def examine(llama: str | None = None) -> Examination:
             states.append(EngineState(name, {}, {}, answer.text.splitlines()[0], REMEDIES.get(name, answer.remedy)))
         else:
             states.append(EngineState(name, answer.versions, answer.isa, pins=_pins(name)))
-    trap = spring(llama_spec(llama))
-    return Examination(_host(), tuple(states), trap)
+    return tuple(states)
 
 
 def _pins(name: str) -> dict[str, str]:

@@ -1,19 +1,21 @@
 """Where groups of jobs run: the interface, and the default, a pool of threads with a process an engine on this machine.
 
 To run groups elsewhere, give `run` or `check` an object with the three methods of `Executor`. Its end of a group is
-`run_group(group, store, session)`; the group travels as JSON, the traces through the store.
+`run_group(group, store, session)`; the group travels as JSON, the traces through the store. `cluster/` is such an executor, on
+the nodes of a Ray cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from logitproof.errors import LogitproofError
 from logitproof.jobs.group import Group, Outcome, run_group
+from logitproof.jobs.job import Job
 from logitproof.jobs.spec import Spec, spec_key
 from logitproof.jobs.workers import Workers
 from logitproof.protocol.messages import HelloResult
@@ -40,6 +42,15 @@ class Executor(Protocol):
         """Begin nothing more; what runs may end by itself."""
 
 
+@runtime_checkable
+class Speller(Protocol):
+    """An executor that has tokens spelled where it starts engines; of any other they are spelled here."""
+
+    def spell(self, job: Job, stretches: Sequence[Sequence[int]]) -> list[str]:
+        """The text of every stretch, by the engine and the model of a job; raises LogitproofError where it cannot be had."""
+        ...
+
+
 class LocalPool:
     """Engines in processes of this machine, `parallel` of them at a time.
 
@@ -64,6 +75,11 @@ class LocalPool:
         """Cancel what has not begun; a group that runs ends after the outcome that it is at."""
         self._stopped.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def spell(self, job: Job, stretches: Sequence[Sequence[int]]) -> list[str]:
+        """Ask the engine that runs already, or start it."""
+        worker, _ = self.workers.session(job.spec, "reference").loaded(job.model, job.config)
+        return [worker.detokenize(stretch) for stretch in stretches]
 
     def _work(self, group: Group, store: TraceStore, tell: Tell) -> None:
         with self._card if group.needs.gpus else contextlib.nullcontext():

@@ -19,7 +19,7 @@ from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
-from logitproof.jobs.pool import Executor, LocalPool
+from logitproof.jobs.pool import Executor, LocalPool, Speller
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
 from logitproof.jobs.specs import REFERENCE, specs
@@ -101,7 +101,8 @@ def check(
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
-        words = read_words(planned, concluded.compared, results, store, workers)
+        speller = executor if isinstance(executor, Speller) else LocalPool(workers)
+        words = read_words(planned, concluded.compared, results, store, speller)
     facts = {
         "run_id": run_id or new_run_id(),
         **provenance(opened, planned, results, answered),

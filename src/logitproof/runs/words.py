@@ -11,14 +11,14 @@ from logitproof.files.atomic import content_key
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan
-from logitproof.jobs.session import Sessions
+from logitproof.jobs.pool import Speller
 from logitproof.report.report import Words, shown_tokens, words_key
 from logitproof.traces.store import TraceStore
 from logitproof.verdict.compared import Compared, Results
 
 
 def read_words(
-    planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: TraceStore, workers: Sessions
+    planned: Plan, compared: Mapping[Cell, Sequence[Compared]], results: Results, store: TraceStore, speller: Speller
 ) -> Words:
     """The text of every token that a report may show, from the reference's tokenizer.
 
@@ -32,16 +32,15 @@ def read_words(
             if row.comparison is not None and row.pair.prompt.text is not None:
                 sources[cell.model] = jobs[row.pair.source]
                 wanted[cell.model] |= shown_tokens(row, results)
-    return {model: _words(sources[model], stretches, store, workers) for model, stretches in wanted.items()}
+    return {model: _words(sources[model], stretches, store, speller) for model, stretches in wanted.items()}
 
 
-def _words(job: Job, stretches: set[tuple[int, ...]], store: TraceStore, workers: Sessions) -> dict[str, str]:
+def _words(job: Job, stretches: set[tuple[int, ...]], store: TraceStore, speller: Speller) -> dict[str, str]:
     """Texts by key, remembered in the store so that a finished run loads no model for them."""
     key = content_key({"spec": job.spec.identity(), "model": str(job.model)})
     known: dict[str, str] = store.note("words", key)
     if missing := sorted(stretch for stretch in stretches if words_key(stretch) not in known):
         with contextlib.suppress(LogitproofError):
-            worker, _ = workers.session(job.spec, "reference").loaded(job.model, job.config)
-            known.update({words_key(stretch): worker.detokenize(stretch) for stretch in missing})
+            known.update(zip(map(words_key, missing), speller.spell(job, missing), strict=True))
         store.remember("words", key, known)
     return {words_key(stretch): known[words_key(stretch)] for stretch in stretches if words_key(stretch) in known}

@@ -57,6 +57,7 @@ from logitproof.runs.place import (
 from logitproof.runs.record import read_run
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.url_store import UrlStore
 from logitproof.verdict.case import Case
 
 FORMAT = 2
@@ -93,12 +94,14 @@ class Workspace:
         parallel: int = 1,
         keep: Keep = "all",
         executor: Executor | None = None,
+        store_url: str = "",
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preflight: Callable[[Preflight], None] = lambda preflight: None,
     ) -> Report:
         """Run the contract, keep what it needs to be judged again, and render every reporter's files.
 
-        Of rows stay what `keep` says; what was measured of the others is kept in their place.
+        Of rows stay what `keep` says; what was measured of the others is kept in their place. Traces are read from `store_url`
+        and written there too, where one is given; the run folder has its own of all that it used.
 
         Raises ContractError where the folder holds the run of another contract, or another run works in it.
         """
@@ -106,7 +109,8 @@ class Workspace:
         refuse_other_contract(self.folder, opened)
         with in_use(self.folder, f"check of {opened.contract.contract}"):
             withdraw(self.folder)
-            store = Store(self.folder / "store")
+            own = Store(self.folder / "store")
+            store: TraceStore = UrlStore(store_url, own) if store_url else own
             store.sweep()
             if fresh:
                 store.clear()
@@ -130,7 +134,7 @@ class Workspace:
             left = {"dropped": gone, "compact": compact}
             write_atomically(self.folder / "run.json", json.dumps(_recorded(report) | left, indent=1))
             for key in gone:
-                store.forget(key)
+                own.forget(key)
             identity.end(self.folder)
             self._finish(report)
             self._say_what_is_gone(gone, compact)

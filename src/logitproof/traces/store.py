@@ -22,7 +22,11 @@ from logitproof.errors import ContractError, EnvironmentFailed, StoreFailed
 from logitproof.files.atomic import environment_errors, write_atomically
 from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
-from logitproof.traces.trace import LOGITS, Trace, read_trace, sealed, write_routing
+from logitproof.traces.trace import LOGITS, ROUTING, Trace, read_trace, sealed, write_routing
+
+RECORD = "trace.json"
+FILES = (LOGITS, ROUTING, RECORD)
+"""What a trace may consist of."""
 
 
 class TraceStore(Protocol):
@@ -88,7 +92,7 @@ class Store:
             _alone(folder / LOGITS)
             if trace.routing is not None:
                 write_routing(folder, trace.routing)
-            (folder / "trace.json").write_text(json.dumps(sealed(trace.record(), folder)), "utf-8")
+            (folder / RECORD).write_text(json.dumps(sealed(trace.record(), folder)), "utf-8")
             place.parent.mkdir(parents=True, exist_ok=True)
             self._settle(folder, place)
         read = self.read(trace.key)
@@ -126,7 +130,7 @@ class Store:
     def sweep(self) -> None:
         """Remove what a killed run left half-made; what another run is making at this moment stays."""
         for leftover in (self.folder / "partial").iterdir():
-            if not _is_alive(leftover.name.partition("-")[0]):
+            if not is_alive(leftover.name.partition("-")[0]):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def clear(self) -> None:
@@ -153,6 +157,11 @@ class Store:
         with _kept(path):
             write_atomically(path, json.dumps(content))
 
+    def files(self, key: str) -> dict[str, Path]:
+        """The files of a trace by their names, its record last, so that a copy in this order is whole or not there."""
+        place = self._place(key)
+        return {name: place / name for name in FILES if (place / name).is_file()}
+
     def _place(self, key: str) -> Path:
         return self.folder / "traces" / key[:2] / key
 
@@ -176,7 +185,7 @@ def _alone(kept: Path) -> None:
             entry.unlink()
 
 
-def _is_alive(process: str) -> bool:
+def is_alive(process: str) -> bool:
     """Whether a process of this number runs here."""
     if not process.isdigit():
         return False
