@@ -112,7 +112,7 @@ pythons: constraints.txt  ## what needs no torch, tested on the other Pythons: m
 	    folder=.cache/pythons/$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && $$python -m venv $$folder && \
 	    $$folder/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt . pytest pytest-timeout hypothesis && \
 	    $$folder/bin/python -W error::DeprecationWarning:logitproof -m pytest -q $(foreach name,$(ANYWHERE),tests/unit/test_$(name).py) || exit 1; done
-ANYWHERE  := judge gates compare scope suite aside
+ANYWHERE  := judge gates compare scope suite
 
 isa: setup           ## llama.cpp with a CPU backend for each of AVX2, AVX-512 and AMX, for examples/isa.parity.yaml
 	LOGITPROOF_LLAMA_CPP_SOURCE=$(CURDIR)/.cache/llama.cpp $(PY) zoo/make_isa.py x86_64 --jobs $(JOBS)
