@@ -17,6 +17,7 @@ from _set_up_models import BASIS, ZOO, Case, checkpoints, contract, metadata, te
 from logitproof.contract.opened import open_contract
 from logitproof.jobs.capture import capture
 from logitproof.runs.pins import make_pins, write_pins
+from logitproof.traces.trace import sealed
 
 PATCHED = """\
 import sys
@@ -73,7 +74,8 @@ def settings() -> Iterator[Case]:
         "PF401 KV cache type")  # fmt: skip
     yield Case("the reference in bfloat16", lambda f: contract(f, "llama3", reference=bf16), "PF402 activation type")
     yield Case("a reference whose kernels quantize activations", lambda f: contract(
-        f, "llama3", "F32", original=ZOO / "gguf" / "llama3-Q8_0.gguf", reference=llama), "PF402 activation type")  # fmt: skip
+        f, "llama3", "F32", original=ZOO / "gguf" / "llama3-Q8_0.gguf", reference=llama,
+        candidates={"mine": {"engine": "transformers", "options": {"threads": 1}}}), "PF402 activation type")  # fmt: skip
     yield Case("a reference with an f16 KV cache", lambda f: contract(
         f, "llama3", "Q8_0", original=ZOO / "gguf" / "llama3-F32.gguf",
         reference={"engine": "llamacpp", "options": {"threads": 2, "kv_type": "f16"}}), "PF401 KV cache type")  # fmt: skip
@@ -158,9 +160,11 @@ def dump(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> list[str]:
     made = capture("transformers", ZOO / "llama3", str(folder / "small.yaml"), folder / "dump", options={"threads": 1})
     for prompt in made.prompts:
         (record,) = (folder / "dump").rglob(f"{prompt['key'] if isinstance(prompt, dict) else prompt.key}/trace.json")
-        shape = json.loads(record.read_text())["logits"]["shape"]
-        rows = np.fromfile(record.parent / "logits.bin", "<f4").reshape(shape)
+        trace = {name: value for name, value in json.loads(record.read_text()).items() if name != "sha256"}
+        rows = np.fromfile(record.parent / "logits.bin", "<f4").reshape(trace["logits"]["shape"])
         change(rows).astype("<f4").tofile(record.parent / "logits.bin")
+        # the fault is in what was dumped, not in a file that was damaged later
+        record.write_text(json.dumps(sealed(trace, record.parent)))
     data = yaml.safe_load((folder / "planted.parity.yaml").read_text())
     data["candidates"] = {"mine": {"engine": "dump", "options": {"path": str(folder / "dump")}}}
     (folder / "planted.parity.yaml").write_text(yaml.safe_dump(data))

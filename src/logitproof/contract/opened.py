@@ -51,14 +51,27 @@ def open_contract(path: Path) -> OpenContract:
     return opened
 
 
+HANDED = "options"
+"""The option of an engine whose entries are handed to a program of its user's."""
+
+
 def with_options(opened: OpenContract, candidate: str, options: Mapping[str, Any]) -> OpenContract:
-    """The contract with options of one candidate over its own; raises ContractError of one that is not there."""
+    """The contract with options of one candidate over its own; raises ContractError of one that is not there.
+
+    What the engine itself has no name for goes to the program that it runs, where it hands options on.
+    """
     candidates = opened.contract.candidates
     if candidate not in candidates:
-        known = ", ".join(candidates)
-        raise ContractError(f"no candidate is called {candidate!r}", where=str(opened.path), remedy=f"there are {known}")
+        names = ", ".join(candidates)
+        raise ContractError(f"no candidate is called {candidate!r}", where=str(opened.path), remedy=f"there are {names}")
     use = candidates[candidate]
-    changed = use.model_copy(update={"options": {**use.options, **options}})
+    known = catalog.find("engines", use.engine).option_names
+    handed = {name: value for name, value in options.items() if name not in known} if HANDED in known else {}
+    own = {name: value for name, value in options.items() if name not in handed}
+    if handed:
+        before = own.get(HANDED, use.options.get(HANDED)) or {}
+        own[HANDED] = {**before, **handed}
+    changed = use.model_copy(update={"options": {**use.options, **own}})
     contract = opened.contract.model_copy(update={"candidates": {**candidates, candidate: changed}})
     other_options = replace(opened, contract=contract)
     _check_engines(other_options)

@@ -87,7 +87,8 @@ def diagnose_cells(planted: Planted, asked: Sequence[Asked], leave_out: Sequence
             continue
         if diagnosis.verdict in ("unexplained", "partly", "below noise"):
             shape = shape_of(_difference(searcher.trial, floor, cell.known))
-            diagnosis = replace(diagnosis, findings=(*_curve(searcher.trial), *shape))
+            layer = searcher.layered.finding() if searcher.layered is not None else None
+            diagnosis = replace(diagnosis, findings=(*_curve(searcher.trial), *shape, *([layer] if layer else [])))
         records = [catalog.load("mutations", name) for name in diagnosis.names]
         yield replace(
             diagnosis,
@@ -174,6 +175,8 @@ def _is_part(mutant: Mutant, trial: Trial, floor: Floor) -> bool:
 def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iterator[list[Mutant]]:
     """Values between those of the grid, then bugs of single places: each stage is run only when it is asked for."""
     yield _solid(searcher.fitted(floor), floor)
+    if searcher.large:
+        yield searcher.in_one_layer()
     yield searcher.places(ranked)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from logitproof import catalog
 from logitproof.diagnosis.found import Mutant
+from logitproof.diagnosis.layers import InLayers, in_layers
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import SMALL, Trial
 from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
@@ -41,6 +43,7 @@ class Searcher:
     leave_out: Sequence[str] = ()
     screened: list[tuple[Mutant, np.ndarray]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    layered: InLayers | None = None
 
     @property
     def large(self) -> bool:
@@ -72,13 +75,44 @@ class Searcher:
         Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
         """
         scans = []
+        pointing = self._pointing()
         for name, kind in self.applicable():
+            if pointing and name not in pointing:
+                continue
             for key, (low, high) in kind.ranges.items():
                 if kind().applies(self.trial.planted.config):
                     far = Far(self.trial, (), name, key)
                     scans.append((scan(far, low, high, kind.grid.get(key, ())), far))
         near = sorted(scans, key=lambda scanned: min(distance for _, distance in scanned[0]))
         return [self.fit(far, scanned, floor) for scanned, far in near[: SEARCHED // FEW if self.large else SEARCHED]]
+
+    def _pointing(self) -> set[str]:
+        """Of a large model, the few bugs with a range whose difference points most in the direction of the candidate's.
+
+        A value that is not in the grid changes the size of a difference more than where it points to.
+        """
+        if not self.large:
+            return set()
+        wanted = self.trial.wanted().ravel()
+        towards: dict[str, float] = {}
+        for mutant, sketch in self.screened:
+            if catalog.load("mutations", mutant.name).ranges:
+                size = float(np.linalg.norm(sketch)) * float(np.linalg.norm(wanted))
+                towards[mutant.name] = max(
+                    towards.get(mutant.name, 0.0), float(sketch.ravel() @ wanted) / size if size else 0.0
+                )
+        return set(sorted(towards, key=lambda name: -towards[name])[:FEW])
+
+    def in_one_layer(self) -> list[Mutant]:
+        """Bugs in one layer, or two: those whose effect, foretold for every layer, is most like the candidate's difference."""
+        self.layered = in_layers(self)
+        if self.layered is None:
+            return []
+        tried = [self._measured(bug.name, bug.options) for bug in self.layered.best()]
+        kept = [(mutant, sketch) for mutant, sketch in tried if mutant is not None]
+        kept.sort(key=lambda pair: pair[0].distance)
+        self.screened += kept[:NEAR]
+        return self.confirmed([mutant for mutant, _ in kept])
 
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
         """The value of least distance, in as few digits as it is known to, with its uncertainty."""
@@ -126,7 +160,7 @@ class Searcher:
         for name, kind in kinds:
             if kind().applies(config):
                 yield from ((name, options) for options in kind().instances(config, tokens))
-        if self.trial.planted.layers < 2:
+        if self.trial.planted.layers < 2 or (self.large and self.layered is not None):
             return
         order = {mutant.name: place for place, mutant in enumerate(ranked)}
         inside = [

@@ -9,6 +9,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.diagnosis.found import Mutant
+from logitproof.diagnosis.layers import explained_by_sums
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.search import Far, Searcher, one_of_each
 from logitproof.reference.search import scan
@@ -28,6 +29,10 @@ NEARER = 0.95
 TRIED = 60
 """Bugs that are put on top of a set before it is asked whether any of them brings it nearer."""
 ROUNDS = 3
+WORTH_FITTING = 0.5
+"""Share of the plain reference's distance that a set of a large model may leave for its values to be fitted."""
+HOPELESS = 0.6
+"""Share of a difference, left by the best four bugs of free strength, above which sets are not planted in a large model."""
 
 Found = tuple[Mutant, ...]
 
@@ -49,6 +54,8 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
 
     Values of the grid come first; only where they leave more are values fitted, those of all bugs of a set together.
     """
+    if searcher.large and _hopeless(searcher):
+        return None
     beam = [_Set(((mutant.name, dict(mutant.options)),), mutant.distance) for mutant in _firsts(searcher, ranked)]
     added = list(_added(searcher))
     if not any(kept.distance < NEARER * floor.to_reference for kept in (*beam, *added)):
@@ -59,7 +66,8 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
         for kept in sets:
             if floor.explains(kept.distance, mutants := _mutants(kept)):
                 return _needed(searcher, kept, floor, mutants)
-        fitted = [_fitted(searcher, kept, floor) for kept in sets[:3] if any(catalog_ranges(name) for name in kept.names)]
+        worth = [kept for kept in sets[:3] if not searcher.large or kept.distance <= WORTH_FITTING * floor.to_reference]
+        fitted = [_fitted(searcher, kept, floor) for kept in worth if any(catalog_ranges(name) for name in kept.names)]
         for bugs in fitted:
             if floor.explains(bugs[0].distance, bugs):
                 return bugs
@@ -67,6 +75,12 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
             return None
         beam = sets
     return None
+
+
+def _hopeless(searcher: Searcher) -> bool:
+    """Whether no few bugs, each as strong as fits, come near the candidate's difference: passes of a large model are spared."""
+    sketches = [sketch for _, sketch in searcher.screened if np.isfinite(sketch).all()]
+    return explained_by_sums(sketches, searcher.trial.wanted(), MOST) > HOPELESS
 
 
 def catalog_ranges(name: str) -> dict[str, tuple[float, float]]:

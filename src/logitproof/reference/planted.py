@@ -126,6 +126,31 @@ class Planted:
             flow.at("logits", out.logits[0])
         return flow.kept()
 
+    def response(self, beginning: int, sums: int) -> Any:
+        """How weighted sums of the logits of the first so many positions answer to disturbances of each layer."""
+        from logitproof.reference.response import Response
+
+        response = Response(self.model, self.sequences[0][:beginning], sums)
+        self.passes += 1 + response.sums
+        return response
+
+    def foretold(self, response: Any, bugs: Mapping[int, tuple[str, Mapping[str, Any]]]) -> np.ndarray:
+        """The weighted sums [L, S] that the bug of each layer changes from there alone, in one pass for all of them."""
+
+        def planting(layer: int) -> Any:
+            if layer not in bugs:
+                return None
+            name, options = bugs[layer]
+            return catalog.load("mutations", name)(**options).applied_to(self.model)
+
+        self.passes += 1
+        return np.asarray(response.foretold(planting))
+
+    def foretold_of(self, response: Any, name: str, options: Mapping[str, Any]) -> np.ndarray:
+        """The same of a bug that is in every layer, and would be in each of them alone."""
+        self.passes += 1
+        return np.asarray(response.foretold_of(catalog.load("mutations", name)(**options).applied_to(self.model)))
+
     @contextmanager
     def rounded(self) -> Iterator[None]:
         """While open, matrices are multiplied in bfloat16, on whatever device the model lies."""

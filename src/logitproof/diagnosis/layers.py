@@ -1,0 +1,179 @@
+"""Which layer, and which bug in one layer alone: by how the logits answer to what each layer could disturb.
+
+A few passes foretell, to first order, what every bug would do from every layer (`reference/response.py`). Those that foretell
+the candidate's difference best are planted and measured; what no bug explains is told to lie in the layer whose parts explain
+most of it, where that layer stands out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitproof import catalog
+from logitproof.diagnosis.found import Finding, Mutant
+from logitproof.reference.planted import ONLY_LAYER
+
+if TYPE_CHECKING:
+    from logitproof.diagnosis.search import Searcher
+
+SUMS, OF_LARGE = 128, 32
+"""Weighted sums of the logits that are foretold: the fewest tell some ten thousand places apart, more tell layers apart."""
+TRIED = 24
+"""Bugs in one layer that are planted after they were foretold."""
+APART = 3
+"""Layers between two that are taken for each other, in a model with many."""
+MANY = 12
+WORTH = 0.5
+"""Share of the difference that the parts of a layer must explain for the layer to be named."""
+STANDS_OUT = 0.75
+"""What the layer leaves, over what the next one leaves, at most."""
+PARTS = ("weights.tensor_dropped", "attention.head_dead")
+"""Bugs whose disturbances are the parts of a layer: each of its blocks taken away, each head."""
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A bug in one layer, and the sums [S] that it would change."""
+
+    name: str
+    options: Mapping[str, Any]
+    layers: tuple[int, ...]
+    sums: np.ndarray
+
+    def left(self, wanted: np.ndarray) -> float:
+        """The share of the wanted sums that it leaves; a large bug is weaker or stronger than foretold, so its size is free."""
+        size = float(self.sums @ self.sums)
+        plain = float(np.linalg.norm(wanted - self.sums))
+        free = float(np.linalg.norm(wanted - (self.sums @ wanted) / size * self.sums)) if size else plain
+        return min(plain, free if self.sums @ wanted > 0 else plain) / float(np.linalg.norm(wanted))
+
+
+@dataclass(frozen=True)
+class InLayers:
+    """Everything that was foretold of one candidate, whose sums are `wanted` [S]."""
+
+    wanted: np.ndarray
+    all: tuple[Foretold, ...]
+    layers: int
+
+    def best(self) -> list[Foretold]:
+        """Those that leave least."""
+        return sorted(self.all, key=lambda bug: bug.left(self.wanted))[:TRIED]
+
+    def shares(self) -> np.ndarray:
+        """By layer [L], the share of the difference that its parts explain, less what as many random ones would."""
+        shares = np.zeros(self.layers)
+        for layer in range(self.layers):
+            basis = [bug.sums for bug in self.all if bug.layers == (layer,) and bug.name in PARTS and bug.sums.any()]
+            if not basis:
+                continue
+            left, directions, _ = np.linalg.svd(np.stack(basis, axis=1), full_matrices=False)
+            left = left[:, directions > 1e-6 * directions[0]]
+            fitted = float(np.sum((left.T @ self.wanted) ** 2) / (self.wanted @ self.wanted))
+            spare = len(self.wanted) - left.shape[1]
+            shares[layer] = 1.0 - (1.0 - fitted) * len(self.wanted) / spare if spare > 0 else 0.0
+        return shares
+
+    def finding(self) -> Finding | None:
+        """The layer whose parts explain most of the difference, where no other explains nearly as much."""
+        shares = self.shares()
+        layer, second = (int(place) for place in np.argsort(-shares)[:2])
+        if not shares[layer] >= WORTH or not 1.0 - shares[layer] <= STANDS_OUT * (1.0 - shares[second]):
+            return None
+        inside = [bug for bug in self.all if bug.layers == (layer,)]
+        like = min(inside, key=lambda bug: bug.left(self.wanted))
+        text = (
+            f"one layer's worth: the parts of layer {layer} make {100 * shares[layer]:.0f} % of it, those of the next best, "
+            f"layer {second}, {100 * max(shares[second], 0.0):.0f} %; most like {Mutant(like.name, like.options, 0.0)}"
+        )
+        evidence = {"layer": layer, "share": float(shares[layer]), "second": second, "second_share": float(shares[second])}
+        return Finding("one layer", text, evidence | {"like": like.name})
+
+
+def in_layers(searcher: Searcher) -> InLayers | None:
+    """Every bug of a layer, foretold in each; None of logits that are not whole, and of models that allow no such passes."""
+    trial = searcher.trial
+    if not trial.whole or trial.planted.layers < 2:
+        return None
+    change = trial.candidate[0][: trial.glanced] - trial.right[0][: trial.glanced]
+    change = change - change.mean(axis=1, keepdims=True)
+    try:
+        response = trial.planted.response(trial.glanced, OF_LARGE if searcher.large else SUMS)
+    except Exception as error:  # a family whose layers take more than a hidden state is diagnosed without them
+        searcher.skipped.append(f"layers: {type(error).__name__}: {error}")
+        return None
+    wanted = response.of_logits(change)
+    if not np.isfinite(wanted).all() or not wanted.any():
+        return None
+    foretold: list[Foretold] = []
+    for name, kind in searcher.applicable():
+        if kind.first_tap.startswith("layers.") and kind.needs != "decode" and kind().applies(trial.planted.config):
+            try:
+                foretold += _of_bug(searcher, response, name, kind)
+            except Exception as error:  # a bug that cannot be planted in one layer must not end the search for the others
+                searcher.skipped.append(f"{name} in one layer: {type(error).__name__}: {error}")
+    kept = [bug for bug in foretold if np.isfinite(bug.sums).all() and bug.sums.any()]
+    return InLayers(wanted, tuple(kept), trial.planted.layers)
+
+
+def _of_bug(searcher: Searcher, response: Any, name: str, kind: Any) -> Iterator[Foretold]:
+    """One bug in each layer, or in each two layers."""
+    keys, planted = {option.name for option in fields(kind)}, searcher.trial.planted
+    if "first" in keys:
+        yield from _of_twins(searcher, response, name)
+    elif "layer" not in keys:
+        for layer, sums in enumerate(planted.foretold_of(response, name, {})):
+            yield Foretold(name, {ONLY_LAYER: layer}, (layer,), sums)
+    else:
+        for options in _settings(searcher, kind):
+            bugs = {layer: (name, {**options, "layer": layer}) for layer in range(response.layers)}
+            for layer, sums in enumerate(planted.foretold(response, bugs)):
+                yield Foretold(name, bugs[layer][1], (layer,), sums)
+
+
+def _settings(searcher: Searcher, kind: Any) -> list[dict[str, Any]]:
+    """The options of a bug of one layer, but for the layer."""
+    tokens = sorted({token for ids in searcher.trial.planted.sequences for token in ids})
+    settings = [
+        {key: value for key, value in options.items() if key != "layer"}
+        for options in kind().instances(searcher.trial.planted.config, tokens)
+    ]
+    return [options for place, options in enumerate(settings) if options not in settings[:place]]
+
+
+def _of_twins(searcher: Searcher, response: Any, name: str) -> Iterator[Foretold]:
+    """A bug in two layers: to first order the sum of what it does in each."""
+    config, halves = searcher.trial.planted.config, dict[tuple[int, int], np.ndarray]()
+    pairs = {(options["first"], options["second"]) for options in catalog.load("mutations", name)().instances(config, ())}
+    apart = APART if response.layers > MANY else response.layers
+    for distance in sorted({second - first for first, second in pairs if abs(second - first) <= apart}):
+        for at in (0, 1):
+            pair_of = {pair[at]: pair for pair in pairs if pair[1] - pair[0] == distance}
+            bugs = {layer: (name, {"first": pair[0], "second": pair[1]}) for layer, pair in pair_of.items()}
+            sums = searcher.trial.planted.foretold(response, bugs)
+            for layer, pair in pair_of.items():
+                halves[pair] = halves.get(pair, np.zeros(response.sums)) + sums[layer]
+    for pair, both in halves.items():
+        yield Foretold(name, {"first": pair[0], "second": pair[1]}, pair, both)
+
+
+def explained_by_sums(sketches: Sequence[np.ndarray], wanted: np.ndarray, count: int) -> float:
+    """The share of a wanted difference that is left by the best `count` of others, each as strong as fits: at least what any
+    set of so many bugs leaves that do not act on each other.
+    """
+    left = wanted.ravel().astype(np.float64)
+    whole = float(np.linalg.norm(left))
+    if not sketches or not whole:
+        return 1.0
+    columns = np.stack([sketch.ravel() for sketch in sketches], axis=1).astype(np.float64)
+    columns /= np.maximum(np.linalg.norm(columns, axis=0), 1e-30)
+    chosen: list[int] = []
+    for _ in range(count):
+        chosen.append(int(np.abs(columns.T @ left).argmax()))
+        basis = columns[:, chosen]
+        left = wanted.ravel() - basis @ np.linalg.lstsq(basis, wanted.ravel(), rcond=None)[0]
+    return float(np.linalg.norm(left)) / whole
