@@ -167,7 +167,7 @@ class LaurelWithoutInput(_WrongStreams, id="streams.laurel_without_input"):
 
     record = Record(
         shows="wrong from position 0 on, from the first layer on",
-        first_tap="layers.0.mlp_norm",
+        first_tap="layers.0.residual",
         remedy="the path is a residual of its own: add what it read",
     )
 
