@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,10 +13,11 @@ import make
 import numpy as np
 import torch
 import transformers
-from shapes_disputed import REFUSED, SILENT
+from shapes_disputed import AS_PUBLISHED, BY_OUR_LAYOUT, FLAGS, REFUSED, SILENT
 
 from logitproof.engines.llamacpp import LlamaCpp
 from logitproof.errors import Refusal
+from logitproof.gguf.write import to_gguf
 from logitproof.rows.distance import distances
 
 DRIVER = Path(__file__).parents[1] / "tests" / "engines" / "llama_cpp_converter.py"
@@ -30,6 +32,8 @@ def parted(converter: Path) -> dict[str, Any]:
         for name, shape in {**SILENT, **REFUSED}.items():
             folder = Path(scratch) / name
             make.build(shape, folder)
+            config = json.loads((folder / "config.json").read_text("utf-8")) | AS_PUBLISHED.get(name, {})
+            (folder / "config.json").write_text(json.dumps(config), "utf-8")
             told = _apart(folder, converter)
             (silent if name in SILENT else refused)[name] = told
             print(f"{name}: {told}", flush=True)
@@ -54,9 +58,11 @@ def _apart(folder: Path, converter: Path) -> float | str:
         str(file),
         "--outtype",
         "f32",
+        *FLAGS.get(folder.name, []),
     ]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    if ran.returncode:
+    if folder.name in BY_OUR_LAYOUT:
+        to_gguf(folder, file, "F32")
+    elif (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
         return ran.stderr.strip().splitlines()[-1]
     ids = [int(one) for one in np.random.default_rng(5).integers(0, 280, LENGTH)]
     options: dict[str, Any] = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float32}

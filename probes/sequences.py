@@ -60,6 +60,8 @@ def gaps(router: Any, given: tuple[Any, ...], out: Any) -> torch.Tensor:
     """[T]: what is between the last chosen and the next, of experts or of groups, on the scale that they are chosen by."""
     if type(router).__name__ == "Llama4Router":
         return _gap(out[1], router.top_k)
+    if hasattr(router, "router_jitter_noise"):
+        return _gap_of_mixer(out[0], 2 * router.router_jitter_noise)
     if hasattr(router, "per_expert_scale"):
         return _gap(out[0].log(), router.config.top_k_experts)
     if hasattr(router, "moe_statics"):
@@ -75,6 +77,16 @@ def gaps(router: Any, given: tuple[Any, ...], out: Any) -> torch.Tensor:
     chosen = torch.zeros_like(totals).scatter(1, totals.topk(router.topk_group, -1).indices, 1).bool()
     inside = groups.masked_fill(~chosen[..., None], -torch.inf).flatten(-2)
     return 2 * torch.minimum(_gap(totals, router.topk_group), _gap(inside, router.top_k))
+
+
+def _gap_of_mixer(scores: torch.Tensor, apart: float) -> torch.Tensor:
+    """SparseMixer also asks which experts are near the best: none may be on the border of that."""
+    ordered = scores.sort(-1, descending=True).values
+    least = torch.minimum(ordered[:, 0] - ordered[:, 1], ordered[:, 1] - ordered[:, 2])
+    for top in (ordered[:, :1], ordered[:, 1:2]):
+        border = (top - scores) - apart * torch.maximum(scores.abs(), top)
+        least = torch.minimum(least, border.abs().amin(-1))
+    return least
 
 
 def _relative_gap(scores: torch.Tensor, count: int) -> torch.Tensor:

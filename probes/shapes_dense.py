@@ -128,6 +128,20 @@ DENSE: dict[str, Shape] = {
         "norms before and behind the blocks, neighbours as rotary pairs on half of each head, biases, fused gate and up",
         seed=141,
     ),
+    "gemma3n": Shape(
+        "Gemma3nTextConfig",
+        {
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+            "num_hidden_layers": 5, "num_kv_shared_layers": 2, "intermediate_size": 88, "sliding_window": 20,
+            "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 300, "laurel_rank": 22, "altup_num_inputs": 3,
+            "activation_sparsity_pattern": [0.8, 0.0, 0.6, 0.0, 0.7], "final_logit_softcapping": 6.0, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": True,
+        },
+        "llama",
+        "alternating updates, LAuReL, embeddings for every layer, sparse gates, keys and values of earlier layers",
+        seed=152,
+        window=20,
+    ),
     "gemma4": Shape(
         "Gemma4TextConfig",
         GEMMA4 | {

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from shape import Shape
 from shapes_dense import DENSE
 from shapes_experts import EXPERTS
 from shapes_recurrent import RECURRENT
 
+PHI, NEMOTRON = EXPERTS["phi3.5-moe"], RECURRENT["nemotron-h"]
 V2, EXAONE4, GEMMA4 = EXPERTS["deepseek-v2"], DENSE["exaone4"], DENSE["gemma4"]
 MAMBA2, NEXT = RECURRENT["mamba2"], RECURRENT["qwen3-next"]
 SILENT: dict[str, Shape] = {
@@ -30,6 +32,8 @@ SILENT: dict[str, Shape] = {
     ),
     "gemma4-uncapped": replace(GEMMA4, config=GEMMA4.config | {"final_logit_softcapping": None}),
     "qwen3-next-eps": replace(NEXT, config=NEXT.config | {"rms_norm_eps": 1e-2}),
+    "phimoe-routing": PHI,
+    "nemotron-h-steps-held": replace(NEMOTRON, config=NEMOTRON.config | {"time_step_min": 0.5}),
     "mamba2-steps-held": replace(
         MAMBA2, config=MAMBA2.config | {"time_step_limit": (0.0, 0.5), "intermediate_size": 120}, padded_rows=4
     ),
@@ -49,23 +53,16 @@ REFUSED: dict[str, Shape] = {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
         },
     ),
-    "phi3.5-moe": Shape(
-        "PhimoeConfig",
-        {
-            "num_local_experts": 5,
-            "num_experts_per_tok": 2,
-            "intermediate_size": 40,
-            "rms_norm_eps": 1e-5,
-            "sliding_window": None,
-            "attention_bias": True,
-            "lm_head_bias": True,
-            "hidden_size": 96,
-            "original_max_position_embeddings": 1024,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        },
-        "llama",
-        "routing by SparseMixer: a share is that among the experts within two per cent of the best",
-        seed=150,
-    ),
+    "phi3.5-moe": PHI,
+    "phi3-in-its-name": PHI,
 }
 """What transformers saved and the converter, or llama.cpp on its file, does not take."""
+AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "phimoe-routing": {"architectures": ["PhiMoEForCausalLM"]},
+    "phi3-in-its-name": {"architectures": ["PhiMoEForCausalLM"]},
+}
+"""What config.json is given besides, so that the converter takes what transformers saved."""
+FLAGS = {"qwen3-next-eps": ["--no-mtp"]}
+"""What the converter is asked besides."""
+BY_OUR_LAYOUT = ("nemotron-h-steps-held",)
+"""What llama.cpp's converter does not take, for another reason than what it is here for."""

@@ -63,6 +63,18 @@ EXPERTS: dict[str, Shape] = {
         "norms over all of q and of k, positions on half of each head, sigmoid routing with a correction in the choice alone",
         seed=128,
     ),
+    "phi3.5-moe": Shape(
+        "PhimoeConfig",
+        {
+            # head_dim is no field of the model's own config: heads are the hidden size over their number
+            "hidden_size": 96, "num_attention_heads": 6, "head_dim": 16, "intermediate_size": 40, "num_local_experts": 5,
+            "num_experts_per_tok": 2, "router_jitter_noise": 0.15, "rms_norm_eps": 1e-5, "sliding_window": None,
+            "attention_bias": True, "lm_head_bias": True, "original_max_position_embeddings": 1024, "rope_parameters": PLAIN,
+        },
+        "llama",
+        "routing by SparseMixer: a share is that among the experts near the best; LayerNorm and biases everywhere",
+        seed=150,
+    ),
     "llama4": Shape(
         "Llama4TextConfig",
         {

@@ -23,7 +23,7 @@ LESS_ONE = ("gemma", "gemma2", "gemma3_text", "qwen3_5_text", "qwen3_5_moe_text"
 
 NORMED_HEADS = (
     "qwen3", "qwen3_moe", "qwen3_5_text", "gemma3_text", "olmo2", "olmo3", "exaone4", "hunyuan_v1_dense", "apertus",
-    "minimax_m2", "lfm2", "qwen3_next", "qwen3_5_moe_text", "gemma4_text",
+    "minimax_m2", "lfm2", "qwen3_next", "qwen3_5_moe_text", "gemma3n_text", "gemma4_text",
 )  # fmt: skip
 """Families that normalize q and k, whose projections are then as quiet as the residual stream."""
 SLOPES = {"alpha_n": 0.7, "alpha_p": 0.5, "beta": 0.5, "eps": -0.03}
@@ -32,6 +32,7 @@ BEHIND = {
     **dict.fromkeys(
         ("gemma2", "gemma3_text", "olmo2", "olmo3", "exaone4"), ("post_attention_layernorm", "post_feedforward_layernorm")
     ),
+    "gemma3n_text": ("post_per_layer_input_norm",),
     "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
     "gemma4_text": ("post_attention_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm"),
 }
@@ -89,7 +90,7 @@ def _values(name: str, size: tuple[int, ...], config: Any, random: np.random.Gen
         return np.log(random.uniform(0.05, 2.0, size))
     if leaf == "conv1d":
         return 0.5 * noise + 0.3
-    if leaf in ("layer_scalar", "per_expert_scale", "scale"):
+    if leaf in ("layer_scalar", "per_expert_scale", "scale", "correct_output_scale"):
         return (_embedding_root(config) if leaf == "scale" else 1.0) * np.clip(1 + 0.3 * noise, 0.4, 2.0)
     if leaf == "embed_tokens_per_layer":
         return noise * config.hidden_size_per_layer_input**-0.5
@@ -104,7 +105,7 @@ def _norm(name: str, leaf: str, noise: np.ndarray, config: Any) -> np.ndarray:
     level = 1.0
     if leaf in BEHIND.get(config.model_type, ()):
         level = QUIET
-    if config.model_type == "gemma4_text" and leaf == "q_norm":
+    if config.model_type in ("gemma3n_text", "gemma4_text") and leaf == "q_norm":
         level = 0.4  # its scores are not divided by the root of the head size
     if name in ("model.norm.weight", "model.embedding_norm.weight") and config.tie_word_embeddings:
         level = 1.0 / _embedding_level(config) * 0.4
@@ -129,6 +130,10 @@ def _embedding_root(config: Any) -> float:
 
 def _spread(leaf: str, config: Any) -> float:
     """Standard deviation of a matrix's outputs for inputs of one."""
+    if leaf == "modality_router":
+        return float(config.hidden_size)  # its input is divided by as much
+    if leaf in ("prediction_coefs", "correction_coefs"):
+        return 0.5  # with larger ones every stream is soon a mixture of all, and rounding is loud
     behind = config.model_type in BEHIND
     normed_heads = config.model_type in NORMED_HEADS
     post_normed = config.model_type in POST_NORMED

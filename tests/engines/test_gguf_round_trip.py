@@ -42,8 +42,11 @@ FOLDED = {
     "mlp_multipliers", "ssm_in_multiplier", "ssm_multipliers", "ssm_out_multiplier",
 }  # fmt: skip
 """Factors of Falcon-H1 that a file has in its weights: read back, they are one."""
-NOT_WRITTEN = ("llama-gelu", "llama4-chunked")
-"""llama.cpp has no such activation in a Llama, and chunks of 8192 positions only."""
+NOT_WRITTEN = {
+    **dict.fromkeys(("llama-gelu", "llama4-chunked"), "llama.cpp has no such setting"),
+    **dict.fromkeys(("gemma3n", "phi3.5-moe"), "unknown architecture"),
+}
+"""Why: llama.cpp has no such activation in a Llama, chunks of 8192 positions only, and no such Gemma 3n and Phi-3.5 MoE."""
 IDS = [[5, 17, 80, 33, 2, 9, 120, 44, 7]]
 
 
@@ -53,7 +56,7 @@ IDS = [[5, 17, 80, 33, 2, 9, 120, 44, 7]]
 def test_hf_to_gguf_and_back_is_the_identity(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGITPROOF_DERIVED", str(tmp_path / "derived"))
     if folder.name in NOT_WRITTEN:
-        with pytest.raises(ContractError, match="llama.cpp has no such setting"):
+        with pytest.raises(ContractError, match=NOT_WRITTEN[folder.name]):
             to_gguf(folder, tmp_path / "model.gguf", "F32")
         return
     file = to_gguf(folder, tmp_path / "model.gguf", "F32")
@@ -104,9 +107,12 @@ def same_weights(ours: Any, theirs: Any) -> None:
 
 
 def test_every_family_that_is_written_is_read_and_stands_in_this_test() -> None:
-    configs = [read_config(folder) for folder in MODELS]
+    laid_out = [folder for folder in MODELS if NOT_WRITTEN.get(folder.name) != "unknown architecture"]
+    configs = [read_config(folder) for folder in laid_out]
     assert {name for config in configs for name in config["architectures"]} == ARCHITECTURES.keys()
-    written = [layout_of(config, "") for folder, config in zip(MODELS, configs, strict=True) if folder.name not in NOT_WRITTEN]
+    written = [
+        layout_of(config, "") for folder, config in zip(laid_out, configs, strict=True) if folder.name not in NOT_WRITTEN
+    ]
     assert {layout.name for layout in written} == FAMILIES.keys()
 
 

@@ -28,7 +28,7 @@ MECHANISMS = {
 """Leaves that both engines must have; what only one has is beside the point."""
 LEAST = {"embedding", "out", "norm", "logits"}
 """Leaves of every family."""
-NOT_IN_LLAMACPP = ("llama-gelu", "llama4-chunked")
+NOT_IN_LLAMACPP = ("gemma3n", "llama-gelu", "llama4-chunked", "phi3.5-moe")
 NAMES = [name for name in probe_names() if name not in NOT_IN_LLAMACPP]
 IN_REFERENCE = {
     "mamba2": {"scan.in", "scan.conv", "scan.core", "scan.norm", "scan.out"},

@@ -21,11 +21,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 FAMILIES = ("llama3", "qwen2.5", "qwen3", "qwen3-moe", "qwen3.5", "gemma2", "gemma3", "mistral", "phi3", "gpt-oss",
             "smollm3", "qwen2-moe", "glm4-moe", "llama-gelu")  # fmt: skip
 OF_2026 = ("apertus", "arcee", "cohere2", "deepseek-v2", "deepseek-v3", "ernie4.5-moe", "exaone4", "falcon-h1",
-           "gemma", "gemma4", "gemma4-moe", "glm4",
+           "gemma", "gemma3n", "gemma4", "gemma4-moe", "glm4",
            "granite-hybrid", "hunyuan", "kimi-linear", "lfm2", "llama4", "llama4-chunked", "mamba2", "minimax-m2", "nemotron-h",
-           "olmo2", "olmo3", "qwen3-next", "qwen3.5-moe", "seed-oss")  # fmt: skip
-WITHOUT_GGUF = ("llama-gelu", "llama4-chunked")
-"""llama.cpp has no Llama whose activation is GELU, and no Llama 4 whose chunks are shorter than 8192."""
+           "olmo2", "olmo3", "phi3.5-moe", "qwen3-next", "qwen3.5-moe", "seed-oss")  # fmt: skip
+WITHOUT_GGUF = ("gemma3n", "llama-gelu", "llama4-chunked", "phi3.5-moe")
+"""llama.cpp has no Llama whose activation is GELU, no Llama 4 whose chunks are shorter than 8192, no Gemma 3n of less than 20
+layers, and mixes the experts of Phi-3.5 MoE otherwise."""
 PROBES = {probe.name: probe for probe in open_probes()}
 SAMPLE = (
     ("llama3", "rope.scaling.llama3_missing"),

@@ -16,6 +16,12 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     return x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * weight
 
 
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    """(x - mean) / sqrt(variance + eps) · weight + bias, over the last axis (Ba et al. 2016)."""
+    centred = x - np.mean(x, -1, keepdims=True)
+    return centred / np.sqrt(np.mean(centred * centred, -1, keepdims=True) + eps) * weight + bias
+
+
 def silu(x: Array) -> Array:
     """x · sigmoid(x)."""
     return x * sigmoid(x)
@@ -166,6 +172,24 @@ def chosen_experts(
     if config.get("norm_topk_prob"):
         shares = shares / shares.sum(-1, keepdims=True)
     return chosen, shares * config.get("routed_scaling_factor", 1.0)
+
+
+def mixed_sparsely(scores: Array, apart: float) -> tuple[Array, Array]:
+    """SparseMixer-v2 of Phi-3.5 MoE (Liu et al. 2024) without sampling: indices and shares [T, 2] of `scores` [T, X].
+
+    The best expert's share is its softmax among those that are no further below it than `apart` of the score's size; then the
+    same once more among the others. So two shares are of no common sum, and are one where no expert is near.
+    """
+    left, chosen, shares = scores, list[Array](), list[Array]()
+    for _ in range(2):
+        best = left.argmax(-1)
+        top = np.take_along_axis(left, best[:, None], -1)
+        near = (top - scores) / np.maximum(np.abs(scores), top) <= apart
+        shares.append(1 / np.where(near & np.isfinite(left), np.exp(left - top), 0).sum(-1))
+        chosen.append(best)
+        left = left.copy()
+        np.put_along_axis(left, best[:, None], -np.inf, -1)
+    return np.stack(chosen, -1), np.stack(shares, -1)
 
 
 def unit(x: Array) -> Array:

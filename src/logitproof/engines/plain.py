@@ -12,6 +12,7 @@ import numpy as np
 
 from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.engines import _plain_layers as layers
+from logitproof.engines._plain_gemma3n import Gemma3n
 from logitproof.engines._plain_layers import Array, Tensors
 from logitproof.errors import Refusal
 from logitproof.files.untrusted import read_object
@@ -20,17 +21,18 @@ from logitproof.weights.checkpoint import read_checkpoint
 GEMMAS = ("gemma2", "gemma3_text")
 STORED_LESS_ONE = (*GEMMAS, "qwen3_5_text")
 DENSE = ("llama", "mistral", "smollm3", "granite", "qwen2", "qwen3", "phi3")
-EXPERTS = ("qwen2_moe", "qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text")
-FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS)
+EXPERTS = ("qwen2_moe", "qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "phimoe")
+STREAMS = ("gemma3n_text",)
+BLOCKS = {"llama4_text": "feed_forward", "phimoe": "block_sparse_moe"}
+FAMILIES = (*STORED_LESS_ONE, *DENSE, *EXPERTS, *STREAMS)
 
 
 @dataclass
 class Plain(Engine):
     """A decoder in NumPy, written from the papers' formulas: an independent witness for small models, and slow.
 
-    Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2 and 3, Phi 3, GLM-4-MoE, GPT-OSS and
-    Llama 4, and runs
-    one position or many, with a cache.
+    Reads HF folders of Llama, Mistral, SmolLM 3, Granite, Qwen 2 to 3.5, Gemma 2, 3 and 3n, Phi 3, Phi-3.5 MoE,
+    GLM-4-MoE, GPT-OSS and Llama 4, and runs one position or many, with a cache.
     """
 
     arithmetic: ClassVar[dict[str, Any]] = {"base": "$dtype", "rope": "exact", "delta": "steps"}
@@ -69,6 +71,8 @@ class Plain(Engine):
 
     def _forward(self, ids: Array, start: int, cache: list[dict[str, Array]]) -> Array:
         config, tensors = self._config, self._tensors
+        if config["model_type"] in STREAMS:
+            return Gemma3n(config, tensors).logits(ids, start, cache)
         gemma = config["model_type"] in GEMMAS
         factor = math.sqrt(config["hidden_size"]) if gemma else config.get("embedding_multiplier", 1.0)
         added = config.get("residual_multiplier", 1.0)
@@ -78,16 +82,21 @@ class Plain(Engine):
             mixed = self._mix(self._norm(x, f"{place}.input_layernorm"), number, start, kept)
             x = x + (self._norm(mixed, f"{place}.post_attention_layernorm") if gemma else mixed * added)
             name = "pre_feedforward_layernorm" if gemma else "post_attention_layernorm"
-            block = "feed_forward" if config["model_type"] == "llama4_text" else "mlp"
-            fed = self._feed_forward(self._norm(x, f"{place}.{name}"), f"{place}.{block}")
+            block = f"{place}.{BLOCKS.get(config['model_type'], 'mlp')}"
+            fed = self._feed_forward(self._norm(x, f"{place}.{name}"), block)
             x = x + (self._norm(fed, f"{place}.post_feedforward_layernorm") if gemma else fed * added)
         head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"
-        logits = self._norm(x, "model.norm") @ tensors[head].T / config.get("logits_scaling", 1.0)
+        logits = (self._norm(x, "model.norm") @ tensors[head].T + tensors.get("lm_head.bias", 0)) / config.get(
+            "logits_scaling", 1.0
+        )
         cap = config.get("final_logit_softcapping")
         return np.asarray(np.tanh(logits / cap) * cap if cap else logits)
 
     def _norm(self, x: Array, name: str) -> Array:
-        return layers.rms_norm(x, self._tensors[f"{name}.weight"], self._config["rms_norm_eps"])
+        weight, eps = self._tensors[f"{name}.weight"], self._config["rms_norm_eps"]
+        if f"{name}.bias" in self._tensors:
+            return layers.layer_norm(x, weight, self._tensors[f"{name}.bias"], eps)
+        return layers.rms_norm(x, weight, eps)
 
     def _mix(self, x: Array, number: int, start: int, kept: dict[str, Array]) -> Array:
         kinds = self._config.get("layer_types") or []
@@ -163,8 +172,13 @@ class Plain(Engine):
         if f"{place}.gate_up_proj.weight" in tensors:
             gate, up = np.split(layers.linear(x, tensors, f"{place}.gate_up_proj"), 2, axis=-1)
         else:
-            gate, up = (layers.linear(x, tensors, f"{place}.{name}_proj") for name in ("gate", "up"))
-        return layers.linear(act(gate) * up, tensors, f"{place}.down_proj")
+            gate, up = (layers.linear(x, tensors, f"{place}.{self._called(name)}") for name in ("gate_proj", "up_proj"))
+        return layers.linear(act(gate) * up, tensors, f"{place}.{self._called('down_proj')}")
+
+    def _called(self, projection: str) -> str:
+        """Some checkpoints number the matrices of an expert."""
+        numbered = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+        return numbered[projection] if self._config["model_type"] == "phimoe" else projection
 
     def _experts(self, x: Array, place: str) -> Array:
         """Each token through its chosen experts, and through the shared one where there is one."""
@@ -173,7 +187,10 @@ class Plain(Engine):
         if kind == "llama4_text":
             return self._weighted_inputs(x, place, scores)
         correction = tensors.get(f"{place}.gate.e_score_correction_bias")
-        chosen, shares = layers.chosen_experts(scores, config["num_experts_per_tok"], kind, config, correction)
+        if kind == "phimoe":
+            chosen, shares = layers.mixed_sparsely(scores, 2 * config["router_jitter_noise"])
+        else:
+            chosen, shares = layers.chosen_experts(scores, config["num_experts_per_tok"], kind, config, correction)
         out = np.zeros_like(x)
         for at, number in np.ndindex(chosen.shape):
             out[at] += shares[at, number] * self._expert(x[at], f"{place}.experts", int(chosen[at, number]))

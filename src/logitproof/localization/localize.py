@@ -229,7 +229,9 @@ def _with_own_sum(reference: Arrays, candidate: Arrays, replayed: Arrays) -> dic
     for name in replayed:
         layer, leaf = taps.split(name)
         middle = f"layers.{layer}.residual"
-        if leaf == "out" and middle in replayed and middle in candidate and candidate[middle].size == replayed[middle].size:
+        given, size = candidate.get(middle), replayed[name].size
+        # a model of several streams adds into each of them otherwise
+        if leaf == "out" and given is not None and middle in replayed and given.size == replayed[middle].size == size:
             shift = np.asarray(candidate[middle], np.float64).reshape(replayed[middle].shape) - replayed[middle]
             own[name] = replayed[name] + shift.reshape(replayed[name].shape)
     return own

@@ -20,10 +20,10 @@ from logitproof.reference.cache import through_cache
 
 FAMILIES = (
     "apertus", "arcee", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5_moe", "exaone4", "falcon_h1", "gemma", "gemma2",
-    "gemma3_text", "gemma4_text", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoehybrid", "hunyuan_v1_dense",
-    "kimi_linear", "lfm2", "llama", "llama4_text", "mamba2", "minimax_m2", "mistral", "nemotron_h", "olmo2", "olmo3", "phi3",
-    "qwen2", "qwen2_moe", "qwen3", "qwen3_5", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss",
-    "smollm3",
+    "gemma3_text", "gemma3n_text", "gemma4_text", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoehybrid",
+    "hunyuan_v1_dense", "kimi_linear", "lfm2", "llama", "llama4_text", "mamba2", "minimax_m2", "mistral", "nemotron_h",
+    "olmo2", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_5", "qwen3_5_moe_text", "qwen3_5_text",
+    "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
 )  # fmt: skip
 """Model types of which a probe's float64 logits are given again to the last digit of float32, in one pass and by the cache."""
 NARROW = (torch.float32, torch.bfloat16, torch.float16)

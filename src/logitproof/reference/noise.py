@@ -47,10 +47,11 @@ SUMMING |= {"einsum", "index_add_", "index_add", "linalg_solve_triangular"}
 ROUNDING = {
     "mul", "add", "sub", "div", "rsub", "pow", "rsqrt", "sqrt", "exp", "expm1", "log", "log1p", "cos", "sin", "tanh",
     "sigmoid", "silu", "gelu", "softplus", "softmax", "log_softmax", "square", "reciprocal", "true_divide", "erf",
-    "normalize", "rms_norm",
+    "normalize", "rms_norm", "erfinv", "rdiv", "std", "layer_norm", "multiply",
 }  # fmt: skip
 EXACT = {
-    "abs", "amax", "amin", "arange", "as_tensor", "bfloat16", "broadcast_to", "cat", "chunk", "clamp", "clone",
+    "abs", "amax", "amin", "arange", "as_tensor", "bfloat16", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clamp",
+    "clone", "concat",
     "contiguous", "copy", "cpu", "detach", "diagonal", "double", "dropout", "embedding", "empty", "empty_like", "expand",
     "expand_as", "eye", "fill", "flatten", "flip", "float", "floor", "full", "full_like", "gather", "get", "getattr", "getitem",
     "half", "index_select", "ldexp", "masked_fill", "max", "min", "movedim", "narrow", "neg", "new_empty", "new_full",

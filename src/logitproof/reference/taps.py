@@ -167,7 +167,10 @@ class _Hooks:
             if number:
                 return None
             x = args[0] if args else named["hidden_states"]
-            changed = self._taps.at("embedding", x[0])[None]
+            if "altup" in layer._modules:
+                changed = _apart(self._taps.at("embedding", _beside(x)[0])[None], len(x))
+            else:
+                changed = self._taps.at("embedding", x[0])[None]
             return ((changed, *args[1:]), named) if args else (args, {**named, "hidden_states": changed})
 
         self._add(layer.register_forward_pre_hook(enter, with_kwargs=True))
@@ -179,6 +182,14 @@ class _Hooks:
             value = out[0] if isinstance(out, tuple) else out
             changed = self._through(leaf, value, layer, moved=bool(inputs) and _has_heads_first(inputs[0], self._taps.length))
             return (changed, *out[1:]) if isinstance(out, tuple) else changed
+
+        self._add(module.register_forward_hook(leave))
+
+    def streams(self, module: Any, leaf: str, layer: int) -> None:
+        """What a layer of several streams returns, [A, 1, T, E], as [1, T, A·E]."""
+
+        def leave(_: Any, inputs: Any, out: torch.Tensor) -> torch.Tensor:
+            return _apart(self._through(leaf, _beside(out), layer), len(out))
 
         self._add(module.register_forward_hook(leave))
 
@@ -236,6 +247,16 @@ def _has_heads_first(given: Any, length: int) -> bool:
     return given.stride(1) < given.stride(2) or (given.shape[1] == 1 and given.shape[2] == length)
 
 
+def _beside(streams: torch.Tensor) -> torch.Tensor:
+    """Streams [A, 1, T, E] side by side: [1, T, A·E]."""
+    return streams.permute(1, 2, 0, 3).flatten(-2)
+
+
+def _apart(beside: torch.Tensor, count: int) -> torch.Tensor:
+    """The streams [A, 1, T, E] of [1, T, A·E]."""
+    return beside.unflatten(-1, (count, -1)).permute(2, 0, 1, 3)
+
+
 def _layer(hook: _Hooks, layer: Any, number: int) -> None:
     named = roles(layer)
     leaves = {"before_attention": "attn_norm", "after_attention": "attn_post_norm", "before_mlp": "ffn_norm"}
@@ -257,7 +278,7 @@ def _layer(hook: _Hooks, layer: Any, number: int) -> None:
             _mlp(hook, module, number)
     for leaf, (path, reads) in _paths(layer).items():
         (hook.input if reads else hook.output)(layer.get_submodule(path), leaf, number)
-    hook.output(layer, "out", number)
+    (hook.streams if "altup" in layer._modules else hook.output)(layer, "out", number)
 
 
 def _paths(layer: Any) -> dict[str, tuple[str, bool]]:

@@ -74,6 +74,9 @@ class PerLayerHalfMissing(_WrongPerLayer, id="embedding.per_layer_root_of_two_mi
     )
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        scale = parts.decoder(model).per_layer_input_scale
+        if isinstance(scale, torch.Tensor):
+            return tensors_replaced([(scale, torch.ones_like(scale))])
         return attributes_replaced([(parts.decoder(model), "per_layer_input_scale", 1.0)])
 
 

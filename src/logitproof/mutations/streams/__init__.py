@@ -1,0 +1,1 @@
+"""Bugs of models with several residual streams (Gemma 3n): alternating updates, and LAuReL beside them."""
