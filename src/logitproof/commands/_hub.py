@@ -44,7 +44,8 @@ def _ask(ctx: click.Context, download: bool) -> None:
     from logitproof.weights.hub import asking
 
     ctx.meta[ASKS] = True
-    ctx.with_resource(asking(download, say))
+    # the root ends even where the arguments of a command cannot be read
+    ctx.find_root().with_resource(asking(download, say))
 
 
 def _callback(ctx: click.Context, param: click.Parameter, download: bool) -> None:

@@ -7,18 +7,16 @@ most of it, where that layer stands out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from logitproof import catalog
 from logitproof.diagnosis.found import Finding, Mutant
+from logitproof.diagnosis.trial import Trial
 from logitproof.reference.planted import ONLY_LAYER
-
-if TYPE_CHECKING:
-    from logitproof.diagnosis.search import Searcher
 
 SUMS, OF_LARGE = 128, 32
 """Weighted sums of the logits that are foretold: the fewest tell some ten thousand places apart, more tell layers apart."""
@@ -94,71 +92,70 @@ class InLayers:
         return Finding("one layer", text, evidence | {"like": like.name})
 
 
-def in_layers(searcher: Searcher) -> InLayers | None:
+def in_layers(trial: Trial, applicable: Iterable[tuple[str, Any]], sums: int, skipped: list[str]) -> InLayers | None:
     """Every bug of a layer, foretold in each; None of logits that are not whole, and of models that allow no such passes."""
-    trial = searcher.trial
     if not trial.whole or trial.planted.layers < 2:
         return None
     change = trial.candidate[0][: trial.glanced] - trial.right[0][: trial.glanced]
     change = change - change.mean(axis=1, keepdims=True)
     try:
-        response = trial.planted.response(trial.glanced, OF_LARGE if searcher.large else SUMS)
+        response = trial.planted.response(trial.glanced, sums)
     except Exception as error:  # a family whose layers take more than a hidden state is diagnosed without them
-        searcher.skipped.append(f"layers: {type(error).__name__}: {error}")
+        skipped.append(f"layers: {type(error).__name__}: {error}")
         return None
     wanted = response.of_logits(change)
     if not np.isfinite(wanted).all() or not wanted.any():
         return None
     foretold: list[Foretold] = []
-    for name, kind in searcher.applicable():
+    for name, kind in applicable:
         if kind.first_tap.startswith("layers.") and kind.needs != "decode" and kind().applies(trial.planted.config):
             try:
-                foretold += _of_bug(searcher, response, name, kind)
+                foretold += _of_bug(trial, response, name, kind)
             except Exception as error:  # a bug that cannot be planted in one layer must not end the search for the others
-                searcher.skipped.append(f"{name} in one layer: {type(error).__name__}: {error}")
+                skipped.append(f"{name} in one layer: {type(error).__name__}: {error}")
     kept = [bug for bug in foretold if np.isfinite(bug.sums).all() and bug.sums.any()]
     return InLayers(wanted, tuple(kept), trial.planted.layers)
 
 
-def _of_bug(searcher: Searcher, response: Any, name: str, kind: Any) -> Iterator[Foretold]:
+def _of_bug(trial: Trial, response: Any, name: str, kind: Any) -> Iterator[Foretold]:
     """One bug in each layer, or in each two layers."""
-    keys, planted = {option.name for option in fields(kind)}, searcher.trial.planted
+    keys, planted = {option.name for option in fields(kind)}, trial.planted
     if "first" in keys:
-        yield from _of_twins(searcher, response, name)
+        yield from _of_twins(trial, response, name)
     elif "layer" not in keys:
         for layer, sums in enumerate(planted.foretold_of(response, name, {})):
             yield Foretold(name, {ONLY_LAYER: layer}, (layer,), sums)
     else:
-        for options in _settings(searcher, kind):
+        for options in _settings(trial, kind):
             bugs = {layer: (name, {**options, "layer": layer}) for layer in range(response.layers)}
             for layer, sums in enumerate(planted.foretold(response, bugs)):
                 yield Foretold(name, bugs[layer][1], (layer,), sums)
 
 
-def _settings(searcher: Searcher, kind: Any) -> list[dict[str, Any]]:
+def _settings(trial: Trial, kind: Any) -> list[dict[str, Any]]:
     """The options of a bug of one layer, but for the layer."""
-    tokens = sorted({token for ids in searcher.trial.planted.sequences for token in ids})
+    tokens = sorted({token for ids in trial.planted.sequences for token in ids})
     settings = [
         {key: value for key, value in options.items() if key != "layer"}
-        for options in kind().instances(searcher.trial.planted.config, tokens)
+        for options in kind().instances(trial.planted.config, tokens)
     ]
     return [options for place, options in enumerate(settings) if options not in settings[:place]]
 
 
-def _of_twins(searcher: Searcher, response: Any, name: str) -> Iterator[Foretold]:
+def _of_twins(trial: Trial, response: Any, name: str) -> Iterator[Foretold]:
     """A bug in two layers: to first order the sum of what it does in each."""
-    config, halves = searcher.trial.planted.config, dict[tuple[int, int], np.ndarray]()
+    config, halves = trial.planted.config, dict[tuple[int, int], np.ndarray]()
     pairs = {(options["first"], options["second"]) for options in catalog.load("mutations", name)().instances(config, ())}
     apart = APART if response.layers > MANY else response.layers
     for distance in sorted({second - first for first, second in pairs if abs(second - first) <= apart}):
         for at in (0, 1):
             pair_of = {pair[at]: pair for pair in pairs if pair[1] - pair[0] == distance}
             bugs = {layer: (name, {"first": pair[0], "second": pair[1]}) for layer, pair in pair_of.items()}
-            sums = searcher.trial.planted.foretold(response, bugs)
+            sums = trial.planted.foretold(response, bugs)
             for layer, pair in pair_of.items():
                 halves[pair] = halves.get(pair, np.zeros(response.sums)) + sums[layer]
-    for pair, both in halves.items():
-        yield Foretold(name, {"first": pair[0], "second": pair[1]}, pair, both)
+    for pair, together in halves.items():
+        yield Foretold(name, {"first": pair[0], "second": pair[1]}, pair, together)
 
 
 def explained_by_sums(sketches: Sequence[np.ndarray], wanted: np.ndarray, count: int) -> float:

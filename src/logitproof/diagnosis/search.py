@@ -11,7 +11,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.diagnosis.found import Mutant
-from logitproof.diagnosis.layers import InLayers, in_layers
+from logitproof.diagnosis.layers import OF_LARGE, SUMS, InLayers, in_layers
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import SMALL, Trial
 from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
@@ -105,7 +105,7 @@ class Searcher:
 
     def in_one_layer(self) -> list[Mutant]:
         """Bugs in one layer, or two: those whose effect, foretold for every layer, is most like the candidate's difference."""
-        self.layered = in_layers(self)
+        self.layered = in_layers(self.trial, self.applicable(), OF_LARGE if self.large else SUMS, self.skipped)
         if self.layered is None:
             return []
         tried = [self._measured(bug.name, bug.options) for bug in self.layered.best()]

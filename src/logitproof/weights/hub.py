@@ -7,10 +7,9 @@ llama.cpp's `-hf org/name:Q4_K_M` has it. A file or folder of this very name on 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,16 +34,22 @@ class Asking:
 _ASKING: ContextVar[Asking | None] = ContextVar("asking", default=None)
 
 
-@contextlib.contextmanager
-def asking(download: bool, tell: Callable[[str], None]) -> Iterator[None]:
-    """While it lasts, ids are fetched if `download`, and `tell` is given a line for each that was resolved."""
-    if download:
-        _package("--download")  # before others turn the network off for good, as the reference does for itself
-    token = _ASKING.set(Asking(download, tell))
-    try:
-        yield
-    finally:
-        _ASKING.reset(token)
+class asking:
+    """While it lasts, ids are fetched if `download`, and `tell` is given a line for each that was resolved.
+
+    It is no generator: one that nobody closes would be closed by the collector, in the middle of another command.
+    """
+
+    def __init__(self, download: bool, tell: Callable[[str], None]) -> None:
+        if download:
+            _package("--download")  # before others turn the network off for good, as the reference does for itself
+        self._now, self._before = Asking(download, tell), _ASKING.get()
+
+    def __enter__(self) -> None:
+        _ASKING.set(self._now)
+
+    def __exit__(self, *_: object) -> None:
+        _ASKING.set(self._before)
 
 
 def may_download() -> bool:
