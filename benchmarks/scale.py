@@ -6,7 +6,9 @@ costs however small it is does not hide a curve. Seconds are those of `logitproo
 for layers of a streamed pass over a model that was fabricated with so many. Memory is the harness's own peak (VmHWM), or that
 of the streaming process; its exponent is 0 where the largest run takes less than a tenth more than the smallest.
 
-    python benchmarks/scale.py [--repeats 1] [--out benchmarks/results/scale.json]
+Parts that are measured one by one go into the same file; what it holds of other parts stays, if it is of the same machine.
+
+    python benchmarks/scale.py [--part tokens vocabulary ...] [--repeats 1] [--out benchmarks/results/scale.json]
 """
 
 from __future__ import annotations
@@ -58,17 +60,13 @@ print("peak", int(words["VmHWM"].split()[0]) / 1e3, 0)
 def main() -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=tuple(AXES), default=tuple(AXES))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/scale.json")
     options = parser.parse_args()
-    axes: dict[str, tuple[int, Callable[[Path, int], tuple[float, float]]]] = {
-        "tokens": (128, lambda place, size: toys(place, tokens=size)),
-        "vocabulary": (16_384, lambda place, size: toys(place, vocabulary=size)),
-        "prompts": (8, lambda place, size: toys(place, prompts=size, vocabulary=4096, tokens=32)),
-        "cells": (2, lambda place, size: toys(place, cells=size, vocabulary=4096)),
-        "layers": (1, layers),
-    }
-    curves = {name: curve(measure, base, options.repeats) for name, (base, measure) in axes.items()}
+    curves = {name: points for name, points in earlier(options.out).items() if name not in options.part}
+    curves |= {name: curve(AXES[name][1], AXES[name][0], options.repeats) for name in options.part}
+    curves = {name: curves[name] for name in AXES if name in curves}
     exponents = {
         name: {"seconds": exponent(points, "cpu_s"), "memory": exponent(points, "peak_mb")} for name, points in curves.items()
     }
@@ -85,6 +83,16 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     for name, fitted in exponents.items():
         print(f"{name:12s} seconds {fitted['seconds']:6.3f}   memory {fitted['memory']:6.3f}   limit {LIMIT}")
+
+
+def earlier(path: Path) -> dict[str, list[dict[str, float]]]:
+    """The curves that a file has from this machine."""
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    is_same = {**content["machine"], "load": 0} == {**machine(), "load": 0}
+    curves: dict[str, list[dict[str, float]]] = content["curves"] if is_same else {}
+    return curves
 
 
 def curve(measure: Callable[[Path, int], tuple[float, float]], base: int, repeats: int) -> list[dict[str, float]]:
@@ -153,6 +161,15 @@ def spent(argv: Sequence[str | Path]) -> tuple[float, float]:
         sys.exit(used.out[-2000:])
     return used.cpu, float(peak)
 
+
+AXES: dict[str, tuple[int, Callable[[Path, int], tuple[float, float]]]] = {
+    "tokens": (128, lambda place, size: toys(place, tokens=size)),
+    "vocabulary": (16_384, lambda place, size: toys(place, vocabulary=size)),
+    "prompts": (8, lambda place, size: toys(place, prompts=size, vocabulary=4096, tokens=32)),
+    "cells": (2, lambda place, size: toys(place, cells=size, vocabulary=4096)),
+    "layers": (1, layers),
+}
+"""What grows: its smallest size, and what measures one size of it."""
 
 if __name__ == "__main__":
     main()

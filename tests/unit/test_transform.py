@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logitproof.rows.probability import softmax
 from logitproof.rows.transform import between, by_themselves
 
 T, V = 9, 200
@@ -107,3 +110,24 @@ def test_logits_of_any_scale_are_logits(seed: int, scale: float, count: int, siz
 )
 def test_rows_that_say_nothing_are_no_transform(rows: np.ndarray) -> None:
     assert by_themselves(rows) is None and between(rows, rows) is None
+
+
+def test_a_long_file_is_looked_at_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(3000, 4096)).astype(np.float32)
+    for name, made in (("logits", rows), ("probabilities", softmax(rows).astype(np.float32))):
+        made.tofile(tmp_path / name)
+        mapped = np.memmap(tmp_path / name, np.float32, "r", shape=rows.shape)
+        by_themselves(mapped[:4])  # what is imported counts not
+        tracemalloc.start()
+        transform = by_themselves(mapped)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (transform.name if transform else "logits") == name
+        assert peak < rows.nbytes / 2  # in float64 all of it is twice the file
+
+
+def test_rows_are_probabilities_only_if_all_of_them_are() -> None:
+    rows = softmax(np.random.default_rng(0).normal(size=(200, 5000)))
+    assert by_themselves(rows) is not None
+    rows[150, 7] -= 0.5
+    assert by_themselves(rows) is None

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from logitproof.documents.columns import array, table_of
 from logitproof.documents.frames import Frame, frame
 from logitproof.documents.shown import Shown
 from logitproof.errors import EngineGarbage
@@ -46,13 +47,13 @@ class Comparison(Shown):
     @property
     def metrics(self) -> dict[str, np.ndarray]:
         """float64 [T] of every metric; NaN where it was not measured."""
-        return {name: self.table[name].to_numpy() for name in self.names}
+        return {name: array(self.table[name]) for name in self.names}
 
     @property
     def nonfinite(self) -> np.ndarray:
         """Positions at which either row holds a logit that is not finite, or both hold nothing but -inf."""
-        bad = self.table["nonfinite_reference"].to_numpy() + self.table["nonfinite_candidate"].to_numpy()
-        return np.flatnonzero((bad > 0) | (self.table["support"].to_numpy() == 0))
+        bad = array(self.table["nonfinite_reference"]) + array(self.table["nonfinite_candidate"])
+        return np.flatnonzero((bad > 0) | (array(self.table["support"]) == 0))
 
 
 def compare(
@@ -101,27 +102,26 @@ def compare_logits(
     columns |= {name: np.ascontiguousarray(stats[name]) for name in _COLUMNS[1:]} | values
     for side in ("reference", "candidate"):
         for shown, field in (("ids", "ids"), ("logits", "top")):
-            best = np.ascontiguousarray(stats[f"{field}_{side}"][:, :SHOWN])
-            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(best.reshape(-1)), SHOWN)
-    return Comparison(pa.table(columns), tuple(values))
+            columns[f"top{SHOWN}_{shown}_{side}"] = stats[f"{field}_{side}"][:, :SHOWN]
+    return Comparison(table_of(columns), tuple(values))
 
 
 def spread(comparison: Comparison, positions: Sequence[int], labels: np.ndarray) -> Comparison:
     """The comparison of some `positions` as that of all T of `labels` [T]; the others are not measured."""
     index = np.full(len(labels), -1)
     index[list(positions)] = np.arange(len(positions))
-    taken = comparison.table.take(pa.array(index, mask=index < 0))
+    taken = comparison.table.take(pa.array([None if at < 0 else at for at in index.tolist()], pa.int64()))
     fixed = {"position": np.arange(len(labels)), "label": labels}
     # a position that nobody gave is no fault of its row: nothing in it is infinite, and its support is not empty
-    fixed |= {name: taken[name].fill_null(int(name == "support")).to_numpy() for name in _COLUMNS[2:]}
-    fixed |= {name: taken[name].fill_null(np.nan).to_numpy() for name in comparison.names}
+    fixed |= {name: array(taken[name].fill_null(int(name == "support"))) for name in _COLUMNS[2:]}
+    fixed |= {name: array(taken[name].fill_null(np.nan)) for name in comparison.names}
     for side in ("reference", "candidate"):
         for shown, empty in (("ids", -1), ("logits", np.nan)):
             name = f"top{SHOWN}_{shown}_{side}"
             values = np.full((len(labels), SHOWN), empty)
-            values[list(positions)] = np.stack(comparison.table[name].to_numpy())
-            fixed[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
-    return Comparison(pa.table({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
+            values[list(positions)] = array(comparison.table[name])
+            fixed[name] = values
+    return Comparison(table_of({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
 
 
 def _values(stats: Any, values: np.ndarray) -> np.ndarray:
@@ -189,8 +189,8 @@ def _compare_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarra
             values[at, : len(chosen)] = known[side].log_p[np.searchsorted(known[side].ids, chosen)]
     for side, pair in best.items():
         for shown, values in zip(("ids", "logits"), pair, strict=True):
-            columns[f"top{SHOWN}_{shown}_{side}"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), SHOWN)
-    return Comparison(pa.table(columns), names)
+            columns[f"top{SHOWN}_{shown}_{side}"] = values
+    return Comparison(table_of(columns), names)
 
 
 def _pair_up_top(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> None:

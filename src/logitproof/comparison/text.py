@@ -10,6 +10,7 @@ import numpy as np
 
 from logitproof.comparison.compare import SHOWN, Comparison
 from logitproof.comparison.summary import STATISTICS
+from logitproof.documents.columns import array
 from logitproof.documents.document import Document
 from logitproof.documents.section import Chart, Column, Line, Row, Section, Series, Table, Text, Verdict
 from logitproof.documents.wording import number
@@ -71,7 +72,7 @@ def _verdict(comparison: Comparison, measured: Mapping[str, np.ndarray]) -> Verd
 
 def _along(comparison: Comparison) -> Chart:
     """KL divergence by position [T] in nats; of many positions the largest of each stretch."""
-    values, positions = comparison.metrics[KL], comparison.table["position"].to_numpy()
+    values, positions = comparison.metrics[KL], array(comparison.table["position"])
     size = max(1, -(-len(values) // STRETCHES))
     points = []
     for begin in range(0, len(values), size):

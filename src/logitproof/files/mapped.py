@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 ROWS = 32
-"""Rows that are looked at before their pages are let go."""
+"""Rows that are looked at, at most, before their pages are let go."""
+BYTES = 1 << 22
+"""What these rows take, at most, where one row does not take more."""
 
 
 def let_go(rows: Any) -> None:
@@ -27,10 +29,16 @@ def let_go(rows: Any) -> None:
     owner.madvise(mmap.MADV_DONTNEED, begin, min(first + rows.nbytes, len(owner)) - begin)
 
 
+def rows_at_once(rows: Any, most: int = ROWS) -> int:
+    """How many rows of an array [T, V] are looked at before their pages are let go."""
+    return int(min(most, max(1, BYTES // max(1, rows.shape[1] * rows.dtype.itemsize))))
+
+
 def in_blocks(rows: Any) -> Iterator[tuple[int, Any]]:
     """(first row, rows [n, V]) of an array [T, V], whose pages are let go behind the reader."""
-    for start in range(0, len(rows), ROWS):
-        block = rows[start : start + ROWS]
+    count = rows_at_once(rows)
+    for start in range(0, len(rows), count):
+        block = rows[start : start + count]
         yield start, block
         let_go(block)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from logitproof.comparison.compare import Comparison
 from logitproof.comparison.summary import summarize
+from logitproof.documents.columns import table_of
 from logitproof.errors import ContractError
 from logitproof.golden.aligned import aligned
 from logitproof.rows.bounds import UNBOUNDED, Floor, Known, known_logits, known_top, measure
@@ -37,7 +37,7 @@ def compare_prompts(
         rows.append({"position": position, "label": following, **measure(*known, following, floor)})
     names = [name for name in rows[0] if name not in ("position", "label")]
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return Comparison(pa.table(columns), tuple(names))
+    return Comparison(table_of(columns), tuple(names))
 
 
 def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logitproof.documents.columns import texts
 from logitproof.documents.wording import encodable
 from logitproof.files.atomic import environment_errors
 from logitproof.jobs.cell import AXES
@@ -55,7 +56,7 @@ def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:
             "prompt_id": prompt.pair.prompt.id,
         }
         columns = {name: _constant(value, count) for name, value in place.items()}
-        table = pa.table({**columns, "status": pa.array(list(prompt.statuses), pa.string())})
+        table = pa.table({**columns, "status": texts(list(prompt.statuses))})
         for name in row.comparison.table.column_names:
             table = table.append_column(name, row.comparison.table[name])
         tables.append(table)

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.files.mapped import let_go
+from logitproof.files.mapped import let_go, rows_at_once
 from logitproof.rows.kernel import measure, widen
 from logitproof.rows.processors import processors
 
 TOP_K = 10
 BFLOAT16 = np.dtype(np.uint16)
 """How rows of bfloat16 are handed over, for which NumPy has no type: by their bits."""
-POSITIONS = 8  # per task: enough to amortize a call, few enough that mapped pages stay few
+POSITIONS = 8  # per task, at most: enough to amortize a call, few enough that mapped pages stay few
 HALVES = 4  # positions at a time of rows that are widened: these stay in the cache
 
 STATS = np.dtype(
@@ -94,41 +94,48 @@ def row_statistics(
     for name in _floats():
         stats[name] = np.nan
     top, ids = np.full((len(labels), 2, TOP_K), np.nan), np.full((len(labels), 2, TOP_K), -1)
-    lanes = max(1, min(threads, -(-len(labels) // POSITIONS)))
+    sides = (reference, candidate)
+    step = min(rows_at_once(side, HALVES if _is_half(side) else POSITIONS) for side in sides)
+    lanes = max(1, min(threads, -(-len(labels) // step)))
     with ThreadPoolExecutor(lanes) as pool:
-        turns = [slice(lane, None, lanes) for lane in range(lanes)]
-        jobs = [pool.submit(_stream, (reference, candidate), (stats, top, ids), turn, look) for turn in turns]
+        turns = [range(0, len(labels), step)[lane::lanes] for lane in range(lanes)]
+        jobs = [pool.submit(_stream, sides, (stats, top, ids), turn, step, look) for turn in turns]
     for job in jobs:
         job.result()
     return _finished(stats, top, ids)
 
 
 def _stream(
-    rows: tuple[np.ndarray, np.ndarray], out: tuple[np.ndarray, np.ndarray, np.ndarray], lane: slice, look: Look | None
+    rows: tuple[np.ndarray, np.ndarray],
+    out: tuple[np.ndarray, np.ndarray, np.ndarray],
+    turn: range,
+    step: int,
+    look: Look | None,
 ) -> None:
-    """Fill STATS, the top-k and their ids (`out`) for every n-th block of positions, `lane` saying which."""
+    """Fill STATS, the top-k and their ids (`out`) for the blocks of `step` positions that begin where `turn` says."""
     stats, top, ids = out
-    scratch, sides = np.empty((2, rows[0].shape[1])), [_Rows(side) for side in rows]
-    step = HALVES if any(side.is_half for side in sides) else POSITIONS
-    for start in range(0, len(stats), POSITIONS)[lane]:
-        block = slice(start, min(start + POSITIONS, len(stats)))
-        for first in range(block.start, block.stop, step):
-            part = slice(first, min(first + step, block.stop))
-            reference, candidate = (side.ready(part) for side in sides)
-            measure(reference, candidate, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
-            if look is not None:
-                look(part, reference, candidate)
+    scratch, sides = np.empty((2, rows[0].shape[1])), [_Rows(side, step) for side in rows]
+    for first in turn:
+        part = slice(first, min(first + step, len(stats)))
+        reference, candidate = (side.ready(part) for side in sides)
+        measure(reference, candidate, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
+        if look is not None:
+            look(part, reference, candidate)
         for side in rows:
-            let_go(side[block])
+            let_go(side[part])
+
+
+def _is_half(rows: np.ndarray) -> bool:
+    return rows.dtype in (np.float16, BFLOAT16)
 
 
 class _Rows:
-    """Rows [T, V] of one side, as the kernel is compiled for; where they are of 16 bits, a few at a time are widened."""
+    """Rows [T, V] of one side, as the kernel is compiled for; those of 16 bits are widened, at most `count` at a time."""
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: np.ndarray, count: int) -> None:
         self.rows = rows
-        self.is_half = rows.dtype in (np.float16, BFLOAT16)
-        self.wide = np.empty((HALVES if self.is_half else 0, rows.shape[1]), np.float32)
+        self.is_half = _is_half(rows)
+        self.wide = np.empty((count if self.is_half else 0, rows.shape[1]), np.float32)
 
     def ready(self, part: slice) -> np.ndarray:
         """Native float32 or float64, contiguous, read-only; good until the next are asked for."""

@@ -7,13 +7,14 @@ rows that are merely small, make it fit. Log-probabilities are logits whose cons
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from logitproof.files.mapped import ROWS, let_go, picked
+from logitproof.files.mapped import ROWS, in_blocks, let_go, picked
 
 LEFT = 0.1
 """Share of the difference, and of the given rows' own spread, that a transform may leave."""
@@ -23,7 +24,7 @@ FLAT = 0.01
 """Share of the right rows' spread below which rows are nearly flat."""
 OFF = 1e-2
 """How far a sum of probabilities may be off: float16 rounds each of them."""
-COLUMNS, FEWEST_COLUMNS = 4096, 256
+COLUMNS, FEWEST_COLUMNS = 4096, 64
 ENTRIES = 1 << 17
 """Numbers of all rows that are looked at, as far as that leaves `FEWEST_COLUMNS` of a row."""
 SHIFTS = (1, -1, 2, -2)
@@ -55,14 +56,14 @@ def by_themselves(rows: np.ndarray) -> Transform | None:
         return swapped
     # one row tells for most rows that there is nothing to see
     for check in (_probabilities, _logarithms):
-        if check(_wide(rows[:1])) is not None and (transform := check(_wide(rows))) is not None:
+        if check(rows[:1]) is not None and (transform := check(rows)) is not None:
             return transform
     return None
 
 
 def bytes_swapped(rows: np.ndarray) -> Transform | None:
     """Whether numbers are nonsense as they stand, and logits with the bytes of each in the other order."""
-    sample = np.ascontiguousarray(rows[:, :: max(1, rows.shape[1] // COLUMNS)])
+    sample = picked(rows, slice(None, None, max(1, rows.shape[1] // _columns(rows))))
     if sample.dtype.kind != "f" or _are_sane(sample):
         return None
     swapped = sample.byteswap()
@@ -83,8 +84,7 @@ def between(
     """
     if right.shape != given.shape or right.ndim != 2 or right.shape[1] < 2 or not right.size:
         return None
-    wanted = min(COLUMNS, max(FEWEST_COLUMNS, ENTRIES // len(right)))
-    columns = np.arange(0, right.shape[1], max(1, right.shape[1] // wanted))
+    columns = np.arange(0, right.shape[1], max(1, right.shape[1] // _columns(right)))
     sides = picked(right, columns), picked(given, columns)
     # what either side masks, such as the padding of a vocabulary, is no part of any shape
     known = np.isfinite(sides[0]).all(axis=0) & np.isfinite(sides[1]).all(axis=0)
@@ -117,6 +117,16 @@ class _Pair:
         return left / _size(aim) if left <= LEFT * min(self.base if base is None else base, _size(aim)) else None
 
 
+def _columns(rows: np.ndarray) -> int:
+    """How many numbers of each row are looked at."""
+    return min(COLUMNS, max(FEWEST_COLUMNS, ENTRIES // len(rows)))
+
+
+def _by_row(rows: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """float64 [T] of a function of float64 rows, a few of which are in memory at a time."""
+    return np.concatenate([function(_wide(block)) for _, block in in_blocks(rows)])
+
+
 def _wide(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows, np.float64)
 
@@ -142,8 +152,10 @@ def _are_sane(rows: np.ndarray) -> bool:
 
 def _probabilities(rows: np.ndarray) -> Transform | None:
     with np.errstate(invalid="ignore", over="ignore"):
-        sums, least = rows.sum(axis=1), rows.min()
-    if not (least >= -1e-6 and np.isfinite(sums).all()) or not (np.ptp(rows, axis=1) > 0).all():
+        sums = _by_row(rows, lambda block: block.sum(axis=1))
+        least = _by_row(rows, lambda block: block.min(axis=1)).min()
+        spread = _by_row(rows, lambda block: np.ptp(block, axis=1))
+    if not (least >= -1e-6 and np.isfinite(sums).all()) or not (spread > 0).all():
         return None
     for whole, name in ((1.0, "probabilities"), (100.0, "percentages")):
         off = float(np.abs(sums - whole).max()) / whole
@@ -157,14 +169,24 @@ def _probabilities(rows: np.ndarray) -> Transform | None:
 def _logarithms(rows: np.ndarray) -> Transform | None:
     """Logarithms of probabilities to another base than e, or without their sign."""
     for base, sign, name in ((2.0, 1, "to base 2"), (10.0, 1, "to base 10"), (np.e, -1, "without their sign (surprisals)")):
-        if (sign * rows).max() > 1e-6:
+        if _by_row(rows, functools.partial(_largest, sign)).max() > 1e-6:
             continue
         with np.errstate(over="ignore", under="ignore"):
-            off = float(np.abs((base ** (sign * rows)).sum(axis=1) - 1.0).max())
+            sums = _by_row(rows, functools.partial(_powers, base, sign))
+        off = float(np.abs(sums - 1.0).max())
         if off <= OFF:
             text = f"they are log-probabilities {name} (their probabilities sum to 1 within {off:.2g}), not natural logarithms"
             return Transform("no logits", f"log-probabilities {name}", text, "give logits, or natural logarithms")
     return None
+
+
+def _largest(sign: int, rows: np.ndarray) -> np.ndarray:
+    return np.asarray((sign * rows).max(axis=1))
+
+
+def _powers(base: float, sign: int, rows: np.ndarray) -> np.ndarray:
+    """float64 [T]: what the probabilities of such logarithms sum to."""
+    return np.asarray((base ** (sign * rows)).sum(axis=1))
 
 
 def _exponentials(pair: _Pair) -> Transform | None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from logitproof.comparison.compare import Comparison
+from logitproof.documents.columns import array, table_of
 from logitproof.errors import ContractError
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.files.atomic import content_key, environment_errors
@@ -159,7 +159,7 @@ def _laid_out(cell: Cell, kept: Mapping[int, Compared]) -> tuple[dict[str, Any],
     names = next((row.comparison.names for row in kept.values() if row.comparison is not None), ())
     columns = tables[0].column_names if tables else []
     arrays = {
-        f"column {number}": np.concatenate([_column(table, name) for table in tables]) for number, name in enumerate(columns)
+        f"column {number}": np.concatenate([array(table[name]) for table in tables]) for number, name in enumerate(columns)
     }
     facts = [_facts(index, row) for index, row in kept.items()]
     return {"format": FORMAT, "cell": name_of(cell), "names": list(names), "columns": columns, "rows": facts}, arrays
@@ -177,14 +177,6 @@ def _facts(index: int, row: Compared) -> dict[str, Any]:
         "planned": row.planned,
         "unrouted": row.unrouted,
     }
-
-
-def _column(table: pa.Table, name: str) -> np.ndarray:
-    """The values of a column, those of a list [T, n]."""
-    column = table[name].combine_chunks()
-    if pa.types.is_fixed_size_list(column.type):
-        return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), column.type.list_size)
-    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _read(path: Path, cell: Cell, wanted: Sequence[int]) -> dict[int, Compared]:
@@ -206,7 +198,7 @@ def _read(path: Path, cell: Cell, wanted: Sequence[int]) -> dict[int, Compared]:
     for row in facts.rows:
         part = slice(at, at + row.rows)
         at += row.rows
-        table = pa.table({name: _arrow(values[part]) for name, values in columns.items() if values is not None})
+        table = table_of({name: values[part] for name, values in columns.items() if values is not None})
         comparison = Comparison(table, tuple(facts.names)) if row.failure is None else None
         rows[row.index] = Compared(
             cell.pairs[row.index], row.prompt_length, comparison, row.failure,
@@ -214,9 +206,3 @@ def _read(path: Path, cell: Cell, wanted: Sequence[int]) -> dict[int, Compared]:
             tuple(row.token_ids), row.start, row.planned, unrouted=row.unrouted,
         )  # fmt: skip
     return rows
-
-
-def _arrow(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])

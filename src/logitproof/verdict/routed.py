@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison
+from logitproof.documents.columns import column
 from logitproof.metrics import RoutingMetric
 from logitproof.traces.trace import Trace
 
@@ -36,8 +36,8 @@ def with_routing(comparison: Comparison, reference: Trace, candidate: Trace) -> 
     else:
         values = {name: np.asarray(metric.compute(left, right), np.float64) for name, metric in routing_metrics().items()}
     table = comparison.table
-    for name, column in values.items():
-        table = table.append_column(name, pa.array(column))
+    for name, numbers in values.items():
+        table = table.append_column(name, column(numbers))
     return replace(comparison, table=table, names=(*comparison.names, *values)), reason
 
 

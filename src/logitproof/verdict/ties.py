@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand
+from logitproof.documents.columns import column
 from logitproof.metrics import TiedMetric
 from logitproof.verdict.compared import Compared
 
@@ -34,7 +34,7 @@ def outside_ties(row: Compared, band: Band | CalculatedBand | None) -> Compared:
     for name, metric in tied_metrics().items():
         if name in columns and metric.shortfall in columns:
             values = metric.judged(columns[metric.shortfall], np.array(margins))
-            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+            table = table.set_column(table.schema.get_field_index(name), name, column(values))
     return replace(row, comparison=replace(row.comparison, table=table))
 
 
