@@ -28,6 +28,7 @@ from logitproof.jobs.sides import config_of, path_of, planted_in
 from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
+from logitproof.traces.aside import Aside
 from logitproof.traces.store import Store
 from logitproof.traces.trace import Failure, Trace
 from logitproof.verdict.compared import Compared, Results, compare_cells
@@ -106,9 +107,9 @@ class _Asked:
 
 def _run_reference(
     opened: OpenContract, store: Store, models: Mapping[str, Model], only: str, parallel: int, say: Callable[[str], None]
-) -> tuple[Plan, dict[str, Trace | Failure]]:
+) -> tuple[Plan, Results]:
     """The plan, and the results of its jobs that are the reference's own."""
-    results: dict[str, Trace | Failure] = {}
+    results = Aside()
     with Workers() as workers:
         hellos = workers.hello({**specs(opened), **further_specs(opened)})
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)

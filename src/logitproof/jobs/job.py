@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from logitproof.contract.suite import Prompt
 from logitproof.files.atomic import content_key
@@ -55,23 +55,22 @@ def make_job(
     max_new_tokens: int = 0,
     after: str | None = None,
     routing: bool = False,
+    engine: Mapping[str, Any] | None = None,
 ) -> Job:
     """A job whose key is the hash of everything that can change its trace.
 
     The machine is the one that the engine computes on, as its `hello` says: the same library dispatches other kernels on
     another processor.
     `hello` is None for an engine that could not say what it is: the job will fail too, and is kept so that
-    the failure stands where the trace would.
+    the failure stands where the trace would. `engine` is its `engine_facts`, which whoever makes many jobs asks for once.
     """
     weights = models[str(model)].sha256, _config_sha256(models, config)
     key = content_key(
         {
             "format": TRACE_FORMAT,
-            "spec": spec.identity(),
-            "files": option_files(spec),
+            **(engine_facts(spec) if engine is None else engine),
             "versions": hello.versions if hello else {},
             "isa": hello.isa if hello else {},
-            "adapter": adapter_identity(spec),
             "machine": hello.machine.model_dump() if hello and hello.machine else {},
             "model": weights[0],
             "config": weights[1],
@@ -84,6 +83,11 @@ def make_job(
         }
     )
     return Job(key, spec, model, config, kind, mode, prompt, max_new_tokens, after, *weights, routing=routing)
+
+
+def engine_facts(spec: Spec) -> dict[str, Any]:
+    """What a key holds of an engine by itself: its options, the files that they name, and our own source."""
+    return {"spec": spec.identity(), "files": option_files(spec), "adapter": adapter_identity(spec)}
 
 
 def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:

@@ -13,10 +13,11 @@ from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
-from logitproof.jobs.job import Job, JobKind, make_job
+from logitproof.jobs.job import Job, JobKind, engine_facts, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
 from logitproof.jobs.session import Side
 from logitproof.jobs.sides import first_side, sides, source_side
+from logitproof.jobs.spec import spec_key
 from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.hub import absolute, located
@@ -78,6 +79,7 @@ class _Builder:
         self.opened, self.capabilities, self.models = opened, capabilities, models
         self.specs = specs(opened)
         self.jobs: dict[str, Job] = {}
+        self._engines: dict[str, Mapping[str, Any]] = {}
         self.cells: list[Cell] = []
         self.unmeasured: list[Unmeasured] = []
 
@@ -164,6 +166,13 @@ class _Builder:
         use = self.opened.contract.candidates.get(side.name.partition(" on ")[0])
         return bool(use and use.build_id and hello and hello.versions.get(use.build_id))
 
+    def _facts(self, side: Side) -> Mapping[str, Any]:
+        """What the keys of an engine's jobs have in common: read once a plan, since it is many files."""
+        name = spec_key(side.spec)
+        if name not in self._engines:
+            self._engines[name] = engine_facts(side.spec)
+        return self._engines[name]
+
     def _job(
         self, side: Side, kind: JobKind, mode: str, prompt: Prompt, max_new_tokens: int = 0, after: str | None = None
     ) -> str:
@@ -171,7 +180,8 @@ class _Builder:
         answered = None if isinstance(hello, Exception) else hello
         routing = kind == "score" and self.opened.contract.asks_for_routing
         job = make_job(
-            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after, routing
+            side.spec, answered, self.models, side.model, side.config, kind, mode, prompt, max_new_tokens, after, routing,
+            self._facts(side),
         )  # fmt: skip
         references = {reference_name(against) for against in ("", *self.opened.contract.others)}
         kept = side.name in references or self._names_its_build(side, answered)

@@ -41,8 +41,9 @@ from logitproof.runs.yardsticks import (
     with_yardsticks,
     witness_words,
 )
+from logitproof.traces.aside import Aside
 from logitproof.traces.store import TraceStore
-from logitproof.traces.trace import Failure, Trace
+from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
 from logitproof.verdict.judge import Verdict, judge
@@ -86,7 +87,7 @@ def check(
         errors = {spec_key(named[name]): hello for name, hello in hellos.items() if isinstance(hello, LogitproofError)}
         silent = unanswered(fair, errors, names)
         jobs = {job.key: job for job in fair if job.key not in silent}
-        results: dict[str, Trace | Failure] = {**not_run(planned, fair), **silent}
+        results = Aside({**not_run(planned, fair), **silent})
         left = len(results)
         again: dict[tuple[str, str], int] = Counter()
         stored: set[str] = set()

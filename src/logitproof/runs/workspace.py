@@ -55,6 +55,7 @@ from logitproof.runs.place import (
     withdraw,
 )
 from logitproof.runs.record import read_run
+from logitproof.traces.aside import Aside
 from logitproof.traces.store import Store, TraceStore
 from logitproof.traces.trace import Failure, Trace
 from logitproof.traces.url_store import UrlStore
@@ -179,7 +180,9 @@ class Workspace:
         keys = {key for cell in (*cells, *yardsticks) for pair in cell.pairs for key in keys_of(pair)}
         gone = record.get("dropped", {})
         kept = read_kept(self.folder, (*cells, *yardsticks), gone)
-        results = {key: self._result(key, record, store) for key in keys}
+        results = Aside()
+        for key in keys:  # one after the other: all of them together have more rows than may be mapped
+            results[key] = self._result(key, record, store)
         preflight = Preflight.read(record["facts"]["preflight"])
         concluded = conclude(opened, Plan((), cells, unmeasured, yardsticks=yardsticks), results, preflight, weights, kept)
         report = concluded.report(opened, results, record["words"], record["facts"])

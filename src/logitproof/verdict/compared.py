@@ -176,6 +176,6 @@ def values_of(row: Compared, metric: str) -> np.ndarray:
     """[T] values of a metric in one prompt: one a position, or a single one for metrics of whole prompts."""
     if metric in row.whole:
         return np.array([row.whole[metric]], np.float64)
-    if row.comparison is not None and metric in row.comparison.metrics:
-        return np.asarray(row.comparison.metrics[metric], np.float64)
+    if row.comparison is not None and metric in row.comparison.names:
+        return np.asarray(row.comparison.table[metric].to_numpy(), np.float64)
     return np.empty(0)

@@ -13,7 +13,7 @@ from logitproof.verdict.compared import Compared, values_of
 
 def can_measure(gate: Gate, rows: Sequence[Compared]) -> bool:
     """A metric of whole prompts exists in free-running cells only, and such a gate means those."""
-    return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.metrics) for row in rows)
+    return any(gate.metric in row.whole or (row.comparison and gate.metric in row.comparison.names) for row in rows)
 
 
 def chosen(gate: Gate, row: Compared) -> list[int]:

@@ -276,7 +276,7 @@ def _power(case: Case, waived: Mapping[str, Waiver]) -> Power | None:
 def _metrics(rows: Sequence[Compared], seed: int) -> dict[str, Summary]:
     names: dict[str, None] = {}
     for row in rows:
-        names.update(dict.fromkeys(row.comparison.metrics if row.comparison else ()))
+        names.update(dict.fromkeys(row.comparison.names if row.comparison else ()))
         names.update(dict.fromkeys(row.whole))
     summaries = {}
     for name in names:
