@@ -68,6 +68,9 @@ bench: setup $(VENV)/.test-ready zoo real llama-tools  ## figures of speed and s
 bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
 	$(PY) benchmarks/8b.py
 
+bench-ray: setup $(VENV)/.test-ready  ## a contract on a cluster on this machine, a node killed in the middle: results/ray.json
+	$(PY) benchmarks/machines.py
+
 bench-%: setup $(VENV)/.test-ready zoo  ## run benchmarks/NAME.py, which writes benchmarks/results/NAME.json
 	$(PY) benchmarks/$*.py
 

@@ -95,6 +95,7 @@ ELSEWHERE = {
     ("engines.md", "bench"): "test_engines_page.py",
     ("isa.md", "bench"): "test_figures.py",
     ("localize.md", "measured"): "test_localize_page.py",
+    ("scale.md", "ray"): "test_scale_page.py",
     ("quality.md", "bench"): "test_quality_page.py",
     ("taps.md", "taps"): "test_localize_page.py",
 }
