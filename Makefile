@@ -20,7 +20,7 @@ LLAMA_CMAKE := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=O
 LLAMA_TOOLS := llama-server llama-completion llama-perplexity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pictures bench test test-real browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package pythons isa neon clean
+.PHONY: help setup demo pictures bench test test-real test-ray browser lint zoo real test-engines examples docs llama-tools engines locks sbom licences package pythons isa neon clean
 
 help:                ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -67,6 +67,9 @@ bench: setup $(VENV)/.test-ready zoo real llama-tools  ## figures of speed and s
 
 bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
 	$(PY) benchmarks/8b.py
+
+test-ray: setup $(VENV)/.test-ready  ## a head and two nodes of Ray on this machine; not in CI, which would wait for their ports
+	LOGITPROOF_RAY=1 $(PY) -m pytest -n 0 tests/engines/test_ray.py
 
 bench-ray: setup $(VENV)/.test-ready  ## a contract on a cluster on this machine, a node killed in the middle: results/ray.json
 	$(PY) benchmarks/machines.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ray", reason="NOT MEASURED: many machines need ray: pip install 'logitproof[ray]'")
+if not os.environ.get("LOGITPROOF_RAY"):
+    pytest.skip("NOT MEASURED: `make test-ray` starts a cluster of three nodes", allow_module_level=True)
 
 from ray_nodes import Nodes, left, wait_until
 
