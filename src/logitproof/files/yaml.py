@@ -31,17 +31,18 @@ TAKE_OUT = "take it out"
 KNOWN = f"{TAKE_OUT}; known here: "
 
 
-def read_yaml(path: Path, kind: type[M], sort: Sort, *, command: str = "") -> tuple[M, Lines]:
+def read_yaml(path: Path, kind: type[M], sort: Sort | None = None, *, command: str = "") -> tuple[M, Lines]:
     """Parse and validate a file; also the line of every path in it, for later complaints.
 
     Raises ContractError for a missing file, broken YAML, a file of another sort, an unknown key (with the nearest
     valid one), a value of the wrong type, or a rule of the model that is broken.
     """
     data, lines = parse_yaml(yaml_text(path, command), path)
-    _refuse_other_sort(data, path, sort)
+    if sort is not None:
+        _refuse_other_sort(data, path, sort)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
-    if data and not set(data) & set(kind.model_fields):
+    if sort is not None and data and not set(data) & set(kind.model_fields):
         text = f"is not {SORTS[sort][0]}: it has no key of one"
         raise ContractError(text, where=str(path), remedy=f"its keys are {', '.join(kind.model_fields)}")
     try:
