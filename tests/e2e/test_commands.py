@@ -68,7 +68,7 @@ def test_the_record_of_a_known_bug_is_shown_without_a_framework(tmp_path: Path) 
         (("mutations", "list", "nothing.*"), "no mutation fits 'nothing.*'"),
         (("convert", "missing.npy", "out.ndjson"), "missing.npy: no such file or folder"),
         (("compare", "missing", "missing"), "missing: no such file or folder"),
-        (("freeze", "missing", "--out", "x"), "'missing' does not exist"),
+        (("freeze", "missing", "--out", "x"), "no such file or folder: 'missing'"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, args: tuple[str, ...], text: str) -> None:
