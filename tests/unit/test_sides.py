@@ -72,13 +72,14 @@ def test_a_label_without_a_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_nobody_else_works_out_the_path_of_a_label_or_what_the_reference_reads() -> None:
-    """`(folder / files[label]).resolve()` and `reference.weights == "candidate"` are written in one module."""
-    places = set()
+    """`absolute(find(files[label], …))` and `weights == "candidate"` are written in one module, each."""
+    joined, decided = set(), set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             text = ast.unparse(node) if isinstance(node, ast.IfExp | ast.Call) else ""
-            joins = text.endswith(".resolve()") and ".folder / " in text and "[" in text
-            decides = isinstance(node, ast.IfExp) and "reference.weights == 'candidate'" in text
-            if joins or decides:
-                places.add(str(path.relative_to(PACKAGE)))
-    assert places == {"jobs/sides.py"}
+            by_hand = text.endswith(".resolve()") and ".folder / " in text and "[" in text
+            if by_hand or text.startswith("absolute(find(") and "[" in text.partition(",")[0]:
+                joined.add(str(path.relative_to(PACKAGE)))
+            if isinstance(node, ast.IfExp) and ".weights == 'candidate'" in text:
+                decided.add(str(path.relative_to(PACKAGE)))
+    assert joined == decided == {"jobs/sides.py"}
