@@ -78,7 +78,7 @@ def test_nobody_else_works_out_the_path_of_a_label_or_what_the_reference_reads()
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             text = ast.unparse(node) if isinstance(node, ast.IfExp | ast.Call) else ""
             by_hand = text.endswith(".resolve()") and ".folder / " in text and "[" in text
-            if by_hand or text.startswith("absolute(find(") and "[" in text.partition(",")[0]:
+            if by_hand or (text.startswith("absolute(find(") and "[" in text.partition(",")[0]):
                 joined.add(str(path.relative_to(PACKAGE)))
             if isinstance(node, ast.IfExp) and ".weights == 'candidate'" in text:
                 decided.add(str(path.relative_to(PACKAGE)))
