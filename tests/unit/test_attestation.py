@@ -436,7 +436,7 @@ def test_the_terms_of_every_example_are_its_contract(path: Path) -> None:
 
 def test_a_folder_without_a_verdict_is_not_attested(tmp_path: Path) -> None:
     key, _ = keys(tmp_path)
-    for folder, told in ((tmp_path / "nothing", "no such run or contract"), (tmp_path, "holds no verdict.json")):
+    for folder, told in ((tmp_path / "nothing", "no such file or folder"), (tmp_path, "holds no verdict.json")):
         done = cli("attest", folder, "--key", key)
         assert done.exit_code == 2 and told in done.output
 

@@ -90,7 +90,7 @@ def run_of(what: Path) -> Path:
         return what
     if not what.exists():
         remedy = "give the folder that `logitproof check` wrote"
-        raise ContractError(f"no such run or contract{meant(what)}", where=str(what), remedy=remedy)
+        raise ContractError(f"no such file or folder{meant(what)}", where=str(what), remedy=remedy)
     folder = RUNS / read_contract(what)[0].contract
     if not (folder / "run.json").is_file():
         text = f"has not been run: there is no {folder}/run.json"
