@@ -23,9 +23,13 @@ def test_a_file_alone_is_checked_by_two_commands(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").symlink_to(FILE)
     made = run("new", "-m", "m.gguf")
     assert made.returncode == 0, made.stderr
+    # the shipped suite is ten prompts of a hundred tokens: a person waits for it, a test need not
+    contract = tmp_path / "my.parity.yaml"
+    contract.write_text(contract.read_text().replace("smoke-10", "suite.yaml"))
+    (tmp_path / "suite.yaml").write_text("suite: s\nmax_new_tokens: 8\nprompts: [{id: a, text: The capital of France is}]\n")
     done = run("check", "my.parity.yaml", "--only", "*/prefill", "--json")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     verdict = json.loads(done.stdout)
     (cell,) = verdict["cells"]
-    assert cell["status"] in ("MATCH", "TIE-FLIP") and sum(cell["counts"].values()) > 300
+    assert cell["status"] in ("MATCH", "TIE-FLIP") and sum(cell["counts"].values()) >= 8
     assert {gate["id"] for gate in verdict["gates"]} == {"kl", "top1"}
