@@ -1,4 +1,4 @@
-"""A small soak: what the harness holds does not grow by prompts, and the verdict of the whole is that of its parts."""
+"""A small soak: what the harness holds is gone after a run, and the verdict of the whole is that of its parts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SOAK = Path(__file__).parents[2] / "benchmarks/soak.py"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
-def test_a_hundred_prompts_leave_nothing_open_and_add_up(tmp_path: Path) -> None:
-    words = ["--prompts", "100", "--engines", "3", "--parts", "2", "--out", str(tmp_path / "soak.json")]
+def test_forty_prompts_leave_nothing_open_and_add_up(tmp_path: Path) -> None:
+    words = ["--prompts", "40", "--engines", "3", "--parts", "2", "--out", str(tmp_path / "soak.json")]
     done = subprocess.run([sys.executable, str(SOAK), *words], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
     result = json.loads((tmp_path / "soak.json").read_text())
-    assert (result["status"], result["prompts"]) == ("PASS", 100) and result["traces"] >= 300
+    assert (result["status"], result["prompts"]) == ("PASS", 40) and result["traces"] >= 120
     assert result["verdict_is_sum_of_parts"] is True
     # answers of an engine that have not been looked at yet are open, so what a run holds on its way is the bench's to tell
     assert result["after"]["files"] < 20 and result["children_a_trace"] < 0.02
