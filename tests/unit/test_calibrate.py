@@ -31,6 +31,7 @@ from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import lint
+from logitproof.weights.model import open_model
 
 BASIS = "a reason of more than ten letters"
 IDS = list(range(60))
@@ -180,6 +181,22 @@ def calibrate_toys(project: Any, values: float, **changes: Any) -> None:
         columns = {METRIC: sized, "kl_divergence": sized**2}
         sequences[tokens_sha256(row.token_ids)] = Repeated(columns, columns, np.zeros(sized.shape, bool))
     write_calibration(folder_of(opened), Calibration(key, ABOUT, sequences))
+
+
+def test_a_calibration_of_files_without_an_original_is_of_the_file_that_says_the_config(project: Any) -> None:
+    first, second = project.folder / "first.json", project.folder / "second.json"
+    arithmetic = Arithmetic(base="float32")
+    keys = set()
+    for text in ("40", "41"):
+        first.write_text(f'{{"vocab_size": {text}}}')
+        second.write_text('{"vocab_size": 40}')
+        contract = project.contract(
+            models={"m": {"A": "first.json", "B": "second.json"}}, matrix={"quantization": ["B"], "mode": ["prefill"]}
+        )
+        opened = open_contract(contract)
+        weights = weights_of(opened, {str(second): open_model(second)})
+        keys.add(Sides("m", "B", "B", arithmetic, arithmetic).key(weights))
+    assert len(keys) == 2
 
 
 def test_what_was_not_calibrated_is_a_fault_of_the_set_up(project: Any) -> None:

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from logitproof.cli import main
 from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
+from logitproof.engines._tool import Tool
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.ended import SHELL, advice, remedy_of, signal_name
 from logitproof.files.nearest import meant
 from logitproof.files.yaml import SORTS
 from logitproof.jobs.address import parse_address
-from logitproof.jobs.process import remedy_of
 from logitproof.jobs.worker import is_begun
 from logitproof.localization.tap_dump import open_tap_dump
 from logitproof.readers import open_dump
@@ -131,6 +132,31 @@ def test_the_known_keys_are_listed_once(tmp_path: Path) -> None:
 )
 def test_a_signal_says_what_to_look_at(number: signal.Signals, hint: str) -> None:
     assert hint in remedy_of(-number)
+    assert hint in remedy_of(SHELL + number), "a shell gives 128 more"
+    assert hint in advice(-number) and signal_name(-number) == number.name
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGILL])
+def test_a_program_and_a_tool_say_what_to_look_at_too(number: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "ends"
+    script.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
+    script.chmod(0o755)
+    text = remedy_of(-number)
+    with pytest.raises(RuntimeError, match=number.name) as raised:
+        Tool(str(script)).run([], 10.0)
+    assert text in str(raised.value)
+
+
+def test_lint_offers_the_name_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "weights.gguf").touch()
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        RIGHT["contract"] + "models: {m: {original: wieghts.gguf}}\nsuites: [smoke-10]\n"
+        "bands: [{match: 1, wrong: 2, basis: of a test alone}]\n"
+        "gates: [{id: g, metric: kl_divergence, at_most: 1, basis: of a test alone}]\n"
+    )
+    result = CliRunner().invoke(main, ["lint", str(path)])
+    assert "names nothing" in result.output and "weights.gguf'" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("code", [None, 0, 1, 255, -signal.SIGSEGV, -200])

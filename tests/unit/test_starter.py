@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf/config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
-    for name, number in (("q4", 15), ("f16", 1), ("f32", 0), ("silent", None)):
+    for name, number in (("q4", 15), ("f16", 1), ("f32", 0), ("silent", None), ("odd", 999)):
         file_of(tmp_path / f"{name}.gguf", number)
     return tmp_path
 
@@ -49,6 +49,7 @@ def new(*words: str) -> tuple[int, str]:
         (["f32.gguf"], ["F32"], ["F32"], "original", 0.01),
         (["silent.gguf"], ["F32"], ["F32"], "original", 0.01),
         (["f16.gguf"], ["F16"], ["F16"], "candidate", 0.3),
+        (["odd.gguf"], ["type-999"], ["type-999"], "candidate", 0.7),
         (["hf", "f32.gguf"], ["original", "F32"], ["F32"], "original", 0.01),
         (["hf", "q4.gguf", "f16.gguf"], ["original", "Q4_K_M", "F16"], ["Q4_K_M", "F16"], "candidate", 0.7),
     ],

@@ -20,7 +20,7 @@ from logitproof.errors import Missing
 from logitproof.files.arrays import read_arrays, write_arrays
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.sides import label_read, path_of
-from logitproof.weights.model import Model
+from logitproof.weights.model import Model, weights_sha256
 
 Weights = Mapping[tuple[str, str], str]
 """sha256 of weights by model and label."""
@@ -56,7 +56,13 @@ def weights_of(opened: OpenContract, models: Mapping[str, Model]) -> dict[tuple[
     """sha256 by model and label of the models that were opened, by absolute path."""
     names = [(name, label) for name, files in opened.contract.models.items() for label in files]
     paths = {(name, label): str(path_of(opened, name, label)) for name, label in names}
-    return {place: models[path].sha256 for place, path in paths.items() if path in models}
+    weights = {place: models[path].sha256 for place, path in paths.items() if path in models}
+    for name, files in opened.contract.models.items():
+        # without an original the first file says what the config is, whether or not it is compared
+        first = path_of(opened, name, next(iter(files)))
+        if ORIGINAL not in files and first.exists():
+            weights[name, ORIGINAL] = weights_sha256(first)
+    return weights
 
 
 def folder_of(opened: OpenContract) -> Path:

@@ -132,7 +132,7 @@ def _label(path: Path, text: str) -> str:
         remedy = "give a folder with config.json and safetensors, or a GGUF file"
         raise ContractError(f"{text} is neither a model's folder nor a GGUF file", where="--model", remedy=remedy)
     number = GgufFile(path).value(FILE_TYPE)
-    return file_type_name(number) if isinstance(number, int) else "quantized" if is_quantized(path) else "F32"
+    return file_type_name(number).replace(" ", "-") if isinstance(number, int) else "quantized" if is_quantized(path) else "F32"
 
 
 def _name(text: str) -> str:

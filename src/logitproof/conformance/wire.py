@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from logitproof.files.ended import signal_name
 from logitproof.files.last_words import cause
 from logitproof.files.worded import in_words
-from logitproof.jobs.process import EngineProcess, signal_name
+from logitproof.jobs.process import EngineProcess
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 
@@ -111,7 +112,7 @@ class Wire:
         """Exit status of a process that is gone, and with what it gave up; its words are noted."""
         status, words = self.wait(2.0), self._process.words
         self.noted.ended = words
-        how = f"killed by {signal_name(-status)}" if status is not None and status < 0 else f"status {status}"
+        how = f"killed by {name}" if (name := signal_name(status)) else f"status {status}"
         line = cause(words) or (words[-1].strip() if words else "")
         return f"its process ended ({how}){f' with: {line}' if line else ', without a word'}"
 

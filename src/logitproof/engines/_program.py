@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from logitproof.catalog import did_you_mean
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
 from logitproof.errors import Refusal
+from logitproof.files.ended import advice, signal_name
 from logitproof.files.hashes import file_sha256
 from logitproof.files.last_words import cause, last_words, shortened
 from logitproof.gguf.vocabulary import vocabulary_size
@@ -121,8 +121,8 @@ class Program:
             raise ProgramFailed(f"it did not end within {self.timeout:g} s and was killed{words}") from None
         stdout, stderr = _text(ended.stdout), _text(ended.stderr)
         if (status := ended.returncode) != 0:
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise ProgramFailed(f"it {how}{_last_words(stdout, stderr)}")
+            how = f"was killed by {name}" if (name := signal_name(status)) else f"ended with status {status}"
+            raise ProgramFailed(f"it {how}{advice(status)}{_last_words(stdout, stderr)}")
         return Run(stdout, stderr, out)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from logitproof.engines._llama_build import build_facts
 from logitproof.errors import Refusal
+from logitproof.files.ended import advice, signal_name
 from logitproof.files.hashes import file_sha256
 from logitproof.files.last_words import last_words, shortened
 
@@ -73,8 +73,8 @@ class Tool:
         err = done.stderr.decode("utf-8", "replace")
         if done.returncode != 0:
             code = done.returncode
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise RuntimeError(f"{self.path.name} {how}: {quoted(err or done.stdout.decode('utf-8', 'replace'))}")
+            how = f"was killed by {name}" if (name := signal_name(code)) else f"ended with exit code {code}"
+            raise RuntimeError(f"{self.path.name} {how}{advice(code)}: {quoted(err or done.stdout.decode('utf-8', 'replace'))}")
         return Said(done.stdout, err)
 
     def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[bytes]:

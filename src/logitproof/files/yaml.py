@@ -38,20 +38,14 @@ def read_yaml(path: Path, kind: type[M], sort: Sort | None = None, *, command: s
     valid one), a value of the wrong type, or a rule of the model that is broken.
     """
     data, lines = parse_yaml(yaml_text(path, command), path)
-    if sort is not None:
-        _refuse_other_sort(data, path, sort)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
-    if sort is not None and data and not set(data) & set(kind.model_fields):
-        text = f"is not {SORTS[sort][0]}: it has no key of one"
-        raise ContractError(text, where=str(path), remedy=f"its keys are {', '.join(kind.model_fields)}")
-    try:
-        return kind.model_validate(data), lines
-    except ValidationError as error:
-        raise _complaint(error, data, path, lines, kind) from None
+    if sort is not None:
+        _refuse_other_sort(data, path, sort, kind)
+    return _validated(data, path, lines, kind), lines
 
 
-def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
+def read_toml(path: Path, kind: type[M], sort: Sort | None = None, *, command: str = "") -> M:
     """Parse and validate a TOML file; raises what `read_yaml` raises, without lines."""
     text = yaml_text(path, command)
     try:
@@ -60,15 +54,21 @@ def read_toml(path: Path, kind: type[M], *, command: str = "") -> M:
         raise ContractError(f"not valid TOML: {error}", where=str(path)) from None
     except (ValueError, RecursionError) as error:
         raise ContractError(f"not valid TOML: {type(error).__name__}: {error}", where=str(path)) from None
+    if sort is not None:
+        _refuse_other_sort(data, path, sort, kind)
+    return _validated(data, path, {}, kind)
+
+
+def _validated(data: Any, path: Path, lines: Lines, kind: type[M]) -> M:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _complaint(error, data, path, {}, kind) from None
+        raise _complaint(error, data, path, lines, kind) from None
 
 
-def _refuse_other_sort(data: Any, path: Path, sort: Sort) -> None:
+def _refuse_other_sort(data: Mapping[str, Any], path: Path, sort: Sort, kind: type[BaseModel]) -> None:
     """Raise ContractError for a file that is right, and not what is wanted here."""
-    if not isinstance(data, dict) or SORTS[sort][1] <= set(data):
+    if SORTS[sort][1] <= set(data):
         return
     wanted = SORTS[sort][0]
     if {"format", "kind", "made_at"} <= set(data):
@@ -77,6 +77,9 @@ def _refuse_other_sort(data: Any, path: Path, sort: Sort) -> None:
     for name, keys, remedy in SORTS.values():
         if keys <= set(data):
             raise ContractError(f"is {name}, not {wanted}", where=str(path), remedy=remedy)
+    if data and not set(data) & set(kind.model_fields):
+        remedy = f"its keys are {', '.join(kind.model_fields)}"
+        raise ContractError(f"is not {wanted}: it has no key of one", where=str(path), remedy=remedy)
 
 
 def place(path: Path, lines: Lines, *keys: str | int) -> str:

@@ -207,25 +207,3 @@ def _source_alone() -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Path(folder, "logitproof").symlink_to(Path(__file__).parents[1])
     return folder
-
-
-REMEDIES = {
-    signal.SIGKILL: "nothing here kills an engine that is asked: most often the system does when memory runs out (`dmesg` says "
-    "so); give it a smaller model, a shorter context or fewer engines at a time",
-    signal.SIGILL: "it was built for instructions that this processor does not have: build it for this machine",
-    signal.SIGBUS: "a file that it had mapped was cut or its disk is full: see that its weights are whole",
-    signal.SIGXCPU: "its limit of processor time (`ulimit -t`) is reached: raise it",
-}
-
-
-def remedy_of(code: int | None) -> str:
-    """What to look at first for an exit status, negative for a signal; empty where that says nothing."""
-    return REMEDIES.get(signal.Signals(-code), "") if code is not None and -code in set(signal.Signals) else ""
-
-
-def signal_name(number: int) -> str:
-    """`SIGSEGV` of 11."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -28,12 +28,13 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
+from logitproof.files.ended import remedy_of, signal_name
 from logitproof.files.hashes import State
 from logitproof.files.last_words import cause
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
 from logitproof.jobs.executed import Executed, executed
-from logitproof.jobs.process import GRACE, EngineProcess, remedy_of, signal_name
+from logitproof.jobs.process import GRACE, EngineProcess
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
@@ -372,7 +373,7 @@ class Worker:
         if self._process.python and missing and self._count == 1:
             text = f"its interpreter cannot serve it: {missing.removeprefix('ModuleNotFoundError: ')}"
             return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
-        how = f"killed by {signal_name(-code)}" if code is not None and code < 0 else f"exit code {code}"
+        how = f"killed by {name}" if (name := signal_name(code)) else f"exit code {code}"
         gave_up = f"; it gave up with: {line}" if (line := cause(self._process.words)) else ""
         text = f"its process ended during `{method}` ({how}); asked was {self._request}{gave_up}"
         return self._fail(EngineDied, text, remedy=remedy_of(code))

@@ -11,6 +11,7 @@ from logitproof import catalog
 from logitproof.contract.contract import ORIGINAL, EngineUse
 from logitproof.contract.opened import OpenContract
 from logitproof.errors import LogitproofError, Refusal
+from logitproof.files.nearest import meant
 from logitproof.gguf.vocabulary import token_count, vocabulary_size
 from logitproof.jobs.plan import matrix_cells
 from logitproof.jobs.sides import config_of, path_of
@@ -73,9 +74,8 @@ class Files(Rule):
         return self.finding(opened, "LP070", "models", name, label, text=place, remedy=remedy)
 
     def _gone(self, opened: OpenContract, path: Path, *keys: str) -> Finding:
-        place = ".".join(keys)
-        remedy = "correct the path, which is relative to the contract"
-        return self.finding(opened, "LP070", *keys, text=f"{place}: {path} names nothing: it is not there", remedy=remedy)
+        text = f"{'.'.join(keys)}: {path} names nothing: it is not there{meant(path)}"
+        return self.finding(opened, "LP070", *keys, text=text, remedy="correct the path, which is relative to the contract")
 
     def _options(self, opened: OpenContract, keys: tuple[str, ...], use: EngineUse) -> Iterator[Finding]:
         entry = catalog.find("engines", use.engine)

@@ -156,7 +156,7 @@ def read_pins(path: Path) -> Pins:
     """Read a pins file; raises ContractError with the place of what is wrong in it."""
     remedy = "`logitproof pin CONTRACT --out FILE` writes one"
     if path.suffix == ".toml":
-        return read_toml(path, Pins, command=remedy)
+        return read_toml(path, Pins, "pins", command=remedy)
     if path.suffix in (".yaml", ".yml"):
         return read_yaml(path, Pins, "pins", command=remedy)[0]
     raise ContractError("is neither YAML nor TOML by its name", where=str(path), remedy=ENDINGS)
