@@ -6,26 +6,22 @@ import contextlib
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
-from logitproof.engines._libllama import Library, open_library, said_of_context
+from logitproof.engines._libllama import Library, open_library
+from logitproof.engines._llamacpp_context import Asked, Context
 from logitproof.engines._llamacpp_taps import TAPS, Recorder
 from logitproof.errors import Refusal
 from logitproof.files.nearest import meant
 from logitproof.protocol.sampler import Sampling
 from logitproof.protocol.sink import RowSink
 from logitproof.protocol.taps import wanted
-from logitproof.rows.distance import first_difference
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
-KV_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
-"""ggml's own numbers of these types."""
-QUANTIZED = ("q8_0", "q4_0")
 FACTS = ("file type", "arch ", "n_rot", "rope", "freq_", "n_ctx_orig_yarn", "mrope")
 """What llama.cpp prints about a model that its API does not tell: the lines `print_info: …` that are kept."""
 WITH_GELU = ("gemma",)
@@ -98,15 +94,12 @@ class LlamaCpp(Engine):
     _lib: Library | None = field(default=None, init=False, repr=False)
     _model: Any = field(default=None, init=False, repr=False)
     _vocab: Any = field(default=None, init=False, repr=False)
-    _context: Any = field(default=None, init=False, repr=False)
-    _context_size: int = field(default=0, init=False)
-    _context_log: list[str] = field(default_factory=list, init=False, repr=False)
+    _context: Context | None = field(default=None, init=False, repr=False)
     _dispatched: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _vocab_size: int = field(default=0, init=False)
     _trained_length: int = field(default=0, init=False)
     _watching: Any = field(default=None, init=False, repr=False)
     _lora: Any = field(default=None, init=False, repr=False)
-    _cached: list[int] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch_size", "ubatch_size", "context", "sequences"):
@@ -154,7 +147,7 @@ class LlamaCpp(Engine):
             context_length=self._trained_length,
             bos_token_id=bos if bos >= 0 else None,
             eos_token_ids=tuple(eos),
-            details=self._details() | self._rounded() | {"log": [*facts, *self._context_log], "sampler_noise": "mt19937"},
+            details=self._details() | self._rounded() | {"log": [*facts, *self._open.log], "sampler_noise": "mt19937"},
         )
 
     def score(self, token_ids: Sequence[int], mode: Mode) -> Scored:
@@ -177,7 +170,7 @@ class LlamaCpp(Engine):
         for start in range(0, len(token_ids), step):
             batch = token_ids[start : start + step]
             wanted = min(max(first - start, 0), len(batch))
-            yield start + wanted, self._decode(batch, start, first=wanted)
+            yield start + wanted, self._open.decode(batch, start, first=wanted)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int]) -> Generated:
         if not token_ids:
@@ -185,7 +178,7 @@ class LlamaCpp(Engine):
         # The last new token is never fed.
         kept = self._begin(len(token_ids) + max(max_new_tokens - 1, 0), token_ids, reuse=self.reuse)
         for start in range(kept, len(token_ids), self.batch_size):
-            row = self._last(token_ids[start : start + self.batch_size], start)
+            row = self._open.last(token_ids[start : start + self.batch_size], start)
         new: list[int] = []
         rows: list[np.ndarray] = []
         while len(new) < max_new_tokens:
@@ -194,7 +187,7 @@ class LlamaCpp(Engine):
             if new[-1] in stop:
                 return Generated(new, np.stack(rows), "stop", self._dispatched)
             if len(new) < max_new_tokens:
-                row = self._last(new[-1:], len(token_ids) + len(new) - 1)
+                row = self._open.last(new[-1:], len(token_ids) + len(new) - 1)
         logits = np.stack(rows) if rows else np.empty((0, self._vocab_size), np.float32)
         return Generated(new, logits, "length", self._dispatched)
 
@@ -209,14 +202,14 @@ class LlamaCpp(Engine):
             self._begin(len(token_ids) + max_new_tokens, token_ids)
             with self._sampler(sampling, (sampling.seed * 1_000_003 + number) % 2**32, token_ids) as chain:
                 for start in range(0, len(token_ids), self.batch_size):
-                    self._last(token_ids[start : start + self.batch_size], start)
+                    self._open.last(token_ids[start : start + self.batch_size], start)
                 new: list[int] = []
                 while len(new) < max_new_tokens:
-                    new.append(int(self._library().llama.llama_sampler_sample(chain, self._context, -1)))
+                    new.append(int(self._library().llama.llama_sampler_sample(chain, self._open.handle, -1)))
                     if new[-1] in stop:
                         break
                     if len(new) < max_new_tokens:
-                        self._last(new[-1:], len(token_ids) + len(new) - 1)
+                        self._open.last(new[-1:], len(token_ids) + len(new) - 1)
             drawn.append(new)
         return drawn
 
@@ -235,7 +228,7 @@ class LlamaCpp(Engine):
             step = self.batch_size if mode == "prefill" else 1
             logits = []
             for start in range(0, len(token_ids), step):
-                logits.append(self._decode(token_ids[start : start + step], start).copy())
+                logits.append(self._open.decode(token_ids[start : start + step], start).copy())
                 recorder.end_of_batch()
         finally:
             self._free_context()
@@ -263,7 +256,7 @@ class LlamaCpp(Engine):
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         try:
             steps = [
-                llama.llama_sampler_init_penalties(self._vocab_size, self._context_size, sampling.repetition_penalty, 0.0, 0.0),
+                llama.llama_sampler_init_penalties(self._vocab_size, self._open.size, sampling.repetition_penalty, 0.0, 0.0),
                 llama.llama_sampler_init_top_k(sampling.top_k),
                 llama.llama_sampler_init_top_p(sampling.top_p, 1),
                 llama.llama_sampler_init_min_p(sampling.min_p, 1),
@@ -333,7 +326,7 @@ class LlamaCpp(Engine):
 
     def _begin(self, positions: int, token_ids: Sequence[int], *, reuse: bool = False) -> int:
         """A cache with room for `positions`, empty (a recurrent state too) or holding the first n of `token_ids`: n."""
-        llama = self._loaded().llama
+        self._loaded()
         self._check_ids(token_ids)
         if positions > self._trained_length:
             raise Refusal(
@@ -343,34 +336,23 @@ class LlamaCpp(Engine):
             )
         if self.context is not None and positions > self.context:
             raise Refusal(f"{positions} tokens exceed the context of {self.context} that was asked for", field="context")
-        if not self._context or positions > self._context_size:
+        if self._context is None or positions > self._context.size:
             self._open_context(self.context or -(-positions // ROUND_CONTEXT) * ROUND_CONTEXT)
-        memory = llama.llama_get_memory(self._context)
-        common = first_difference(self._cached, token_ids[:-1])
-        if reuse and common > 0 and llama.llama_memory_seq_rm(memory, 0, common, -1):
-            del self._cached[common:]
-            return common
-        llama.llama_memory_clear(memory, True)
-        self._cached.clear()
-        return 0
+        return self._open.begin(token_ids, reuse=reuse)
+
+    @property
+    def _open(self) -> Context:
+        """The context that the last request opened."""
+        assert self._context is not None
+        return self._context
 
     def _open_context(self, positions: int) -> None:
-        library = self._library()
         self._free_context()
-        library.log.clear()
-        self._context = library.llama.llama_init_from_model(self._model, self._context_params(positions))
-        if not self._context:
-            text = f"llama.cpp refuses this context: {library.log.errors()}"
-            if {self.kv_type, self.kv_type_v} & set(QUANTIZED):
-                raise Refusal(text, field="kv_type", remedy="a quantized V cache needs flash_attention")
-            raise RuntimeError(text)
-        self._context_log = library.log.matching("llama_kv_cache", "llama_memory_recurrent", "llama_context:")
-        self._context_size = library.llama.llama_n_ctx(self._context) // self.sequences
-        self._check_context(positions)
-        if self._lora is not None:
-            adapters, scales = (type(self._lora) * 1)(self._lora), (ctypes.c_float * 1)(1.0)
-            if library.llama.llama_set_adapters_lora(self._context, adapters, 1, scales) != 0:
-                raise RuntimeError(f"llama.cpp does not apply the adapter: {library.log.errors()}")
+        kinds = self.kv_type, self.kv_type_v or self.kv_type
+        asked = Asked(self.threads, self.batch_size, self.ubatch_size, kinds, self.flash_attention, self.sequences)
+        self._context = Context(
+            self._library(), self._model, self._vocab_size, asked, positions, watching=self._watching, lora=self._lora
+        )
 
     def _open_adapter(self) -> Any:
         """The adapter, which lives as long as the model."""
@@ -384,93 +366,6 @@ class LlamaCpp(Engine):
             raise Refusal(f"llama.cpp refuses the adapter: {library.log.errors()}", field="adapter")
         return adapter
 
-    def _context_params(self, positions: int) -> Any:
-        llama = self._library().llama
-        params = llama.llama_context_default_params()
-        params.n_ctx = positions * self.sequences
-        params.n_seq_max, params.kv_unified = self.sequences, self.sequences > 1
-        params.n_batch = min(self.batch_size, positions) * self.sequences
-        params.n_ubatch = min(self.ubatch_size or params.n_batch, params.n_batch)
-        params.n_threads = params.n_threads_batch = self.threads
-        params.type_k = KV_TYPES[self.kv_type]
-        params.type_v = KV_TYPES[self.kv_type_v or self.kv_type]
-        # A build with a GPU would else send long prompts there, and only those.
-        params.op_offload = params.offload_kqv = False
-        if self._watching is not None:
-            params.cb_eval = self._watching
-        params.flash_attn_type = (
-            llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if self.flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
-        return params
-
-    def _check_context(self, positions: int) -> None:
-        """Compare what the library says it made with what it was asked for: nothing is taken on trust."""
-        settings, wish = self._settings(), self._context_params(positions)
-        asked = {
-            "n_batch": wish.n_batch, "n_ubatch": wish.n_ubatch, "threads": self.threads,
-            "flash_attention": "enabled" if self.flash_attention else "disabled",
-        }  # fmt: skip
-        if settings["kv_types"] or not any(line.startswith("llama_memory_recurrent") for line in self._context_log):
-            asked["kv_types"] = [[self.kv_type, self.kv_type_v or self.kv_type]]
-        wrong = [
-            f"{name} is {settings[name]}, asked for was {value}" for name, value in asked.items() if settings[name] != value
-        ]
-        if wrong or self._context_size < positions:
-            raise RuntimeError(f"llama.cpp made another context: {'; '.join(wrong) or f'n_ctx is {self._context_size}'}")
-
-    def _last(self, token_ids: Sequence[int], start: int) -> np.ndarray:
-        """Feed tokens at positions start…; the logits [V] of the last, copied."""
-        return np.array(self._decode(token_ids, start, first=len(token_ids) - 1)[-1])
-
-    def _decode(self, token_ids: Sequence[int], start: int, *, first: int = 0) -> np.ndarray:
-        """Feed tokens at positions start…; the logits [n, V] of those from `first` on, valid until the next call."""
-        library = self._library()
-        llama = library.llama
-        count = len(token_ids)
-        batch = llama.llama_batch_init(count * self.sequences, 0, 1)
-        try:
-            batch.n_tokens = count * self.sequences
-            for place in range(count * self.sequences):
-                # the others get the same tokens in other orders, so that a mix-up cannot go unseen
-                index, sequence = place % count, place // count
-                batch.token[place] = token_ids[(index + sequence) % count if count > 1 else 0]
-                batch.pos[place] = start + index
-                batch.n_seq_id[place] = 1
-                batch.seq_id[place][0] = sequence
-                batch.logits[place] = sequence == 0 and index >= first
-            library.log.clear()
-            if (code := llama.llama_decode(self._context, batch)) != 0:
-                raise RuntimeError(f"llama_decode returned {code}: {library.log.errors()}")
-        finally:
-            llama.llama_batch_free(batch)
-        self._cached[start:] = token_ids
-        return self._rows(range(first, count))
-
-    def _rows(self, indexes: Sequence[int]) -> np.ndarray:
-        """Logits of these tokens of the batch, in llama.cpp's own memory: [n, V]. Rows of another width would lie elsewhere."""
-        if not indexes:
-            return np.empty((0, self._vocab_size), np.float32)
-        llama = self._library().llama
-        pointers = [llama.llama_get_logits_ith(self._context, index) for index in indexes]
-        if not all(pointers):
-            raise RuntimeError(f"llama.cpp kept no logits of {sum(not pointer for pointer in pointers)} tokens of the batch")
-        places = [ctypes.addressof(pointer.contents) for pointer in pointers]
-        width = 4 * self._vocab_size
-        if any(after - before != width for before, after in pairwise(places)):
-            raise RuntimeError(f"rows of llama.cpp's logits are not {self._vocab_size} floats apart")
-        return np.ctypeslib.as_array(pointers[0], (len(pointers), self._vocab_size))
-
-    def _settings(self) -> dict[str, Any]:
-        """What is in effect, as the library says it: K and V type of each cache come from its log alone."""
-        llama = self._library().llama
-        return {
-            "n_ctx": self._context_size,
-            "n_batch": llama.llama_n_batch(self._context),
-            "n_ubatch": llama.llama_n_ubatch(self._context),
-            "threads": llama.llama_n_threads(self._context),
-            **said_of_context(self._context_log),
-        }
-
     def _details(self) -> dict[str, Any]:
         """The model and what is in effect after loading: not what was asked for."""
         library = self._library()
@@ -480,7 +375,7 @@ class LlamaCpp(Engine):
             "library": [str(path) for path in library.files()],
             "model": text.value.decode("utf-8", "replace"),
             "parameters": library.llama.llama_model_n_params(self._model),
-            **self._settings(),
+            **self._open.settings(),
         }
 
     def _rounded(self) -> dict[str, Any]:
@@ -497,7 +392,6 @@ class LlamaCpp(Engine):
         self._model = None
 
     def _free_context(self) -> None:
-        if self._context:
-            self._library().llama.llama_free(self._context)
-        self._context, self._context_size = None, 0
-        self._cached.clear()
+        if self._context is not None:
+            self._context.close()
+        self._context = None
