@@ -6,17 +6,24 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.conformance.conformance import RULES, Conformance, Row, conformance
+from logitproof.conformance.rules import stdout
+from logitproof.conformance.session import Broken
+from logitproof.conformance.wire import Noted, Wire
 from logitproof.errors import ContractError, EngineDied
 from logitproof.jobs.address import parse_address
+from logitproof.jobs.shown import SPLIT
+from logitproof.jobs.spec import Spec
 
 ENGINE = Path(__file__).with_name("faulty_engine.py")
 
+PRETTY = "import json; input(); print(json.dumps({'id': 1, 'result': {'protocol': 1}}, indent=1), flush=True); input()"
 FAULTS = {
     "": set(),
     "progress": set(),
@@ -161,6 +168,19 @@ def test_rows_that_are_no_logits_are_named_by_their_transform(
     reports: dict[str, Conformance], fault: str, rule: str, words: str
 ) -> None:
     assert words in row(reports[fault], rule).said
+
+
+def test_an_answer_over_many_lines_is_told_as_one(tmp_path: Path) -> None:
+    noted = Noted()
+    wire = Wire(Spec("command", {"argv": [sys.executable, "-c", PRETTY]}, timeout=2.0), name="pretty", noted=noted)
+    try:
+        wire.ask("hello")
+    finally:
+        wire.end()
+    assert noted.stray[0] == "'{'" and noted.is_split
+    with pytest.raises(Broken) as broken:
+        stdout(SimpleNamespace(noted=noted))  # type: ignore[arg-type]
+    assert broken.value.remedy == SPLIT
 
 
 def test_a_program_that_never_answers_is_an_engine_error(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from logitproof.files.ended import SHELL, advice, remedy_of, signal_name
 from logitproof.files.nearest import meant
 from logitproof.files.yaml import SORTS
 from logitproof.jobs.address import parse_address
-from logitproof.jobs.worker import is_begun
+from logitproof.jobs.shown import is_begun
 from logitproof.localization.tap_dump import open_tap_dump
 from logitproof.readers import open_dump
 from logitproof.runs.pins import read_pins

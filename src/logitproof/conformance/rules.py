@@ -14,6 +14,7 @@ from logitproof.conformance.rows import Rows, apart, how_apart, largest_differen
 from logitproof.conformance.session import TOKENS, Broken, NotOffered, Session, truncated
 from logitproof.conformance.wire import Answer
 from logitproof.files.worded import in_words
+from logitproof.jobs.shown import SPLIT
 from logitproof.protocol import messages as protocol
 from logitproof.rows.transform import by_themselves, bytes_swapped
 
@@ -334,7 +335,8 @@ def messages(session: Session) -> str:
 
 def stdout(session: Session) -> str:
     if session.noted.stray:
-        raise Broken(f"{len(session.noted.stray)} lines on stdout are not the protocol, the first: {session.noted.stray[0]}")
+        text = f"{len(session.noted.stray)} lines on stdout are not the protocol, the first: {session.noted.stray[0]}"
+        raise Broken(text, remedy=SPLIT if session.noted.is_split else "")
     return "nothing on stdout but answers"
 
 

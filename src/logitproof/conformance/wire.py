@@ -14,6 +14,7 @@ from logitproof.files.ended import signal_name
 from logitproof.files.last_words import cause
 from logitproof.files.worded import in_words
 from logitproof.jobs.process import EngineProcess
+from logitproof.jobs.shown import is_begun, shown_bytes
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 
@@ -49,6 +50,8 @@ class Noted:
     """What was wrong with the traffic itself, whatever it was about; one quoted line each."""
 
     stray: list[str] = field(default_factory=list)
+    is_split: bool = False
+    """whether one of them is the beginning of an answer over many lines"""
     wrong_ids: list[str] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -119,7 +122,7 @@ class Wire:
     def _unended(self) -> str:
         """What came without a newline, if anything did."""
         left = self._process.unended
-        return f"; {len(left)} bytes came without a newline behind them: {_quoted(left)}" if left else ""
+        return f"; {len(left)} bytes came without a newline behind them: {shown_bytes(left)}" if left else ""
 
     def _message(self, line: bytes) -> dict[str, Any] | None:
         """The JSON object of a line; notes lines that are none, and fields that the protocol does not have."""
@@ -128,12 +131,13 @@ class Wire:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not message.keys() & {"result", "error", "progress", "part"}:
-            self.noted.stray.append(_quoted(line))
+            self.noted.stray.append(shown_bytes(line))
+            self.noted.is_split = self.noted.is_split or is_begun(line)
             return None
         try:
             protocol.Response.model_validate_json(line)
         except ValidationError as error:
-            self.noted.malformed.append(f"{in_words(error)} in {_quoted(line)}")
+            self.noted.malformed.append(f"{in_words(error)} in {shown_bytes(line)}")
         return message
 
     def _is_progress(self, message: dict[str, Any], line: bytes, number: int | None, parts: list[dict[str, Any]]) -> bool:
@@ -145,14 +149,9 @@ class Wire:
         else:
             self.noted.progress += 1
         if number is not None and message.get("id") != number:
-            self.noted.wrong_progress.append(f"while request {number} ran: {_quoted(line)}")
+            self.noted.wrong_progress.append(f"while request {number} ran: {shown_bytes(line)}")
         return True
 
 
 def _record(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
-
-
-def _quoted(line: bytes) -> str:
-    text = line.decode("utf-8", "replace").strip()
-    return repr(text if len(text) <= 120 else text[:119] + "…")

@@ -35,6 +35,7 @@ from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
 from logitproof.jobs.executed import Executed, executed
 from logitproof.jobs.process import GRACE, EngineProcess
+from logitproof.jobs.shown import described, remedy_of_stray, shown_bytes
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
@@ -46,9 +47,6 @@ PATIENCE = 20
 """Times its time limit that an engine may take for one answer, if it reports progress."""
 DETAILS_LIMIT = 1 << 16
 """Bytes of JSON that an engine may say of what it has loaded: it is recorded with every trace."""
-SHOWN = 120
-"""Bytes of a wrong answer that are quoted."""
-STDOUT = "stdout belongs to the protocol, log to stderr"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -313,8 +311,7 @@ class Worker:
             response = protocol.Response.model_validate_json(line)
         except ValidationError:
             text = f"answered `{method}` with something that is not the protocol: {shown_bytes(line)}"
-            remedy = "an answer is one line: print its JSON without newlines in it" if is_begun(line) else STDOUT
-            raise self._fail(EngineGarbage, text, remedy=remedy) from None
+            raise self._fail(EngineGarbage, text, remedy=remedy_of_stray(line)) from None
         if response.id != self._count:
             raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
         return response
@@ -384,31 +381,3 @@ class Worker:
         words = self.last_words()
         self._broken = kind(f"{text}\n  last words: {words}" if words else text, where=self.name, remedy=remedy)
         return self._broken
-
-
-def described(method: str, params: Mapping[str, Any]) -> str:
-    """A request as an error names it: the method, how many tokens or what file, and the mode."""
-    parts = []
-    if isinstance(ids := params.get("token_ids"), list):
-        parts.append(f"of {len(ids)} token{'s' * (len(ids) != 1)}")
-    if isinstance(sequences := params.get("sequences"), list):
-        parts.append(f"of {len(sequences)} sequences")
-    if isinstance(text := params.get("text"), str):
-        parts.append(f"of a text of {len(text)} letters")
-    if isinstance(model := params.get("model"), str):
-        parts.append(f"of {Path(model).name}")
-    if isinstance(mode := params.get("mode"), str):
-        parts.append(f"in {mode}")
-    return " ".join([f"`{method}`", *parts])
-
-
-def is_begun(line: bytes) -> bool:
-    """Whether a line is the beginning of a JSON object or list whose end stands in a later one."""
-    text = line.strip()
-    return text[:1] in (b"{", b"[") and text.count(b"{") + text.count(b"[") > text.count(b"}") + text.count(b"]")
-
-
-def shown_bytes(data: bytes) -> str:
-    """The beginning of what an engine wrote, as one line."""
-    text = data[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
-    return f"{text!r}{' …' if len(data) > SHOWN else ''}"
