@@ -26,8 +26,8 @@ from logitproof.sensitivity.measure import RESULTS, Bench, Unit, units_of
 from logitproof.sensitivity.plan import budget_of, bytes_of, planned, tensor_type_file
 from logitproof.sensitivity.sensitivity import Asked, Sensitivity, sensitivity
 from logitproof.sensitivity.subject import Subject
-from logitproof.sensitivity.text import document
-from logitproof.sensitivity.types import Tensor, bytes_in, check_types, quantized, type_for, type_of
+from logitproof.sensitivity.text import document, file_type
+from logitproof.sensitivity.types import Tensor, bytes_in, check_types, is_quantizable, quantized, type_for, type_of
 
 ROOT = Path(__file__).parents[2]
 LLAMA, MOE = ROOT / "zoo/llama3", ROOT / "zoo/qwen3-moe"
@@ -153,7 +153,64 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_a_line_that_says_nothing_is_as_if_it_were_not_there(tmp_path: Path, line: str) -> None:
     (tmp_path / RESULTS).write_text(line + "\n")
-    assert measuring.Results(tmp_path / RESULTS, "K").read("u") is None
+    assert measuring.Results(tmp_path / RESULTS, "K").read("u", 1) is None
+
+
+def test_a_result_of_more_or_fewer_windows_is_none(tmp_path: Path) -> None:
+    results = measuring.Results(tmp_path / RESULTS, "K")
+    results.write("u", [0.5, 0.25], 0.5)
+    again = measuring.Results(tmp_path / RESULTS, "K")
+    assert again.read("u", 2) == ((0.5, 0.25), 0.5)
+    assert again.read("u", 1) is None and again.read("u", 3) is None
+
+
+def test_a_result_after_a_line_that_was_cut_off_is_kept(tmp_path: Path) -> None:
+    measuring.Results(tmp_path / RESULTS, "K").write("first", [1.0], 1.0)
+    with (tmp_path / RESULTS).open("a") as file:
+        file.write('{"key": "K", "uni')
+    measuring.Results(tmp_path / RESULTS, "K").write("second", [2.0], 2.0)
+    again = measuring.Results(tmp_path / RESULTS, "K")
+    assert again.read("first", 1) == ((1.0,), 1.0) and again.read("second", 1) == ((2.0,), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("logitproof.reference.versions", "versions"), ("logitproof.sensitivity.types", "_library_versions")],
+)
+def test_results_of_other_libraries_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Subject, module: str, name: str
+) -> None:
+    unit = Unit("tensor", "output.weight", "Q6_K")
+    kinds = {"output.weight": "Q6_K" if llama._held.shape("output.weight")[-1] % 256 == 0 else "Q8_0"}
+    count = []
+    before = Bench._measured
+    monkeypatch.setattr(Bench, "_measured", lambda self, unit, kinds: count.append(unit.id) or before(self, unit, kinds))
+    for expected in (1, 1):
+        bench_of(llama, tmp_path).cost(unit, kinds)
+        assert len(count) == expected
+    monkeypatch.setattr(f"{module}.{name}", lambda: {"library": "another build"})
+    bench_of(llama, tmp_path).cost(unit, kinds)
+    assert len(count) == 2
+
+
+def test_a_model_that_is_written_to_meanwhile_ends_the_run_and_keeps_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(LLAMA, folder)
+    weights = folder / "model.safetensors"
+    before = Bench._measured
+
+    def written(self: Bench, unit: Unit, kinds: dict[str, str]) -> Any:
+        cost = before(self, unit, kinds)
+        os.utime(weights, ns=(1, 1))
+        return cost
+
+    monkeypatch.setattr(Bench, "_measured", written)
+    asked = Asked(("Q4_0",), windows=2, tokens=6, folder=tmp_path / "out")
+    with pytest.raises(ModelError, match="model.safetensors was replaced or written to"):
+        sensitivity(folder, asked, lambda *_: None)
+    assert not (tmp_path / "out" / RESULTS).exists()
 
 
 def test_a_plan_keeps_its_budget_and_is_measured(tmp_path: Path) -> None:
@@ -241,7 +298,9 @@ def test_a_budget_is_bytes_or_bits_a_weight(text: str, size: int) -> None:
     assert budget_of(text, 1000) == size
 
 
-@pytest.mark.parametrize("text", ["60", "MB", "-5MB", "0MB", "5 parsecs", "5MBx", "nan MB", "1e3MB"])
+@pytest.mark.parametrize(
+    "text", ["60", "MB", "-5MB", "0MB", "0.1B", "0.001bpw", "9" * 400 + "GB", "5 parsecs", "5MBx", "nan MB", "1e3MB"]
+)
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="no budget"):
         budget_of(text, 1000)
@@ -266,6 +325,27 @@ def test_a_type_that_cannot_be_made_is_refused(types: tuple[str, ...], text: str
 def test_rows_that_are_no_whole_blocks_get_the_type_that_llama_cpp_gives_them() -> None:
     assert [type_for("Q4_K", (4, size)) for size in (256, 576, 48, 100)] == ["Q4_K", "Q5_0", "F16", "F16"]
     assert [type_for("Q8_0", (4, size)) for size in (64, 100)] == ["Q8_0", "F16"]
+    assert [type_for("IQ3_S", (4, size)) for size in (256, 576, 100)] == ["IQ3_S", "IQ4_NL", "F16"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("blk.0.attn_q.weight", True), ("token_embd.weight", True), ("blk.0.ffn_up_exps.weight", True),
+        ("per_layer_token_embd.weight", True), ("per_layer_model_proj.weight", False), ("blk.0.ffn_gate_inp.weight", False),
+        ("blk.0.laurel_l.weight", False), ("blk.0.attn_norm.weight", False), ("blk.0.attn_q.bias", False),
+    ],
+)  # fmt: skip
+def test_what_llama_cpp_never_quantizes_is_no_part_of_a_plan(name: str, is_one: bool) -> None:
+    assert is_quantizable(name, (64, 64)) == is_one
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name"),
+    [(("Q4_K", "Q6_K"), "Q4_K_S"), (("Q8_0", "Q4_0"), "Q8_0"), (("F16", "Q4_0"), "Q4_0"), (("MXFP4", "BF16"), "Q8_0")],
+)
+def test_the_whole_file_has_a_type_that_the_tool_has_and_that_is_quantized(kinds: tuple[str, ...], name: str) -> None:
+    assert file_type(kinds) == name
 
 
 @pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "Q4_0", "Q8_0", "BF16", "MXFP4"])
