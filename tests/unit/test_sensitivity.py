@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from logitproof.gguf.write import to_gguf
 from logitproof.reference.model import load
 from logitproof.sensitivity import measure as measuring
 from logitproof.sensitivity import subject as subjects
+from logitproof.sensitivity import types as made_by
 from logitproof.sensitivity.measure import RESULTS, Bench, Unit, units_of
 from logitproof.sensitivity.plan import budget_of, bytes_of, planned, tensor_type_file
 from logitproof.sensitivity.sensitivity import Asked, Sensitivity, sensitivity
@@ -288,6 +290,35 @@ def test_llama_quantize_does_what_the_plan_says(tmp_path: Path) -> None:
     assert {name: held[name] for name in measured.plan.types} == measured.plan.types
     sizes = {tensor.name: int(tensor.n_bytes) for tensor in gguf.GGUFReader(out).tensors}
     assert sum(sizes[name] for name in measured.plan.types) == bytes_of(measured.plan.types, measured.tensors)
+
+
+def quantize(source: Path, out: Path, plan: str, whole: str) -> None:
+    """What llama-quantize does with a file of types, by the library behind it: `parse_tensor_type_file`, then the call."""
+    llama = pytest.importorskip("llama_cpp", reason="NOT-MEASURED: pip install 'logitproof[llamacpp]'").llama_cpp
+    made_by._library()  # keeps the library's words off stderr
+    pairs = [line.split("=") for line in plan.split()]
+    overrides = (llama.llama_model_tensor_override * (len(pairs) + 1))()
+    for entry, (pattern, kind) in zip(overrides, pairs, strict=False):
+        entry.pattern, entry.type = pattern.lower().encode(), gguf.GGMLQuantizationType[kind.upper()]
+    params = llama.llama_model_quantize_default_params()
+    params.nthread, params.ftype = 1, gguf.LlamaFileType[f"MOSTLY_{whole}"]
+    params.tt_overrides = ctypes.cast(overrides, type(params.tt_overrides))
+    assert llama.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) == 0
+
+
+@pytest.mark.parametrize("folder", [LLAMA, MOE], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("types", [("Q4_K", "Q6_K"), ("F16", "Q4_0")], ids=str)
+def test_the_library_behind_llama_quantize_makes_what_the_plan_says(
+    folder: Path, types: tuple[str, ...], tmp_path: Path
+) -> None:
+    tensors = Subject(folder).tensors
+    plan = {tensor.name: type_of(tensor, types[number % 2]) for number, tensor in enumerate(tensors)}
+    source, out = to_gguf(folder, tmp_path / "f32.gguf", "F32"), tmp_path / "out.gguf"
+    quantize(source, out, tensor_type_file(plan), file_type(types))
+    held = {tensor.name: tensor for tensor in gguf.GGUFReader(out).tensors}
+    assert {name: held[name].tensor_type.name for name in plan} == plan and len(set(plan.values())) > 1
+    assert {tensor.tensor_type.name for name, tensor in held.items() if name not in plan} == {"F32"}
+    assert sum(int(held[name].n_bytes) for name in plan) == bytes_of(plan, tensors)
 
 
 @pytest.mark.parametrize(
