@@ -25,6 +25,8 @@ ADAPTER = "adapter_config.json"
 JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 """What is read of a folder beside config.json and the index of its shards, where it is there."""
 TEMPLATE = "chat_template.jinja"
+PARTS = "split.count"
+"""Of a GGUF file, of how many parts it is one."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 FETCH = "fetch it; of a model of the hub, --download does"
 
@@ -205,13 +207,19 @@ def _check_gguf(path: Path, where: str) -> str:
     from logitproof.files.gguf import GgufFile
 
     try:
-        architecture = GgufFile(path).value("general.architecture")
+        file = GgufFile(path)
+        architecture, parts = file.value("general.architecture"), file.value(PARTS)
         if not isinstance(architecture, str) or not architecture:
             raise ModelError("names no architecture", where=f"{path}: general.architecture")
-        return architecture
     except ModelError as error:
         text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
         raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
+    if isinstance(parts, int) and parts > 1:
+        # an engine would read the others as well, and their content would be in no hash
+        text = f"{path} is one of {parts} parts of a model"
+        remedy = "put them together: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf"
+        raise ModelError(text, where=where, remedy=remedy)
+    return architecture
 
 
 def shards(index: Path) -> list[str]:
