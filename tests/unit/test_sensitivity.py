@@ -404,6 +404,15 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path) -> None:
         sensitivity(toy, Asked(("Q8_0",)), lambda *_: None)
 
 
+@pytest.mark.parametrize(("kind", "is_told"), [("F32", False), ("F16", False), ("Q8_0", True)])
+def test_weights_that_were_quantized_before_are_told(tmp_path: Path, kind: str, is_told: bool) -> None:
+    file = to_gguf(LLAMA, tmp_path / "m.gguf", kind)
+    asked = Asked(("Q8_0",), windows=2, tokens=6, all_but=False)
+    measured = sensitivity(file, asked, lambda *_: None)
+    assert ("quantized already" in str(document(measured).sections[0])) == is_told
+    assert (measured.of("all")[0].mean < 1e-12) == is_told
+
+
 def test_one_window_has_no_interval(tmp_path: Path) -> None:
     measured = run(tmp_path, windows=1, tokens=8, budget="", all_but=False)
     assert all(cost.interval is None for cost in measured.costs) and measured.plan is None

@@ -15,6 +15,7 @@ from logitproof.sensitivity.measure import Bench, Cost, Unit, units_of
 from logitproof.sensitivity.plan import budget_of, bytes_of, planned
 from logitproof.sensitivity.types import Tensor, bytes_in, check_types, type_of
 from logitproof.weights.model import open_model, weights_sha256
+from logitproof.weights.stored import is_quantized
 
 if TYPE_CHECKING:
     from logitproof.sensitivity.subject import Subject
@@ -63,6 +64,8 @@ class Sensitivity:
     tensors: tuple[Tensor, ...] = field(repr=False)
     costs: tuple[Cost, ...] = field(repr=False)
     plan: Plan | None = None
+    quantized: bool = False
+    """whether the weights were quantized before, so that what that cost is not counted"""
 
     def of(self, group: str, *, but: bool = False, kind: str = "") -> list[Cost]:
         """The costs of a group in a type, the first where none is named, dearest first."""
@@ -111,6 +114,7 @@ def sensitivity(path: Path, asked: Asked, tell: Callable[[int, int, str], None])
         tuple(subject.tensors),
         tuple(costs),
         plan,
+        is_quantized(path),
     )
 
 

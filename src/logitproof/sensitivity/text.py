@@ -135,6 +135,9 @@ def _about(measured: Sensitivity) -> tuple[Line, ...]:
         ),
         Line("everything is computed in float32 from dequantized values: what an engine's kernels add is no part of it"),
     ]
+    if measured.quantized:
+        text = "the weights are quantized already: what that cost is not counted, and a tensor costs nothing in its own type"
+        lines.append(Line(f"{text}; name the model that they were made from", "unsure"))
     if measured.windows < 10:
         lines.append(Line(f"{measured.windows} windows make rough intervals: units that overlap are not told apart", "unsure"))
     changed = sorted({(kind, type_of(tensor, kind)) for kind in measured.types for tensor in measured.tensors})
