@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ import pytest
 import yaml
 
 from logitproof.contract.opened import open_contract
-from logitproof.errors import ModelError
+from logitproof.errors import EnvironmentFailed, ModelError
 from logitproof.jobs.address import parse_address
 from logitproof.lint import lint
 from logitproof.weights import hub
@@ -62,9 +64,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
     folder = tmp_path / "hf/hub"
     folder.mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
-    hub._cached.cache_clear()
+    hub._RESOLVED.clear()
     yield Cache(folder)
-    hub._cached.cache_clear()
+    hub._RESOLVED.clear()
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -163,6 +165,103 @@ def test_a_link_keeps_its_name_and_has_the_state_of_what_it_leads_to(cache: Cach
         open_model(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"../..", b"..", b"\xff\xfe", FIRST.encode(), b"\n"], ids=repr)
+def test_a_reference_that_leads_to_no_snapshot_is_a_model_that_is_not_there(cache: Cache, content: bytes) -> None:
+    cache.add("org/m", SECOND, {"config.json": b"{}"})
+    reference = cache.folder / "models--org--m/refs/main"
+    reference.parent.mkdir()
+    reference.write_bytes(content)
+    with pytest.raises(ModelError, match="has no org/m"):
+        located("org/m")
+    assert find("org/m") == Path("org/m")
+
+
+def test_a_file_that_the_cache_has_lost_is_one_error_with_its_remedy(cache: Cache) -> None:
+    snapshot = cache.add("org/m", FIRST, {**files_of(LLAMA), "m-Q8_0.gguf": b"GGUF", "m-Q4_0.gguf": b"GGUF4"}, "main")
+    (snapshot / "m-Q8_0.gguf").resolve().unlink()
+    assert located("org/m:Q4_0").is_file()
+    for name in ("org/m:Q8_0", "org/m"):
+        with pytest.raises(ModelError, match=f"has lost m-Q8_0.gguf of org/m at commit {FIRST}") as raised:
+            located(name)
+        assert "--download" in raised.value.remedy
+    assert not find("org/m").exists()
+
+
+def test_a_snapshot_that_was_removed_is_looked_up_again(cache: Cache) -> None:
+    cache.add("org/m", FIRST, {"config.json": b"{}"}, "main")
+    with asking(False, lambda line: None):
+        assert commit_of(located("org/m")) == FIRST
+        shutil.rmtree(cache.folder / "models--org--m")
+        with pytest.raises(ModelError, match="has no org/m"):
+            located("org/m")
+
+
+def test_a_branch_that_moves_while_it_is_fetched_is_one_commit(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(wanted: HubId, where: str) -> Path:
+        asked.append(str(wanted))
+        commit = wanted.revision if wanted.is_pinned else (FIRST, SECOND)[len(asked) - 1]
+        file = f"m-{wanted.file}.gguf"
+        return cache.add("org/m", commit, {file: f"GGUF {file}".encode()}, *([] if wanted.is_pinned else ["main"]))
+
+    monkeypatch.setattr("logitproof.weights.hub_fetch.fetch", fetch)
+    with asking(True, lambda line: None):
+        paths = [located(f"org/m:{label}") for label in ("Q8_0", "Q4_0")]
+        assert [find(f"org/m:{label}") for label in ("Q8_0", "Q4_0")] == paths
+        cache.point("org/m", SECOND, "main")
+        assert [find(f"org/m:{label}") for label in ("Q8_0", "Q4_0")] == paths
+    assert asked == ["org/m:Q8_0", f"org/m@{FIRST}:Q4_0"]
+    assert {commit_of(path) for path in paths} == {FIRST}
+
+
+def test_where_the_hub_cannot_be_asked_what_the_cache_has_is_taken_and_told(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    snapshot = cache.add("org/m", FIRST, {"m-Q8_0.gguf": b"GGUF"}, "main")
+    lines: list[str] = []
+    with asking(True, lines.append):
+        assert located("org/m:Q8_0") == snapshot / "m-Q8_0.gguf"
+        assert "HF_HUB_OFFLINE forbids" in lines[0] and "taken from the cache" in lines[0]
+        for name in ("org/m:Q4_0", "org/m"):
+            with pytest.raises(EnvironmentFailed, match="HF_HUB_OFFLINE forbids"):
+                located(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/c/x.lock"), "kept in the Hugging Face cache: /c/x.lock: you"),
+        (OSError(errno.EROFS, "Read-only file system", "/c/blobs"), "kept in the Hugging Face cache: /c/blobs: "),
+        (OSError(errno.ENOSPC, "No space left on device"), "kept in the Hugging Face cache: "),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "cannot be fetched from "),
+    ],
+    ids=repr,
+)
+def test_a_cache_that_cannot_be_written_is_no_hub_that_does_not_answer(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, error: OSError, text: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("logitproof.weights.hub_fetch.snapshot_download", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with asking(True, lambda line: None), pytest.raises(EnvironmentFailed, match=text) as raised:
+        located("org/m")
+    assert ("HF_HUB_CACHE" in raised.value.remedy) == ("cache" in text)
+
+
+def test_a_model_that_is_in_the_cache_in_part_says_how_to_get_the_rest(cache: Cache) -> None:
+    config = {"config.json": (LLAMA / "config.json").read_bytes()}
+    cache.add("org/m", FIRST, config, "main")
+    cache.add("org/n", FIRST, {**config, "pytorch_model.bin": b"pickled"}, "main")
+    for name, remedy in {"org/m": "--download", "org/n": "pickled checkpoints are never read"}.items():
+        with pytest.raises(ModelError, match=r"has no \.safetensors file") as raised:
+            open_model(located(name))
+        assert remedy in raised.value.remedy
+
+
 def test_an_address_is_named_by_its_commit(cache: Cache) -> None:
     cache.add("org/m", FIRST, files_of(LLAMA), "main")
     side = parse_address("transformers:org/m?dtype=float32")
@@ -207,7 +306,7 @@ def test_pins_hold_a_commit_when_the_branch_moves(cache: Cache, project: Any) ->
     assert pins.models["m"]["original"].commit == FIRST
     assert not [difference for difference in verify_files(pins, opened.folder, opened) if difference.fault]
     toy(cache, SECOND, 2, "main")
-    hub._cached.cache_clear()
+    hub._RESOLVED.clear()
     faults = [difference for difference in verify_files(pins, opened.folder, opened) if difference.fault]
     assert [(fault.expected, fault.found) for fault in faults] == [(f"commit {FIRST}", f"commit {SECOND}")]
     assert f"org/toy@{FIRST}:toy.json" in faults[0].remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -22,12 +23,13 @@ from logitproof.gguf.write import to_gguf
 from logitproof.reference.model import load
 from logitproof.sensitivity import measure as measuring
 from logitproof.sensitivity import subject as subjects
+from logitproof.sensitivity import types as made_by
 from logitproof.sensitivity.measure import RESULTS, Bench, Unit, units_of
 from logitproof.sensitivity.plan import budget_of, bytes_of, planned, tensor_type_file
 from logitproof.sensitivity.sensitivity import Asked, Sensitivity, sensitivity
 from logitproof.sensitivity.subject import Subject
-from logitproof.sensitivity.text import document
-from logitproof.sensitivity.types import Tensor, bytes_in, check_types, quantized, type_for, type_of
+from logitproof.sensitivity.text import document, file_type
+from logitproof.sensitivity.types import Tensor, bytes_in, check_types, is_quantizable, quantized, type_for, type_of
 
 ROOT = Path(__file__).parents[2]
 LLAMA, MOE = ROOT / "zoo/llama3", ROOT / "zoo/qwen3-moe"
@@ -153,7 +155,64 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_a_line_that_says_nothing_is_as_if_it_were_not_there(tmp_path: Path, line: str) -> None:
     (tmp_path / RESULTS).write_text(line + "\n")
-    assert measuring.Results(tmp_path / RESULTS, "K").read("u") is None
+    assert measuring.Results(tmp_path / RESULTS, "K").read("u", 1) is None
+
+
+def test_a_result_of_more_or_fewer_windows_is_none(tmp_path: Path) -> None:
+    results = measuring.Results(tmp_path / RESULTS, "K")
+    results.write("u", [0.5, 0.25], 0.5)
+    again = measuring.Results(tmp_path / RESULTS, "K")
+    assert again.read("u", 2) == ((0.5, 0.25), 0.5)
+    assert again.read("u", 1) is None and again.read("u", 3) is None
+
+
+def test_a_result_after_a_line_that_was_cut_off_is_kept(tmp_path: Path) -> None:
+    measuring.Results(tmp_path / RESULTS, "K").write("first", [1.0], 1.0)
+    with (tmp_path / RESULTS).open("a") as file:
+        file.write('{"key": "K", "uni')
+    measuring.Results(tmp_path / RESULTS, "K").write("second", [2.0], 2.0)
+    again = measuring.Results(tmp_path / RESULTS, "K")
+    assert again.read("first", 1) == ((1.0,), 1.0) and again.read("second", 1) == ((2.0,), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("logitproof.reference.versions", "versions"), ("logitproof.sensitivity.types", "_library_versions")],
+)
+def test_results_of_other_libraries_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Subject, module: str, name: str
+) -> None:
+    unit = Unit("tensor", "output.weight", "Q6_K")
+    kinds = {"output.weight": "Q6_K" if llama._held.shape("output.weight")[-1] % 256 == 0 else "Q8_0"}
+    count = []
+    before = Bench._measured
+    monkeypatch.setattr(Bench, "_measured", lambda self, unit, kinds: count.append(unit.id) or before(self, unit, kinds))
+    for expected in (1, 1):
+        bench_of(llama, tmp_path).cost(unit, kinds)
+        assert len(count) == expected
+    monkeypatch.setattr(f"{module}.{name}", lambda: {"library": "another build"})
+    bench_of(llama, tmp_path).cost(unit, kinds)
+    assert len(count) == 2
+
+
+def test_a_model_that_is_written_to_meanwhile_ends_the_run_and_keeps_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(LLAMA, folder)
+    weights = folder / "model.safetensors"
+    before = Bench._measured
+
+    def written(self: Bench, unit: Unit, kinds: dict[str, str]) -> Any:
+        cost = before(self, unit, kinds)
+        os.utime(weights, ns=(1, 1))
+        return cost
+
+    monkeypatch.setattr(Bench, "_measured", written)
+    asked = Asked(("Q4_0",), windows=2, tokens=6, folder=tmp_path / "out")
+    with pytest.raises(ModelError, match="model.safetensors was replaced or written to"):
+        sensitivity(folder, asked, lambda *_: None)
+    assert not (tmp_path / "out" / RESULTS).exists()
 
 
 def test_a_plan_keeps_its_budget_and_is_measured(tmp_path: Path) -> None:
@@ -233,6 +292,35 @@ def test_llama_quantize_does_what_the_plan_says(tmp_path: Path) -> None:
     assert sum(sizes[name] for name in measured.plan.types) == bytes_of(measured.plan.types, measured.tensors)
 
 
+def quantize(source: Path, out: Path, plan: str, whole: str) -> None:
+    """What llama-quantize does with a file of types, by the library behind it: `parse_tensor_type_file`, then the call."""
+    llama = pytest.importorskip("llama_cpp", reason="NOT-MEASURED: pip install 'logitproof[llamacpp]'").llama_cpp
+    made_by._library()  # keeps the library's words off stderr
+    pairs = [line.split("=") for line in plan.split()]
+    overrides = (llama.llama_model_tensor_override * (len(pairs) + 1))()
+    for entry, (pattern, kind) in zip(overrides, pairs, strict=False):
+        entry.pattern, entry.type = pattern.lower().encode(), gguf.GGMLQuantizationType[kind.upper()]
+    params = llama.llama_model_quantize_default_params()
+    params.nthread, params.ftype = 1, gguf.LlamaFileType[f"MOSTLY_{whole}"]
+    params.tt_overrides = ctypes.cast(overrides, type(params.tt_overrides))
+    assert llama.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) == 0
+
+
+@pytest.mark.parametrize("folder", [LLAMA, MOE], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("types", [("Q4_K", "Q6_K"), ("F16", "Q4_0")], ids=str)
+def test_the_library_behind_llama_quantize_makes_what_the_plan_says(
+    folder: Path, types: tuple[str, ...], tmp_path: Path
+) -> None:
+    tensors = Subject(folder).tensors
+    plan = {tensor.name: type_of(tensor, types[number % 2]) for number, tensor in enumerate(tensors)}
+    source, out = to_gguf(folder, tmp_path / "f32.gguf", "F32"), tmp_path / "out.gguf"
+    quantize(source, out, tensor_type_file(plan), file_type(types))
+    held = {tensor.name: tensor for tensor in gguf.GGUFReader(out).tensors}
+    assert {name: held[name].tensor_type.name for name in plan} == plan and len(set(plan.values())) > 1
+    assert {tensor.tensor_type.name for name, tensor in held.items() if name not in plan} == {"F32"}
+    assert sum(int(held[name].n_bytes) for name in plan) == bytes_of(plan, tensors)
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("60MB", 60_000_000), ("1.5 GiB", 1_610_612_736), ("100B", 100), ("2kib", 2048), ("4.5bpw", 562), ("8 bits", 1000)],
@@ -241,7 +329,9 @@ def test_a_budget_is_bytes_or_bits_a_weight(text: str, size: int) -> None:
     assert budget_of(text, 1000) == size
 
 
-@pytest.mark.parametrize("text", ["60", "MB", "-5MB", "0MB", "5 parsecs", "5MBx", "nan MB", "1e3MB"])
+@pytest.mark.parametrize(
+    "text", ["60", "MB", "-5MB", "0MB", "0.1B", "0.001bpw", "9" * 400 + "GB", "5 parsecs", "5MBx", "nan MB", "1e3MB"]
+)
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="no budget"):
         budget_of(text, 1000)
@@ -266,6 +356,27 @@ def test_a_type_that_cannot_be_made_is_refused(types: tuple[str, ...], text: str
 def test_rows_that_are_no_whole_blocks_get_the_type_that_llama_cpp_gives_them() -> None:
     assert [type_for("Q4_K", (4, size)) for size in (256, 576, 48, 100)] == ["Q4_K", "Q5_0", "F16", "F16"]
     assert [type_for("Q8_0", (4, size)) for size in (64, 100)] == ["Q8_0", "F16"]
+    assert [type_for("IQ3_S", (4, size)) for size in (256, 576, 100)] == ["IQ3_S", "IQ4_NL", "F16"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("blk.0.attn_q.weight", True), ("token_embd.weight", True), ("blk.0.ffn_up_exps.weight", True),
+        ("per_layer_token_embd.weight", True), ("per_layer_model_proj.weight", False), ("blk.0.ffn_gate_inp.weight", False),
+        ("blk.0.laurel_l.weight", False), ("blk.0.attn_norm.weight", False), ("blk.0.attn_q.bias", False),
+    ],
+)  # fmt: skip
+def test_what_llama_cpp_never_quantizes_is_no_part_of_a_plan(name: str, is_one: bool) -> None:
+    assert is_quantizable(name, (64, 64)) == is_one
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name"),
+    [(("Q4_K", "Q6_K"), "Q4_K_S"), (("Q8_0", "Q4_0"), "Q8_0"), (("F16", "Q4_0"), "Q4_0"), (("MXFP4", "BF16"), "Q8_0")],
+)
+def test_the_whole_file_has_a_type_that_the_tool_has_and_that_is_quantized(kinds: tuple[str, ...], name: str) -> None:
+    assert file_type(kinds) == name
 
 
 @pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "Q4_0", "Q8_0", "BF16", "MXFP4"])
@@ -291,6 +402,15 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path) -> None:
     toy.write_text(json.dumps({"vocab_size": 3}))
     with pytest.raises(ContractError, match="neither a Hugging Face folder nor a GGUF file"):
         sensitivity(toy, Asked(("Q8_0",)), lambda *_: None)
+
+
+@pytest.mark.parametrize(("kind", "is_told"), [("F32", False), ("F16", False), ("Q8_0", True)])
+def test_weights_that_were_quantized_before_are_told(tmp_path: Path, kind: str, is_told: bool) -> None:
+    file = to_gguf(LLAMA, tmp_path / "m.gguf", kind)
+    asked = Asked(("Q8_0",), windows=2, tokens=6, all_but=False)
+    measured = sensitivity(file, asked, lambda *_: None)
+    assert ("quantized already" in str(document(measured).sections[0])) == is_told
+    assert (measured.of("all")[0].mean < 1e-12) == is_told
 
 
 def test_one_window_has_no_interval(tmp_path: Path) -> None:

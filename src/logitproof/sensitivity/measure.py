@@ -6,6 +6,7 @@ A result is written as it comes, and read again by the next run of the same weig
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from logitproof.files.atomic import content_key
 from logitproof.files.sources import import_closure, sources_sha256
 from logitproof.files.untrusted import parse_json, read_text
 from logitproof.rows.statistics import row_statistics
-from logitproof.sensitivity.types import Tensor, type_of
+from logitproof.sensitivity.types import Tensor, makers, type_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,13 +62,16 @@ class Bench:
     """Measures units of a subject on windows [B, T]; of each window all positions count but the first."""
 
     def __init__(self, subject: Subject, fed: torch.Tensor, folder: Path | None, about: dict[str, str]) -> None:
+        from logitproof.reference.versions import instruction_set, versions
+
         self.subject, self.fed = subject, fed
         self.counted = fed.shape[1] - 1
         subject.plant({})
         self._exact = subject.boundaries()
         self._reference = subject.run(fed, self._exact)
         self._full: tuple[str, Boundaries] | None = None
-        key = {**about, "tokens": fed.tolist(), "code": sources_sha256(import_closure(Path(__file__)))}
+        code = sources_sha256(import_closure(Path(__file__)))
+        key = {**about, "tokens": fed.tolist(), "code": code, "libraries": versions(), "isa": instruction_set()}
         self._kept = Results(folder / RESULTS, content_key(key)) if folder else None
 
     @property
@@ -77,10 +81,12 @@ class Bench:
 
     def cost(self, unit: Unit, kinds: dict[str, str]) -> Cost:
         """What it costs to have these tensors in these types, all others being exact; read where it was measured before."""
-        id_of = f"{unit.id} {content_key(kinds)[:12]}"
-        kept = self._kept.read(id_of) if self._kept else None
+        made = makers({*kinds.values(), unit.type})
+        id_of = f"{unit.id} {content_key({'types': kinds, 'made by': made})[:12]}"
+        kept = self._kept.read(id_of, len(self.fed)) if self._kept else None
         sums, largest = kept or self._measured(unit, kinds)
         if self._kept and kept is None:
+            self.subject.refuse_changed()
             self._kept.write(id_of, sums, largest)
         counts = np.full(len(sums), self.counted, np.float64)
         interval = bootstrap_ratio(np.array(sums), counts) if len(sums) > 1 else None
@@ -135,15 +141,21 @@ class Results:
             for line in read_text(path, remedy="remove it, and everything is measured again").splitlines():
                 self._take(line)
 
-    def read(self, name: str) -> tuple[tuple[float, ...], float] | None:
-        """The sums of the windows and the largest of a position; None of what was not measured."""
-        return self._lines.get(name)
+    def read(self, name: str, windows: int) -> tuple[tuple[float, ...], float] | None:
+        """The sums of the windows and the largest of a position; None of what was not measured on as many windows."""
+        sums, largest = self._lines.get(name, ((), 0.0))
+        return (sums, largest) if len(sums) == windows else None
 
     def write(self, name: str, sums: Sequence[float], largest: float) -> None:
         """Add a result and have it on the disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": self._key, "unit": name, "sums": list(sums), "largest": largest}) + "\n")
+        with self._path.open("a+b") as file:
+            # the line of a run that was killed may have no end, and this one would be lost with it
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            begin = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            line = json.dumps({"key": self._key, "unit": name, "sums": list(sums), "largest": largest})
+            file.write(begin + line.encode() + b"\n")
 
     def _take(self, line: str) -> None:
         try:

@@ -5,6 +5,7 @@ Costs of tensors alone are added up, which is a model: what a plan costs in trut
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -22,10 +23,11 @@ def budget_of(text: str, weights: int) -> int:
     """Bytes that `60MB`, `1.5GiB` or `4.5bpw` (bits a weight, of `weights`) are; raises ContractError of anything else."""
     match = BUDGET.fullmatch(text.strip())
     unit = match[2].upper() if match else ""
-    if match is None or unit not in (*UNITS, *BITS) or float(match[1]) <= 0:
+    size = float(match[1]) * (weights / 8 if unit in BITS else UNITS.get(unit, 0)) if match else 0.0
+    if not 1 <= size < math.inf:
         remedy = "write bytes with their unit, as 60MB or 1.5GiB, or bits a weight, as 4.5bpw"
         raise ContractError(f"{text!r} is no budget", where="--budget", remedy=remedy)
-    return int(float(match[1]) * (weights / 8 if unit in BITS else UNITS[unit]))
+    return int(size)
 
 
 def planned(tensors: Sequence[Tensor], options: Options, budget: int, fixed: int) -> dict[str, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitproof.contract.suite import open_suite
-from logitproof.errors import ContractError, EnvironmentFailed
+from logitproof.errors import ContractError, EnvironmentFailed, ModelError
 from logitproof.files.untrusted import read_text
 from logitproof.sensitivity.measure import Bench, Cost, Unit, units_of
 from logitproof.sensitivity.plan import budget_of, bytes_of, planned
 from logitproof.sensitivity.types import Tensor, bytes_in, check_types, type_of
-from logitproof.weights.model import open_model
+from logitproof.weights.model import open_model, weights_sha256
+from logitproof.weights.stored import is_quantized
 
 if TYPE_CHECKING:
     from logitproof.sensitivity.subject import Subject
@@ -63,6 +64,8 @@ class Sensitivity:
     tensors: tuple[Tensor, ...] = field(repr=False)
     costs: tuple[Cost, ...] = field(repr=False)
     plan: Plan | None = None
+    quantized: bool = False
+    """whether the weights were quantized before, so that what that cost is not counted"""
 
     def of(self, group: str, *, but: bool = False, kind: str = "") -> list[Cost]:
         """The costs of a group in a type, the first where none is named, dearest first."""
@@ -111,6 +114,7 @@ def sensitivity(path: Path, asked: Asked, tell: Callable[[int, int, str], None])
         tuple(subject.tensors),
         tuple(costs),
         plan,
+        is_quantized(path),
     )
 
 
@@ -126,7 +130,11 @@ def _subject(path: Path) -> tuple[Subject, str]:
     except ImportError as error:
         what = f"weights are planted in transformers: {error}"
         raise EnvironmentFailed(what, remedy="pip install 'logitproof[transformers]'") from None
-    return Subject(path), opened.sha256
+    subject = Subject(path)
+    subject.refuse_changed()
+    if weights_sha256(path) != opened.sha256:
+        raise ModelError("was replaced or written to while it was read", where=str(path), remedy="run the command again")
+    return subject, opened.sha256
 
 
 def _check_budget(subject: Subject, types: tuple[str, ...], budget: int) -> None:

@@ -26,6 +26,7 @@ from logitproof.reference.shared import Boundaries
 from logitproof.reference.threads import fit_threads
 from logitproof.sensitivity.types import Tensor, is_quantizable, quantized, tensor_of
 from logitproof.weights.config import read_config
+from logitproof.weights.model import weights_state
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ class Subject:
     """The reference, fed windows of token ids [B, T], with any of its tensors in any type."""
 
     def __init__(self, path: Path) -> None:
+        self._path, self._state = path, weights_state(path)
         try:
             reference = load(path)
         except Refusal as refusal:
@@ -66,6 +68,13 @@ class Subject:
                 self._now[tensor.name] = "?"  # where this is interrupted, nobody knows what is there
                 self._fill(tensor, kind)
                 self._now[tensor.name] = kind
+
+    def refuse_changed(self) -> None:
+        """Raise ModelError where a file of the model is not as it was: values are read from it until the end."""
+        now = weights_state(self._path)
+        if changed := sorted(name for name in {*self._state, *now} if self._state.get(name) != now.get(name)):
+            text = f"the file {Path(changed[0]).name} was replaced or written to while it was measured"
+            raise ModelError(text, where=changed[0], remedy="let nothing write to the weights, and run the command again")
 
     def first(self, names: Iterable[str]) -> int:
         """The first layer that these tensors touch; as many as there are layers where they come after all of them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ TOP = 20
 """Tensors in the first table; the others stand in the next one, which is folded away."""
 DRAWN = 8
 """Kinds in the picture, the dearest."""
+FILE_TYPES = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ3_S", "IQ4_NL", "IQ4_XS",
+    "TQ1_0", "TQ2_0",
+)  # fmt: skip
+"""Types of tensors by whose names llama-quantize makes a whole file in blocks."""
 COLUMNS = (
     Column("what"),
     Column("type"),
@@ -128,6 +135,9 @@ def _about(measured: Sensitivity) -> tuple[Line, ...]:
         ),
         Line("everything is computed in float32 from dequantized values: what an engine's kernels add is no part of it"),
     ]
+    if measured.quantized:
+        text = "the weights are quantized already: what that cost is not counted, and a tensor costs nothing in its own type"
+        lines.append(Line(f"{text}; name the model that they were made from", "unsure"))
     if measured.windows < 10:
         lines.append(Line(f"{measured.windows} windows make rough intervals: units that overlap are not told apart", "unsure"))
     changed = sorted({(kind, type_of(tensor, kind)) for kind in measured.types for tensor in measured.tensors})
@@ -188,10 +198,13 @@ def _next(measured: Sensitivity, plan_file: Path | None) -> str:
     if measured.plan is None or plan_file is None:
         return ""
     # the tool overrides types only where the type of the whole file is a quantized one
-    return f"llama-quantize --tensor-type-file {plan_file} MODEL-F32.gguf OUT.gguf {_file_type(measured.types[0])}"
+    words = ["llama-quantize", "--tensor-type-file", str(plan_file), "MODEL-F32.gguf", "OUT.gguf", file_type(measured.types)]
+    return shlex.join(words)
 
 
-def _file_type(kind: str) -> str:
+def file_type(kinds: Sequence[str]) -> str:
+    """The type of a whole file that llama-quantize takes for these of its tensors: the first that has a name there."""
+    kind = next((kind for kind in kinds if kind in FILE_TYPES), "Q8_0")
     return f"{kind}_S" if kind in ("Q3_K", "Q4_K", "Q5_K") else kind
 
 

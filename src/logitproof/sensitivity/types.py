@@ -9,8 +9,9 @@ import ctypes
 import functools
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
@@ -18,15 +19,20 @@ import numpy as np
 from logitproof.errors import ContractError, EnvironmentFailed, Refusal
 from logitproof.gguf.write import ALWAYS_F32
 
+if TYPE_CHECKING:
+    from logitproof.engines._libllama import Library
+
 SMALLER = {
     "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL",
-    "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
+    "TQ1_0": "Q4_0", "TQ2_0": "Q4_0", "IQ3_S": "IQ4_NL",
 }  # fmt: skip
 """What llama.cpp takes where rows are no whole blocks of a type (`tensor_type_fallback`)."""
 NEEDS_IMPORTANCE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 """Types that are not made without an importance matrix."""
 OF_GGML = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ3_S", "IQ4_NL", "IQ4_XS")
 """Types that llama.cpp's library is asked for; of one that it cannot make it ends the process."""
+KEPT = ("altup", "laurel", "per_layer_model_proj")
+"""Parts of names of matrices that llama.cpp never quantizes (`tensor_allows_quantization`)."""
 LAST = "F16"
 BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.weight")
 PIECE = 1 << 22
@@ -69,7 +75,8 @@ def check_types(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a file holds this tensor in blocks at all: llama.cpp keeps norms, biases, routers and convolutions in float32."""
-    return len(shape) > 1 and name.endswith(".weight") and not name.endswith(ALWAYS_F32)
+    is_kept = name.endswith(ALWAYS_F32) or any(part in name for part in KEPT)
+    return len(shape) > 1 and name.endswith(".weight") and not is_kept
 
 
 def type_for(kind: str, shape: tuple[int, ...]) -> str:
@@ -95,6 +102,11 @@ def bytes_in(kind: str, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor of this shape in a type."""
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     return math.prod(shape) // int(block) * int(size)
+
+
+def makers(kinds: Iterable[str]) -> dict[str, str]:
+    """What makes these types beside the package gguf: the files of llama.cpp's library by their hashes, where it is asked."""
+    return _library_versions() if set(kinds) & set(OF_GGML) else {}
 
 
 def quantized(values: np.ndarray, kind: str) -> np.ndarray:
@@ -124,15 +136,24 @@ def _by_ggml(values: np.ndarray, number: Any) -> np.ndarray:
     return out
 
 
-@functools.cache
 def _chunk() -> Any:
-    """`ggml_quantize_chunk` of the library that llama-cpp-python brings."""
+    """`ggml_quantize_chunk` of the library."""
+    size, address, whole = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int64
+    return _library().function("ggml_quantize_chunk", size, ctypes.c_int, address, address, whole, whole, whole, address)
+
+
+@functools.cache
+def _library_versions() -> dict[str, str]:
+    return _library().versions()
+
+
+@functools.cache
+def _library() -> Library:
+    """The library that llama-cpp-python brings."""
     try:
         from logitproof.engines._libllama import open_library
 
-        library = open_library(None, None)
+        return open_library(None, None)
     except (ImportError, OSError, RuntimeError, Refusal) as error:
         text = f"this type is made by llama.cpp: {error}"
         raise EnvironmentFailed(text, remedy="pip install 'logitproof[llamacpp]', or name Q4_0, Q5_0 or Q8_0") from error
-    size, address, whole = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int64
-    return library.function("ggml_quantize_chunk", size, ctypes.c_int, address, address, whole, whole, whole, address)

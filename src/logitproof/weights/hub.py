@@ -7,14 +7,13 @@ llama.cpp's `-hf org/name:Q4_K_M` has it. A file or folder of this very name on 
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from logitproof.errors import ModelError
+from logitproof.errors import EnvironmentFailed, ModelError
 from logitproof.weights.hub_id import COMMIT, MAIN, HubId, choose, hub_id
 
 SNAPSHOTS = "snapshots"
@@ -29,9 +28,15 @@ class Asking:
     tell: Callable[[str], None]
     lines: set[str] = field(default_factory=set)
     """what was told already"""
+    fetched: dict[tuple[str, str], str] = field(default_factory=dict)
+    """commits by repository and revision: a branch that moves between two files of it is asked for once"""
 
 
 _ASKING: ContextVar[Asking | None] = ContextVar("asking", default=None)
+_RESOLVED: dict[tuple[str, str, str], Path] = {}
+"""Snapshots, named by their commits, by repository, revision and cache.
+
+A branch that moves meanwhile does not change what a run reads."""
 
 
 class asking:
@@ -46,6 +51,7 @@ class asking:
         self._now, self._before = Asking(download, tell), _ASKING.get()
 
     def __enter__(self) -> None:
+        _RESOLVED.clear()
         _ASKING.set(self._now)
 
     def __exit__(self, *_: object) -> None:
@@ -67,17 +73,10 @@ def located(text: str, folder: Path = Path(), *, where: str = "") -> Path:
     path, wanted = folder / text, hub_id(text)
     if wanted is None or path.exists():
         return find(text, folder)
-    if may_download():
-        from logitproof.weights.hub_fetch import fetch
-
-        _cached.cache_clear()
-        snapshot, commit = fetch(wanted, where)
-    else:
-        in_cache = _in_cache(wanted)
-        if in_cache is None:
-            raise _absent(wanted, path, where)
-        snapshot, commit = in_cache
-    _tell_commit(wanted, commit)
+    snapshot = _fetched(wanted, where) or _in_cache(wanted)
+    if snapshot is None:
+        raise _absent(wanted, path, where)
+    _tell_commit(wanted, snapshot.name)
     return _inside(snapshot, wanted, where)
 
 
@@ -90,12 +89,12 @@ def find(text: str, folder: Path = Path()) -> Path:
         if _ASKING.get() is not None and (may_download() or _has_repository(wanted.repo)):
             _tell(f"{text} is read from the disk, where a file or folder has this name; the hub's model is not looked at")
         return path
-    in_cache = _in_cache(wanted)
-    if in_cache is None:
+    snapshot = _in_cache(wanted)
+    if snapshot is None:
         return path
-    _tell_commit(wanted, in_cache[1])
+    _tell_commit(wanted, snapshot.name)
     try:
-        return _inside(in_cache[0], wanted, "")
+        return _inside(snapshot, wanted, "")
     except ModelError:
         return path
 
@@ -135,34 +134,75 @@ def cache() -> Path:
 
 
 def _inside(snapshot: Path, wanted: HubId, where: str) -> Path:
-    """The file that is meant of what the cache has of a commit, or the folder of it."""
-    names = [str(file.relative_to(snapshot)) for file in sorted(snapshot.rglob("*")) if file.is_file()]
+    """The file that is meant of what the cache has of a commit, or the folder of it; ModelError where something is lost."""
+    files = {str(file.relative_to(snapshot)): file for file in sorted(snapshot.rglob("*")) if not file.is_dir()}
+    lost = [name for name, file in files.items() if not file.exists()]
     if wanted.file:
-        return snapshot / choose(names, wanted, where)
-    gguf = [name for name in names if name.endswith(".gguf")]
-    if gguf and "config.json" not in names:
+        name = choose(list(files), wanted, where)
+        lost = [name] if name in lost else []
+    if lost:
+        text = f"the Hugging Face cache has lost {lost[0]} of {wanted.repo} at commit {snapshot.name}"
+        raise ModelError(text, where=where, remedy=f"fetch it again with --download, or remove {snapshot}")
+    if wanted.file:
+        return files[name]
+    gguf = [name for name in files if name.endswith(".gguf")]
+    if gguf and "config.json" not in files:
         text = f"{wanted} has no config.json: it holds {', '.join(gguf[:6])}"
         raise ModelError(text, where=where, remedy=f"name the file, as in {wanted}:{gguf[0]}")
     return snapshot
 
 
-def _in_cache(wanted: HubId) -> tuple[Path, str] | None:
-    """The snapshot that the cache has of this revision, and its commit."""
+def _fetched(wanted: HubId, where: str) -> Path | None:
+    """The snapshot as the hub has it, where that may be asked; the cache's where it cannot be, which is told."""
+    now = _ASKING.get()
+    if now is None or not now.download:
+        return None
+    from logitproof.weights.hub_fetch import fetch
+
+    name = wanted.repo, wanted.revision or MAIN
     try:
-        return _cached(wanted.repo, wanted.revision or MAIN, str(cache()))
+        snapshot = fetch(replace(wanted, revision=now.fetched.get(name, wanted.revision)), where)
+    except EnvironmentFailed as error:
+        in_cache = _in_cache(wanted)
+        if in_cache is None or not _is_whole(in_cache, wanted):
+            raise
+        _tell(f"{error.text}: {wanted} is taken from the cache as it is there")
+        return in_cache
+    now.fetched[name] = snapshot.name
+    _RESOLVED[(*name, str(cache()))] = snapshot
+    return snapshot
+
+
+def _is_whole(snapshot: Path, wanted: HubId) -> bool:
+    try:
+        path = _inside(snapshot, wanted, "")
+    except ModelError:
+        return False
+    return path.is_file() or (path / "config.json").is_file()
+
+
+def _in_cache(wanted: HubId) -> Path | None:
+    """The snapshot that the cache has of this revision."""
+    try:
+        key = wanted.repo, wanted.revision or MAIN, str(cache())
+        snapshot = _RESOLVED.get(key)
+        if snapshot is None or not snapshot.is_dir():
+            snapshot = _looked_up(*key)
     except (ImportError, OSError, ValueError):
         return None
+    # a reference that is empty or damaged leads to some other folder
+    if not COMMIT.fullmatch(snapshot.name) or not snapshot.is_dir():
+        return None
+    _RESOLVED[key] = snapshot
+    return snapshot
 
 
-@functools.lru_cache(maxsize=256)
-def _cached(repo: str, revision: str, place: str) -> tuple[Path, str]:
-    """Resolved once for a process: a branch that moves meanwhile does not change what a run reads."""
+def _looked_up(repo: str, revision: str, place: str) -> Path:
     from huggingface_hub import snapshot_download
 
     # one small file is asked for, so that a snapshot of which only a part was ever fetched is found as well
     pattern = ["config.json"]
-    folder = Path(snapshot_download(repo, revision=revision, cache_dir=place, local_files_only=True, allow_patterns=pattern))
-    return folder, folder.name
+    return Path(snapshot_download(repo, revision=revision, cache_dir=place, local_files_only=True, allow_patterns=pattern))
 
 
 def _has_repository(repo: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,16 +19,18 @@ from huggingface_hub.errors import (
 )
 
 from logitproof.errors import EnvironmentFailed, LogitproofError, ModelError
+from logitproof.files.system import in_words
 from logitproof.weights.hub_id import MAIN, HubId, choose
 
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt"]
 """Files of a model folder that are read here; pickled weights, other formats and pictures are left."""
 NOT_WANTED = ["*/*"]
+FULL = (errno.ENOSPC, errno.EDQUOT)
 CACHE_OR_FOLDER = "download it by other means into the cache, or name a folder"
 
 
-def fetch(wanted: HubId, where: str) -> tuple[Path, str]:
-    """The snapshot of a model of the hub in the cache, fetched as far as it is not there, and its commit.
+def fetch(wanted: HubId, where: str) -> Path:
+    """The snapshot of a model of the hub in the cache, named by its commit, fetched as far as it is not there.
 
     Raises ModelError where the hub has no such model, revision or file, EnvironmentFailed where it cannot be asked.
     """
@@ -38,7 +41,7 @@ def fetch(wanted: HubId, where: str) -> tuple[Path, str]:
             folder = Path(place)
             if not (folder / "config.json").is_file():
                 raise _without_config(wanted, where)
-            return folder, folder.name
+            return folder
         # the name is chosen at the commit that is fetched then: the branch may move between the two
         info = HfApi().model_info(wanted.repo, revision=revision)
         commit = info.sha or revision
@@ -47,7 +50,7 @@ def fetch(wanted: HubId, where: str) -> tuple[Path, str]:
         folder = file.parents[name.count("/")]
         if folder.name != commit:
             folder = Path(hf_hub_download(wanted.repo, name, revision=commit)).parents[name.count("/")]
-        return folder, folder.name
+        return folder
 
 
 def _without_config(wanted: HubId, where: str) -> ModelError:
@@ -86,6 +89,10 @@ def _worded(wanted: HubId, where: str) -> Iterator[None]:
 
 
 def _unreachable(wanted: HubId, where: str, error: Exception) -> EnvironmentFailed:
+    if isinstance(error, OSError) and (error.errno in FULL or (error.errno and error.filename)):
+        place = error.filename or constants.HF_HUB_CACHE
+        text = f"{wanted} cannot be kept in the Hugging Face cache: {place}: {in_words(error)}"
+        return EnvironmentFailed(text, where=where, remedy="set HF_HUB_CACHE to a folder that can be written and has room")
     if constants.is_offline_mode():
         text = f"{wanted} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub"
         return EnvironmentFailed(text, where=where, remedy=f"unset HF_HUB_OFFLINE, or {CACHE_OR_FOLDER}")

@@ -25,6 +25,10 @@ ADAPTER = "adapter_config.json"
 JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 """What is read of a folder beside config.json and the index of its shards, where it is there."""
 TEMPLATE = "chat_template.jinja"
+PARTS = "split.count"
+"""Of a GGUF file, of how many parts it is one."""
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+FETCH = "fetch it; of a model of the hub, --download does"
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         named = [folder / name for name in shards(index)]
         if missing := [path.name for path in named if not path.is_file()]:
-            raise ModelError(f"lacks the shard {missing[0]} that its index names", where=str(folder), remedy="fetch it")
+            text = f"lacks the shard {missing[0]} that its index names"
+            raise ModelError(text, where=str(folder), remedy=FETCH)
         if single.is_file() and single not in named:
             text = f"holds {SINGLE} and shards that {INDEX} names: engines disagree about which of them the model is"
             raise ModelError(text, where=str(folder), remedy="remove what is not the model")
@@ -88,6 +93,8 @@ def _no_weights(folder: Path) -> ModelError:
         return ModelError(text, where=str(folder), remedy="save the model with transformers, which writes one of the two")
     endings = ", ".join(sorted({path.suffix for path in files if path.suffix})) or "nothing"
     remedy = "convert the weights to safetensors; pickled checkpoints are never read"
+    if not any(path.suffix in PICKLED for path in files):
+        remedy = FETCH
     return ModelError(f"has no .safetensors file, such as {SINGLE} (it holds {endings})", where=str(folder), remedy=remedy)
 
 
@@ -200,13 +207,19 @@ def _check_gguf(path: Path, where: str) -> str:
     from logitproof.files.gguf import GgufFile
 
     try:
-        architecture = GgufFile(path).value("general.architecture")
+        file = GgufFile(path)
+        architecture, parts = file.value("general.architecture"), file.value(PARTS)
         if not isinstance(architecture, str) or not architecture:
             raise ModelError("names no architecture", where=f"{path}: general.architecture")
-        return architecture
     except ModelError as error:
         text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
         raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
+    if isinstance(parts, int) and parts > 1:
+        # an engine would read the others as well, and their content would be in no hash
+        text = f"{path} is one of {parts} parts of a model"
+        remedy = "put them together: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf"
+        raise ModelError(text, where=where, remedy=remedy)
+    return architecture
 
 
 def shards(index: Path) -> list[str]:
