@@ -22,7 +22,6 @@ from _peak import Peaks
 from _real_faults import Fault, plant
 
 from logitproof.bands.calculated import METRIC, calculated_band, scale
-from logitproof.bands.kept import Sides
 from logitproof.calibration.repeat import calibration_of
 from logitproof.comparison.compare import compare
 from logitproof.contract.arithmetic import arithmetic_of
@@ -39,6 +38,7 @@ from logitproof.localization.engines import localize_engines
 from logitproof.reference.planted import Planted
 from logitproof.reference.predict import Predictor
 from logitproof.rows.distance import distances, rms
+from logitproof.runs.calibrations import Sides
 from printed_digits import FLAGS, differences, printed_by
 
 ROOT = Path(__file__).parents[1]

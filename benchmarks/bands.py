@@ -33,7 +33,6 @@ import torch
 
 from logitproof import catalog
 from logitproof.bands.calculated import METRIC, Calibration, calculated_band, gate_bound, scale, tokens_sha256
-from logitproof.bands.kept import Sides
 from logitproof.calibration.repeat import repeat
 from logitproof.comparison.compare import compare
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
@@ -45,6 +44,7 @@ from logitproof.files.atomic import write_atomically
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.reference.planted import PREFILL_NEEDS
 from logitproof.reference.predict import Predictor
+from logitproof.runs.calibrations import Sides
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"

@@ -65,7 +65,6 @@ from logitproof.acid.probe import KILLED_AT, Probe, open_probes, probe_names  # 
 from logitproof.acid.row import Row  # noqa: E402
 from logitproof.acid.subject import gguf_of  # noqa: E402
 from logitproof.bands.calculated import METRIC, calculated_band, scale  # noqa: E402
-from logitproof.bands.kept import Sides  # noqa: E402
 from logitproof.calibration.repeat import calibration_of  # noqa: E402
 from logitproof.contract.arithmetic import arithmetic_of  # noqa: E402
 from logitproof.diagnosis import text as diagnosis_text  # noqa: E402
@@ -79,6 +78,7 @@ from logitproof.reference.model import load  # noqa: E402
 from logitproof.reference.predict import Predictor  # noqa: E402
 from logitproof.reference.taps import Watch  # noqa: E402
 from logitproof.rows.distance import distances, rms  # noqa: E402
+from logitproof.runs.calibrations import Sides  # noqa: E402
 
 NAMES = [name for name in probe_names() if name in {*DENSE, *EXPERTS, *RECURRENT}]
 

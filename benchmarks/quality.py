@@ -25,7 +25,8 @@ from logitproof.comparison.chance import wilson
 from logitproof.comparison.compare import compare
 from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
-from logitproof.jobs.session import Side, open_side
+from logitproof.jobs.session import open_side
+from logitproof.jobs.spec import Side
 from logitproof.jobs.worker import Spec
 from logitproof.jobs.workers import Workers
 from logitproof.protocol.messages import Mode

@@ -9,7 +9,6 @@ imports, in the process that needs the entry.
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 
 Catalogue = Literal["engines", "lint", "metrics", "mutations", "preflight", "readers", "reporters"]
 CATALOGUES: tuple[Catalogue, ...] = ("engines", "lint", "metrics", "mutations", "preflight", "readers", "reporters")
@@ -107,14 +106,6 @@ def load(catalogue: Catalogue, name: str) -> type[Any]:
     """Import the entry called `name` and return its class."""
     entry = find(catalogue, name)
     return getattr(importlib.import_module(entry.module), entry.class_name)
-
-
-def did_you_mean(wrong: str, known: list[str]) -> str:
-    """'; did you mean …?' for the nearest of `known`, or what there is if it is little, or nothing."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.55)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if 0 < len(known) <= 24 else ""
 
 
 def _module_name(catalogue: str, path: Path) -> str:

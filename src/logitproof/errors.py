@@ -12,11 +12,13 @@
 Every message says what is wrong, where, and the remedy: `text`, `where` and `remedy` are kept apart
 so that reports can lay them out, and `str()` joins them.
 
-What is no fault is a value: `Missing` stands where a result would, as a failure does where a trace would.
+What is no fault is a value: `Missing` stands where a result would, as a failure does where a trace would. `did_you_mean` is
+the end of a message that refuses a name.
 """
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 
@@ -93,3 +95,11 @@ class Missing:
     """Stands where a result would, and says in one sentence why there is none."""
 
     reason: str
+
+
+def did_you_mean(wrong: str, known: list[str]) -> str:
+    """'; did you mean …?' for the nearest of `known`, or what there is if it is little, or nothing."""
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.55)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if 0 < len(known) <= 24 else ""

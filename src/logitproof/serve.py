@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from logitproof import catalog
 from logitproof.engines import Answered, Asked, Engine
-from logitproof.errors import ContractError, Refusal
+from logitproof.errors import ContractError, Refusal, did_you_mean
 from logitproof.files.worded import in_words, place_of, quoted, worded
 from logitproof.jobs import environments
 from logitproof.protocol.machine import this_machine
@@ -73,7 +73,7 @@ def _build(name: str, options: dict[str, Any]) -> Engine:
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for option in options:
         if option not in known:
-            raise Refusal(f"{name} has no option {option!r}{catalog.did_you_mean(option, known)}", field=option)
+            raise Refusal(f"{name} has no option {option!r}{did_you_mean(option, known)}", field=option)
     types = typing.get_type_hints(kind)
     values = {}
     for option, value in options.items():

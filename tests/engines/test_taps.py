@@ -171,7 +171,7 @@ def test_of_two_paths_the_one_that_reads_square_matrices_transposed_is_found(tmp
 
 
 def test_a_large_model_is_opened_one_layer_at_a_time(tmp_path: Path) -> None:
-    from logitproof.jobs.session import Side
+    from logitproof.jobs.spec import Side
     from logitproof.localization.engines import Asked, localize_engines
 
     def side(**options: Any) -> Side:

@@ -11,7 +11,6 @@ import pytest
 from logitproof import catalog
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import METRIC, Calibration, calculated_band, tokens_sha256
-from logitproof.bands.kept import Sides
 from logitproof.bands.power import Effects, Stretch, power_of_band, power_of_gate, read_effects, write_effects
 from logitproof.calibration.effects import measure_effects
 from logitproof.calibration.repeat import repeat
@@ -22,6 +21,7 @@ from logitproof.contract.contract import Gate
 from logitproof.engines.transformers import Transformers
 from logitproof.errors import ContractError
 from logitproof.reference.predict import Predictor
+from logitproof.runs.calibrations import Sides
 
 MODEL = Path(__file__).parents[2] / "zoo" / "qwen3"
 IDS = tuple((7 * at * at + 31 * at) % 1500 for at in range(32))

@@ -24,13 +24,13 @@ from logitproof.bands.calculated import (
     studentized_quantile,
     tokens_sha256,
 )
-from logitproof.bands.kept import Sides, folder_of, read_calibration, sides_of, weights_of, write_calibration
 from logitproof.comparison.chance import student
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
 from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import lint
+from logitproof.runs.calibrations import Sides, folder_of, read_calibration, sides_of, weights_of, write_calibration
 from logitproof.weights.model import open_model
 
 BASIS = "a reason of more than ten letters"

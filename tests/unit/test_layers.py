@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from import_graph import PACKAGE, ROOT, circles, exists, modules, package_imports
+from import_graph import PACKAGE, ROOT, circles, exists, longest_chain, modules, package_imports
 
 LAYERS = (
     ("errors", "catalog", "files", "documents"),
@@ -55,6 +55,11 @@ def test_every_package_has_its_place() -> None:
 def test_imports_go_up_the_table_only() -> None:
     across = [edge for edge in package_imports() if edge.own != edge.other and edge.own in PLACE]
     assert not [str(edge) for edge in across if PLACE[edge.other] >= PLACE[edge.own]]
+
+
+def test_no_way_of_imports_passes_through_more_packages_than_there_are_rows() -> None:
+    chain = longest_chain((edge.own, edge.other) for edge in package_imports() if {edge.own, edge.other} <= set(PLACE))
+    assert len(chain) <= len(LAYERS), chain
 
 
 def test_questions_know_nothing_of_one_another() -> None:

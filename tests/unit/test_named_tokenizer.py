@@ -14,9 +14,9 @@ from logitproof.engines.toy import Toy
 from logitproof.errors import ContractError
 from logitproof.gguf.vocabulary import token_count
 from logitproof.jobs.cut import refuse_foreign_ids
+from logitproof.jobs.named_tokenizer import named_tokenizer
 from logitproof.jobs.spec import Spec
 from logitproof.lint import lint
-from logitproof.reference.named_tokenizer import named_tokenizer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat"]
 TEXT = "the cat sat on the mat"

@@ -20,7 +20,7 @@ from logitproof import catalog
 from logitproof.acid.probe import PRECISIONS, Case, Probe, open_probes
 from logitproof.acid.row import AcidReport, Measured, Row, Status
 from logitproof.acid.subject import Subject, Weights
-from logitproof.errors import ContractError, EngineError
+from logitproof.errors import ContractError, EngineError, did_you_mean
 from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import Mode
 
@@ -50,7 +50,7 @@ def acid(request: Request, *, diagnose: Diagnose | None = None, on_row: Callable
     entry = catalog.find("engines", request.engine, where="ENGINE")
     for option in request.options:
         if option not in entry.option_names:
-            near = catalog.did_you_mean(option, entry.option_names)
+            near = did_you_mean(option, entry.option_names)
             raise ContractError(f"{request.engine} has no option {option!r}{near}", where="--option")
     probes = open_probes(request.probes)
     rows: list[Row] = []

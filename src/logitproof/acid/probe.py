@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.catalog import did_you_mean
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import read_object
 from logitproof.rows.distance import distances

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitproof.bands.calculated import METRIC, Calibration
-from logitproof.bands.kept import Sides, Weights, folder_of, is_own, sides_of, weights_of, write_calibration
 from logitproof.bands.power import Effects, write_effects
 from logitproof.calibration.repeat import calibration_of
 from logitproof.calibration.subject import Subject
@@ -27,6 +26,7 @@ from logitproof.jobs.run import run
 from logitproof.jobs.sides import config_of, path_of, planted_in
 from logitproof.jobs.specs import specs
 from logitproof.jobs.workers import Workers
+from logitproof.runs.calibrations import Sides, Weights, folder_of, is_own, sides_of, weights_of, write_calibration
 from logitproof.runs.yardsticks import OWN, further_specs, with_yardsticks
 from logitproof.traces.aside import Aside
 from logitproof.traces.store import Store

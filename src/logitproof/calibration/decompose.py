@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from logitproof.bands.kept import sides_of
 from logitproof.calibration.parts import Band, Expected
 from logitproof.comparison.compare import compare
 from logitproof.contract.contract import ORIGINAL
@@ -24,6 +23,7 @@ from logitproof.jobs.session import Session
 from logitproof.jobs.sides import config_of, path_of, reference_side
 from logitproof.report.report import Report
 from logitproof.rows.top import is_top
+from logitproof.runs.calibrations import sides_of
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.trace import Trace
 from logitproof.weights.stored import is_quantized

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from logitproof.bands.calculated import METHOD, METRIC, Repeated, method_factor, one_more
-from logitproof.bands.kept import Sides
 from logitproof.calibration.repeat import repeat
 from logitproof.errors import EnvironmentFailed
+from logitproof.runs.calibrations import Sides
 
 if TYPE_CHECKING:
     from logitproof.reference.predict import Predictor

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from logitproof.bands.calculated import METRIC, Calibration, Repeated, scale, tokens_sha256
-from logitproof.bands.kept import Sides
 from logitproof.comparison.compare import Comparison, compare
 from logitproof.errors import EngineError
 from logitproof.rows.distance import distances, rms
+from logitproof.runs.calibrations import Sides
 
 if TYPE_CHECKING:
     from logitproof.reference.predict import Predictor

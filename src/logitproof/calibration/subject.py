@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from logitproof.bands.calculated import Calibration
-from logitproof.bands.kept import Sides
 from logitproof.reference.predict import Predictor
+from logitproof.runs.calibrations import Sides
 
 
 @dataclass(frozen=True)

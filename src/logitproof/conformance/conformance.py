@@ -17,7 +17,7 @@ import numpy as np
 from logitproof.conformance import rules
 from logitproof.conformance.session import Broken, NotOffered, Session
 from logitproof.files.last_words import cause
-from logitproof.jobs.session import Side
+from logitproof.jobs.spec import Side
 
 Status = Literal["PASS", "FAIL", "NOT-OFFERED"]
 

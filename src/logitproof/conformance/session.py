@@ -13,8 +13,7 @@ from logitproof.conformance.rows import Rows, read_rows
 from logitproof.conformance.wire import Answer, Noted, Wire
 from logitproof.errors import ContractError, EngineDied, EngineError
 from logitproof.files.worded import in_words
-from logitproof.jobs.session import Side
-from logitproof.jobs.spec import Spec
+from logitproof.jobs.spec import Side, Spec
 from logitproof.protocol import messages as protocol
 
 PRIME = 7919

@@ -13,7 +13,7 @@ from logitproof.contract.arithmetic import arithmetic_of
 from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, Filter, Mode, pairs_of
 from logitproof.contract.isa import INSTRUCTION_SETS, NATIVE, pinned
 from logitproof.contract.suite import Suite, open_suite
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
 from logitproof.weights.hub import located, may_download
@@ -137,7 +137,7 @@ def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], k
     for option in options:
         if option not in known:
             raise ContractError(
-                f"the engine {engine} has no option {option!r}{catalog.did_you_mean(option, known)}",
+                f"the engine {engine} has no option {option!r}{did_you_mean(option, known)}",
                 where=opened.where(*keys, option),
             )
 
@@ -149,7 +149,7 @@ def _check_instruction_sets(opened: OpenContract) -> None:
     named += [(("candidates", name, "isa", isa), isa) for name, use in contract.candidates.items() for isa in use.isa]
     for keys, isa in named:
         if isa not in known or (isa == NATIVE and keys[0] == "candidates"):
-            text = f"no instruction set is called {isa!r}{catalog.did_you_mean(isa, known)}"
+            text = f"no instruction set is called {isa!r}{did_you_mean(isa, known)}"
             raise ContractError(text, where=opened.where(*keys))
     for name, use in contract.candidates.items():
         for isa, pin in use.isa.items():
@@ -191,14 +191,14 @@ def _check_names(opened: OpenContract) -> None:
             for value in values or []:
                 if value not in axes[axis]:
                     raise ContractError(
-                        f"no {axis} is called {value!r}{catalog.did_you_mean(value, axes[axis])}",
+                        f"no {axis} is called {value!r}{did_you_mean(value, axes[axis])}",
                         where=opened.where(*keys, axis),
                     )
     _check_gate_names(opened)
     for index, gate in enumerate(contract.gates):
         if gate.against and gate.against not in contract.others:
             known = list(contract.references) if isinstance(contract.references, dict) else ["reference"]
-            text = f"no reference is called {gate.against!r}{catalog.did_you_mean(gate.against, known)}"
+            text = f"no reference is called {gate.against!r}{did_you_mean(gate.against, known)}"
             raise ContractError(text, where=opened.where("gates", index, "against"))
     for index, gate in enumerate(contract.gates):
         catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
@@ -220,9 +220,9 @@ def _check_gate_names(opened: OpenContract) -> None:
     for index, item in enumerate(contract.unblocks):
         for name in item.stages:
             if name not in stages:
-                text = f"no stage is called {name!r}{catalog.did_you_mean(name, stages)}"
+                text = f"no stage is called {name!r}{did_you_mean(name, stages)}"
                 raise ContractError(text, where=opened.where("unblocks", index, "stages"))
     for keys, names in named:
         for name in names:
             if name not in ids:
-                raise ContractError(f"no gate is called {name!r}{catalog.did_you_mean(name, ids)}", where=opened.where(*keys))
+                raise ContractError(f"no gate is called {name!r}{did_you_mean(name, ids)}", where=opened.where(*keys))

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, model_validator
 
-from logitproof.catalog import did_you_mean
 from logitproof.contract.typed import STRICT, Count
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.nearest import meant
 from logitproof.files.yaml import read_yaml
 

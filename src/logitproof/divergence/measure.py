@@ -16,7 +16,8 @@ from logitproof.divergence.statistics import Figure, figures
 from logitproof.divergence.windows import Windows, cut
 from logitproof.errors import ContractError, LogitproofError
 from logitproof.gguf.vocabulary import vocabulary_size
-from logitproof.jobs.session import Session, Side
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Side
 from logitproof.readers.llamacpp_kl_base import KlBaseWriter
 from logitproof.weights.model import open_model
 

@@ -15,8 +15,8 @@ from logitproof.divergence.scores import Scores, of_kept, of_logits
 from logitproof.divergence.windows import Windows
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
-from logitproof.jobs.session import Session, Side
-from logitproof.jobs.spec import Spec
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Side, Spec
 from logitproof.protocol.messages import WHOLE, LoadResult
 from logitproof.readers.llamacpp_kl_base import MAGIC, LlamacppKlBase
 from logitproof.rows.top import is_top

@@ -15,9 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from logitproof.catalog import did_you_mean
 from logitproof.engines import Engine, Generated, Hello, Loaded, Mode, Scored
-from logitproof.errors import Refusal
+from logitproof.errors import Refusal, did_you_mean
 from logitproof.files.ended import advice, signal_name
 from logitproof.files.hashes import file_sha256
 from logitproof.files.last_words import cause, last_words, shortened

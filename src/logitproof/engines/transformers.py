@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from logitproof import catalog
 from logitproof.engines import Answered, Asked, Engine, Generated, Hello, Loaded, Mode, Scored, Working
 from logitproof.engines import _streaming as streaming
-from logitproof.errors import ContractError, Refusal
+from logitproof.errors import ContractError, Refusal, did_you_mean
 from logitproof.files.worded import in_words
 from logitproof.protocol.sampler import Sampling, draw, probabilities
 from logitproof.protocol.sink import RowSink
@@ -273,7 +273,7 @@ class Transformers(Engine):
             options, known = self.mutation_options or {}, catalog.find("mutations", self.mutation).option_names
             for option in options:
                 if option not in known:
-                    text = f"{self.mutation} has no option {option!r}{catalog.did_you_mean(option, known)}"
+                    text = f"{self.mutation} has no option {option!r}{did_you_mean(option, known)}"
                     raise Refusal(text, field="mutation_options", remedy="see `logitproof list mutations`")
             mutation = TypeAdapter(catalog.load("mutations", self.mutation)).validate_python(options)
         except ContractError as error:

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from logitproof.catalog import did_you_mean
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.worded import quoted, together
 from logitproof.files.yaml_text import Lines, parse_yaml, yaml_text
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.nearest import meant
 from logitproof.files.yaml_text import parse_yaml
-from logitproof.jobs.session import Side
-from logitproof.jobs.spec import Spec
+from logitproof.jobs.spec import Side, Spec
 from logitproof.weights.hub import absolute, commit_of, located
 from logitproof.weights.hub_id import at_commit
 
@@ -34,7 +33,7 @@ def parse_address(text: str, *, where: str = "ENGINE") -> Side:
     config = options.pop("config", None)
     for option in options:
         if option not in entry.option_names:
-            near = catalog.did_you_mean(option, entry.option_names)
+            near = did_you_mean(option, entry.option_names)
             raise ContractError(f"{engine} has no option {option!r}{near}", where=where)
     model, folder = (_weights(path, where) if path else None for path in (name, config))
     assert model is not None

@@ -18,7 +18,7 @@ from logitproof import catalog
 from logitproof.comparison.compare import compare
 from logitproof.comparison.summary import summarize
 from logitproof.contract.suite import Prompt, Suite, open_suite
-from logitproof.errors import ContractError, EngineError
+from logitproof.errors import ContractError, EngineError, did_you_mean
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.job import Job, make_job
 from logitproof.jobs.pool import LocalPool
@@ -55,7 +55,7 @@ def capture(
     for option in options or {}:
         if option not in entry.option_names:
             raise ContractError(
-                f"{engine} has no option {option!r}{catalog.did_you_mean(option, entry.option_names)}", where="--option"
+                f"{engine} has no option {option!r}{did_you_mean(option, entry.option_names)}", where="--option"
             )
     paths = [absolute(path) for path in (model, config) if path]
     models = {str(path): open_model(path) for path in paths}

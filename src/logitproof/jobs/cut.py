@@ -11,7 +11,7 @@ from logitproof.jobs.spec import Spec
 from logitproof.jobs.worker import Worker
 
 if TYPE_CHECKING:
-    from logitproof.reference.named_tokenizer import NamedTokenizer
+    from logitproof.jobs.named_tokenizer import NamedTokenizer
 
 
 def ids_of(text: str, spec: Spec, worker: Worker) -> list[int]:
@@ -43,6 +43,6 @@ def refuse_foreign_ids(token_ids: Sequence[int], spec: Spec, name: str, vocabula
 def _named(spec: Spec) -> NamedTokenizer | None:
     if spec.tokenizer is None:
         return None
-    from logitproof.reference.named_tokenizer import named_tokenizer
+    from logitproof.jobs.named_tokenizer import named_tokenizer
 
     return named_tokenizer(Path(spec.directory or ".") / spec.tokenizer)

@@ -15,9 +15,8 @@ from logitproof.errors import ContractError
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, engine_facts, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
-from logitproof.jobs.session import Side
 from logitproof.jobs.sides import first_side, sides, source_side
-from logitproof.jobs.spec import spec_key
+from logitproof.jobs.spec import Side, spec_key
 from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.hub import absolute, located

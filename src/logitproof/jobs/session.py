@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from logitproof.contract.suite import Prompt
 from logitproof.jobs.cut import ids_of
-from logitproof.jobs.spec import Spec
+from logitproof.jobs.spec import Side, Spec
 from logitproof.jobs.worker import Worker
 from logitproof.protocol.messages import HelloResult, LoadResult
-
-
-@dataclass(frozen=True)
-class Side:
-    """One engine with weights."""
-
-    spec: Spec
-    model: Path
-    config: Path | None = None
-    name: str = "engine"
 
 
 class Session:

@@ -15,7 +15,7 @@ from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.folder import folder_of
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.session import Side
+from logitproof.jobs.spec import Side
 from logitproof.jobs.specs import reference_name, spec_of, spec_on, use_name
 from logitproof.weights.hub import absolute, find
 from logitproof.weights.model import is_gguf

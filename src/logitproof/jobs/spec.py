@@ -1,9 +1,10 @@
-"""How an engine is started: plain data, the same on every machine."""
+"""How an engine is started, and on what weights: plain data, the same on every machine."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from logitproof.contract.isa import Proof
@@ -48,3 +49,13 @@ class Spec:
 def spec_key(spec: Spec) -> str:
     """Specs with the same key share a worker."""
     return json.dumps([spec.identity(), spec.directory], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Side:
+    """An engine with the weights that it is given; `config` is the folder that says what they are, `name` what it is called."""
+
+    spec: Spec
+    model: Path
+    config: Path | None = None
+    name: str = "engine"

@@ -16,7 +16,7 @@ from logitproof.reference import float64 as wide
 from logitproof.reference.angles import disturbed
 from logitproof.reference.calls import Call, captured, scores_of
 from logitproof.reference.model import EXACT, Dtype, Loading, load
-from logitproof.reference.noise import FLOATS, Noise, Spec
+from logitproof.reference.noise import FLOATS, Noise, Spec, mark
 from logitproof.reference.versions import instruction_set, versions
 
 LENGTH = 48
@@ -122,9 +122,9 @@ def _cast(value: Any, kind: torch.dtype) -> Any:
 
 
 def _tag(value: Any, kind: torch.dtype) -> None:
-    """Mark every tensor as one that would be of this type, as `Noise` reads it."""
+    """Mark every tensor as one that would be of this type."""
     if isinstance(value, torch.Tensor):
-        value._kind = kind  # type: ignore[attr-defined]
+        mark(value, kind)
     elif isinstance(value, dict | tuple | list):
         for part in value.values() if isinstance(value, dict) else value:
             _tag(part, kind)

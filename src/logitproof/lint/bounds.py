@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 from logitproof import catalog
 from logitproof.bands.calculated import METHOD, calculated_band
-from logitproof.bands.kept import folder_of, read_calibration, sides_of, weights_of
 from logitproof.contract.contract import ORIGINAL, Gate
 from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, Missing
 from logitproof.files.yaml_text import parse_yaml
 from logitproof.jobs.plan import matrix_cells, open_models
 from logitproof.lint import Finding, Rule
+from logitproof.runs.calibrations import folder_of, read_calibration, sides_of, weights_of
 
 CLASSES = ("float32", "16-bit", "8-bit", "6-bit", "4-bit", "fewer")
 USUAL: dict[str, tuple[str, tuple[float, ...]]] = {

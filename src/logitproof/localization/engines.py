@@ -16,7 +16,7 @@ import numpy as np
 
 from logitproof.errors import ContractError, ModelError
 from logitproof.gguf.folder import folder_of
-from logitproof.jobs.session import Side
+from logitproof.jobs.spec import Side
 from logitproof.localization.hypotheses import Hypothesis, hypotheses
 from logitproof.localization.localize import Localization, localize, relative, stages
 from logitproof.localization.located import Located, Locations

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from logitproof.errors import ContractError
-from logitproof.jobs.session import Session, Side
+from logitproof.jobs.session import Session
+from logitproof.jobs.spec import Side
 from logitproof.protocol.messages import Mode, Tensor
 from logitproof.protocol.precision import Precision, coarsest, stated
 from logitproof.weights.model import is_gguf

@@ -12,8 +12,9 @@ from typing import Any
 from logitproof.errors import ContractError
 from logitproof.jobs.address import parse_address
 from logitproof.jobs.cut import ids_of
-from logitproof.jobs.session import Session, Side
+from logitproof.jobs.session import Session
 from logitproof.jobs.sides import path_of, reference_side, sides
+from logitproof.jobs.spec import Side
 from logitproof.localization.engines import Asked, localize_engines
 from logitproof.localization.located import Locations
 from logitproof.localization.tap_dump import NAME, TapDump, open_tap_dump

@@ -10,8 +10,9 @@ from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt
 from logitproof.errors import LogitproofError, Missing
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.session import Side, open_side, opened, token_ids
+from logitproof.jobs.session import open_side, opened, token_ids
 from logitproof.jobs.sides import sides
+from logitproof.jobs.spec import Side
 from logitproof.jobs.specs import specs
 from logitproof.jobs.worker import Worker
 from logitproof.jobs.workers import Workers

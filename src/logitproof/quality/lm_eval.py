@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from logitproof.catalog import did_you_mean
-from logitproof.errors import ContractError, EnvironmentFailed
-from logitproof.jobs.session import Side, opened
+from logitproof.errors import ContractError, EnvironmentFailed, did_you_mean
+from logitproof.jobs.session import opened
+from logitproof.jobs.spec import Side
 from logitproof.jobs.worker import Worker
 from logitproof.jobs.workers import Workers
 from logitproof.quality.likelihood import Likelihood

@@ -177,7 +177,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
     def _inputs(self, name: str, args: Any, caller: str) -> Any:
         """The two factors with the error of the format in which llama.cpp multiplies them."""
         left, right, *rest = args
-        form = self.spec.formats.get(getattr(right, "_source", "") or self._names.get(id(right), ""))
+        form = self.spec.formats.get(getattr(right, "noise_source", "") or self._names.get(id(right), ""))
         if form is not None and name == "linear":
             return (self._rounded(left, form), right, *rest)
         if self.spec.cache is not None and caller == ATTENTION:
@@ -231,7 +231,7 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def _kind(self, tensor: torch.Tensor) -> torch.dtype | None:
         """The type that `tensor` would have; parameters are of the model's, what the model computed by itself float32."""
-        kind = getattr(tensor, "_kind", None)
+        kind = getattr(tensor, "noise_kind", None)
         if kind is not None:
             return kind  # type: ignore[no-any-return]
         with torch._C.DisableTorchFunction():
@@ -250,11 +250,11 @@ class Noise(TorchFunctionMode):  # type: ignore[misc]
 
     def _tagged(self, tensor: torch.Tensor, kind: torch.dtype, given: list[torch.Tensor]) -> torch.Tensor:
         if tensor.is_floating_point() and id(tensor) not in self._names:
-            tensor._kind = kind  # type: ignore[attr-defined]
+            mark(tensor, kind)
             if len(given) == 1:
-                source = getattr(given[0], "_source", "") or self._names.get(id(given[0]), "")
+                source = getattr(given[0], "noise_source", "") or self._names.get(id(given[0]), "")
                 if source:
-                    tensor._source = source  # type: ignore[attr-defined]
+                    tensor.noise_source = source  # type: ignore[attr-defined]
         return tensor
 
     def _widened(self, value: Any) -> Any:
@@ -285,6 +285,11 @@ SHORT = {
     "__rpow__": "pow",
     "__truediv__": "div",
 }
+
+
+def mark(tensor: torch.Tensor, kind: torch.dtype) -> None:
+    """Say of a tensor what type it would have, as `Noise` reads it."""
+    tensor.noise_kind = kind  # type: ignore[attr-defined]
 
 
 def _name(func: Callable[..., Any]) -> str:

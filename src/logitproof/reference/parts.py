@@ -54,7 +54,7 @@ def decoder(model: Any) -> Any:
 
 def final_norm(model: Any) -> Any:
     """The norm before the head, under any of its names, or None."""
-    own = decoder(model)._modules
+    own = dict(decoder(model).named_children())
     return next((own[name] for name in FINAL_NORMS if name in own), None)
 
 
@@ -110,7 +110,7 @@ def _reads_weighted(module: Any) -> bool:
 
 def feed_forward(layer: Any) -> Any:
     """The feed-forward block of a layer, under any of its names, or None."""
-    return next((layer._modules[name] for name in ("mlp", "feed_forward") if name in layer._modules), None)
+    return next((child for name in ("mlp", "feed_forward") if (child := _child(layer, name)) is not None), None)
 
 
 def activation_name(module: Any) -> str:
@@ -120,8 +120,8 @@ def activation_name(module: Any) -> str:
 
 def experts(model: Any) -> list[Any]:
     """Modules that hold the weights of all experts of a layer as tensors of three dimensions."""
-    fused = [module for module in model.modules() if "gate_up_proj" in module._parameters and not _reads_weighted(module)]
-    return [module for module in fused if module._parameters["gate_up_proj"].ndim == 3]
+    modules = [module for module in model.modules() if not _reads_weighted(module)]
+    return [module for module in modules if getattr(_parameter(module, "gate_up_proj"), "ndim", 0) == 3]
 
 
 def routers(model: Any) -> list[Any]:
@@ -136,7 +136,11 @@ def delta_nets(model: Any) -> list[Any]:
 
 def scans(model: Any) -> list[Any]:
     """Mamba-2 layers: what has a decay, a skip and a convolution of its own."""
-    return [module for module in model.modules() if {"A_log", "D"} <= set(module._parameters) and "conv1d" in module._modules]
+    return [
+        module
+        for module in model.modules()
+        if all(_parameter(module, name) is not None for name in ("A_log", "D")) and _child(module, "conv1d") is not None
+    ]
 
 
 def short_convolutions(model: Any) -> list[Any]:
@@ -160,7 +164,15 @@ def normalizes_top_k(config: Any) -> bool:
 
 
 def _child(module: Any, name: str) -> Any:
-    return module._modules.get(name)
+    """The submodule of that name, or None."""
+    child = getattr(module, name, None)
+    return child if isinstance(child, nn.Module) else None
+
+
+def _parameter(module: Any, name: str) -> Any:
+    """The module's own parameter of that name, or None."""
+    parameter = getattr(module, name, None)
+    return parameter if isinstance(parameter, nn.Parameter) else None
 
 
 @functools.lru_cache(maxsize=32)
@@ -177,12 +189,13 @@ def _skeleton(module: str, name: str, settings: str) -> Any:
 
 def function_names(config: Any) -> tuple[str, ...]:
     """The function by which attention layers of `config` rotate, nothing where they do not."""
-    module = _modeling_module(config)
+    module = modeling_module(config)
     name = f"{NAME}_interleave" if getattr(config, "rope_interleave", False) else NAME
     return (name,) if hasattr(module, name) and getattr(config, "rope_parameters", None) else ()
 
 
-def _modeling_module(config: Any) -> ModuleType | None:
+def modeling_module(config: Any) -> ModuleType | None:
+    """The module of transformers with the code of models of `config`, or None of what has none."""
     name = type(config).__module__.replace(".configuration_", ".modeling_")
     try:
         return importlib.import_module(name)

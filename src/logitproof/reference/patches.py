@@ -154,10 +154,8 @@ class _Swap:
 
 def _own(owner: Any, name: str) -> Any:
     """What `owner` itself, not its class, holds under `name`."""
-    if isinstance(owner, torch.nn.Module):
-        for place in (owner._parameters, owner._buffers, owner._modules):
-            if name in place:
-                return place[name]
+    if isinstance(owner, torch.nn.Module) and name not in vars(owner) and not hasattr(type(owner), name):
+        return getattr(owner, name, _ABSENT)  # a parameter, a buffer or a submodule, or a None that stands for one
     return vars(owner).get(name, _ABSENT)
 
 

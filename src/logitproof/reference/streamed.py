@@ -91,9 +91,9 @@ class Streamed:
             with torch._C.DisableTorchFunction():  # what is read may be narrower than what is computed in
                 for path, module in part.named_modules(prefix=name):
                     for leaf, parameter in list(module.named_parameters(recurse=False)):
-                        stack.callback(module._parameters.__setitem__, leaf, parameter)
+                        stack.callback(module.register_parameter, leaf, parameter)
                         stack.callback(module.__dict__.pop, leaf, None)
-                        del module._parameters[leaf]
+                        delattr(module, leaf)
                         module.__dict__[leaf] = self._value(f"{path}.{leaf}", leaf, parameter, module, calls)
             if isinstance(part, torch.nn.Embedding):  # its number would be looked for among the rows that were read
                 stack.callback(setattr, part, "padding_idx", part.padding_idx)
@@ -129,7 +129,7 @@ class Streamed:
         for path, buffer in list(self._model.named_buffers()):
             if path in kept:
                 module, _, leaf = path.rpartition(".")
-                self._model.get_submodule(module)._buffers[leaf] = self._disk.parameter(path, buffer)
+                setattr(self._model.get_submodule(module), leaf, self._disk.parameter(path, buffer))
 
     def _check_complete(self) -> None:
         held = {f"{name}.{leaf}" for name, part in self._layers.parts.items() for leaf, _ in part.named_parameters()}
@@ -201,7 +201,7 @@ def _hollow(settings: Any, loading: Loading) -> Any:
         )
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            module._parameters[name] = torch.nn.Parameter(_hollowed(parameter), requires_grad=False)
+            setattr(module, name, torch.nn.Parameter(_hollowed(parameter), requires_grad=False))
     model.tie_weights()
     return model.eval()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
-from logitproof.bands.kept import Weights, find_calibrations, find_effects, weights_of
 from logitproof.contract.contract import EngineUse
 from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError, LogitproofError, Missing
@@ -26,6 +25,7 @@ from logitproof.jobs.specs import REFERENCE, specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
 from logitproof.report.report import Report, Words, provenance
+from logitproof.runs.calibrations import Weights, find_calibrations, find_effects, weights_of
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.kept import name_of, together, without
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files

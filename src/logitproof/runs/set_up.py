@@ -15,7 +15,7 @@ import numpy as np
 from logitproof import catalog
 from logitproof.contract.contract import ORIGINAL, Skip
 from logitproof.contract.opened import OpenContract
-from logitproof.errors import ContractError, LogitproofError
+from logitproof.errors import ContractError, LogitproofError, did_you_mean
 from logitproof.gguf.side import Side, open_side
 from logitproof.jobs.cell import Cell, keys_of
 from logitproof.jobs.group import failure_of, not_tried
@@ -245,7 +245,7 @@ def _check_codes(opened: OpenContract, checks: Sequence[Check]) -> None:
     for index, code in enumerate(opened.contract.preflight.skip if opened.contract.preflight else ()):
         if code not in known:
             raise ContractError(
-                f"preflight has no code {code!r}{catalog.did_you_mean(code, known)}",
+                f"preflight has no code {code!r}{did_you_mean(code, known)}",
                 where=opened.where("preflight", "skip", index),
                 remedy="the codes stand in docs/contract.md",
             )

@@ -10,7 +10,7 @@ import torch
 
 from logitproof.mutations import Mutation
 from logitproof.reference import parts
-from logitproof.reference.parts import NAME, _modeling_module, function_names, skeleton
+from logitproof.reference.parts import NAME, function_names, modeling_module, skeleton
 from logitproof.reference.patches import functions_replaced
 from logitproof.reference.rotations import Pair as Pair
 from logitproof.reference.rotations import in_pairs
@@ -35,7 +35,7 @@ class WrongRotation(Mutation):
 
 def is_split_half(config: Any) -> bool:
     """Whether models of `config` rotate split-half pairs (i, i+D/2) through the replaceable function."""
-    module = _modeling_module(config)
+    module = modeling_module(config)
     if module is None or NAME not in function_names(config) or not hasattr(module, "rotate_half"):
         return False
     return bool(torch.equal(module.rotate_half(torch.arange(4)), torch.tensor([-2, -3, 0, 1])))
