@@ -95,14 +95,6 @@ def not_tried(job: Job, name: str, source: Failure) -> Failure:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A job with the trace that it continues."""
-
-    job: Job
-    source: Trace | None
-
-
 class _Running:
     """A group that runs: its engine, and what went wrong so far."""
 
@@ -113,16 +105,16 @@ class _Running:
 
     def run(self, stretch: list[Job]) -> Iterator[Outcome]:
         """Jobs on one model that may be one request."""
-        waiting: dict[str, _Ready] = {}
+        waiting: dict[str, Job] = {}
         for job in stretch:
             if self.store.read(job.key) is not None:
                 yield Outcome(job.key)
             elif job.after in self._failures:
                 yield self._failed(job, not_tried(job, self.name, self._failures[job.after]))
             else:
-                waiting[job.key] = _Ready(job, self.store.read(job.after) if job.after else None)
+                waiting[job.key] = job
         while waiting:
-            first = next(iter(waiting.values())).job
+            first = next(iter(waiting.values()))
             if len(died := self._deaths[first.model]) >= GIVE_UP:
                 text = f"not tried: it failed {GIVE_UP} times on this model, last with: {died[-1].text}"
                 yield from self._left(waiting, Failure("", self.name, "engine", text, self.name, died[-1].remedy))
@@ -131,23 +123,23 @@ class _Running:
                 worker, facts = self.session.loaded(first.model, first.config)
                 _refuse_other_weights(first, worker)
             except LogitproofError as error:
-                yield self._faulted(waiting.pop(first.key).job, error)
+                yield self._faulted(waiting.pop(first.key), error)
                 continue
             if len(waiting) > 1 and self.session.hello().batch:
                 yield from self._many(waiting, worker, facts)
             else:
                 yield self._outcome_of(waiting.pop(first.key), worker, facts)
 
-    def _outcome_of(self, ready: _Ready, worker: Worker, facts: LoadResult) -> Outcome:
-        job, begin = ready.job, time.monotonic()
+    def _outcome_of(self, job: Job, worker: Worker, facts: LoadResult) -> Outcome:
         try:
+            source, begin = self._source(job), time.monotonic()
             with self.store.partial() as folder:
                 logits = folder / ANSWER
-                trace = _begun(job, worker, facts, _token_ids(ready, worker, facts))
+                trace = _begun(job, worker, facts, _token_ids(job, source, worker, facts))
                 if job.kind == "tokenize":
                     trace = _without_rows(trace, logits)
                 elif job.kind == "generate":
-                    trace = _generated(job, worker, trace, logits, _stops(ready.source, facts))
+                    trace = _generated(job, worker, trace, logits, _stops(source, facts))
                 else:
                     trace = _scored(trace, worker.score_held(trace.token_ids, job.mode, logits), logits)  # type: ignore[arg-type]
                     trace = routed(trace, worker, self.session.hello(), folder) if job.routing else trace
@@ -156,16 +148,16 @@ class _Running:
             return self._faulted(job, error)
         return Outcome(job.key)
 
-    def _many(self, waiting: dict[str, _Ready], worker: Worker, facts: LoadResult) -> Iterator[Outcome]:
+    def _many(self, waiting: dict[str, Job], worker: Worker, facts: LoadResult) -> Iterator[Outcome]:
         """Score all of `waiting` by one request, and take out what has ended: all, or what came before the engine failed."""
         with contextlib.ExitStack() as stack:
             asked: list[tuple[Job, Trace, Path]] = []
-            for ready in list(waiting.values()):
+            for job in list(waiting.values()):
                 try:
-                    trace = _begun(ready.job, worker, facts, _token_ids(ready, worker, facts))
-                    asked.append((ready.job, trace, stack.enter_context(self.store.partial())))
+                    trace = _begun(job, worker, facts, _token_ids(job, self._source(job), worker, facts))
+                    asked.append((job, trace, stack.enter_context(self.store.partial())))
                 except LogitproofError as error:
-                    yield self._faulted(waiting.pop(ready.job.key).job, error)
+                    yield self._faulted(waiting.pop(job.key), error)
             if not asked or not worker.alive:
                 return
             sequences = [(trace.token_ids, folder / ANSWER) for _, trace, folder in asked]
@@ -182,6 +174,10 @@ class _Running:
             except LogitproofError as error:
                 yield from self._request_failed(waiting, error)
 
+    def _source(self, job: Job) -> Trace | None:
+        """The trace that it continues, read when its turn comes: those of a whole group are more files than may be open."""
+        return self.store.read(job.after) if job.after else None
+
     def _answered(self, job: Job, trace: Trace, answer: ScoreResult | LogitproofError, folder: Path, worker: Worker) -> Outcome:
         if isinstance(answer, LogitproofError):
             return self._faulted(job, answer)
@@ -197,18 +193,18 @@ class _Running:
         worker.refuse_changed_weights()
         self.store.write(folder, replace(trace, executed=seen.keep(self.store), unseen=seen.unknown))
 
-    def _request_failed(self, waiting: dict[str, _Ready], error: LogitproofError) -> Iterator[Outcome]:
+    def _request_failed(self, waiting: dict[str, Job], error: LogitproofError) -> Iterator[Outcome]:
         """The first job that a dead engine owed bears the failure and the others are asked again; a refusal fails all."""
-        first = next(iter(waiting.values())).job
+        first = next(iter(waiting.values()))
         if self.session.holds(first.model, first.config):
             yield from self._left(waiting, failure_of(first, self.name, error))
         else:
-            yield self._faulted(waiting.pop(first.key).job, error)
+            yield self._faulted(waiting.pop(first.key), error)
 
-    def _left(self, waiting: dict[str, _Ready], failure: Failure) -> Iterator[Outcome]:
+    def _left(self, waiting: dict[str, Job], failure: Failure) -> Iterator[Outcome]:
         """The same failure for all that wait."""
         for key in list(waiting):
-            yield self._failed(waiting.pop(key).job, replace(failure, key=key))
+            yield self._failed(waiting.pop(key), replace(failure, key=key))
 
     def _faulted(self, job: Job, error: LogitproofError) -> Outcome:
         """The outcome of an error; one that leaves no engine with this model counts towards giving up."""
@@ -255,9 +251,8 @@ def _refuse_other_weights(job: Job, worker: Worker) -> None:
     worker.refuse_changed_weights()
 
 
-def _token_ids(ready: _Ready, worker: Worker, facts: LoadResult) -> list[int]:
+def _token_ids(job: Job, source: Trace | None, worker: Worker, facts: LoadResult) -> list[int]:
     """What to feed: the prompt's own ids, those of its source, or what the engine makes of its text."""
-    job, source = ready.job, ready.source
     if job.after is not None:
         if source is None:
             text = "not tried: the trace that it continues is not in the store"

@@ -238,10 +238,9 @@ class RayCluster:
     def _attempt(self, group: Group, store: TraceStore) -> Iterator[Outcome]:
         own = {job.key for job in group.jobs}
         after = {job.after for job in group.jobs if job.after and job.after not in own}
-        traces = [trace for key in sorted(after) if (trace := store.read(key)) is not None]
-        task = self._task("run", group).model_copy(
-            update={"sources": [source_of(trace) for trace in traces], "store": store_url(store)}
-        )
+        # one after the other: the rows of all of them together are more files than may be open
+        sources = [source_of(trace) for key in sorted(after) if (trace := store.read(key)) is not None]
+        task = self._task("run", group).model_copy(update={"sources": sources, "store": store_url(store)})
         arrivals = Arrivals(store, own)
         for answer, pieces in self._answers(task, group):
             if answer.outcome:
