@@ -138,3 +138,41 @@ class TemperatureApplied(WrongLogits, id="head.temperature_applied"):
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
         return logits / self.temperature
+
+
+class _WrongFactor(Mutation):
+    """A bug in `logit_scale`, which multiplies the logits: subclasses say in `factor` what does instead."""
+
+    def applies(self, config: Any) -> bool:
+        """Cohere."""
+        return getattr(config, "logit_scale", None) not in (None, 1.0)
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Multiply by it."""
+        return attributes_replaced([(model, "logit_scale", self.factor(model.logit_scale))])
+
+    def factor(self, right: float) -> float:
+        """The wrong factor for the right one."""
+        raise NotImplementedError
+
+
+class FactorMissing(_WrongFactor, id="head.factor_missing"):
+    """Logits are not multiplied by logit_scale."""
+
+    record = Record(
+        shows="logits off by a factor, argmax right", first_tap="logits", remedy="multiply the logits by logit_scale"
+    )
+
+    def factor(self, right: float) -> float:
+        return 1.0
+
+
+class FactorDivides(_WrongFactor, id="head.factor_divides"):
+    """Logits are divided by logit_scale, as Granite's are by logits_scaling."""
+
+    record = Record(
+        shows="logits off by a factor, argmax right", first_tap="logits", remedy="multiply the logits by logit_scale"
+    )
+
+    def factor(self, right: float) -> float:
+        return 1.0 / right

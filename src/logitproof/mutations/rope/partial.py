@@ -9,7 +9,7 @@ import torch
 
 from logitproof.mutations import Record
 from logitproof.mutations.rope._function import Pair, WrongRotation, head_size, is_split_half, rotary_dimensions
-from logitproof.mutations.rope._tables import Parameters, WrongFrequencies, WrongParameters, is_plain
+from logitproof.mutations.rope._tables import Parameters, WrongFrequencies, WrongParameters, WrongScaling, is_plain
 
 
 class Ignored(WrongParameters, id="rope.partial.ignored"):
@@ -59,3 +59,23 @@ class FrequenciesOfFullHead(WrongFrequencies, id="rope.partial.frequencies_of_fu
     def frequencies(self, right: torch.Tensor, config: Any) -> torch.Tensor:
         """b^(-2i/R) is b^(-2i/D) to the power of D/R."""
         return right ** (rotary_dimensions(config) / head_size(config)) if is_plain(config) else right
+
+
+class _WrongProportion(WrongScaling):
+    """Proportional rotary positions: a part of each head turns, by frequencies that are counted over all of it (Gemma 4)."""
+
+    scaling = "proportional"
+
+
+class AllRotated(_WrongProportion, id="rope.proportional_all_rotated"):
+    """All of each head turns where a part of it should."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on in the layers without a window",
+        first_tap="layers.0.attn.q_rope",
+        remedy="read partial_rotary_factor of the layers without a window",
+        seen_in=("nexusquant #12",),
+    )
+
+    def scaled(self, right: Parameters, config: object) -> Parameters:
+        return {"partial_rotary_factor": 1.0}
