@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from logitproof.files.sources import import_closure
 
 PACKAGE = Path(__file__).parents[2] / "src/logitproof"
 ZOO = Path(__file__).parents[2] / "zoo"
@@ -118,3 +121,25 @@ def read_checkpoint(folder: Path) -> dict[str, Array]:
 def _ids(package: Path, file: Path) -> str:
     """The text of a file, and its id where the id is the path."""
     return f"{file.read_text('utf-8')} {file.relative_to(package / 'mutations').with_suffix('').as_posix().replace('/', '.')}"
+
+
+def test_every_import_counts_wherever_it_stands(tmp_path: Path) -> None:
+    """One that was not seen would let a change go by, and an old trace pass for a new one."""
+    places = (
+        "import logitproof.errors",
+        "def f():\n    from logitproof import catalog",
+        "async def f():\n    import logitproof.files.hashes",
+        "class C:\n    from logitproof.files import mapped",
+        "try:\n    pass\nexcept OSError:\n    import logitproof.files.atomic\nelse:\n    import logitproof.files.ended",
+        "try:\n    pass\nfinally:\n    import logitproof.files.lock",
+        "for n in ():\n    pass\nelse:\n    import logitproof.files.nearest",
+        "with open('x') as f:\n    if f:\n        pass\n    else:\n        import logitproof.files.system",
+        "match 1:\n    case 1:\n        import logitproof.files.worded",
+    )
+    files = ("hashes", "mapped", "atomic", "ended", "lock", "nearest", "system", "worded")
+    wanted = ["errors", "catalog", *(f"files/{name}" for name in files)]
+    (file := tmp_path / "module.py").write_text("\n".join(places))
+    closure = set(import_closure(file))
+    assert {PACKAGE / f"{name}.py" for name in wanted} <= closure
+    every = {node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert len(every) == len(wanted)
