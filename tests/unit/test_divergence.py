@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,16 +18,18 @@ from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.divergence import sides
+from logitproof.divergence.ahead import Ahead, shared
 from logitproof.divergence.measure import Asked, Divergence, measure
 from logitproof.divergence.scores import Scores, of_kept, of_logits
 from logitproof.divergence.statistics import figures
 from logitproof.divergence.text import answer, document, label, shown
-from logitproof.divergence.windows import cut
+from logitproof.divergence.windows import Windows, cut
 from logitproof.documents.chart import svg
 from logitproof.documents.html import whole
 from logitproof.documents.section import Chart, Series
 from logitproof.engines.toy import Toy
 from logitproof.errors import ContractError, EngineGarbage
+from logitproof.jobs.spec import Side, Spec
 from logitproof.readers import open_dump
 from logitproof.report.schema import path as schema_path
 
@@ -230,3 +236,93 @@ def test_the_picture_has_a_place_for_every_size_and_power_of_ten() -> None:
     labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert {"0", "98.3", "145", "0.0001", "0.1", "Q8_0", "Q4_1"} <= set(labels)
     assert drawn.count("<circle") == 4
+
+
+# Sides that compute at once
+
+
+def given(count: int, *options: str, threads: int = 2) -> tuple[list[Side], list[str]]:
+    names = [f"{Path(__file__).parent}", *([str(Path(__file__))] * (count - 1))]
+    spec = Spec("llamacpp", {"threads": threads, **dict.fromkeys(options, "bf16")})
+    return [Side(spec, Path(name).resolve(), None, name) for name in names], names
+
+
+@pytest.mark.parametrize(("count", "threads", "each", "at_once"), [(2, 2, 1, 2), (3, 8, 2, 3), (3, 2, 1, 2), (2, 5, 2, 2)])
+def test_weights_that_are_named_share_the_threads(count: int, threads: int, each: int, at_once: int) -> None:
+    made, turns = shared(*given(count, threads=threads), threads)
+    assert turns == at_once and [side.spec.options for side in made] == [{"threads": each}] * count
+
+
+def test_one_side_or_one_thread_has_all_of_them() -> None:
+    for count, threads in ((1, 8), (2, 1)):
+        sides_of_text, names = given(count, threads=threads)
+        assert shared(sides_of_text, names, threads) == (sides_of_text, 1)
+
+
+def test_an_engine_that_is_named_with_its_options_keeps_them_and_takes_turns() -> None:
+    sides_of_text, names = given(2)
+    asked = [names[0], f"llamacpp:{names[1]}?threads=2"]
+    assert shared(sides_of_text, asked, 2) == (sides_of_text, 1)
+    folder = [sides_of_text[0], replace(sides_of_text[1], spec=Spec("transformers"))]
+    assert shared(folder, names, 2) == (folder, 1)
+
+
+class Stepped:
+    """A side that notes who else computes while it does, and fails at a window where it is told to."""
+
+    name, vocab_size = "stepped", 3
+
+    def __init__(self, running: list[int], meet: threading.Barrier | None = None, fails_at: int = -1) -> None:
+        self.running, self.meet, self.fails_at = running, meet, fails_at
+        self.most = 0
+
+    def step(self, windows: Windows, index: int) -> np.ndarray:
+        self.running.append(index)
+        if self.meet is not None:
+            self.meet.wait(20)
+        self.most = max(self.most, len(self.running))
+        self.running.pop()
+        if index == self.fails_at:
+            raise EngineGarbage("no rows")
+        return np.full((2, 3), float(index))
+
+    def scores(self, base: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Scores:
+        raise AssertionError("nobody asks it")
+
+
+WINDOWS = Windows(np.zeros((5, 6), np.int64))
+
+
+def test_sides_compute_at_once_and_each_window_comes_in_its_turn() -> None:
+    meet = threading.Barrier(2)
+    both = [Stepped([], meet), Stepped([], meet)]  # neither gets past the other's step
+    with Ahead(both[0], WINDOWS, threading.Semaphore(2)) as first, Ahead(both[1], WINDOWS, threading.Semaphore(2)) as second:
+        for index in range(len(WINDOWS)):
+            assert first.rows(index)[0, 0] == second.rows(index)[0, 0] == index
+
+
+def test_sides_that_take_turns_never_compute_at_once() -> None:
+    running: list[int] = []
+    both, turns = [Stepped(running), Stepped(running)], threading.Semaphore(1)
+    with Ahead(both[0], WINDOWS, turns) as first, Ahead(both[1], WINDOWS, turns) as second:
+        for index in range(len(WINDOWS)):
+            assert first.rows(index)[0, 0] == second.rows(index)[0, 0] == index
+    assert [side.most for side in both] == [1, 1]
+
+
+def test_what_an_engine_raises_is_raised_at_its_window_and_no_sooner() -> None:
+    with Ahead(Stepped([], fails_at=2), WINDOWS, threading.Semaphore(1)) as side:
+        assert [side.rows(index)[0, 0] for index in (0, 1)] == [0, 1]
+        with pytest.raises(EngineGarbage):
+            side.rows(2)
+
+
+def test_a_base_file_loads_no_compiled_comparison(model: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "base.kld"
+    measure(f"toy:{model}", [f"toy:{model}?noise=0.05"], Asked(TEXT, context=20, save=saved))
+    program = "import sys; from logitproof.divergence.measure import Asked, measure"
+    program += "; m = measure(sys.argv[1], [sys.argv[2]], Asked())"
+    program += "; print(m.exit_code, 'numba' in sys.modules)"
+    argv = [sys.executable, "-c", program, str(saved), f"toy:{model}?noise=0.05"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "False"]

@@ -16,7 +16,7 @@ from logitproof.commands._options import AS_JSON
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Text to measure on, UTF-8.")
 @click.option("--context", type=click.IntRange(4), default=512, show_default=True, help="Tokens of a window.")
 @click.option("--windows", type=click.IntRange(1), default=None, help="Windows at most; default: all of the text.")
-@click.option("--threads", type=click.IntRange(1), default=None, help="Of llama.cpp where weights are named; default: all.")
+@click.option("--threads", type=click.IntRange(1), default=None, help="Of llama.cpp, all weights together; default: all.")
 @click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the base as llama-perplexity's file.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap over windows.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for kl.json, kl.html and kl.svg.")

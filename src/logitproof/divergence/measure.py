@@ -7,9 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 
+from logitproof.comparison.compare import prepare
+from logitproof.divergence.ahead import WINDOWS, Ahead, shared
 from logitproof.divergence.scores import Scores
 from logitproof.divergence.sides import Base, EngineSide, FileSide, base_file, begins_with, parse_side, scratch
 from logitproof.divergence.statistics import Figure, figures
@@ -76,8 +79,11 @@ def measure(base: str, candidates: Sequence[str], asked: Asked, tell: Tell = lam
     A candidate that fails is told in its place, and the others go on. Raises where the base fails or nothing can be asked.
     """
     file = base_file(base)
-    sides = [parse_side(name, asked.threads, where="CANDIDATE") for name in candidates]
-    first = [] if file else [parse_side(base, asked.threads, where="BASE")]
+    names = [*([] if file else [base]), *candidates]
+    places = [*([] if file else ["BASE"]), *["CANDIDATE"] * len(candidates)]
+    every = [parse_side(name, asked.threads, where=place) for name, place in zip(names, places, strict=True)]
+    every, at_once = shared(every, names, asked.threads)
+    first, sides = (every[:0], every) if file else (every[:1], every[1:])
     _refuse(file, first, sides, asked)
     with ExitStack() as stack:
         room = stack.enter_context(scratch(_bytes(file, first, sides, asked.context)))
@@ -88,14 +94,15 @@ def measure(base: str, candidates: Sequence[str], asked: Asked, tell: Tell = lam
             pool.submit(_opened, session, side, Path(room), number)
             for number, (session, side) in enumerate(zip(sessions, (*first, *sides), strict=True))
         ]
-        _warm()
+        if file is None:
+            prepare()
         models = [future.result() for future in hashed]
         measured = [
             Measured(side.name, model.sha256, _size(side.model))
             for side, model in zip(sides, models[len(first) :], strict=True)
         ]
         source: Base = file or opened[0].result()
-        run = _Run(source, measured, opened[len(first) :], asked, tell)
+        run = _Run(source, measured, opened[len(first) :], asked, tell, at_once)
         windows = run.step()
         list(pool.map(Session.close, sessions))  # together: each waits for its process
     for candidate in measured:
@@ -111,9 +118,16 @@ class _Run:
     """All sides, window by window."""
 
     def __init__(
-        self, base: Base, measured: list[Measured], opened: Sequence[Future[EngineSide]], asked: Asked, tell: Tell
+        self,
+        base: Base,
+        measured: list[Measured],
+        opened: Sequence[Future[EngineSide]],
+        asked: Asked,
+        tell: Tell,
+        at_once: int,
     ) -> None:
         self.base, self.asked, self.tell = base, asked, tell
+        self._turns = Semaphore(at_once)
         self.alive: list[tuple[Measured, EngineSide]] = []
         for candidate, future in zip(measured, opened, strict=True):
             try:
@@ -128,18 +142,20 @@ class _Run:
             writer = None
             if self.asked.save is not None:
                 writer = stack.enter_context(KlBaseWriter(self.asked.save, windows.token_ids, self.base.vocab_size))
+            base = stack.enter_context(Ahead(self.base, windows, self._turns))
+            coming = {id(side): stack.enter_context(Ahead(side, windows, self._turns)) for _, side in self.alive}
             for index in range(len(windows)):
-                rows = self.base.step(windows, index)
+                rows = base.rows(index)
                 if writer is not None:
                     writer.write(rows)
                 for candidate, side in list(self.alive):
-                    self._score(candidate, side, rows, windows, index)
+                    self._score(candidate, side, coming[id(side)], rows, index)
                 self.tell(self._line(index, len(windows)))
         return windows
 
-    def _score(self, candidate: Measured, side: EngineSide, base: np.ndarray, windows: Windows, index: int) -> None:
+    def _score(self, candidate: Measured, side: EngineSide, coming: Ahead, base: np.ndarray, index: int) -> None:
         try:
-            scores = self.base.scores(base, side.step(windows, index), windows.labels(index))
+            scores = self.base.scores(base, coming.rows(index), coming.windows.labels(index))
             candidate.scores.append(scores)
         except LogitproofError as error:
             self.alive.remove((candidate, side))
@@ -197,16 +213,16 @@ def _refuse(file: FileSide | None, first: Sequence[Side], sides: Sequence[Side],
 
 
 def _bytes(file: FileSide | None, first: Sequence[Side], sides: Sequence[Side], context: int) -> int:
-    """Most that the rows of one window of every side take; what has no vocabulary to be seen counts as the largest."""
+    """Most that the rows of two windows of every side take; what has no vocabulary to be seen counts as the largest."""
     if file is not None:
-        return file.vocab_size * context * 4 * len(sides)
+        return file.vocab_size * context * 4 * len(sides) * WINDOWS
     total = 0
     for side in (*first, *sides):
         try:
             vocabulary = vocabulary_size(side.model)
         except Exception:  # a refusal of the engine's own says it better, and later
             vocabulary = 1 << 18
-        total += vocabulary * context * 4
+        total += vocabulary * context * 4 * WINDOWS
     return total
 
 
@@ -214,10 +230,3 @@ def _size(model: Path) -> int:
     """Bytes of weights on disk."""
     files = model.rglob("*") if model.is_dir() else [model]
     return sum(path.stat().st_size for path in files if path.is_file())
-
-
-def _warm() -> None:
-    """Compile or load the comparison while the engines load."""
-    from logitproof.rows.statistics import row_statistics
-
-    row_statistics(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), np.zeros(1, np.int64))

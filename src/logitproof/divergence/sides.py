@@ -123,11 +123,16 @@ class FileSide:
 
 def parse_side(text: str, threads: int, *, where: str) -> Side:
     """`ENGINE:MODEL?option=value`, or weights alone: a GGUF file for llama.cpp (with `threads`), a folder for transformers."""
-    if hub_id(text) is None and not Path(text).exists():
+    if not by_weights(text):
         return parse_address(text, where=where)
     path = located(text, where=where)
     spec = Spec("llamacpp", {"threads": threads}) if is_gguf(path) else Spec("transformers")
     return Side(spec, absolute(path), None, at_commit(text, commit_of(path)))
+
+
+def by_weights(text: str) -> bool:
+    """Whether a side is named by its weights alone, and not as ENGINE:MODEL."""
+    return hub_id(text) is not None or Path(text).exists()
 
 
 def base_file(text: str) -> FileSide | None:
