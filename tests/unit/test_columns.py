@@ -55,10 +55,12 @@ def test_comparing_imports_no_pandas() -> None:
     program = """
 import sys
 import numpy as np
-from logitproof.comparison.compare import compare
+from logitproof.comparison.compare import compare, spread
 rows = np.random.default_rng(0).standard_normal((4, 30)).astype(np.float32)
 comparison = compare(rows, rows + 0.1 * rows[::-1], labels=[1, 2, 3, -1])
 assert comparison.metrics["kl_divergence"].min() > 0 and not len(comparison.nonfinite)
+held = spread(comparison, [0, 2, 3, 6], np.full(8, -1))
+assert np.isfinite(held.metrics["kl_divergence"]).sum() == 4 and not len(held.nonfinite)
 print("pandas" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.comparison.compare import all_metrics, compare_logits
-from logitproof.rows.kernel import arctanh, exponential, log_cosh_half, widen
+from logitproof.rows.kernel import arctanh, coarse_exponential, exponential, log_cosh_half, widen
 from logitproof.rows.processors import processors
 from logitproof.rows.statistics import STATS, TOP_K, row_statistics
 
@@ -192,11 +192,28 @@ def test_polynomials_are_as_good_as_they_say() -> None:
     found, wanted = np.array([exponential(x) for x in xs]), np.exp(xs.astype(np.longdouble)).astype(float)
     assert (np.abs(found - wanted) / np.spacing(wanted)).max() <= 2
     assert exponential(-1e4) == pytest.approx(math.exp(-690), rel=1e-12)
+    coarse = np.array([coarse_exponential(np.float32(x)) for x in xs])
+    exact = np.exp(xs.astype(np.float32).astype(float))
+    assert (np.abs(coarse - exact) / exact).max() <= 3e-7 and abs((coarse / exact).mean() - 1) < 2e-8
+    assert coarse_exponential(np.float32(-1e4)) == pytest.approx(math.exp(-87), rel=1e-6)
     for s in np.linspace(0, 1 / 3, 1001):
         assert arctanh(s) == pytest.approx(math.atanh(s), rel=5e-16, abs=1e-300)
     for u in np.linspace(0.01, 2, 1001):
         wanted = np.log(np.cosh(np.longdouble(u) / 2))
         assert log_cosh_half(u * u) == pytest.approx(float(wanted), rel=3e-14)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_rows_nearer_to_each_other_than_their_first_masses_are_exact_all_the_same(kind: type, apart: float) -> None:
+    """The first masses are of float32; of rows that differ by less than these are off, all are taken again."""
+    for peak in (0.0, 12.0):
+        r, t = rows(11, 30_000, kind, 2.0, apart)
+        r[[7, 20_000]] += kind(peak)
+        t[[7, 20_000]] += kind(peak)
+        stats, wanted = row_statistics(r[None], t[None], np.array([-1]), threads=1)[0], oracle(r, t)
+        for name in ("jensen_shannon", "abs_difference", "p_delta", "q_delta", "log_mass_candidate"):
+            assert math.isclose(stats[name], wanted[name], rel_tol=1e-11, abs_tol=1e-14), (name, peak)
 
 
 def test_importing_compiles_nothing() -> None:

@@ -115,19 +115,15 @@ def compare_logits(
 
 def spread(comparison: Comparison, positions: Sequence[int], labels: np.ndarray) -> Comparison:
     """The comparison of some `positions` as that of all T of `labels` [T]; the others are not measured."""
-    index = np.full(len(labels), -1)
-    index[list(positions)] = np.arange(len(positions))
-    taken = comparison.table.take(pa.array([None if at < 0 else at for at in index.tolist()], pa.int64()))
-    fixed = {"position": np.arange(len(labels)), "label": labels}
     # a position that nobody gave is no fault of its row: nothing in it is infinite, and its support is not empty
-    fixed |= {name: array(taken[name].fill_null(int(name == "support"))) for name in _COLUMNS[2:]}
-    fixed |= {name: array(taken[name].fill_null(np.nan)) for name in comparison.names}
+    empty: dict[str, Any] = {name: int(name == "support") for name in _COLUMNS[2:]} | dict.fromkeys(comparison.names, np.nan)
     for side in ("reference", "candidate"):
-        for shown, empty in (("ids", -1), ("logits", np.nan)):
-            name = f"top{SHOWN}_{shown}_{side}"
-            values = np.full((len(labels), SHOWN), empty)
-            values[list(positions)] = array(comparison.table[name])
-            fixed[name] = values
+        empty |= {f"top{SHOWN}_ids_{side}": -1, f"top{SHOWN}_logits_{side}": np.nan}
+    fixed = {"position": np.arange(len(labels)), "label": labels}
+    for name, value in empty.items():
+        given = array(comparison.table[name])
+        fixed[name] = np.full((len(labels), *given.shape[1:]), value, given.dtype)
+        fixed[name][list(positions)] = given
     return Comparison(table_of({name: fixed[name] for name in comparison.table.column_names}), comparison.names)
 
 

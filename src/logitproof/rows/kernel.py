@@ -15,10 +15,12 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
-_BLOCK = 2048
-_SCAN = 256  # a block that may hold one of the top-k is searched one by one
+_BLOCK = 1024  # both blocks and their exponentials fit into the smallest cache
+_SCAN = 512  # a block that may hold one of the top-k is searched one by one
 _HUGE = 1e100  # squares of anything beyond overflow; no logit is
 _CLOSE = 2.0  # nats; where the interpolant of `log_cosh_half` ends
+_OFF = 3e-6  # how far the masses may be off, as a share of the total variation: its square is the error
+_F32 = np.float32
 
 
 def _extremum(name: str) -> Callable[[Any, Any], Any]:
@@ -33,7 +35,7 @@ def _extremum(name: str) -> Callable[[Any, Any], Any]:
     return intrinsic(typed)
 
 
-_larger, _smaller = _extremum("llvm.maxnum"), _extremum("llvm.minnum")
+_larger, _smaller, _signed = _extremum("llvm.maxnum"), _extremum("llvm.minnum"), _extremum("llvm.copysign")
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
 _exact = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 # No "nnan" and no "ninf" here: a sum has to come out NaN or infinite when a logit is.
@@ -90,6 +92,21 @@ def log_cosh_half(square: float) -> float:
     return square * (low + v4 * (mid + v4 * high))
 
 
+@_exact
+def coarse_exponential(x: Any) -> Any:
+    """exp(x) for a float32 x <= 0, within 2e-7 of it; below -87 it stays at exp(-87). As `exponential`, in fewer terms."""
+    x = _larger(x, _F32(-87.0))
+    magic = _F32(x * _F32(1.44269504) + _F32(12582912.0))
+    n = _F32(magic - _F32(12582912.0))
+    r = _F32(_F32(x - n * _F32(0.693145752)) - n * _F32(1.42860677e-06))
+    r2 = _F32(r * r)
+    low = _F32(_F32(0.5) + _F32(0.16666666) * r)
+    high = _F32(_F32(0.041666664) + _F32(0.008333333) * r + _F32(0.0013888889) * r2)
+    y = _F32(_F32(1.0) + _F32(r + r2 * _F32(low + r2 * high)))
+    bits = np.int32(y.view(np.int32) + np.int32(magic.view(np.int32) << np.int32(23)))
+    return np.int32(bits).view(np.float32)
+
+
 @_compiled
 def widen(bits: Any, is_bfloat16: bool, out: Any) -> None:
     """float32 bits `out` [N] (uint32) of the float16 or bfloat16 `bits` [N] (uint16), exact for every pattern of them.
@@ -123,57 +140,79 @@ def _sums(r: Any, t: Any) -> Any:
 
 
 @_summed
-def _moments(r: Any, t: Any, e_r: Any, e_t: Any, max_r: float, max_t: float, mean_r: float, mean_t: float) -> Any:
-    mass_r, mass_t, p_delta, q_delta, p_z, q_z = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+def _coarse_mass(row: Any, most: float) -> float:
+    """sum exp(row - most), of as many entries as float32 can add."""
+    mass, largest = _F32(0.0), row.dtype.type(most)
+    for i in range(row.size):
+        mass += coarse_exponential(_F32(row[i] - largest))
+    return np.float64(mass)
+
+
+@_summed
+def _moments(r: Any, t: Any, mean_r: float, mean_t: float) -> Any:
     rr, tt, rt, dd = 0.0, 0.0, 0.0, 0.0
     for i in range(r.size):
-        x, y = np.float64(r[i]) - max_r, np.float64(t[i]) - max_t
-        e, f = exponential(x), exponential(y)
-        e_r[i], e_t[i] = e, f
-        mass_r += e
-        mass_t += f
-        p_delta += e * (y - x)
-        q_delta += f * (y - x)
-        p_z += e * x
-        q_z += f * y
         u, v = np.float64(r[i]) - mean_r, np.float64(t[i]) - mean_t
         rr += u * u
         tt += v * v
         rt += u * v
         dd += (v - u) * (v - u)
-    return mass_r, mass_t, p_delta, q_delta, p_z, q_z, rr, tt, rt, dd
+    return rr, tt, rt, dd
 
 
 @_summed
-def _divergences(r: Any, t: Any, e_r: Any, e_t: Any, inverse_r: float, inverse_t: float, shift: float) -> Any:
-    """sum |p - q| and twice the JS sum; `shift` is lse(z_t) - lse(z_r).
-
-    With a >= b the larger and smaller of p and q, a term of JS is
-    [(a + b) log(2a / (a + b)) - b |log p - log q|] / 2 and log(2a / (a + b)) = 2 artanh((a - b) / (3a + b)).
-    """
-    difference, js = 0.0, 0.0
-    for i in range(r.size):
-        p, q = e_r[i] * inverse_r, e_t[i] * inverse_t
-        a, b = _larger(p, q), _smaller(p, q)
-        difference += a - b
-        log_ratio = np.float64(t[i]) - np.float64(r[i]) - shift
-        js += (a + b) * 2.0 * arctanh((a - b) / (3.0 * a + b)) - b * abs(log_ratio)
-    return difference, js
+def _exponentials(row: Any, lse: float, out: Any) -> float:
+    """Fills `out` with exp(row - lse); their sum. A loop of its own, since all registers are needed for less than this."""
+    mass = 0.0
+    for i in range(row.size):
+        e = exponential(np.float64(row[i]) - lse)
+        out[i] = e
+        mass += e
+    return mass
 
 
 @_summed
-def _close_divergences(r: Any, t: Any, e_r: Any, e_t: Any, inverse_r: float, inverse_t: float, shift: float) -> Any:
-    """`_divergences` where |u| <= 2 for u = log q - log p, without its division.
+def _divergences(r: Any, t: Any, lse_r: float, lse_t: float, p: Any, q: Any) -> Any:
+    """Sums over p and q, the exponentials of x = r - lse_r and y = t - lse_t, with u = y - x.
 
-    A term of twice JS is (q - p) u / 2 - (p + q) log cosh(u / 2).
+    Sum p u, q u, p x and q y, sum |p - q|, sum of q with the sign of q - p, and what either side gives to twice the JS sum:
+    p log(2p / (p + q)) and q log(2q / (p + q)). With a >= b the larger and smaller of p and q, log(2a / (a + b)) =
+    2 artanh((a - b) / (3a + b)).
     """
-    difference, js = 0.0, 0.0
+    p_u, q_u, p_x, q_y, apart, signed, js_p, js_q = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(r.size):
-        p, q = e_r[i] * inverse_r, e_t[i] * inverse_t
-        u = np.float64(t[i]) - np.float64(r[i]) - shift
-        difference += abs(q - p)
-        js += 0.5 * (q - p) * u - (p + q) * log_cosh_half(u * u)
-    return difference, js
+        x, y = np.float64(r[i]) - lse_r, np.float64(t[i]) - lse_t
+        u = y - x
+        p_u += p[i] * u
+        q_u += q[i] * u
+        p_x += p[i] * x
+        q_y += q[i] * y
+        a, b = _larger(p[i], q[i]), _smaller(p[i], q[i])
+        apart += a - b
+        signed += _signed(q[i], u)
+        log_ratio = 2.0 * arctanh((a - b) / (3.0 * a + b))
+        js_p += p[i] * (log_ratio - _larger(u, 0.0))
+        js_q += q[i] * (log_ratio + _smaller(u, 0.0))
+    return p_u, q_u, p_x, q_y, apart, signed, js_p, js_q
+
+
+@_summed
+def _close_divergences(r: Any, t: Any, lse_r: float, lse_t: float, p: Any, q: Any) -> Any:
+    """`_divergences` where |u| <= 2, without its division: log(2p / (p + q)) = -u / 2 - log cosh(u / 2)."""
+    p_u, q_u, p_x, q_y, apart, signed, js_p, js_q = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(r.size):
+        x, y = np.float64(r[i]) - lse_r, np.float64(t[i]) - lse_t
+        u = y - x
+        p_u += p[i] * u
+        q_u += q[i] * u
+        p_x += p[i] * x
+        q_y += q[i] * y
+        apart += abs(q[i] - p[i])
+        signed += _signed(q[i], u)
+        term = log_cosh_half(u * u)
+        js_p -= p[i] * term
+        js_q -= q[i] * term
+    return p_u, q_u, p_x, q_y, apart, signed, js_p - 0.5 * p_u, js_q + 0.5 * q_u
 
 
 @_compiled
@@ -202,66 +241,87 @@ def _rank(row: Any, token: int, ids: Any) -> int:
 
 
 @_compiled
-def _scan(r: Any, t: Any, row: Any, top: Any, ids: Any) -> bool:
-    """First pass: extrema, means and top-k; False where a logit of either row is not finite."""
+def _scan(r: Any, t: Any, row: Any, top: Any, ids: Any) -> Any:
+    """First pass: extrema, means, top-k; both log-sum-exps nearly. False first where a logit of either row is not finite."""
     sum_r, sum_t, max_r, max_t, low, high = 0.0, 0.0, -np.inf, -np.inf, np.inf, -np.inf
+    mass_r, mass_t, fine = 0.0, 0.0, np.empty(_SCAN)
     top[:], ids[:] = -np.inf, -1
     for start in range(0, r.size, _SCAN):
         block_r, block_t = r[start : start + _SCAN], t[start : start + _SCAN]
         s_r, s_t, m_r, m_t, lo, hi = _sums(block_r, block_t)
         if not (abs(s_r) < np.inf and abs(s_t) < np.inf):
-            return False
+            return False, 0.0, 0.0
+        sum_r, sum_t, low, high = sum_r + s_r, sum_t + s_t, min(low, lo), max(high, hi)
+        if m_r > max_r:
+            mass_r, max_r = mass_r * np.exp(max_r - m_r), m_r
+        if m_t > max_t:
+            mass_t, max_t = mass_t * np.exp(max_t - m_t), m_t
+        # a few tokens have most of the mass, and chance takes nothing off their error
         if m_r > top[0, -1]:
             _keep_top(block_r, start, top[0], ids[0])
+            mass_r += _exponentials(block_r, max_r, fine[: block_r.size])
+        else:
+            mass_r += _coarse_mass(block_r, max_r)
         if m_t > top[1, -1]:
             _keep_top(block_t, start, top[1], ids[1])
-        sum_r, sum_t, low, high = sum_r + s_r, sum_t + s_t, min(low, lo), max(high, hi)
-        max_r, max_t = max(max_r, m_r), max(max_t, m_t)
+            mass_t += _exponentials(block_t, max_t, fine[: block_t.size])
+        else:
+            mass_t += _coarse_mass(block_t, max_t)
     row.max_reference, row.max_candidate = max_r, max_t
     row.mean_reference, row.mean_candidate = sum_r / r.size, sum_t / r.size
     shift = row.mean_candidate - row.mean_reference
     row.max_centred_delta = max(high - shift, shift - low)
-    return True
+    return True, max_r + np.log(mass_r), max_t + np.log(mass_t)
 
 
 @_compiled
-def _reduce(r: Any, t: Any, row: Any, e_r: Any, e_t: Any) -> None:
-    """Second and third pass over rows that are finite and scanned."""
-    mass_r, mass_t, p_delta, q_delta, p_z, q_z = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    rr, tt, rt, dd, difference, js = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+def _reduce(r: Any, t: Any, row: Any, lse_r: float, lse_t: float) -> float:
+    """Second pass, by log-sum-exps that are nearly right; by how much the ratio of the masses says that they are not.
+
+    With P and Q the masses that came out, the true p / P and q / Q; a sum of the first degree in both, such as that of JS or
+    |p - q|, is 1 / P times itself at p and q P / Q, of which its derivative gives all but the square of P / Q - 1.
+    """
+    mass_p, mass_q, p_u, q_u, p_x, q_y, apart, signed, js_p, js_q = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    rr, tt, rt, dd = 0.0, 0.0, 0.0, 0.0
     n, mean_r, mean_t = r.size, row.mean_reference, row.mean_candidate
+    is_close = row.max_centred_delta + abs(lse_t - lse_r - (mean_t - mean_r)) <= _CLOSE
+    exponentials = np.empty((2, _BLOCK))
     for i in range(0, n, _BLOCK):
-        j = i + _BLOCK
-        part = _moments(
-            r[i:j], t[i:j], e_r[i:j], e_t[i:j], row.max_reference, row.max_candidate, mean_r, mean_t
-        )  # fmt: skip
-        mass_r, mass_t, p_delta, q_delta = mass_r + part[0], mass_t + part[1], p_delta + part[2], q_delta + part[3]
-        p_z, q_z, rr, tt, rt, dd = p_z + part[4], q_z + part[5], rr + part[6], tt + part[7], rt + part[8], dd + part[9]
-    row.log_mass_reference, row.log_mass_candidate = np.log(mass_r), np.log(mass_t)
-    shift = row.max_candidate - row.max_reference + np.log(mass_t) - np.log(mass_r)
-    close = row.max_centred_delta + abs(shift - (mean_t - mean_r)) <= _CLOSE
-    for i in range(0, n, _BLOCK):
-        j = i + _BLOCK
-        if close:
-            part_tv, part_js = _close_divergences(r[i:j], t[i:j], e_r[i:j], e_t[i:j], 1.0 / mass_r, 1.0 / mass_t, shift)
+        block_r, block_t = r[i : i + _BLOCK], t[i : i + _BLOCK]
+        p, q = exponentials[0, : block_r.size], exponentials[1, : block_r.size]
+        mass_p += _exponentials(block_r, lse_r, p)
+        mass_q += _exponentials(block_t, lse_t, q)
+        moments = _moments(block_r, block_t, mean_r, mean_t)
+        rr, tt, rt, dd = rr + moments[0], tt + moments[1], rt + moments[2], dd + moments[3]
+        if is_close:
+            part = _close_divergences(block_r, block_t, lse_r, lse_t, p, q)
         else:
-            part_tv, part_js = _divergences(r[i:j], t[i:j], e_r[i:j], e_t[i:j], 1.0 / mass_r, 1.0 / mass_t, shift)
-        difference, js = difference + part_tv, js + part_js
-    row.p_delta, row.q_delta = p_delta / mass_r, q_delta / mass_t
-    row.entropy_reference = row.log_mass_reference - p_z / mass_r
-    row.entropy_candidate = row.log_mass_candidate - q_z / mass_t
-    row.abs_difference, row.jensen_shannon = difference, max(0.0, js / 2.0)
+            part = _divergences(block_r, block_t, lse_r, lse_t, p, q)
+        p_u, q_u, p_x, q_y = p_u + part[0], q_u + part[1], p_x + part[2], q_y + part[3]
+        apart, signed, js_p, js_q = apart + part[4], signed + part[5], js_p + part[6], js_q + part[7]
+    off = mass_p / mass_q - 1.0
+    row.log_mass_reference = lse_r - row.max_reference + np.log(mass_p)
+    row.log_mass_candidate = lse_t - row.max_candidate + np.log(mass_q)
+    shift = (lse_t - row.max_candidate) - (lse_r - row.max_reference)
+    row.p_delta, row.q_delta = p_u / mass_p + shift, q_u / mass_q + shift
+    row.entropy_reference = np.log(mass_p) - p_x / mass_p
+    row.entropy_candidate = np.log(mass_q) - q_y / mass_q
+    row.abs_difference = max(0.0, (apart + off * signed) / mass_p)
+    row.jensen_shannon = max(0.0, (js_p + js_q + off * js_q) / (2.0 * mass_p))
     row.centred_square_reference, row.centred_square_candidate, row.centred_product = rr, tt, rt
     row.square_reference, row.square_candidate = rr + n * mean_r**2, tt + n * mean_t**2
     row.product = rt + n * mean_r * mean_t
     row.centred_square_delta, row.square_delta = dd, dd + n * (mean_t - mean_r) ** 2
     row.scale = rt / rr if rr > 0.0 else np.nan
     row.offset = mean_t - row.scale * mean_r
+    return abs(off)
 
 
 @_compiled
-def _finish(r: Any, t: Any, row: Any, top: Any, ids: Any, e_r: Any, e_t: Any) -> None:
-    _reduce(r, t, row, e_r, e_t)
+def _finish(r: Any, t: Any, row: Any, top: Any, ids: Any, lse_r: float, lse_t: float) -> None:
+    off = _reduce(r, t, row, lse_r, lse_t)
+    if off > _OFF * row.abs_difference:
+        _reduce(r, t, row, row.max_reference + row.log_mass_reference, row.max_candidate + row.log_mass_candidate)
     row.reference_at_candidate_top1 = np.float64(r[ids[1, 0]])
     row.candidate_at_reference_top1 = np.float64(t[ids[0, 0]])
     row.rank_of_reference_top1 = _rank(t, ids[0, 0], ids[1])
@@ -284,19 +344,20 @@ def _inside(r: Any, t: Any, row: Any) -> Any:
 
 
 @_compiled
-def measure(reference: Any, candidate: Any, labels: Any, stats: Any, top: Any, ids: Any, scratch: Any) -> None:
-    """Fill `stats` [N], `top` and `ids` [N, 2, K] for rows [N, V]; `scratch` [2, V] is overwritten."""
+def measure(reference: Any, candidate: Any, labels: Any, stats: Any, top: Any, ids: Any) -> None:
+    """Fill `stats` [N], `top` and `ids` [N, 2, K] for rows [N, V]."""
     for n in range(labels.size):
         r, t, row = reference[n], candidate[n], stats[n]
         row.support = r.size
-        if _scan(r, t, row, top[n], ids[n]):
-            _finish(r, t, row, top[n], ids[n], scratch[0], scratch[1])
+        is_finite, lse_r, lse_t = _scan(r, t, row, top[n], ids[n])
+        if is_finite:
+            _finish(r, t, row, top[n], ids[n], lse_r, lse_t)
         if not (row.centred_square_reference + row.centred_square_candidate < np.inf):
             inside = _inside(r, t, row)
             if row.nonfinite_reference + row.nonfinite_candidate + (inside.size == 0) == 0:
                 masked_r, masked_t = r[inside], t[inside]
-                _scan(masked_r, masked_t, row, top[n], ids[n])
-                _finish(masked_r, masked_t, row, top[n], ids[n], scratch[0], scratch[1])
+                _, lse_r, lse_t = _scan(masked_r, masked_t, row, top[n], ids[n])
+                _finish(masked_r, masked_t, row, top[n], ids[n], lse_r, lse_t)
                 for side in range(2):
                     for k in range(min(ids.shape[2], inside.size)):
                         ids[n, side, k] = inside[ids[n, side, k]]

@@ -1,7 +1,7 @@
 """Both logit rows of a position, read from memory once, reduced to its sufficient statistics in float64.
 
-Per position: one pass from memory (sums, extrema, top-k), one over the rows now in cache (exponentials,
-centred moments), one over the exponentials (Jensen-Shannon, total variation, which need both masses).
+Per position: one pass from memory (sums, extrema, top-k, and in float32 both masses), one over the rows now in cache (centred
+moments, exponentials, and what needs both masses: Jensen-Shannon and total variation, which the exact masses then correct).
 With z_r, z_t the logits of reference and candidate, p = softmax(z_r), q = softmax(z_t) and
 delta = z_t - z_r, every field of STATS is one number per position, or `TOP_K` of them.
 
@@ -28,7 +28,7 @@ TOP_K = 10
 BFLOAT16 = np.dtype(np.uint16)
 """How rows of bfloat16 are handed over, for which NumPy has no type: by their bits."""
 POSITIONS = 8  # per task, at most: enough to amortize a call, few enough that mapped pages stay few
-HALVES = 4  # positions at a time of rows that are widened: these stay in the cache
+WIDENED = 1 << 20  # bytes of a side that are widened at a time, where one row does not take more: they stay in the cache
 
 STATS = np.dtype(
     [
@@ -95,7 +95,7 @@ def row_statistics(
         stats[name] = np.nan
     top, ids = np.full((len(labels), 2, TOP_K), np.nan), np.full((len(labels), 2, TOP_K), -1)
     sides = (reference, candidate)
-    step = min(rows_at_once(side, HALVES if _is_half(side) else POSITIONS) for side in sides)
+    step = min(rows_at_once(side, _most(side)) for side in sides)
     lanes = max(1, min(threads, -(-len(labels) // step)))
     with ThreadPoolExecutor(lanes) as pool:
         turns = [range(0, len(labels), step)[lane::lanes] for lane in range(lanes)]
@@ -114,15 +114,20 @@ def _stream(
 ) -> None:
     """Fill STATS, the top-k and their ids (`out`) for the blocks of `step` positions that begin where `turn` says."""
     stats, top, ids = out
-    scratch, sides = np.empty((2, rows[0].shape[1])), [_Rows(side, step) for side in rows]
+    sides = [_Rows(side, step) for side in rows]
     for first in turn:
         part = slice(first, min(first + step, len(stats)))
         reference, candidate = (side.ready(part) for side in sides)
-        measure(reference, candidate, stats["label"][part].copy(), stats[part], top[part], ids[part], scratch)
+        measure(reference, candidate, stats["label"][part].copy(), stats[part], top[part], ids[part])
         if look is not None:
             look(part, reference, candidate)
         for side in rows:
             let_go(side[part])
+
+
+def _most(rows: np.ndarray) -> int:
+    """Positions of a side that are looked at together, at most."""
+    return min(POSITIONS, max(1, WIDENED // (4 * rows.shape[1]))) if _is_half(rows) else POSITIONS
 
 
 def _is_half(rows: np.ndarray) -> bool:
