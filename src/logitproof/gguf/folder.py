@@ -19,7 +19,7 @@ from typing import Any
 from logitproof.errors import ModelError
 from logitproof.files.atomic import content_key, environment_errors
 from logitproof.files.gguf import GgufFile
-from logitproof.files.hashes import file_sha256
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.gguf.metadata import Assumed, Metadata
 from logitproof.gguf.settings import same, settings_of
 from logitproof.gguf.vocabularies import special_id, tokenizer_files
@@ -74,8 +74,7 @@ def derive(path: Path) -> Derived:
 
 def folder_of(path: Path) -> Path:
     """The folder of a GGUF file, made if it is not there. Raises what `derive` raises."""
-    state = path.stat()
-    return _folder(path.resolve(), home(), state.st_mtime_ns, state.st_size)
+    return _folder(path.resolve(), home(), file_state(path))
 
 
 def home() -> Path:
@@ -94,7 +93,7 @@ def write(derived: Derived, folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _folder(path: Path, parent: Path, mtime_ns: int, size: int) -> Path:
+def _folder(path: Path, parent: Path, state: State) -> Path:
     folder = parent / content_key({"sha256": file_sha256(path), "format": FORMAT})[:32]
     if folder.is_dir():
         return folder
