@@ -59,6 +59,7 @@ class ReluForSilu(WrongActivation, id="mlp.relu_for_silu"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="read `hidden_act` of the config",
+        seen_in=("Megatron-LM #5999",),
     )
     meant = ("silu", "swish")
 

@@ -39,6 +39,7 @@ class YarnFactor(_Yarn, id="rope.scaling.yarn_factor"):
         shows="all positions: the factor also sets the scale of the scores",
         first_tap="layers.0.attn.q_rope",
         remedy="read the factor from the model's rope_parameters",
+        seen_in=("transformers #38224",),
     )
     factor: float = swept(4.0, grid=(2.0, 4.0, 8.0, 16.0, 32.0, 40.0), between=(1.01, 256.0))
 
