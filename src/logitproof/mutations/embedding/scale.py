@@ -95,6 +95,7 @@ class ResidualScaleMissing(Mutation, id="embedding.residual_scale_missing"):
         shows="wrong at every position from the first layer on",
         first_tap="layers.0.residual",
         remedy="multiply what attention and MLP return by residual_multiplier before it is added",
+        seen_in=("Jlama #98", "CTranslate2 #1882"),
     )
 
     def applies(self, config: Any) -> bool:

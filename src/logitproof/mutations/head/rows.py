@@ -107,6 +107,7 @@ class LogProbabilities(WrongLogits, id="head.log_probabilities"):
         first_tap="logits",
         remedy="compare after log-softmax, or report logits",
         equivalent="softmax(z - c) = softmax(z): a constant taken off a whole row changes no probability",
+        seen_in=("vLLM #47680",),
     )
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:

@@ -141,7 +141,7 @@ class OneMissing(_WeightLessOne, id="norm.one_missing"):
         shows="gibberish from the first layer on",
         first_tap="layers.0.attn_norm",
         remedy="add one to the weight, on loading or in the norm, once",
-        seen_in=("executorch #19901", "llmman #151"),
+        seen_in=("executorch #19901", "llmman #151", "shainet #176"),
     )
 
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
