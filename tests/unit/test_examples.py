@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,18 @@ def test_a_readme_says_how_to_make_what_its_contracts_read(team: str) -> None:
     for block in re.findall(r"(?:^    .+\n)+", (folder / "README.md").read_text("utf-8"), re.MULTILINE):
         for name in re.findall(r"(?<![\w/$.])([\w.-]+\.(?:yaml|py|sh))\b", block):
             assert (folder / name).is_file(), f"{name} of the commands is not in {team}"
+
+
+PROGRAMS = sorted(path.relative_to(ROOT) for team in TEAMS for path in (ROOT / "examples" / team).glob("*.py"))
+
+
+WRONGLY: list[list[str]] = [[], ["gone/away/nowhere"], ["a", "b", "c"]]
+CALLS = [(program, words) for program in PROGRAMS for words in WRONGLY if program.name != "make.py" or len(words) != 1]
+"""`make.py` makes the folder that it is given."""
+
+
+@pytest.mark.parametrize(("program", "words"), CALLS, ids=str)
+def test_a_program_of_a_folder_that_is_called_wrongly_says_how(program: Path, words: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / program), *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode and "Traceback" not in done.stderr, done.stderr
+    assert "usage" in done.stderr or "is not there" in done.stderr
