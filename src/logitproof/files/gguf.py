@@ -22,6 +22,7 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from logitproof.errors import ModelError
+from logitproof.files.causes import cause_of
 from logitproof.files.gguf_parts import BESIDE, COUNT, NUMBER, TENSORS, PartError, other_parts
 from logitproof.files.gguf_values import AGAIN, SCALARS, Field, Tensor, Texts, decoded
 from logitproof.files.untrusted import regular_size
@@ -109,7 +110,7 @@ class _Header:
             with path.open("rb") as file:
                 self.source = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise ModelError(f"cannot be read: {error}", where=str(path), remedy="correct the path") from None
+            raise ModelError(f"cannot be read: {cause_of(error)}", where=str(path), remedy="correct the path") from None
         self.end = min(self.size, HEADER_LIMIT)
 
     def refusal(self, place: str, text: str, remedy: str = AGAIN) -> ModelError:
