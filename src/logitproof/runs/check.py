@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
+from logitproof.comparison.compare import prepare
 from logitproof.contract.contract import EngineUse
 from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError, LogitproofError, Missing
@@ -21,9 +23,11 @@ from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import Elsewhere, Executor, LocalPool, Speller
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.specs import REFERENCE, specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
+from logitproof.protocol.messages import HelloResult
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.calibrations import Weights, find_calibrations, find_effects, weights_of
 from logitproof.runs.identity import new_run_id
@@ -75,7 +79,7 @@ def check(
         lacks = executor.lacks if isinstance(executor, Elsewhere) else None
         named = {**specs(opened, lacks), **further_specs(opened)}
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
-        hellos = executor.hello(named)
+        hellos = _asked(executor, named)
         _refuse(opened, hellos)
         answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
@@ -200,6 +204,14 @@ def _calibrated(row: Compared, cell: Cell, calibration: Calibration | Missing | 
     remedy = f"run `logitproof calibrate {opened.path.name}`"
     failure = Failure(row.pair.candidate, cell.candidate_name, "setup", reason, f"prompt {row.pair.prompt.id}", remedy)
     return replace(row, failure=failure, comparison=None, whole={})
+
+
+def _asked(executor: Executor, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
+    """What the engines say of themselves; while they start, the comparison is loaded."""
+    pool = ThreadPoolExecutor(1)
+    pool.submit(prepare)
+    pool.shutdown(wait=False)
+    return executor.hello(named)
 
 
 def _verified_pins(opened: OpenContract) -> Pins | None:
