@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field, model_validator
 
 from logitproof.contract.typed import STRICT, Day
 from logitproof.errors import ContractError
-from logitproof.files.system import in_words
 from logitproof.files.untrusted import parse_json, read_bytes
 
 StageStatus = Literal["pending", "proven", "refuted"]
@@ -185,9 +184,9 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
         return ""
     path = folder / reference.mirror
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return f"the mirror {reference.mirror} cannot be read: {in_words(error)}"
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    except ContractError as error:
+        return f"the mirror {reference.mirror} {error.text}"
     if digest != reference.sha256:
         return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""
