@@ -29,6 +29,7 @@ from logitproof.runs.calibrations import Weights, find_calibrations, find_effect
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.kept import name_of, together, without
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
+from logitproof.runs.programs import Programs
 from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse, unanswered
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
@@ -74,6 +75,7 @@ def check(
     with Workers() as workers:
         lacks = executor.lacks if isinstance(executor, Elsewhere) else None
         named = {**specs(opened, lacks), **further_specs(opened)}
+        programs = Programs.of(named)
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
         hellos = executor.hello(named)
         _refuse(opened, hellos)
@@ -102,6 +104,7 @@ def check(
         for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale, on_stored=on_stored):
             results[result.key] = result
             on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
+        programs.refuse_changed(store, [job for key, job in jobs.items() if key not in stored])
         concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
         speller = executor if isinstance(executor, Speller) else LocalPool(workers)
         words = read_words(planned, concluded.compared, results, store, speller)
