@@ -21,7 +21,7 @@ def refuse_inert(opened: OpenContract) -> None:
 
 def _why_inert(gate: Gate) -> str:
     kind = catalog.load("metrics", gate.metric)
-    if kind.better == "none":
+    if getattr(kind, "better", "") == "none":  # a metric of a plugin may not say
         return f"{gate.metric} describes the reference alone"
     if gate.at_most is not None and gate.bound >= kind.greatest:
         return f"{gate.metric} is at most {kind.greatest:g} whatever the rows are"
