@@ -33,6 +33,7 @@ from logitproof.runs.calibrations import Weights, find_calibrations, find_effect
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.kept import name_of, together, without
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
+from logitproof.runs.programs import Programs
 from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse, unanswered
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
@@ -78,6 +79,7 @@ def check(
     with Workers() as workers:
         lacks = executor.lacks if isinstance(executor, Elsewhere) else None
         named = {**specs(opened, lacks), **further_specs(opened)}
+        programs = Programs.of(named)
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
         hellos = _asked(executor, named)
         answered = _answered(opened, hellos, pins)
@@ -91,6 +93,7 @@ def check(
         jobs = {job.key: job for job in fair if job.key not in silent}
         tally = _Tally(names, Aside({**not_run(planned, fair), **silent}))
         tally.run(jobs, store, executor, on_progress)
+        programs.refuse_changed(store, tally.measured(jobs))
         concluded = conclude(opened, planned, tally.results, preflight, weights_of(opened, models))
         speller = executor if isinstance(executor, Speller) else LocalPool(workers)
         words = read_words(planned, concluded.compared, tally.results, store, speller)
@@ -121,6 +124,10 @@ class _Tally:
             self.results[result.key] = result
             done = len(self.results) - before
             on_progress(Progress(done, len(jobs), jobs[result.key], result, result.key in self._stored))
+
+    def measured(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` that the store had not."""
+        return [job for key, job in jobs.items() if key not in self._stored]
 
     def facts(self) -> dict[str, Any]:
         """What the report says of it."""
