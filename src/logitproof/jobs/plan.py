@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, pairs_of
-from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.contract.isa import BETWEEN, NATIVE, Lacks
 from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, raise_all
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, engine_facts, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
@@ -21,6 +21,9 @@ from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.hub import absolute, located
 from logitproof.weights.model import Model, open_model
+
+SHOWN = 20
+"""Cells that are listed where none is selected."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,15 @@ def plan(
     models: Mapping[str, Model],
     *,
     only: str = "*",
+    lacks: Lacks | None = None,
 ) -> Plan:
     """Jobs and cells of a contract.
 
     `capabilities` holds what each engine said in `hello` (by the names of `specs`), or the error that it
-    died with: its cells are then still planned, so that the failure stands where the traces would.
+    died with: its cells are then still planned, so that the failure stands where the traces would. `lacks` says which
+    instruction sets the machines have not that run engines, where these are others than this one.
     """
-    builder = _Builder(opened, capabilities, models)
+    builder = _Builder(opened, capabilities, models, lacks)
     for cell in _selected(opened, only):
         builder.add(cell)
     others = [Unmeasured(cell.id, f"{NOT_SELECTED} {only}") for cell in matrix_cells(opened) if not _is_selected(cell, only)]
@@ -74,9 +79,11 @@ def plan(
 class _Builder:
     """Collects jobs by key, so that what two cells share is run once."""
 
-    def __init__(self, opened: OpenContract, capabilities: Mapping[str, Any], models: Mapping[str, Model]) -> None:
-        self.opened, self.capabilities, self.models = opened, capabilities, models
-        self.specs = specs(opened)
+    def __init__(
+        self, opened: OpenContract, capabilities: Mapping[str, Any], models: Mapping[str, Model], lacks: Lacks | None
+    ) -> None:
+        self.opened, self.capabilities, self.models, self.lacks = opened, capabilities, models, lacks
+        self.specs = specs(opened, lacks)
         self.jobs: dict[str, Job] = {}
         self._engines: dict[str, Mapping[str, Any]] = {}
         self.cells: list[Cell] = []
@@ -97,7 +104,7 @@ class _Builder:
         if self._is_the_reference(cell):
             return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         for isa in cell.isa.split(BETWEEN):
-            if reason := not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
+            if reason := not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened, self.lacks):
                 return reason
         hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):
@@ -195,20 +202,25 @@ def matrix_cells(opened: OpenContract) -> list[Cell]:
     Raises ContractError where a candidate or a gate has none: what never runs can never fail.
     """
     cells = list(_cells(opened))
-    for name in opened.contract.candidates:
-        if not any(cell.candidate == name for cell in cells):
-            raise ContractError(
-                f"the candidate {name!r} has no cell in the matrix, so it would never run",
-                where=opened.where("candidates", name),
-                remedy="widen its `only` or the matrix, or take it out",
-            )
-    for index, gate in enumerate(opened.contract.gates):
-        if not any(gate.selects(cell.axes) for cell in cells):
-            raise ContractError(
-                f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
-                where=opened.where("gates", index, "where"),
-                remedy="correct its `where` or widen the matrix",
-            )
+    faults = [
+        ContractError(
+            f"the candidate {name!r} has no cell in the matrix, so it would never run",
+            where=opened.where("candidates", name),
+            remedy="widen its `only` or the matrix, or take it out",
+        )
+        for name in opened.contract.candidates
+        if not any(cell.candidate == name for cell in cells)
+    ]
+    faults += [
+        ContractError(
+            f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
+            where=opened.where("gates", index, "where"),
+            remedy="correct its `where` or widen the matrix",
+        )
+        for index, gate in enumerate(opened.contract.gates)
+        if not any(gate.selects(cell.axes) for cell in cells)
+    ]
+    raise_all(faults)
     return cells
 
 
@@ -216,8 +228,10 @@ def _selected(opened: OpenContract, only: str) -> list[Cell]:
     cells = matrix_cells(opened)
     chosen = [cell for cell in cells if _is_selected(cell, only)]
     if not chosen:
-        known = "\n    ".join(cell.id for cell in cells)
-        raise ContractError(f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}")
+        rest = f"\n    and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
+        known = "\n    ".join(cell.id for cell in cells[:SHOWN]) + rest
+        text = f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}"
+        raise ContractError(text, where="--only", remedy=f"give a glob of their ids, such as '{cells[0].candidate}/*'")
     return chosen
 
 
