@@ -12,12 +12,14 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from _engines_kept import Asked, Cell, Known, identity, main_version, said, versions_of
+from _engines_kept import Asked, Cell, Known, identity, main_version, said, versions_of, without_machine
 from _engines_subjects import FAMILIES, FINDINGS, ZOO, Subject
+from gguf.quants import dequantize
 
 from logitproof.calibration.calibrate import calibrate_contract
 from logitproof.contract.arithmetic import Arithmetic, arithmetic_of
@@ -49,18 +51,33 @@ CALCULATED_FOR = ("llama3", "qwen3-moe", "qwen3.5")
 """Families whose bands are calculated: one that is dense, one with experts, one with delta-nets."""
 
 
-def over_quantizations(subject: Subject, kinds: Sequence[str], known: Known, asked: Asked, place: Path) -> Iterator[Cell]:
-    """Measure what is not known yet and keep it, format by format."""
+@dataclass(frozen=True)
+class Entrant:
+    """A subject with what it takes to run it on the files of one format: options by family, its versions, their hash."""
+
+    subject: Subject
+    options: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    identity: str
+
+    def candidate(self, family: str) -> str:
+        """Its name in the contract: one for each family, since a server has one model."""
+        return f"{self.subject.slug}.{family}"
+
+
+def over_quantizations(
+    subjects: Sequence[Subject], kinds: Sequence[str], known: Known, asked: Asked, place: Path
+) -> Iterator[Cell]:
+    """Measure what is not known yet and keep it, format by format, engines of one arithmetic together."""
+    groups = [[subject for subject in subjects if in_blocks(subject) == blocks] for blocks in (True, False)]
     for kind in kinds:
-        if asked.is_over:
-            return
-        files = {
-            family: file
-            for family, file in files_of(kind, known, place).items()
-            if family in CALCULATED_FOR or not in_blocks(subject)
-        }
-        if files:
-            yield from _of_format(subject, kind, files, known, asked, place)
+        for group in filter(None, groups):
+            if asked.is_over:
+                return
+            made = files_of(kind, known, place)
+            files = {family: file for family, file in made.items() if family in CALCULATED_FOR or not in_blocks(group[0])}
+            if files:
+                yield from _of_format(group, kind, files, known, asked, place)
 
 
 def files_of(kind: str, known: Known, place: Path) -> dict[str, Path]:
@@ -72,7 +89,7 @@ def files_of(kind: str, known: Known, place: Path) -> dict[str, Path]:
             types = types_in(file if file.is_file() else to_gguf(ZOO / family, file, kind))
         except LogitproofError as error:
             whys[family] = _last_words(error.text)
-        except ValueError as error:  # of a type that the reader of files does not know
+        except NotImplementedError as error:
             whys[family] = f"the reference does not read the file: {error}"
         else:
             made[family] = types
@@ -89,31 +106,40 @@ def _last_words(text: str) -> str:
 
 
 def types_in(file: Path) -> dict[str, int]:
-    """How many tensors of each type a file has."""
-    return dict(sorted(Counter(tensor.tensor_type.name for tensor in GgufFile(file).tensors).items()))
+    """How many tensors of each type a file has; raises NotImplementedError of one that cannot be dequantized."""
+    tensors = GgufFile(file).tensors
+    for tensor in tensors:
+        dequantize(tensor.data.reshape(-1, tensor.data.shape[-1])[:1], tensor.tensor_type)
+    return dict(sorted(Counter(tensor.tensor_type.name for tensor in tensors).items()))
 
 
-def _of_format(subject: Subject, kind: str, files: Mapping[str, Path], known: Known, asked: Asked, place: Path) -> list[Cell]:
-    families = list(files)
-    folder = place / f"{subject.slug}-{kind}"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = {"engine": subject.label, "probe": None, "quantization": kind}
+def _of_format(
+    subjects: Sequence[Subject], kind: str, files: Mapping[str, Path], known: Known, asked: Asked, place: Path
+) -> list[Cell]:
     with contextlib.ExitStack() as stack:
-        options = {family: stack.enter_context(subject.serving(files[family], folder)) for family in families}
-        versions = versions_of(subject, options[families[0]])
-        of = identity(versions, subject.options, {family: file_sha256(file) for family, file in files.items()}, RUNS)
-        if not asked.again and known.has(name, of, main_version(subject.engine, versions)):
-            return []
-        path = folder / "engine.parity.yaml"
-        path.write_text(yaml.safe_dump(contract(subject, options, files, kind, place), sort_keys=False), "utf-8")
-        about = {"engine": subject.label, "version": main_version(subject.engine, versions), "quantization": kind}
-        cells = [{**about, **cell, "identity": of} for cell in _measured(path, subject.label, families, place)]
-    ordered = [
-        {"engine": cell["engine"], "version": cell["version"], "family": cell["family"], "probe": None, **cell}
-        for cell in cells
-    ]
-    known.put(name, ordered)
-    return ordered
+        entrants: list[Entrant] = []
+        for subject in subjects:
+            scratch = place / subject.slug
+            scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                subject.needs()
+                options = {family: stack.enter_context(subject.serving(file, scratch)) for family, file in files.items()}
+                versions = versions_of(subject, next(iter(options.values())))
+            except (EngineError, FileNotFoundError) as error:
+                known.change(not_here={subject.label: without_machine(str(error).splitlines()[0])})
+                continue
+            of = identity(versions, subject.options, {family: file_sha256(file) for family, file in files.items()}, RUNS)
+            entrant = Entrant(subject, options, versions, of)
+            if asked.again or not known.has(_name(entrant, kind), of, main_version(subject.engine, versions)):
+                entrants.append(entrant)
+        cells = _measured(entrants, kind, files, place) if entrants else {}
+    for entrant in entrants:
+        known.put(_name(entrant, kind), cells[entrant.subject.label])
+    return [cell for entrant in entrants for cell in cells[entrant.subject.label]]
+
+
+def _name(entrant: Entrant, kind: str) -> dict[str, Any]:
+    return {"engine": entrant.subject.label, "probe": None, "quantization": kind}
 
 
 def arithmetic(subject: Subject) -> Arithmetic:
@@ -126,34 +152,19 @@ def in_blocks(subject: Subject) -> bool:
     return arithmetic(subject).blocks
 
 
-def contract(
-    subject: Subject, options: Mapping[str, Mapping[str, Any]], files: Mapping[str, Path], kind: str, place: Path
-) -> dict[str, Any]:
-    """The candidate by family, since a server has one model; the reference reads the candidate's file."""
-    judged_by = (
-        {"bound": "calibrated", "basis": CALCULATED} if in_blocks(subject) else {"match": 1e-4, "wrong": 1e-2, "basis": TYPED}
-    )
-    bound = {"at_most": "calibrated", "basis": CALCULATED} if in_blocks(subject) else {"at_most": KL, "basis": TYPED}
+def contract(entrants: Sequence[Entrant], files: Mapping[str, Path], kind: str, place: Path) -> dict[str, Any]:
+    """Every engine on every file; the reference reads the candidate's."""
+    blocks = in_blocks(entrants[0].subject)
+    judged_by = {"bound": "calibrated", "basis": CALCULATED} if blocks else {"match": 1e-4, "wrong": 1e-2, "basis": TYPED}
+    bound = {"at_most": "calibrated", "basis": CALCULATED} if blocks else {"at_most": KL, "basis": TYPED}
     gates = [{"id": "kl", "metric": "kl_divergence", **bound}]
-    if not in_blocks(subject):
+    if not blocks:
         gates.append({"id": "top1", "metric": "top1", "at_least": TOP1, "basis": TYPED})
-    says = {"arithmetic": arithmetic(subject).model_dump(exclude_none=True)} if subject.arithmetic else {}
-    says |= {"may_be_exact": subject.may_be_exact} if subject.may_be_exact else {}  # type: ignore[dict-item]
-    uses = {
-        family: {
-            "engine": subject.engine,
-            "options": dict(options[family]),
-            "timeout": subject.timeout,
-            "only": {"model": [family]},
-            **says,
-        }
-        for family in files
-    }
     return {
         "contract": "bench-engines-quantized",
         "version": "1.0.0",
         "reference": {"engine": "transformers", "weights": "candidate", "options": {"dtype": "float32", "threads": 1}},
-        "candidates": uses,
+        "candidates": {entrant.candidate(family): _use(entrant, family) for entrant in entrants for family in files},
         "models": {family: {"original": str(ZOO / family), kind: str(file)} for family, file in files.items()},
         "suites": [str(place / "suite.yaml")],
         "matrix": {"quantization": [kind], "mode": [*MODES]},
@@ -163,25 +174,43 @@ def contract(
     }
 
 
-def _measured(path: Path, label: str, families: Sequence[str], place: Path) -> Iterator[Cell]:
-    """What `logitproof check` says of the contract; of a candidate that is WRONG, what `diagnose` says too."""
-    folder = path.parent
+def _use(entrant: Entrant, family: str) -> dict[str, Any]:
+    subject = entrant.subject
+    use = {"engine": subject.engine, "options": dict(entrant.options[family]), "timeout": subject.timeout}
+    use |= {"only": {"model": [family]}}
+    use |= {"arithmetic": arithmetic(subject).model_dump(exclude_none=True)} if subject.arithmetic else {}
+    return use | ({"may_be_exact": subject.may_be_exact} if subject.may_be_exact else {})
+
+
+def _measured(entrants: Sequence[Entrant], kind: str, files: Mapping[str, Path], place: Path) -> dict[str, list[Cell]]:
+    """By label, what `logitproof check` says of one contract; of what is WRONG, what `diagnose` says too."""
+    folder = place / f"{kind}-{identity([entrant.subject.label for entrant in entrants])}"
+    folder.mkdir(exist_ok=True)
+    path = folder / "engine.parity.yaml"
+    path.write_text(yaml.safe_dump(contract(entrants, files, kind, place), sort_keys=False), "utf-8")
     for shared in ("store", "bands"):
         (place / shared).mkdir(exist_ok=True)
     _linked(folder / "store", place / "store")  # the reference's traces are every engine's
     _linked(folder / f"{path.stem}.bands", place / "bands")  # as is what is calculated of weights and arithmetic
+    cells: dict[str, list[Cell]] = {entrant.subject.label: [] for entrant in entrants}
+    owners = {entrant.candidate(family): (entrant, family) for entrant in entrants for family in files}
     try:
         report = _judged(folder, path)
     except (ContractError, EngineError) as error:
-        yield from (_cell(family, mode, "ERROR", said(error.text)) for family in families for mode in MODES)
-        return
-    causes = _diagnosed(folder, report, label)
-    gates = {gate.cell: gate.status for gate in report.verdict.gates if gate.status == "FAIL"}
+        for entrant, family in owners.values():
+            cells[entrant.subject.label] += [_of(entrant, family, kind, mode, "ERROR", said(error.text)) for mode in MODES]
+        return cells
+    causes = _diagnosed(folder, report, owners)
+    gates = {gate.cell for gate in report.verdict.gates if gate.status == "FAIL"}
     for verdict in report.verdict.cells:
-        yield _of_verdict(verdict, verdict.cell.id in gates, causes)
+        entrant, _ = owners[verdict.cell.candidate]
+        cells[entrant.subject.label].append(_of_verdict(entrant, verdict, verdict.cell.id in gates, causes))
     for gone in report.verdict.unmeasured:
-        _, family, *rest = gone.cell.split("/")
-        yield _cell(family, next(mode for mode in MODES if mode in rest), "NOT-MEASURED", gone.reason)
+        candidate, _, *rest = gone.cell.split("/")
+        entrant, family = owners[candidate]
+        mode = next(mode for mode in MODES if mode in rest)
+        cells[entrant.subject.label].append(_of(entrant, family, kind, mode, "NOT-MEASURED", gone.reason))
+    return cells
 
 
 def _judged(folder: Path, path: Path) -> Report:
@@ -199,32 +228,36 @@ def _linked(link: Path, target: Path) -> None:
         link.symlink_to(target)
 
 
-def _diagnosed(folder: Path, report: Report, label: str) -> dict[str, str]:
+def _diagnosed(folder: Path, report: Report, owners: Mapping[str, tuple[Entrant, str]]) -> dict[str, str]:
     """What `logitproof diagnose` says of every cell that is WRONG, but for those that docs/findings.md explains."""
     causes: dict[str, str] = {}
     wrong = [verdict.cell for verdict in report.verdict.cells if verdict.status == "WRONG"]
-    for family in dict.fromkeys(cell.model for cell in wrong if (label, cell.model) not in FINDINGS):
+    unexplained = [cell for cell in wrong if (owners[cell.candidate][0].subject.label, cell.model) not in FINDINGS]
+    for candidate in dict.fromkeys(cell.candidate for cell in unexplained):
         try:
-            diagnoses = diagnose_run(folder, only=f"{family}/*")
+            diagnoses = diagnose_run(folder, only=f"{candidate}/*")
             causes |= {name: f"diagnose: {sentence(diagnosis)}" for name, diagnosis in diagnoses.items()}
         except LogitproofError as error:
-            causes |= {cell.id: f"diagnose: {said(error.text)}" for cell in wrong if cell.model == family}
+            causes |= {cell.id: f"diagnose: {said(error.text)}" for cell in wrong if cell.candidate == candidate}
     return causes
 
 
-def _of_verdict(verdict: Any, has_failed: bool, causes: Mapping[str, str]) -> Cell:
+def _of_verdict(entrant: Entrant, verdict: Any, has_failed: bool, causes: Mapping[str, str]) -> Cell:
     failed = next((prompt.failure for prompt in verdict.prompts if prompt.failure), None)
-    kl, top1 = (verdict.metrics.get(name, {}).get("mean") for name in ("kl_divergence", "top1"))
+    kl, top1, far = (verdict.metrics.get(name, {}).get("mean") for name in ("kl_divergence", "top1", "rms_delta_logit"))
     status = "FAIL" if verdict.status in ("WRONG", "SUSPECT") or has_failed else "PASS"
     if verdict.status in ("ENGINE ERROR", "SET-UP ERROR"):
         status = "ERROR"
     elif verdict.status == "NOT-MEASURED" or kl is None:
         status = "NOT-MEASURED"
     cause = said(failed.text) if failed else causes.get(verdict.cell.id, "" if status == "PASS" else verdict.reason)
-    cell = _cell(verdict.cell.model, verdict.cell.mode, status, cause)
-    far = verdict.metrics.get("rms_delta_logit", {}).get("mean")
+    at = verdict.cell
+    cell = _of(entrant, at.model, at.quantization, at.mode, status, cause)
     return cell | {"kl_divergence_mean": kl, "top1": top1, "rms_delta_logit": far, "positions": verdict.positions}
 
 
-def _cell(family: str, mode: str, status: str, cause: str) -> Cell:
-    return {"family": family, "mode": mode, "kl_divergence_mean": None, "top1": None, "status": status, "cause": cause}
+def _of(entrant: Entrant, family: str, kind: str, mode: str, status: str, cause: str) -> Cell:
+    version = main_version(entrant.subject.engine, entrant.versions)
+    named = {"engine": entrant.subject.label, "version": version, "family": family, "probe": None, "quantization": kind}
+    figures = {"kl_divergence_mean": None, "top1": None, "status": status, "cause": cause}
+    return {**named, "mode": mode, **figures, "identity": entrant.identity}

@@ -75,9 +75,16 @@ def main() -> int:
         parser.error(f"no engine is called {', '.join(sorted(unknown))}; there are: {'; '.join(LABELS)}")
     RUNS.mkdir(parents=True, exist_ok=True)
     known, asked = Known(RESULT), Asked(options.again, time.monotonic() + options.seconds)
-    for subject in (subject for subject in SUBJECTS if not options.labels or subject.label in options.labels):
-        for axis in (axis for axis in options.axis if axis in subject.axes):
+    chosen = [subject for subject in SUBJECTS if not options.labels or subject.label in options.labels]
+    for axis in options.axis:
+        subjects = [subject for subject in chosen if axis in subject.axes]
+        alone = [subject for subject in subjects if axis != "quantizations" or subject.engine == "mlx"]
+        for subject in alone:
             measured(subject, axis, options, known, asked)
+        together = [subject for subject in subjects if subject not in alone]
+        if together:
+            kinds = [kind for kind in options.quantizations if kind in QUANTIZATIONS]
+            tell(over_quantizations(together, kinds, known, asked, write_suite(RUNS / "quantized", SHORT).parent))
     cells = finished(known)
     return 0 if cells else 3
 
@@ -88,24 +95,27 @@ def measured(subject: Subject, axis: str, options: argparse.Namespace, known: Kn
         if subject.engine not in catalog.entries("engines"):
             raise FileNotFoundError("no engine of the catalogue has this name")
         subject.needs()
-        for cell in cells_of(subject, axis, options, known, asked):
-            shown = ("engine", "family", "probe", "quantization", "mode", "kl_divergence_mean", "status", "cause")
-            print("  ".join(f"{cell.get(key)}" for key in shown), flush=True)
+        tell(cells_of(subject, axis, options, known, asked))
     except (EngineError, FileNotFoundError) as error:
         why = without_machine(str(error).splitlines()[0])
         known.change(not_here={subject.label: why})
         print(f"{subject.label}: not here: {why}", flush=True)
 
 
+def tell(cells: Iterator[Cell]) -> None:
+    """A line for each cell when it is there."""
+    shown = ("engine", "family", "probe", "quantization", "mode", "kl_divergence_mean", "status", "cause")
+    for cell in cells:
+        print("  ".join(f"{cell.get(key)}" for key in shown), flush=True)
+
+
 def cells_of(subject: Subject, axis: str, options: argparse.Namespace, known: Known, asked: Asked) -> Iterator[Cell]:
-    """The cells of an axis that are measured now."""
+    """The cells of an axis that are measured now, of an engine by itself."""
     if axis == "probes":
         yield from over_probes(subject, options.probes, known, asked)
     elif axis == "quantizations":
-        place = RUNS / "quantized"
-        write_suite(place, SHORT)
-        over, own = (over_own, tuple(BITS)) if subject.engine == "mlx" else (over_quantizations, QUANTIZATIONS)
-        yield from over(subject, [kind for kind in options.quantizations if kind in own], known, asked, place)
+        kinds = [kind for kind in options.quantizations if kind in BITS]
+        yield from over_own(subject, kinds, known, asked, write_suite(RUNS / "quantized", SHORT).parent)
     elif not asked.is_over:
         yield from over_zoo(subject, known, asked)
 

@@ -16,6 +16,9 @@ import pytest
 pytest.importorskip("llama_cpp")
 torch = pytest.importorskip("torch")
 
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: E402
+from gguf.quants import dequantize  # noqa: E402
+
 from logitproof.contract import isa  # noqa: E402
 from logitproof.contract.arithmetic import ACTIVATIONS  # noqa: E402
 from logitproof.errors import ContractError  # noqa: E402
@@ -182,7 +185,6 @@ def test_rows_that_are_no_whole_blocks_have_the_type_that_a_file_has_there() -> 
     [
         ("IQ3_S", ["IQ3_S", "IQ4_NL", "F16"]),
         ("TQ2_0", ["TQ2_0", "Q4_0", "F16"]),
-        ("Q1_0", ["Q1_0", "F16", "F16"]),
         ("NVFP4", ["NVFP4", "NVFP4", "F16"]),
         ("MXFP4", ["MXFP4", "MXFP4", "F16"]),
     ],
@@ -191,7 +193,7 @@ def test_a_type_is_given_rows_of_its_own_blocks_alone(kind: str, types: list[str
     assert [weighted.type_for(columns, kind) for columns in (256, 192, 100)] == types
 
 
-@pytest.mark.parametrize("kind", ["IQ3_S", "TQ2_0", "MXFP4", "Q1_0"])
+@pytest.mark.parametrize("kind", ["IQ3_S", "TQ2_0", "MXFP4"])
 def test_a_matrix_in_any_type_errs_by_its_activations(kind: str) -> None:
     kernels = bench("llama3")[1]
     found = [case.measured(kernels.ggml) for case in kernels.weighted(kind) if case.kind == "matmul"]
@@ -213,6 +215,13 @@ def test_the_formats_of_activations_are_those_of_ggml_s_own_table() -> None:
     formats = {"Q8_0": "q8_0", "Q8_1": "q8_0", "Q8_K": "q8_k", "F16": "f16", "BF16": "bf16", "F32": None}
     known = {kind: formats[dot] for kind, dot in pairs if kind in ACTIVATIONS}
     assert known == dict(ACTIVATIONS)
+
+
+def test_every_type_that_has_a_format_of_activations_can_be_dequantized() -> None:
+    blocks = {kind: np.zeros((1, GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1]), np.uint8) for kind in ACTIVATIONS}
+    assert {
+        kind: dequantize(block, GGMLQuantizationType[kind]).any() for kind, block in blocks.items()
+    }.keys() == ACTIVATIONS.keys()
 
 
 def test_a_rope_scaling_that_is_not_built_is_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
