@@ -119,10 +119,10 @@ YAMLS = {
     "an empty number": ("contract: !!int ''\n", "1: not valid YAML: '' is no int"),
     "a truth that is none": ("contract: !!bool x\n", "1: not valid YAML: 'x' is no bool"),
     "a date that is none": ("contract: !!timestamp x\n", "1: not valid YAML: 'x' is no timestamp"),
-    "an object of Python": ("contract: !!python/object/apply:os.system [id]\n", "1: not valid YAML: could not determine"),
+    "an object of Python": ("contract: !!python/object/apply:os.system [id]\n", "1: not valid YAML: the tag python/object"),
     "half of a character": ('contract: "\\ud800"\n', "1: not valid YAML: half of a character"),
     "no character": ('contract: "\\U00110000"\n', "1: not valid YAML"),
-    "an unknown alias": ("contract: *a\n", "1: not valid YAML: found undefined alias"),
+    "an unknown alias": ("contract: *a\n", "1: not valid YAML: the alias *a names nothing"),
     "a control character": ("contract: \x07\n", "not valid YAML"),
     "two documents": ("contract: a\n---\ncontract: b\n", "2: not valid YAML"),
     "an alias bomb": (

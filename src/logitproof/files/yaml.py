@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +28,7 @@ SORTS: dict[Sort, tuple[str, frozenset[str], str]] = {
 }
 """Files that people give for one another: what each is called, the keys that only it has, and what to do with it."""
 TAKE_OUT = "take it out"
+QUOTE = "put it in quotes, if this is the text that is meant; see docs/contract.md"
 KNOWN = f"{TAKE_OUT}; known here: "
 
 
@@ -122,7 +124,9 @@ def _fault(
     if fault["type"] == "missing":
         text = f"the key {str(keys[-1])!r} is missing" if isinstance(keys[-1], str) else f"entry {keys[-1] + 1} is missing"
         return ContractError(text, where=where, remedy="add it; see docs/contract.md")
-    return ContractError(f"{text}{quoted(fault['input'])}", where=where, remedy="correct it; see docs/contract.md")
+    is_unquoted = fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date)
+    remedy = QUOTE if is_unquoted else "correct it; see docs/contract.md"
+    return ContractError(f"{text}{quoted(fault['input'])}", where=where, remedy=remedy)
 
 
 def _known_keys(kind: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from logitproof.errors import ModelError
 from logitproof.files.atomic import content_key, environment_errors
 from logitproof.files.gguf import GgufFile
+from logitproof.files.gguf_parts import files_of_model
 from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.gguf.metadata import Assumed, Metadata
 from logitproof.gguf.settings import same, settings_of
@@ -74,7 +75,8 @@ def derive(path: Path) -> Derived:
 
 def folder_of(path: Path) -> Path:
     """The folder of a GGUF file, made if it is not there. Raises what `derive` raises."""
-    return _folder(path.resolve(), home(), file_state(path))
+    files = files_of_model(path)
+    return _folder(tuple(file.absolute() for file in files), home(), tuple(file_state(file) for file in files))
 
 
 def home() -> Path:
@@ -93,11 +95,12 @@ def write(derived: Derived, folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _folder(path: Path, parent: Path, state: State) -> Path:
-    folder = parent / content_key({"sha256": file_sha256(path), "format": FORMAT})[:32]
+def _folder(files: tuple[Path, ...], parent: Path, states: tuple[State, ...]) -> Path:
+    hashes = [file_sha256(file) for file in files]
+    folder = parent / content_key({"sha256": hashes[0] if len(hashes) == 1 else hashes, "format": FORMAT})[:32]
     if folder.is_dir():
         return folder
-    derived = derive(path)
+    derived = derive(files[0])
     with environment_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=parent, prefix=".part-"))

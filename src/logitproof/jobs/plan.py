@@ -12,7 +12,7 @@ from logitproof.contract.inert import refuse_inert
 from logitproof.contract.isa import BETWEEN, NATIVE, Lacks
 from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, raise_all
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, engine_facts, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
@@ -22,6 +22,9 @@ from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.hub import absolute, located
 from logitproof.weights.model import Model, open_model
+
+SHOWN = 20
+"""Cells that are listed where none is selected."""
 
 
 @dataclass(frozen=True)
@@ -219,20 +222,25 @@ def matrix_cells(opened: OpenContract) -> list[Cell]:
     Raises ContractError where a candidate or a gate has none: what never runs can never fail.
     """
     cells = list(_cells(opened))
-    for name in opened.contract.candidates:
-        if not any(cell.candidate == name for cell in cells):
-            raise ContractError(
-                f"the candidate {name!r} has no cell in the matrix, so it would never run",
-                where=opened.where("candidates", name),
-                remedy="widen its `only` or the matrix, or take it out",
-            )
-    for index, gate in enumerate(opened.contract.gates):
-        if not any(gate.selects(cell.axes) for cell in cells):
-            raise ContractError(
-                f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
-                where=opened.where("gates", index, "where"),
-                remedy="correct its `where` or widen the matrix",
-            )
+    faults = [
+        ContractError(
+            f"the candidate {name!r} has no cell in the matrix, so it would never run",
+            where=opened.where("candidates", name),
+            remedy="widen its `only` or the matrix, or take it out",
+        )
+        for name in opened.contract.candidates
+        if not any(cell.candidate == name for cell in cells)
+    ]
+    faults += [
+        ContractError(
+            f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
+            where=opened.where("gates", index, "where"),
+            remedy="correct its `where` or widen the matrix",
+        )
+        for index, gate in enumerate(opened.contract.gates)
+        if not any(gate.selects(cell.axes) for cell in cells)
+    ]
+    raise_all(faults)
     return cells
 
 
@@ -240,8 +248,10 @@ def _selected(opened: OpenContract, only: str) -> list[Cell]:
     cells = matrix_cells(opened)
     chosen = [cell for cell in cells if _is_selected(cell, only)]
     if not chosen:
-        known = "\n    ".join(cell.id for cell in cells)
-        raise ContractError(f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}")
+        rest = f"\n    and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
+        known = "\n    ".join(cell.id for cell in cells[:SHOWN]) + rest
+        text = f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}"
+        raise ContractError(text, where="--only", remedy=f"give a glob of their ids, such as '{cells[0].candidate}/*'")
     return chosen
 
 

@@ -19,6 +19,7 @@ from logitproof.contract.opened import OpenContract
 from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
+from logitproof.files.forms import COMMIT, SHA256
 from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.system import in_words
 from logitproof.files.yaml import read_toml, read_yaml
@@ -39,7 +40,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 GGUF_TOKENIZER = {"vocabulary": "tokenizer.ggml.tokens", "merges": "tokenizer.ggml.merges"}
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 
 class _Strict(BaseModel):
@@ -57,7 +58,7 @@ class PinnedModel(_Strict):
     """One set of weights. `source` and `license` are kept when the pins are written again."""
 
     path: str
-    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")] = Field("", description="of a hub id, what it was resolved to")
+    commit: Annotated[str, Field(pattern=COMMIT)] = Field("", description="of a hub id, what it was resolved to")
     files: dict[str, PinnedFile]
     tokenizer: dict[str, Sha256] = Field({}, description="files, or the vocabulary and merges inside a GGUF")
     source: str = ""
