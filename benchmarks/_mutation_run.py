@@ -50,6 +50,7 @@ def _tried(copy: Path, tests: list[str]) -> str:
     process = os.fork()
     if process == 0:
         _child(copy, tests)
+    signal.signal(signal.SIGTERM, lambda number, frame: _ended(process))
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -64,8 +65,15 @@ def _tried(copy: Path, tests: list[str]) -> str:
     return "killed"
 
 
+def _ended(process: int) -> None:
+    """The try is over, undecided, and so is this process."""
+    os.killpg(process, signal.SIGKILL)
+    os._exit(0)
+
+
 def _child(copy: Path, tests: list[str]) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(copy)
     output = os.open(copy / "output", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     for number in (1, 2):

@@ -114,8 +114,18 @@ def _run(module: str, tests: tuple[str, ...], changes: list[dict[str, Any]], sec
     files = [f"tests/unit/test_{name}.py" for name in tests]
     argv = [sys.executable, str(ROOT / "benchmarks/_mutation_run.py"), str(copy), module, str(seconds), *files]
     lines = "".join(json.dumps(change) + "\n" for change in changes)
-    done = subprocess.run(argv, input=lines, stdout=subprocess.PIPE, text=True, check=True, cwd=copy.parent)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    (copy.parent / "changes").write_text(lines, "utf-8")
+    with (copy.parent / "changes").open() as given, (copy.parent / "outcomes").open("w") as out:
+        process = subprocess.Popen(argv, stdin=given, stdout=out, cwd=copy.parent)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:  # a change that never ends is tried again when there is more time
+            process.terminate()
+            process.wait()
+            code = 0
+    if code:
+        raise RuntimeError(f"{module}: trying its changes ended with {code}")
+    return [json.loads(line) for line in (copy.parent / "outcomes").read_text("utf-8").splitlines()]
 
 
 @functools.cache
