@@ -68,7 +68,7 @@ bench: setup $(VENV)/.test-ready zoo real llama-tools  ## figures of speed and s
 bench-8b: setup $(VENV)/.test-ready  ## a contract at real size: 38 GB of disk and hours; not in CI
 	$(PY) benchmarks/8b.py
 
-test-ray: setup $(VENV)/.test-ready  ## a head and two nodes of Ray on this machine; not in CI, which would wait for their ports
+test-ray: setup $(VENV)/.test-ready  ## a contract on two nodes of Ray on this machine, one killed, runs interrupted; not in CI, which would wait for their ports
 	LOGITPROOF_RAY=1 $(PY) -m pytest -n 0 tests/engines/test_ray.py
 
 bench-ray: setup $(VENV)/.test-ready  ## a contract on a cluster on this machine, a node killed in the middle: results/ray.json

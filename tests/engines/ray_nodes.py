@@ -1,4 +1,4 @@
-"""A cluster on this machine: a head and two nodes that compute, each with a cache of its own. It leaves no process behind."""
+"""Two nodes of Ray on this machine, a head and another, each with a cache of its own. They leave no process behind."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ ENGINES = {"engine:toy": 1, "engine:command": 1}
 
 
 class Nodes:
-    """Use as a context manager. `computing` are the nodes that may be killed, by id; the head runs nothing."""
+    """Use as a context manager. `others` are the nodes beside the head, by id, which may be killed: who asks is at the head."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.computing: dict[str, Any] = {}
+        self.others: dict[str, Any] = {}
 
     def __enter__(self) -> Nodes:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args=self._node("head", 0))
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args=self._node("head", include_log_monitor=False, no_monitor=True)
+        )
         self.address: str = self.cluster.address
-        for name in ("first", "second"):
-            self.add(name)
+        self.add("other", resources={"engine:toy": 1})  # and not what the head has, too
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,23 +39,25 @@ class Nodes:
         for process in left(str(self.folder)):
             os.kill(process, signal.SIGKILL)
 
-    def add(self, name: str) -> None:
-        """One node more."""
-        node = self.cluster.add_node(**self._node(name, 1))
-        self.computing[node.node_id] = node
+    def add(self, name: str, **amounts: Any) -> str:
+        """One node more; its id."""
+        node = self.cluster.add_node(**self._node(name, **amounts))
+        self.others[node.node_id] = node
+        return str(node.node_id)
 
     def kill(self, node: str) -> None:
-        """The node is gone, and nobody was told."""
-        self.cluster.remove_node(self.computing.pop(node), allow_graceful=False)
+        """The node is gone by SIGKILL, and nobody was told."""
+        self.cluster.remove_node(self.others.pop(node), allow_graceful=False)
 
-    def _node(self, name: str, cpus: int) -> dict[str, Any]:
+    def _node(self, name: str, **amounts: Any) -> dict[str, Any]:
         return {
-            "num_cpus": cpus,
+            "num_cpus": 1,
             "num_gpus": 0,
             "object_store_memory": STORE,
             "include_dashboard": False,
             "resources": ENGINES,
             "env_vars": {MARK: str(self.folder / name)},
+            **amounts,
         }
 
 
@@ -72,7 +75,7 @@ def left(text: str, *, named: str = "") -> list[int]:
     return numbers
 
 
-def wait_until(holds: Any, seconds: float = 30.0) -> bool:
+def wait_until(holds: Any, seconds: float = 60.0) -> bool:
     """Whether something comes true in time."""
     end = time.monotonic() + seconds
     while not holds():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitproof.commands._exits import VERDICT, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import JSON, OUT, PARALLEL
 from logitproof.commands._show import show
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from logitproof.runs.kept import Keep
 
 
+@ends_with(VERDICT)
 @click.command("check")
 @click.argument("contract", type=click.Path(path_type=Path))
 @OUT

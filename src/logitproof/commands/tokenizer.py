@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import FILE
 
 
+@ends_with(Exits("ids and templates are the same", "they differ", "an engine failed"))
 @click.command("tokenizer")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CAND")

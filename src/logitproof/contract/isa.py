@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from logitproof import catalog
 from logitproof.contract.typed import STRICT
 from logitproof.errors import ContractError
 from logitproof.protocol.machine import host_flags, host_machine
+from logitproof.protocol.messages import Machine
 
 NATIVE = "native"
 BETWEEN = "~"
@@ -34,6 +35,8 @@ INSTRUCTION_SETS = {
     "sve": ("aarch64", "sve"),
 }
 """The machine and the flag of /proc/cpuinfo of each."""
+Lacks = Callable[[str], str]
+"""Says why no machine that may run an engine has an instruction set, or nothing."""
 LONGEST = 300
 """Characters of a text that an error quotes."""
 
@@ -143,8 +146,11 @@ def pinned(engine: str, added: Pin | None, isa: str) -> Pinned | None:
     return Pinned(environment, options, emulator, added.python if added else None, proof)
 
 
-def unavailable(pin: Pinned, folder: Path) -> str:
-    """Why this machine cannot run it, or nothing; paths of an emulator are relative to `folder`."""
+def unavailable(pin: Pinned, folder: Path, lacks: Lacks | None = None) -> str:
+    """Why this machine cannot run it, or nothing; paths of an emulator are relative to `folder`.
+
+    With `lacks` other machines than this one run it, and that says why none of them has an instruction set.
+    """
     if pin.emulator:
         program = pin.emulator[0]
         if shutil.which(program if "/" not in program else str(folder / program)) is None:
@@ -152,13 +158,18 @@ def unavailable(pin: Pinned, folder: Path) -> str:
         if pin.python is not None and not (folder / pin.python).exists():
             return f"the emulator's interpreter {pin.python} is not there"
         return ""
-    reason = lacking(pin.proof.isa)
+    reason = (lacks or lacking)(pin.proof.isa)
     return f"{reason}, and no emulator is named" if reason else ""
 
 
-def lacking(isa: str) -> str:
-    """Why this processor cannot run an instruction set, or nothing."""
-    machine, flag = INSTRUCTION_SETS[isa]
-    if host_machine() != machine:
-        return f"this machine is {host_machine()}, {isa} is of {machine}"
-    return "" if flag in host_flags() else f"this processor has no {isa} (no {flag} among its flags)"
+def lacking(isa: str, machine: Machine | None = None) -> str:
+    """Why the processor of a machine, without one that of this, cannot run an instruction set, or nothing."""
+    architecture, flag = INSTRUCTION_SETS[isa]
+    own = machine.architecture if machine else host_machine()
+    if own != architecture:
+        return f"this machine is {own}, {isa} is of {architecture}"
+    return (
+        ""
+        if flag in (machine.flags if machine else host_flags())
+        else f"this processor has no {isa} (no {flag} among its flags)"
+    )

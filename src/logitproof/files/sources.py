@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from logitproof.files.hashes import State, file_state
+
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -37,12 +39,11 @@ def sources_sha256(files: Iterable[Path]) -> str:
 
 def _read(path: Path) -> tuple[list[Path], str]:
     """The modules of this package that a file imports, and the sha256 of its content."""
-    state = path.stat()
-    return _read_once(path, state.st_size, state.st_mtime_ns)
+    return _read_once(path, file_state(path))
 
 
 @functools.cache
-def _read_once(path: Path, size: int, mtime_ns: int) -> tuple[list[Path], str]:
+def _read_once(path: Path, state: State) -> tuple[list[Path], str]:
     content = path.read_bytes()
     modules: list[str] = []
     for node in ast.walk(ast.parse(content)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, pairs_of
-from logitproof.contract.isa import BETWEEN, NATIVE
+from logitproof.contract.isa import BETWEEN, NATIVE, Lacks
 from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
 from logitproof.errors import ContractError, raise_all
@@ -61,13 +61,15 @@ def plan(
     models: Mapping[str, Model],
     *,
     only: str = "*",
+    lacks: Lacks | None = None,
 ) -> Plan:
     """Jobs and cells of a contract.
 
     `capabilities` holds what each engine said in `hello` (by the names of `specs`), or the error that it
-    died with: its cells are then still planned, so that the failure stands where the traces would.
+    died with: its cells are then still planned, so that the failure stands where the traces would. `lacks` says which
+    instruction sets the machines have not that run engines, where these are others than this one.
     """
-    builder = _Builder(opened, capabilities, models)
+    builder = _Builder(opened, capabilities, models, lacks)
     for cell in _selected(opened, only):
         builder.add(cell)
     others = [Unmeasured(cell.id, f"{NOT_SELECTED} {only}") for cell in matrix_cells(opened) if not _is_selected(cell, only)]
@@ -77,9 +79,11 @@ def plan(
 class _Builder:
     """Collects jobs by key, so that what two cells share is run once."""
 
-    def __init__(self, opened: OpenContract, capabilities: Mapping[str, Any], models: Mapping[str, Model]) -> None:
-        self.opened, self.capabilities, self.models = opened, capabilities, models
-        self.specs = specs(opened)
+    def __init__(
+        self, opened: OpenContract, capabilities: Mapping[str, Any], models: Mapping[str, Model], lacks: Lacks | None
+    ) -> None:
+        self.opened, self.capabilities, self.models, self.lacks = opened, capabilities, models, lacks
+        self.specs = specs(opened, lacks)
         self.jobs: dict[str, Job] = {}
         self._engines: dict[str, Mapping[str, Any]] = {}
         self.cells: list[Cell] = []
@@ -100,7 +104,7 @@ class _Builder:
         if self._is_the_reference(cell):
             return "its engine, options and weights are the reference's own, so a trace would be compared with itself"
         for isa in cell.isa.split(BETWEEN):
-            if reason := not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened):
+            if reason := not_here(self.opened.contract.candidates[cell.candidate], isa, self.opened, self.lacks):
                 return reason
         hello = self.capabilities[use_of(cell)]
         if isinstance(hello, Exception):

@@ -1,8 +1,8 @@
 """Where groups of jobs run: the interface, and the default, a pool of threads with a process an engine on this machine.
 
-To run groups elsewhere, give `run` or `check` an object with the three methods of `Executor`. Its end of a group is
-`run_group(group, store, session)`; the group travels as JSON, the traces through the store. `cluster/` is such an executor, on
-the nodes of a Ray cluster.
+To run groups elsewhere, give `run` or `check` an object with the three methods of `Executor`, and with those of `Speller` and
+`Elsewhere` where it can. Its end of a group is `run_group(group, store, session)`; the group travels as JSON, the traces by the
+store. `cluster/` is such an executor, on the nodes of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -48,6 +48,15 @@ class Speller(Protocol):
 
     def spell(self, job: Job, stretches: Sequence[Sequence[int]]) -> list[str]:
         """The text of every stretch, by the engine and the model of a job; raises LogitproofError where it cannot be had."""
+        ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """An executor whose machines are others than this one, and may have other instruction sets."""
+
+    def lacks(self, isa: str) -> str:
+        """Why none of its machines has an instruction set, or nothing."""
         ...
 
 

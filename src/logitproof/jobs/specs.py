@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from logitproof import catalog
 from logitproof.contract.contract import Candidate, EngineUse
-from logitproof.contract.isa import BETWEEN, NATIVE, pinned, unavailable
+from logitproof.contract.isa import BETWEEN, NATIVE, Lacks, pinned, unavailable
 from logitproof.contract.opened import OpenContract
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.needs import Needs
@@ -18,17 +18,18 @@ CARDS = ("cuda", "gpu", "GPU", "CUDA", "rocm", "hip")
 """How engines' option `device` begins where it names a graphics card."""
 
 
-def specs(opened: OpenContract) -> dict[str, Spec]:
+def specs(opened: OpenContract, lacks: Lacks | None = None) -> dict[str, Spec]:
     """How to start every engine of the contract: `reference`, further ones as `reference NAME`, and each candidate by its name.
 
-    A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it.
+    A candidate is there once for each instruction set of the matrix that this machine can run, as `use_name` calls it; where
+    other machines run engines, that these do not lack.
     """
     by_name = {REFERENCE: spec_of(opened.contract.reference, opened)}
     for name, reference in opened.contract.others.items():
         by_name[reference_name(name)] = spec_of(reference, opened)
     for name, use in opened.contract.candidates.items():
         for isa in opened.contract.matrix.isa:
-            if not not_here(use, isa, opened):
+            if not not_here(use, isa, opened, lacks):
                 by_name[use_name(name, isa)] = spec_on(use, isa, opened)
     return by_name
 
@@ -43,14 +44,14 @@ def use_name(candidate: str, isa: str) -> str:
     return candidate if isa == NATIVE else f"{candidate} on {isa}"
 
 
-def not_here(use: Candidate, isa: str, opened: OpenContract) -> str:
+def not_here(use: Candidate, isa: str, opened: OpenContract, lacks: Lacks | None = None) -> str:
     """Why a candidate cannot be measured on an instruction set, or nothing."""
     if isa == NATIVE:
         return ""
     pin = pinned(use.engine, use.isa.get(isa), isa)
     if pin is None:
         return f"the engine {use.engine} does not say how it is pinned to {isa}, nor does the candidate's `isa`"
-    return unavailable(pin, opened.folder)
+    return unavailable(pin, opened.folder, lacks)
 
 
 def spec_on(use: Candidate, isa: str, opened: OpenContract) -> Spec:

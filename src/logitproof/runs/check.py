@@ -18,7 +18,7 @@ from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
 from logitproof.jobs.job import Job
 from logitproof.jobs.plan import Plan, open_models, plan
-from logitproof.jobs.pool import Executor, LocalPool, Speller
+from logitproof.jobs.pool import Elsewhere, Executor, LocalPool, Speller
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
 from logitproof.jobs.specs import REFERENCE, specs
@@ -72,14 +72,15 @@ def check(
     pins = _verified_pins(opened)
     models = open_models(opened, only)
     with Workers() as workers:
-        named = {**specs(opened), **further_specs(opened)}
+        lacks = executor.lacks if isinstance(executor, Elsewhere) else None
+        named = {**specs(opened, lacks), **further_specs(opened)}
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
         hellos = executor.hello(named)
         _refuse(opened, hellos)
         answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
         if pins is not None:
             refuse_differences(verify_engines(pins, answered), opened.path)
-        planned = with_yardsticks(opened, plan(opened, hellos, models, only=only), hellos)
+        planned = with_yardsticks(opened, plan(opened, hellos, models, only=only, lacks=lacks), hellos)
         preflight = examine(opened, planned)
         names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
         on_preflight(preflight)

@@ -20,7 +20,7 @@ from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.forms import COMMIT, SHA256
-from logitproof.files.hashes import file_sha256
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.system import in_words
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
@@ -225,7 +225,7 @@ def _tokenizer(model: Model) -> dict[str, str]:
 
 def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
     """sha256 of the vocabulary and of the merges of a GGUF: of the JSON array of their strings, in their order."""
-    fields = _gguf_fields(path, path.stat().st_mtime_ns, path.stat().st_size)
+    fields = _gguf_fields(path, file_state(path))
     hashes = {}
     for name, key in GGUF_TOKENIZER.items():
         if key in fields:
@@ -235,7 +235,7 @@ def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _gguf_fields(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
+def _gguf_fields(path: Path, state: State) -> dict[str, Any]:
     """Tokenizer, licence and source fields of a GGUF."""
     from logitproof.files.gguf import GgufFile
 
@@ -248,7 +248,7 @@ def _origin(model: Model) -> dict[str, str]:
     """Source and licence that the weights themselves name."""
     if model.format != "gguf":
         return {}
-    fields = _gguf_fields(model.path, model.path.stat().st_mtime_ns, model.path.stat().st_size)
+    fields = _gguf_fields(model.path, file_state(model.path))
     source = fields.get("general.source.url") or fields.get("general.source.huggingface.repository") or ""
     return {"source": str(source), "license": str(fields.get("general.license") or "")}
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError, StoreFailed
+from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_object
 from logitproof.traces.store import FILES, RECORD, Store
 from logitproof.traces.trace import Trace, read_trace
 
 INSTALL = "pip install 'logitproof[ray]', and what fsspec needs for this kind of URL (s3fs, gcsfs, adlfs ...)"
+LOOK = "look at the place and its credentials, or run without --store"
 
 
 class UrlStore:
@@ -50,14 +53,8 @@ class UrlStore:
         """Bring a trace into the folder; None for what is not there or not whole."""
         with self.partial() as folder:
             for name in reversed(FILES):
-                try:
-                    self._files.get_file(self._place(key, name), str(folder / name))
-                except FileNotFoundError:
-                    (folder / name).unlink(missing_ok=True)
-                    if name == RECORD:
-                        return None
-                except OSError as error:
-                    raise self._failed("read", error) from None
+                if not self._got(self._place(key, name), folder / name) and name == RECORD:
+                    return None
             try:
                 trace = read_trace(folder)
             except (ContractError, OSError, ValueError):
@@ -66,12 +63,10 @@ class UrlStore:
 
     def publish(self, key: str) -> None:
         """Copy a trace of the folder to the URL, in place of one that is there."""
-        try:
+        with self._failures("write"):
             self._files.makedirs(self._place(key), exist_ok=True)
             for name, path in self.folder.files(key).items():
                 self._files.put_file(str(path), self._place(key, name))
-        except OSError as error:
-            raise self._failed("write", error) from None
         self._ignored.discard(key)
 
     def arrived(self, key: str) -> Trace | None:
@@ -102,43 +97,68 @@ class UrlStore:
         """The record of the folder, else of the URL."""
         if content := self.folder.note(kind, key):
             return content
-        with self.partial() as folder, contextlib.suppress(ContractError, FileNotFoundError):
-            try:
-                self._files.get_file(f"{self._root}/{kind}/{key}.json", str(folder / "note.json"))
-            except FileNotFoundError:
+        with self.partial() as folder, contextlib.suppress(ContractError):
+            if not self._got(f"{self._root}/{kind}/{key}.json", folder / "note.json"):
                 return {}
-            except OSError as error:
-                raise self._failed("read", error) from None
             content = read_object(folder / "note.json")
             self.folder.remember(kind, key, content)
         return content
 
     def remember(self, kind: str, key: str, content: dict[str, Any]) -> None:
         self.folder.remember(kind, key, content)
-        try:
+        with self._failures("write"):
             self._files.makedirs(f"{self._root}/{kind}", exist_ok=True)
             self._files.pipe_file(f"{self._root}/{kind}/{key}.json", json.dumps(content).encode())
-        except OSError as error:
-            raise self._failed("write", error) from None
 
     def _place(self, key: str, name: str = "") -> str:
         return "/".join(filter(None, (self._root, "traces", key[:2], key, name)))
 
-    def _failed(self, verb: str, error: OSError) -> StoreFailed:
-        text = f"cannot {verb}: {error.strerror or type(error).__name__}"
-        return StoreFailed(text, where=self.url, remedy="look at the place and its credentials, or run without --store")
+    def _got(self, place: str, path: Path) -> bool:
+        """Whether a file was there, and is now at `path`."""
+        with self._failures("read"):
+            try:
+                self._files.get_file(place, str(path))
+            except FileNotFoundError:
+                path.unlink(missing_ok=True)
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def _failures(self, verb: str) -> Iterator[None]:
+        """Whatever keeps the place from being used is one error, which no job bears."""
+        try:
+            yield
+        except Exception as error:  # each kind of URL is another library, with errors of its own
+            raise StoreFailed(f"cannot {verb}: {_words(error)}", where=shown(self.url), remedy=LOOK) from None
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; raises ContractError for what nothing here can open."""
+    """The file system of a URL and the path in it.
+
+    Raises ContractError for what nothing here can open, StoreFailed where what it names does not answer.
+    """
     try:
         import fsspec
 
         files, root = fsspec.core.url_to_fs(url)
     except ImportError as error:
         text = f"needs a library that is not installed: {error.name or error}"
-        raise ContractError(text, where=url, remedy=INSTALL) from None
-    except (ValueError, OSError) as error:
-        text = f"cannot be opened as a store: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        raise ContractError(text, where=url, remedy="give a URL such as file:///shared/traces or s3://bucket/traces") from None
+        raise ContractError(text, where=shown(url), remedy=INSTALL) from None
+    except ValueError as error:
+        remedy = "give a URL such as file:///shared/traces or s3://bucket/traces"
+        raise ContractError(f"cannot be opened as a store: {_words(error)}", where=shown(url), remedy=remedy) from None
+    except Exception as error:
+        raise StoreFailed(f"cannot be reached: {_words(error)}", where=shown(url), remedy=LOOK) from None
     return files, str(root).rstrip("/")
+
+
+def shown(url: str) -> str:
+    """The URL as people may see it: without its password."""
+    return re.sub("(?<=://)([^/@:]*):[^/@]*@", r"\1:…@", url)
+
+
+def _words(error: Exception) -> str:
+    """What the system or a library says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return in_words(error)
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -2,7 +2,8 @@
 
 here                              a node
 `executor` ── Ray ──────────────▶ `relay`, a task of Ray ── a pipe ──▶ `far_end`, a process without Ray ──▶ engines
-places, retries, keeps traces     weights by content, traces back      `run_group`, as on one machine
+retries, keeps traces             weights by content, traces back      `run_group`, as on one machine
+`tasks` places them
 
-What travels is `messages`: JSON, and pieces of files as bytes. Only `executor` and `relay` import ray, and only when they run.
+What travels is `messages`: JSON, and pieces of files as bytes. Only `link` and `relay` import ray, and only when they run.
 """

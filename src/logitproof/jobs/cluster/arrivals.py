@@ -15,7 +15,7 @@ from logitproof.jobs.executed import KIND
 from logitproof.jobs.group import Outcome
 from logitproof.traces.store import FILES, TraceStore
 from logitproof.traces.trace import Trace, read_trace
-from logitproof.traces.url_store import UrlStore
+from logitproof.traces.url_store import UrlStore, shown
 
 DETAILS = ("eos_token_ids",)
 """What a job reads of the details of the trace that it continues."""
@@ -55,7 +55,7 @@ class Arrivals:
             if self.store.arrived(outcome.key) is None:
                 raise EnvironmentFailed(
                     "a node has put a trace there that cannot be read from here",
-                    where=self.store.url,
+                    where=shown(self.store.url),
                     remedy="give a --store that every node and this machine see alike",
                 )
             return outcome

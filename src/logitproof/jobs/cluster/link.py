@@ -91,7 +91,8 @@ class Link:
     ) -> Iterator[Any]:
         """Run a task and give what it gives, as it comes. Raises Lost or, but for what is done `always`, Stopped.
 
-        A task that waits is given up where `possible` says why it never will run, or `within` so many seconds.
+        A task that has nothing new is given up where `possible` says why nothing will come, or `within` so many seconds.
+        Whoever has what it asked for reads on to the end: a task that is left before is cancelled, and its process with it.
         """
         if offered:
             self._ray.get(self._library.offer.remote(json.dumps(dict(offered))))
@@ -99,7 +100,7 @@ class Link:
         items = self._relay.options(**fixed, **options).remote(task, self._library)
         with self._lock:
             self._open.add(items)
-        began, ended = False, False
+        ended = False
         end = time.monotonic() + within if within else None
         try:
             while True:
@@ -112,10 +113,9 @@ class Link:
                     except StopIteration:
                         ended = True
                         return
-                    began = True
                 elif end is not None and time.monotonic() > end:
                     raise Lost(f"no answer within {within:g} s")
-                elif not began and (reason := possible()):
+                elif reason := possible():
                     raise Lost(reason)
         except self._ray.exceptions.RayError as error:
             if self._stopped.is_set() and not always:
@@ -135,6 +135,10 @@ class Link:
             running = list(self._open)
         for items in running:
             self._cancel(items)
+
+    def go_on(self) -> None:
+        """Tasks may begin again."""
+        self._stopped.clear()
 
     def close(self) -> None:
         """Leave the cluster, which ends every process that worked for this run there."""
