@@ -197,17 +197,18 @@ def _instruction_set_faults(opened: OpenContract) -> Iterator[ContractError]:
 def _spelling_faults(opened: OpenContract) -> Iterator[ContractError]:
     """Names that are not one line of which all is seen; those of a cell have no sign that selects."""
     contract = opened.contract
-    entries = {
-        "gates": contract.gates,
-        "stages": contract.stages,
-        "falsification": contract.falsification,
-        "waivers": contract.waivers,
+    ids = {
+        "gates": [gate.id for gate in contract.gates],
+        "stages": [stage.id for stage in contract.stages],
+        "falsification": [entry.id for entry in contract.falsification],
+        "waivers": [waiver.id for waiver in contract.waivers],
     }
     named: list[tuple[tuple[str | int, ...], str, bool]] = [
-        ((key, index, "id"), entry.id, False) for key, listed in entries.items() for index, entry in enumerate(listed)
+        ((key, index, "id"), name, False) for key, names in ids.items() for index, name in enumerate(names)
     ]
     named += [(("candidates", name), name, True) for name in contract.candidates]
-    named += [(("references", name), name, True) for name in contract.references if isinstance(contract.references, dict)]
+    if isinstance(contract.references, dict):
+        named += [(("references", name), name, True) for name in contract.references]
     for model, files in contract.models.items():
         named.append((("models", model), model, True))
         named += [(("models", model, label), label, True) for label in files]
