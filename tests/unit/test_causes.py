@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,21 @@ def test_a_path_that_is_an_empty_text_is_not_the_folder_here(project: Any, monke
 def test_an_empty_text_that_is_no_path_is_taken() -> None:
     done = CliRunner().invoke(main, ["lint", "gone.yaml", "--json"])
     assert "empty text" not in CliRunner().invoke(main, ["check", "gone.yaml", "--only", ""]).stderr and done.exit_code == 2
+
+
+DATABASES = {
+    "no URL": ("nonsense", "no URL of a database"),
+    "no such kind": ("oracledb://u:secret@h/x", "driver is not installed"),
+    "a file that is none": ("sqlite:///{folder}/toy.json", "no database of the history"),
+    "a folder": ("sqlite:///{folder}", "does not answer, or may not be opened"),
+    "under a file": ("sqlite:///{folder}/toy.json/h.db", "of the path is a file|is there already|may not be opened"),
+}
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_history_that_cannot_be_opened_says_why_in_our_words(project: Any, monkeypatch: Any, name: str) -> None:
+    place, words = DATABASES[name]
+    monkeypatch.setenv("LOGITPROOF_HISTORY", place.format(folder=project.folder))
+    done = CliRunner().invoke(main, ["history"])
+    assert done.exit_code == 2 and re.search(words, done.stderr) and "remedy: " in done.stderr, done.stderr
+    assert not re.search(r"SQLAlchemy|sqlite3\.|Error\b|secret|No module", done.stderr)

@@ -221,3 +221,13 @@ def test_a_reference_that_nothing_is_compared_with_is_told_by_lint_and_by_a_run(
     data["gates"].append({**GATE, "id": "b", "against": "other"})
     path = project.write("toys.parity.yaml", data)
     assert not [finding for finding in lint(path) if finding.code == "LP065"] and unread_in_words(open_contract(path)) == []
+
+
+def test_one_thing_is_not_told_as_many(project: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("COLUMNS", "120")
+    path = project.contract(candidates={"good": project.toy(noise=1e-7)})
+    done = CliRunner().invoke(main, ["check", str(path), "--out", "run"])
+    texts = [done.output, *(file.read_text("utf-8") for file in (project.folder / "run").glob("*.md"))]
+    assert done.exit_code == 0 and all("in 1 cell" in text for text in texts) and "preflight: 1 pair, 2 settings" in done.output
+    assert not [text for text in texts if re.search(r"(?<![\d.,])1 (?:cells|pairs|positions|prompts|findings|runs)\b", text)]

@@ -433,7 +433,7 @@ def test_a_run_is_told_of_its_comparison_contract_before_anything_computes(proje
         on_progress=lambda progress: order.append("job"),
         on_preflight=lambda preflight: order.append(f"preflight: {preflight.document().verdict.reason}"),
     )
-    assert order[0].startswith("preflight: 1 pairs") and order[1:] == ["job"] * (len(order) - 1) and len(order) > 3
+    assert order[0].startswith("preflight: 1 pair, ") and order[1:] == ["job"] * (len(order) - 1) and len(order) > 3
 
 
 def test_a_prompt_of_token_ids_can_be_run(project: Any) -> None:

@@ -205,11 +205,11 @@ def test_garbage_on_stdout_before_a_request_is_seen(project: Any) -> None:
         ("null", "not the protocol"),
         ('{"id": 1}', "neither result nor error"),
         ('{"id": 99, "result": {}}', "answered request 99, request 1"),
-        ('{"id": 1, "result": {}, "extra": 1}', "not the protocol"),
+        ('{"id": 1, "result": {}, "extra": 1}', "breaks the protocol: `extra` is not known here"),
         ('{"id": 1, "result": {"engine": "x"}}', "at `protocol`: is missing"),
         ('{"id": 1, "result": {"protocol": 1, "engine": "x", "mode": []}}', "at `mode`"),
         ('{"id": 1, "result": {"protocol": 2, "engine": "x"}}', "speaks protocol 2, this harness speaks 1"),
-        ('{"id": 1, "error": {"kind": "sad", "message": "x"}}', "not the protocol"),
+        ('{"id": 1, "error": {"kind": "sad", "message": "x"}}', "breaks the protocol: `error.kind` must be"),
         ("\\udcff", "not the protocol"),
     ],
 )

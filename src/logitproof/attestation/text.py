@@ -11,7 +11,7 @@ from logitproof.attestation.verify import Verified
 from logitproof.documents.answer import Answer
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Table, Text, Tone, Verdict
-from logitproof.documents.wording import number
+from logitproof.documents.wording import number, number_of
 
 KIND = "verify-evidence"
 
@@ -20,7 +20,7 @@ def document(path: Path, verified: Verified) -> Document:
     """What was signed, about which files, and what every gate comes to."""
     predicate, verdict = verified.statement.predicate, verified.verdict
     passed = verdict.status == "PASS"
-    reason = verdict.reason or f"every gate holds, derived again from {len(predicate.cells)} cells"
+    reason = verdict.reason or f"every gate holds, derived again from {number_of(len(predicate.cells), 'cell')}"
     tone: Tone = "good" if passed else "bad"
     lines = [
         Line(f"signed by the key {visible_id(verified.keyid)}… with logitproof {predicate.version}, {predicate.attested_at}"),

@@ -15,7 +15,7 @@ from logitproof.contract.history import Amendment, CrossReference, Falsification
 from logitproof.contract.isa import BETWEEN, NATIVE, Pin
 from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
-from logitproof.contract.typed import STRICT, Count, Day, FilePath, Label, Name, Pair, Positive, Reason
+from logitproof.contract.typed import STRICT, Count, Day, FilePath, Pair, Positive, Reason
 from logitproof.contract.waiver import Waiver
 from logitproof.files import forms
 from logitproof.metrics import RoutingMetric
@@ -109,7 +109,7 @@ class Matrix(_Strict):
     """The axes; a cell is one candidate with one value of each."""
 
     model: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="all models, unless named")
-    quantization: list[Label] = Field([ORIGINAL], min_length=1)
+    quantization: list[str] = Field([ORIGINAL], min_length=1)
     mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
     isa: list[str] = Field([NATIVE], min_length=1, description="native is what the engine chooses itself")
     isa_pairs: list[Pair] = Field([], description="the same engine on the first against the second")
@@ -145,7 +145,7 @@ class BandEntry(_Strict):
 class Gate(_Strict):
     """A metric, the positions it looks at, a statistic and exactly one bound with its reason."""
 
-    id: Name
+    id: str
     metric: str
     scope: str = "all"
     statistic: Statistic = "mean"
@@ -225,7 +225,7 @@ class ErrorBar(_Strict):
     """How the reference is run again under settings that should not matter; `builds` are further builds of it."""
 
     vary: list[Varied] = Field(["threads", "attention", "decode"], description="settings, where the engine has them")
-    builds: dict[Label, EngineUse] = {}
+    builds: dict[str, EngineUse] = {}
     prompts: Positive | None = Field(None, description="only so many prompts of each suite")
 
 
@@ -239,7 +239,7 @@ def _files(value: Any) -> Any:
     return {ORIGINAL: value} if isinstance(value, str) else value
 
 
-_Labelled = Annotated[dict[Label, FilePath], Field(min_length=1)]
+_Labelled = Annotated[dict[str, FilePath], Field(min_length=1)]
 Files = Annotated[_Labelled, BeforeValidator(_files, json_schema_input_type=FilePath | _Labelled)]
 """The weights of a model by the labels of their quantizations; a single path is its `original`."""
 
@@ -265,8 +265,8 @@ class Contract(_Strict):
     version: Annotated[str, Field(pattern=forms.VERSION)] = "0.1.0"
     about: str = ""
     reference: Reference
-    candidates: dict[Label, Candidate] = Field(min_length=1)
-    models: dict[Label, Files] = Field(min_length=1)
+    candidates: dict[str, Candidate] = Field(min_length=1)
+    models: dict[str, Files] = Field(min_length=1)
     suites: list[str] = Field(min_length=1)
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
@@ -275,7 +275,7 @@ class Contract(_Strict):
     stages: list[Stage] = []
     amendments: list[Amendment] = []
     falsification: list[Falsification] = []
-    references: list[CrossReference] | dict[Label, Reference] = Field(
+    references: list[CrossReference] | dict[str, Reference] = Field(
         [], description="several references by name, which gates choose by `against`; or, as a list, the files it rests on"
     )
     unblocks: list[Unblocks] = Field([], description="items of other repositories that wait for stages of this contract")

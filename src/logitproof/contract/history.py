@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from logitproof.contract.typed import STRICT, Day, Name, Reason
+from logitproof.contract.typed import STRICT, Day, Reason
 from logitproof.errors import ContractError
 from logitproof.files.causes import cause_of
 from logitproof.files.forms import ITEM, SHA256
@@ -34,7 +34,7 @@ class Evidence(_Strict):
 class Stage(_Strict):
     """A claim on the way to an active contract. `status` may be left out; it is computed from the evidence."""
 
-    id: Name
+    id: str
     claim: str
     gates: list[str] = Field(min_length=1, description="the gates that prove it")
     evidence: Evidence | None = None
@@ -78,7 +78,7 @@ class Steps(_Strict):
 class Falsification(_Strict):
     """A prediction, the gates that would refute it, and what to do then."""
 
-    id: Name
+    id: str
     prediction: str
     test: list[str] = Field(min_length=1)
     if_fails: list[Steps] = []
@@ -92,7 +92,7 @@ class Falsification(_Strict):
 class CrossReference(_Strict):
     """A file of another repository that this contract rests on, with its hash and perhaps a mirror here."""
 
-    id: Name
+    id: str
     source: str = Field(description="where the file lives, in words or as an address")
     sha256: Sha256
     mirror: str | None = Field(None, description="a byte-identical copy, relative to the contract")

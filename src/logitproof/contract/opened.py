@@ -13,7 +13,9 @@ from logitproof.contract.arithmetic import arithmetic_of
 from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, Filter, Mode, pairs_of
 from logitproof.contract.isa import INSTRUCTION_SETS, NATIVE, pinned
 from logitproof.contract.suite import Suite, open_suite, suite_file
+from logitproof.contract.typed import name_fault
 from logitproof.errors import ContractError, did_you_mean, raise_all
+from logitproof.files.worded import quoted
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
 from logitproof.weights.hub import located, may_download
@@ -42,7 +44,7 @@ def open_contract(path: Path) -> OpenContract:
     path = path.resolve()
     suites, faults = _open_suites(contract, path, lines)
     opened = OpenContract(path, contract, lines, suites)
-    faults += [*_engine_faults(opened), *_instruction_set_faults(opened), *_name_faults(opened)]
+    faults += [*_spelling_faults(opened), *_engine_faults(opened), *_instruction_set_faults(opened), *_name_faults(opened)]
     for fault in faults:
         fault.remedy = fault.remedy or CORRECT
     raise_all(faults)
@@ -190,6 +192,29 @@ def _instruction_set_faults(opened: OpenContract) -> Iterator[ContractError]:
         if not any(label in (band.where.isa or [label] if band.bound else band.where.isa or []) for band in contract.bands):
             remedy = f"add a band with `where: {{isa: {label}}}`, or `bound: calibrated`"
             yield ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
+
+
+def _spelling_faults(opened: OpenContract) -> Iterator[ContractError]:
+    """Names that are not one line of which all is seen; those of a cell have no sign that selects."""
+    contract = opened.contract
+    ids = {
+        "gates": [gate.id for gate in contract.gates],
+        "stages": [stage.id for stage in contract.stages],
+        "falsification": [entry.id for entry in contract.falsification],
+        "waivers": [waiver.id for waiver in contract.waivers],
+    }
+    named: list[tuple[tuple[str | int, ...], str, bool]] = [
+        ((key, index, "id"), name, False) for key, names in ids.items() for index, name in enumerate(names)
+    ]
+    named += [(("candidates", name), name, True) for name in contract.candidates]
+    if isinstance(contract.references, dict):
+        named += [(("references", name), name, True) for name in contract.references]
+    for model, files in contract.models.items():
+        named.append((("models", model), model, True))
+        named += [(("models", model, label), label, True) for label in files]
+    for keys, name, of_cell in named:
+        if fault := name_fault(name, of_cell=of_cell):
+            yield ContractError(f"{fault}{quoted(name)}", where=opened.where(*keys))
 
 
 def _name_faults(opened: OpenContract) -> Iterator[ContractError]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, model_validator
 
-from logitproof.contract.typed import STRICT, Count, Name
+from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.nearest import meant
 from logitproof.files.yaml import read_yaml
@@ -24,8 +24,8 @@ class Prompt(BaseModel):
 
     model_config = STRICT
 
-    id: Name
-    bucket: Name = "default"
+    id: str
+    bucket: str = "default"
     text: str | None = None
     token_ids: list[Count] | None = None
     max_new_tokens: Count | None = None
@@ -53,7 +53,7 @@ class Suite(BaseModel):
 
     model_config = STRICT
 
-    suite: Name
+    suite: str
     about: str = ""
     max_new_tokens: Count = 32
     prompts: list[Prompt] = Field(min_length=1)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from logitproof.contract.suite import Prompt
-from logitproof.contract.typed import STRICT, Day, Name, Reason
+from logitproof.contract.typed import STRICT, Day, Reason
 from logitproof.files.forms import SHA256_START
 
 WaiverStatus = Literal["KNOWN-DIVERGENT", "FIXED", "EXPIRED", "UNUSED"]
@@ -26,7 +26,7 @@ class Waiver(BaseModel):
 
     model_config = STRICT
 
-    id: Name
+    id: str
     cell: str = Field(description="glob of cell ids, such as mine/*/Q8_0/*")
     prompt: Annotated[str, Field(pattern=SHA256_START, description="sha256 of the prompt, at least 12 digits")]
     issue: Annotated[str, Field(min_length=3, description="where the divergence is tracked")]

@@ -54,6 +54,11 @@ def next_line(command: str) -> str:
     return f"Next: {code(first)}" + (f" ({''.join(pieces)})" if purpose else "")
 
 
+def number_of(number: int, noun: str) -> str:
+    """A number of things: 1 cell, 2 cells."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def words(text: str) -> str:
     """Markdown: text of a contract or an error on one line, none of it read as markup."""
     return _MARKUP.sub(lambda match: f"\\{match[0]}", visible(" ".join(text.split())))

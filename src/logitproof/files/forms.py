@@ -15,7 +15,6 @@ SHA256_START = r"^[0-9a-f]{12,64}$"
 COMMIT = r"^([0-9a-f]{40})?$"
 ITEM = r"^[\w.-]+/[\w.-]+#[\w.-]+$"
 FORMS = {
-    NAME: "must be a name in one line: not empty, no blanks around it, no characters that nobody sees",
     REASON: "needs at least 10 letters, blanks around them not counted",
     PLAIN_NAME: "must be a name of letters, digits, '.', '_' and '-' that begins with a letter or a digit",
     VERSION: "must be a version of three numbers, such as 1.0.0",

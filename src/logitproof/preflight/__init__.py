@@ -28,6 +28,7 @@ from logitproof.contract.contract import EngineUse
 from logitproof.contract.suite import Suite
 from logitproof.documents.document import Document
 from logitproof.documents.section import Line, Text, Verdict
+from logitproof.documents.wording import number_of
 from logitproof.gguf.side import Side
 from logitproof.jobs.cell import Cell
 from logitproof.traces.trace import Trace
@@ -164,7 +165,8 @@ class Preflight:
         """How many settings agree, and every finding."""
         pair_findings = [(pair, finding) for pair in self.pairs for finding in pair.findings]
         settings = sum(row.likeness == "same" for pair in self.pairs for row in pair.settings)
-        reason = f"{len(self.pairs)} pairs, {settings} settings the same, {len(pair_findings)} findings"
+        same = f"{number_of(len(self.pairs), 'pair')}, {number_of(settings, 'setting')} the same"
+        reason = f"{same}, {number_of(len(pair_findings), 'finding')}"
         lines = tuple(
             Line(f"{pair.candidate}/{pair.model}/{pair.quantization}: {finding}", "bad", 1) for pair, finding in pair_findings
         )

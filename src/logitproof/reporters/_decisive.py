@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from logitproof.documents.stored import Kept
+from logitproof.documents.wording import number_of
 from logitproof.report.next_step import next_command
 from logitproof.report.report import Report
 from logitproof.reporters._findings import findings
@@ -22,7 +23,8 @@ def decisive(report: Report, answers: Sequence[Kept] = ()) -> str:
         counted = [gate for gate in verdict.gates if not gate.control]
         held = sum(gate.status == "PASS" for gate in counted)
         positions = sum(cell.positions for cell in verdict.cells)
-        return f"{held} of {len(counted)} gates hold; {positions} positions in {len(verdict.cells)} cells"
+        measured = f"{number_of(positions, 'position')} in {number_of(len(verdict.cells), 'cell')}"
+        return f"{held} of {len(counted)} gates hold; {measured}"
     asked = sorted(answers, key=lambda kept: kept.kind, reverse=True)  # where it starts, then why
     causes = [f"{kept.kind}: {_short(kept.document.verdict.reason.partition('; ')[0])}" for kept in asked]
     return "; ".join([_first(report), *causes])

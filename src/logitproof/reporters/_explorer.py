@@ -9,6 +9,7 @@ import numpy as np
 
 from logitproof.comparison.compare import SHOWN, Comparison
 from logitproof.documents.section import Explorer
+from logitproof.documents.wording import number_of
 from logitproof.report.report import Report, parting
 from logitproof.traces.trace import Trace
 from logitproof.verdict.compared import Compared
@@ -38,7 +39,8 @@ def explorer(report: Report) -> Explorer | None:
     }
     data["start"] = start(report, [cell for cell, _ in cells])
     alt = (
-        f"{total} positions of {len(cells)} cells. Choose a prompt or a square; the text below is the reference's, and each "
+        f"{number_of(total, 'position')} of {number_of(len(cells), 'cell')}. "
+        "Choose a prompt or a square; the text below is the reference's, and each "
         "token is tinted by how far the candidate is from the reference where it predicts that token."
     )
     return Explorer(data, alt, "Prompts, positions and tokens")

@@ -10,6 +10,7 @@ from typing import Any
 from logitproof.documents.document import Document
 from logitproof.documents.section import Explorer, Line, Section, Text, Tone, Verdict, lines
 from logitproof.documents.stored import Kept
+from logitproof.documents.wording import number_of
 from logitproof.report.report import Report
 from logitproof.reporters import _page_tables as tables
 from logitproof.reporters._charts import pictures
@@ -52,7 +53,7 @@ def _summary(report: Report) -> Text:
     held = sum(gate.status == "PASS" for gate in counted)
     positions = sum(cell.positions for cell in verdict.cells)
     first = (
-        f"{held} of {len(counted)} gates hold; {positions} positions in {len(verdict.cells)} cells. "
+        f"{held} of {len(counted)} gates hold; {number_of(positions, 'position')} in {number_of(len(verdict.cells), 'cell')}. "
         f"Exit code {verdict.exit_code}. Run {report.facts.get('run_id', '')}, {report.facts.get('made_at', '')}"
     )
     return Text((*lines(report.opened.contract.about), Line(first.strip(), "quiet")))

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from logitproof.documents.console import text
-from logitproof.documents.wording import encodable, percent, visible
+from logitproof.documents.wording import encodable, number_of, percent, visible
 from logitproof.files.atomic import write_atomically
 from logitproof.files.last_words import shortened
 from logitproof.jobs.unread import defaults_in_words, unread_in_words
@@ -331,7 +331,7 @@ def _last_line(report: Report) -> Text:
     positions = sum(cell.positions for cell in verdict.cells)
     return Text.assemble(
         (f"{symbol} {verdict.status}", style),
-        f"  {held} of {len(counted)} gates hold, {positions} positions in {len(verdict.cells)} cells",
+        f"  {held} of {len(counted)} gates hold, {number_of(positions, 'position')} in {number_of(len(verdict.cells), 'cell')}",
     )
 
 

@@ -12,7 +12,7 @@ from logitproof.documents.markdown import picture, text
 from logitproof.documents.pages import svg
 from logitproof.documents.section import Chart, Grid
 from logitproof.documents.stored import Kept, kept_answers
-from logitproof.documents.wording import code, encodable, next_line, number, paragraph, percent, visible, words
+from logitproof.documents.wording import code, encodable, next_line, number, number_of, paragraph, percent, visible, words
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.unread import defaults_in_words, unread_in_words
 from logitproof.report.report import Report
@@ -71,7 +71,8 @@ def _head(report: Report, answers: Sequence[Kept], command: str) -> Iterator[str
     if stated.about:
         yield paragraph(stated.about)
         yield ""
-    yield f"{held} of {counted} gates hold; {measured} positions in {len(verdict.cells)} cells. Exit code {verdict.exit_code}."
+    looked = f"{number_of(measured, 'position')} in {number_of(len(verdict.cells), 'cell')}"
+    yield f"{held} of {counted} gates hold; {looked}. Exit code {verdict.exit_code}."
     if verdict.reason:
         yield ""
         yield f"It is {verdict.status}: {words(verdict.reason)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from logitproof.documents import markdown
 from logitproof.documents.stored import kept_answers
-from logitproof.documents.wording import code, encodable, next_line, number, words
+from logitproof.documents.wording import code, encodable, next_line, number, number_of, words
 from logitproof.files.atomic import write_atomically
 from logitproof.report.report import Report
 from logitproof.report.unfinished import Unfinished
@@ -47,7 +47,7 @@ def _head(report: Report, reason: str, command: str) -> Iterator[str]:
     yield ""
     yield next_line(command)
     yield ""
-    measured = f"{positions} positions in {len(verdict.cells)} cells"
+    measured = f"{number_of(positions, 'position')} in {number_of(len(verdict.cells), 'cell')}"
     yield f"{held} of {len(counted)} gates hold; {measured}. Exit code {verdict.exit_code}."
     yield ""
 

@@ -35,9 +35,10 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from logitproof.errors import ContractError
+from logitproof.files.system import in_words
 from logitproof.runs.recorded import Recorded
 
 VARIABLE = "LOGITPROOF_HISTORY"
@@ -80,8 +81,24 @@ def open_ledger(place: str | None = None) -> Ledger:
     try:
         return Ledger(_engine(place))
     except (ArgumentError, NoSuchModuleError, ImportError, OSError, SQLAlchemyError) as error:
-        text = f"the history cannot be opened: {str(error).splitlines()[0]}"
-        raise ContractError(text, where=VARIABLE, remedy="give a URL of SQLAlchemy whose driver is installed") from None
+        why, remedy = _why(error)
+        raise ContractError(f"the history cannot be opened: {why}", where=VARIABLE, remedy=remedy) from None
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """Why a database cannot be opened and what to do; a driver's own words may hold the URL, and its password."""
+    if isinstance(error, ArgumentError) and not isinstance(error, NoSuchModuleError):
+        return "that is no URL of a database", "write sqlite:///PATH, or postgresql+psycopg://USER@HOST/NAME"
+    if isinstance(error, NoSuchModuleError | ImportError):
+        driver = f" ({error.name})" if isinstance(error, ImportError) and error.name else ""
+        return f"its driver is not installed{driver}", "install the driver, or write sqlite:///PATH"
+    if isinstance(error, OSError):
+        return in_words(error), "name a file in a folder that can be written"
+    if isinstance(error, OperationalError):
+        return "it does not answer, or may not be opened", "start it, and look at its path or address and at your rights"
+    if isinstance(error, DatabaseError):
+        return "what is there is no database of the history", "name another file, or take that one away"
+    return f"{type(error).__name__}", "write sqlite:///PATH, or postgresql+psycopg://USER@HOST/NAME"
 
 
 class Ledger:
@@ -164,7 +181,8 @@ def quietly(act: Callable[[Ledger], None]) -> str:
     try:
         act(open_ledger())
     except (ContractError, SQLAlchemyError, OSError) as error:
-        return f"this run is not in the history: {str(error).splitlines()[0]}"
+        why = error.text if isinstance(error, ContractError) else _why(error)[0]
+        return f"this run is not in the history: {why}"
     return ""
 
 

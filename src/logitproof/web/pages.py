@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from logitproof.documents.document import Document
 from logitproof.documents.section import Column, Line, Row, Section, Table, Text, Verdict
-from logitproof.documents.wording import number
+from logitproof.documents.wording import number, number_of
 from logitproof.runs.history_text import TONES, charts, compared
 from logitproof.runs.recorded import Recorded
 
@@ -37,7 +37,7 @@ def contract(runs: Sequence[Recorded]) -> Document:
     """One contract: its runs, and every gate over time."""
     last = runs[0]
     sections: list[Section] = [_gates(last), *charts(runs), _runs(runs)]
-    reason = f"{last.made_at}{f': {last.reason.splitlines()[0]}' if last.reason else ''}; {len(runs)} runs"
+    reason = f"{last.made_at}{f': {last.reason.splitlines()[0]}' if last.reason else ''}; {number_of(len(runs), 'run')}"
     return Document(last.contract, Verdict(last.status, reason, TONES[last.status]), tuple(sections))
 
 
