@@ -99,6 +99,21 @@ def test_the_layer_whose_precision_breaks_a_program_is_found(folder: Path) -> No
     assert found["first"] == f"layers from {BAD_LAYER + 1} on in float32" and len(found["tried"]) < LAYERS
 
 
+def test_the_option_of_a_program_that_breaks_it_is_found(folder: Path) -> None:
+    found = run(folder, "options", "c.parity.yaml", "mine", "block=32", "threads=2", "fast=true", "seed=1", "--json")
+    assert found["subject"] == "fast = True"
+
+
+def test_the_first_bad_value_of_a_program_is_found(folder: Path) -> None:
+    found = run(folder, "values", "c.parity.yaml", "mine", "block", 8, 16, 32, 64, 128, "--json")
+    assert found["first"] == "block = 64"
+
+
+def test_a_program_that_does_not_know_the_option_is_not_bad_by_it(folder: Path) -> None:
+    words = run(folder, "layers", "c.parity.yaml", "mine", "wide_layers", LAYERS, code=2)
+    assert "is not bad with layers from 6 on in float32" in " ".join(words.split())
+
+
 @pytest.fixture
 def commits(folder: Path) -> list[str]:
     """The commits of the candidate's repository: the fourth of six puts an error in, the third does not run at all."""
@@ -120,6 +135,15 @@ def commits(folder: Path) -> list[str]:
         call("commit", "-qm", f"change {number}")
         made.append(call("rev-parse", "HEAD"))
     return made
+
+
+def test_the_first_bad_commit_is_found_past_one_that_does_not_build(folder: Path, commits: list[str]) -> None:
+    build = ["--", sys.executable, "-m", "py_compile", "mine.py"]
+    words = ["c.parity.yaml", "--good", commits[0], "--bad", commits[-1], "--repo", "engine", "--json", *build]
+    found = run(folder, "commits", *words)
+    assert found["first"] == commits[3] and found["subject"] == "change 4"
+    head = (folder / "engine/mine.py").read_text()
+    assert head.endswith("# 6\n"), "the repository is as it was"
 
 
 def test_changed_files_are_not_lost(folder: Path, commits: list[str]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from logitproof.documents.document import Document
 from logitproof.errors import ContractError
+from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.axes import Axis
 from logitproof.localization.engines import Asked
 from logitproof.localization.located import Locations
@@ -124,3 +127,29 @@ def test_with_the_choices_of_the_candidate_what_is_left_is_its_arithmetic() -> N
 def test_choices_that_cannot_be_replayed_are_a_note(model: str, bug: str) -> None:
     locations = located(model, bug, replay_experts=True)
     assert any("its choices were not replayed" in note for note in locations.notes)
+
+
+def test_one_slot_of_a_paged_cache_that_holds_another_step_is_told_after_a_prefill(tmp_path: Path) -> None:
+    """A dump in blocks of 4 slots in an order of their own; one value of one head stands in the next slot, too."""
+    ids, block, pages = list(range(5, 25)), 4, [6, 1, 4, 0, 3]
+    with Worker(Spec("transformers", {}), name="engine") as worker:
+        worker.load(ZOO / "qwen3", None)
+        (tmp_path / "answer").mkdir()
+        taps = worker.taps(ids, "prefill", ["layers.*.cache.*", "layers.*.out", "layers.*.attn.?_proj"], tmp_path / "answer")
+    arrays = {name: np.array(tensor.open()) for name, tensor in taps.items()}
+    arrays["layers.1.cache.v"][10, 1] = arrays["layers.1.cache.v"][9, 1]
+    described: dict[str, Any] = {}
+    for name, array in arrays.items():
+        described[name] = {"file": f"{name}.npy"}
+        if ".cache." in name:
+            described[name]["pages"] = pages
+            stored = np.zeros((7, block, *array.shape[1:]), np.float32)
+            stored[pages] = array.reshape(len(pages), block, *array.shape[1:])
+            array = stored
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "taps.yaml").write_text(yaml.safe_dump({"token_ids": ids, "precision": "float32", "taps": described}))
+    addresses, how = [f"transformers:{ZOO / 'qwen3'}", str(tmp_path)], Asked(explain=False)
+    locations = localize_named(addresses, fed=Fed(), mode="prefill", asked=how, say=lambda text: None)
+    assert locations.located[0].localization.broken == ["layers.1.cache.v"]
+    assert axis(locations, "layers.1.cache.v", "slot").wrong == (10,)
+    assert axis(locations, "layers.1.cache.v", "head").wrong == (1,)

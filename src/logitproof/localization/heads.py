@@ -30,10 +30,12 @@ def heads_of(layer: int | None, leaf: str, right: Arrays) -> tuple[int, int] | N
             return None
         count, width = int(gate.shape[1]), int(np.prod(tensor.shape[1:]))
         return (count, width // count) if width % count == 0 else None
+    if leaf in taps.CACHED:
+        slots = right.get(f"layers.{layer}.{leaf}")
+        return (int(slots.shape[1]), int(slots.shape[2])) if slots is not None and slots.ndim == 3 else None
     letter = "q" if leaf in QUERIES else "k"
     known = right.get(f"layers.{layer}.attn.{letter}_rope")
-    is_cached = leaf in taps.CACHED
-    if not (leaf.startswith("attn.") or is_cached) or leaf in ("attn.out", *taps.MATRICES) or known is None or known.ndim != 3:
+    if not leaf.startswith("attn.") or leaf in ("attn.out", *taps.MATRICES) or known is None or known.ndim != 3:
         return None
     return int(known.shape[1]), int(known.shape[2])
 

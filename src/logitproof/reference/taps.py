@@ -67,21 +67,21 @@ class Taps:
         return torch.from_numpy(np.array(part)).reshape(value.shape).to(value)
 
     def cached(self, leaf: str, heads: torch.Tensor, *, layer: int) -> torch.Tensor:
-        """Keys or values [K, S, D] as a cache gives them to attention: those of the last S positions of this pass.
+        """Keys or values [K, S, D] as attention reads them: those of the last S positions until the end of this pass.
 
-        A pass over everything has no cache, so that they are its projections and no tap.
+        A pass over everything reads what it has just made, which is what it leaves to the steps after it.
         """
         name, slots = f"layers.{layer}.{leaf}", heads.transpose(0, 1)
         begin = self.start + self.length - len(slots)
-        if self.whole or begin < 0:
+        if begin < 0:
             return heads  # more slots than positions: a cache that is padded shows no slot of its own
         if vocabulary.wanted(name, self._patterns):
             before = self._kept.get(name, [np.zeros((0, *slots.shape[1:]), np.float32)])[-1]
             now = slots.detach().to(torch.float32).cpu().numpy().copy()
             # what a window has let go stays as it was read last
             self._kept[name] = [np.concatenate([before[:begin], now])]
-        if name not in self._given:
-            return heads
+        if self.whole or name not in self._given:
+            return heads  # an engine may attend to what it has just made, and store something else
         part = self._given[name][begin : begin + len(slots)]
         if part.size != slots.numel():
             return heads
