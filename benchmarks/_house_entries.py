@@ -134,7 +134,10 @@ from __future__ import annotations
 
 import click
 
+from logitproof.commands._exits import SHOWN, ends_with
 
+
+@ends_with(SHOWN)
 @click.command("added")
 def command() -> None:
     """Say that it was added."""

@@ -18,7 +18,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"reference": "transformers"},
         (LINE, "reference: must be a mapping, got 'transformers'"),
     ),
-    "true for a bound": ({"gates": [{**GATE, "at_most": True}]}, (LINE, r"gates\.0\.at_most: must be a number", "got True")),
+    "true for a bound": ({"gates": [{**GATE, "at_most": True}]}, (LINE, r"gates\.0\.at_most: must be a number", "got true")),
     "a text for a bound": (
         {"gates": [{**GATE, "at_most": "small"}]},
         (LINE, r"gates\.0\.at_most: must be a number", "got 'small'"),
@@ -32,8 +32,8 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a gate twice": ({"gates": [GATE, GATE]}, (LINE.replace(r":\d+", ""), "the gate id 'kl' stands twice")),
     "a bound that nothing can meet": ({"gates": [{**GATE, "at_most": -1.0}]}, ("no engine can meet the bound -1",)),
     "a band the wrong way round": ({"bands": [{**BAND, "match": 1.0}]}, (LINE, r"match \(1\) must not exceed wrong")),
-    "no bands": ({"bands": []}, (LINE, "bands: needs at least 1 entries")),
-    "no candidates": ({"candidates": {}}, (LINE, "candidates: needs at least 1 entries")),
+    "no bands": ({"bands": []}, (LINE, "bands: needs at least 1 entry")),
+    "no candidates": ({"candidates": {}}, (LINE, "candidates: needs at least 1 entry")),
     "an engine with a typo": ({"candidates": {"mine": {"engine": "toi"}}}, (LINE, "'toi'; did you mean 'toy'")),
     "an option with a typo": (
         {"candidates": {"mine": {"engine": "toy", "options": {"nois": 1}}}},
@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"candidates": {"mine": {**TOY, "python": "/no/such/python"}}},
         (r"candidates\.mine\.python", "/no/such/python", "it is not there"),
     ),
-    "a name with a slash": ({"candidates": {"a/b": TOY}}, ("'a/b' cannot be a name",)),
+    "a name with a slash": ({"candidates": {"a/b": TOY}}, (LINE, r"candidates\.a/b: cannot be a name", "got 'a/b'")),
     "weights that are not there": ({"models": {"m": {"original": "gone.json"}}}, (LINE, r"models\.m\.original", "gone.json")),
     "a quantization that no model has": (
         {"matrix": {"quantization": ["Q4_0"], "mode": ["prefill"]}},

@@ -14,6 +14,8 @@ TOKENS = [3838, 374, 220, 17, 10, 17, 30]
 
 def main() -> int:
     """Write OUT/hf.json."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("usage: big_fixture.py OUT, a folder that is there")
     row = np.random.default_rng(0).normal(size=VOCABULARY).astype(np.float16).astype(float)
     fixture = {
         "model_name": "Qwen/Qwen3-30B-A3B", "model_dtype": "float16", "prompt": "What is 2+2?", "tokens": TOKENS,

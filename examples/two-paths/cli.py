@@ -21,7 +21,10 @@ def main() -> int:
     """Print what such a program prints."""
     if len(sys.argv) != 2:
         sys.exit("usage: cli.py OUT")
-    stored = load_file(Path(sys.argv[1]) / "model" / "model.safetensors")
+    file = Path(sys.argv[1]) / "model" / "model.safetensors"
+    if not file.is_file():
+        sys.exit(f"{file} is not there: `python make.py {sys.argv[1]}` writes it")
+    stored = load_file(file)
     weights = {name: value.astype(np.float64) for name, value in stored.items()}
     prompt = list(make.TOKENS)
     ids = list(prompt)

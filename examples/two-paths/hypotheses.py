@@ -53,7 +53,10 @@ def main() -> int:
 
 def broken(folder: Path, path: str) -> set[str]:
     """The operations of the one layer that a path computes otherwise than the reference on the input that they had."""
-    located = json.loads((folder / "localization.json").read_text("utf-8"))["located"]
+    file = folder / "localization.json"
+    if not file.is_file():
+        sys.exit(f"{file} is not there: write it with `logitproof localize ... --out {folder}` (README.md)")
+    located = json.loads(file.read_text("utf-8"))["located"]
     (entry,) = (entry for entry in located if Path(entry["name"]).name == path)
     return {tap.removeprefix("layers.0.") for tap in entry["broken"]}
 

@@ -19,6 +19,7 @@ the end of a message that refuses a name.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -48,6 +49,14 @@ class ContractError(LogitproofError):
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *map(str, self.others)])
+
+
+def raise_all(faults: Sequence[ContractError]) -> None:
+    """Raise the first fault with the others as its `others`, each once; nothing where there is none."""
+    every = {str(fault): fault for error in faults for fault in (error, *error.others)}
+    if every:
+        first, *others = every.values()
+        raise ContractError(first.text, where=first.where, remedy=first.remedy, others=tuple(others))
 
 
 class ModelError(ContractError):

@@ -114,6 +114,14 @@ CONFIGS: dict[str, Any] = {
     ),
     "smollm3": transformers.SmolLM3Config(**SIZES | {"num_hidden_layers": 4}),
     "olmo2": transformers.Olmo2Config(**SIZES),
+    "llama4": transformers.Llama4TextConfig(
+        **SIZES,
+        head_dim=16,
+        intermediate_size_mlp=80,
+        num_local_experts=4,
+        attention_chunk_size=12,
+        layer_types=["chunked_attention", "full_attention"],
+    ),
 }
 FAMILIES = (*TRAINED, *CONFIGS)
 

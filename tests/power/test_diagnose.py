@@ -73,6 +73,24 @@ def test_a_value_that_no_grid_holds_is_found() -> None:
     assert found.names == ["rope.base"] and found.mutants[0].options["base"] == pytest.approx(250_000, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "option", "size"),
+    [
+        ("gemma3", "attention.window_size", "window", 11),
+        ("gemma3", "attention.window_size", "window", 33),
+        ("mistral", "attention.window_size", "window", 3),
+        ("qwen3", "attention.window_invented", "window", 13),
+        ("llama4", "attention.chunk_size", "size", 7),
+    ],
+)
+def test_a_size_that_is_in_no_grid_is_named_as_a_whole_number(family: str, name: str, option: str, size: int) -> None:
+    assert size not in catalog.load("mutations", name).grid[option]
+    ids = [[token % config(family).vocab_size for token in one] for one in IDS]
+    found = diagnose_logits(build(family), ids, logits(family, [(name, {option: size})]))
+    assert found.names == [name] and found.mutants[0].options == {option: size}
+    assert found.mutants[0].uncertainty == {option: 0.0}
+
+
 def test_two_bugs_are_found_together() -> None:
     both = [("norm.final_missing", {}), ("mlp.relu_for_silu", {})]
     found = diagnose_logits(build("qwen3"), IDS, logits("qwen3", both))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import logitproof
 from logitproof.cli import COMMANDS, main
+from logitproof.commands._exits import exits_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,22 +39,26 @@ def test_every_command_and_every_option_has_help(script: Any) -> None:
     assert not bare
 
 
-def test_every_command_has_its_row_of_exit_codes(script: Any) -> None:
-    assert set(script.EXITS) == set(dict(script.commands()))
-    assert all(passed for passed, _, _ in script.EXITS.values())
+def test_every_command_says_what_its_exit_codes_mean(script: Any) -> None:
+    every = dict(script.commands())
+    assert not [name for name, command in every.items() if exits_of(command) is None]
+    for name, command in every.items():
+        shown = CliRunner().invoke(command, ["--help"], terminal_width=200).output
+        assert f"Exit codes: 0 {exits_of(command).passed}" in " ".join(shown.split()), name
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS.glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_an_exit_code_that_a_command_ends_with_is_in_the_table(path: Path, script: Any) -> None:
-    """Every number that stands in a `sys.exit` of the file has its meaning in a row of the command."""
+def test_an_exit_code_that_a_command_ends_with_is_said(path: Path, script: Any) -> None:
+    """Every number that stands in a `sys.exit` of the file has its meaning in an `ends_with` of a command of the file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    exits = [node for node in calls if ast.unparse(node.func) == "sys.exit"]
-    codes = {number.value for call in exits for number in _outcomes(call.args[0]) if isinstance(number.value, int)}
-    rows = [name for name in script.EXITS if name.split()[0] == path.stem.replace("_", "-")]
-    assert rows
+    leaving = [node for node in calls if ast.unparse(node.func) == "sys.exit"]
+    codes = {number.value for call in leaving for number in _outcomes(call.args[0]) if isinstance(number.value, int)}
+    own = [command for name, command in script.commands() if name.split()[0] == path.stem.replace("_", "-")]
+    known = [exits for command in own if (exits := exits_of(command)) is not None]
+    assert known
     for code in codes - {0}:
-        meanings = [script.TWO.get(name) if code == 2 else script.EXITS[name][1 if code == 1 else 2] for name in rows]
-        assert any(meanings), f"{path.stem} ends with {code}, which no row of the table has"
+        meanings = [{1: exits.failed, 2: exits.wrong, 3: exits.nothing}[code] for exits in known]
+        assert any(meanings), f"{path.stem} ends with {code}, which none of its commands speaks of"
 
 
 def _outcomes(expression: ast.expr) -> list[ast.Constant]:

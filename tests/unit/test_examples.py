@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -181,3 +185,46 @@ def test_each_branch_comes_out_of_a_verdict(project: Any) -> None:
         report = check(open_contract(project.write("two.parity.yaml", data)), project.store)
         (falsified,) = report.verdict.falsified
         assert falsified.steps == ("-".join(sorted(failed)),)
+
+
+MADE = {"../../zoo/gguf": "make zoo", ".cache/llama-tools": "make llama-tools", ".cache/real": "make real"}
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_a_readme_says_what_a_repository_copies_and_that_is_all_that_it_needs(team: str, tmp_path: Path) -> None:
+    page = " ".join((ROOT / "examples" / team / "README.md").read_text("utf-8").split())
+    (sentence,) = re.findall(r"(`full\.parity\.yaml`[^.]*(?:\.[a-z][^.]*)*?) (?:is|are) for a repository of your own", page)
+    for name in re.findall(r"`([^`]+)`", sentence):
+        source = ROOT / "examples" / team / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    findings = [finding for finding in lint(tmp_path / "full.parity.yaml") if finding.code not in ("LP030", "LP080")]
+    assert findings == [], "a copy lints as the folder here does"
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_a_readme_says_how_to_make_what_its_contracts_read(team: str) -> None:
+    folder = ROOT / "examples" / team
+    page = " ".join((folder / "README.md").read_text("utf-8").split())
+    contracts = {path.name: path.read_text("utf-8") for path in folder.rglob("*.yaml") if path.name != "requirements.yaml"}
+    for place, target in {**MADE, f"../../runs/examples/{team}": f"runs/examples/{team}"}.items():
+        readers = [name for name, text in contracts.items() if place in text]
+        assert not readers or target in page, f"{readers} read {place}: say `{target}`"
+    for block in re.findall(r"(?:^    .+\n)+", (folder / "README.md").read_text("utf-8"), re.MULTILINE):
+        for name in re.findall(r"(?<![\w/$.])([\w.-]+\.(?:yaml|py|sh))\b", block):
+            assert (folder / name).is_file(), f"{name} of the commands is not in {team}"
+
+
+PROGRAMS = sorted(path.relative_to(ROOT) for team in TEAMS for path in (ROOT / "examples" / team).glob("*.py"))
+
+
+WRONGLY: list[list[str]] = [[], ["gone/away/nowhere"], ["a", "b", "c"]]
+CALLS = [(program, words) for program in PROGRAMS for words in WRONGLY if program.name != "make.py" or len(words) != 1]
+"""`make.py` makes the folder that it is given."""
+
+
+@pytest.mark.parametrize(("program", "words"), CALLS, ids=str)
+def test_a_program_of_a_folder_that_is_called_wrongly_says_how(program: Path, words: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / program), *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode and "Traceback" not in done.stderr, done.stderr
+    assert "usage" in done.stderr or "is not there" in done.stderr

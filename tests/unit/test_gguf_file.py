@@ -261,12 +261,12 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("parts", "is_whole"), [(0, True), (1, True), (2, False), (12, False)])
 def test_a_part_of_a_model_is_no_model(tmp_path: Path, parts: int, is_whole: bool) -> None:
-    """An engine would read the other parts, too, whose content is in no hash: a trace of others would be taken for theirs."""
+    """An engine would read the other parts, too: a model of which one is missing is none."""
     path = tmp_path / f"m-00001-of-{parts:05}.gguf"
     path.write_bytes(built([ARCHITECTURE, key("split.count", 2, struct.pack("<H", parts))], []))
     if is_whole:
         assert open_model(path).architecture == "llama"
         return
-    with pytest.raises(ModelError, match=f"is one of {parts} parts of a model") as raised:
+    with pytest.raises(ModelError, match=f"is part 1 of {parts} of a model, and m-00002-of-{parts:05}.gguf is not") as raised:
         open_model(path)
-    assert "llama-gguf-split --merge" in raised.value.remedy
+    assert "fetch all parts" in raised.value.remedy

@@ -179,7 +179,7 @@ def test_every_fault_of_a_contract_is_told_at_once_with_its_line_and_a_remedy(pr
     assert {finding.code for finding in found_} == {"LP000"} and len(found_) == 7
     assert len({finding.line for finding in found_}) >= 5 and all(finding.remedy for finding in found_)
     told = " ".join(finding.text for finding in found_)
-    for words in ("nonsense", "models", "a mapping", "a number", "at least 10 letters", "at least 1 entries", "acitve"):
+    for words in ("nonsense", "models", "a mapping", "a number", "at least 10 letters", "at least 1 entry", "acitve"):
         assert words in told, words
     assert "Input should" not in told and "validation" not in told
     with pytest.raises(ContractError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from logitproof.engines.toy import Toy
 from logitproof.errors import ContractError
 from logitproof.gguf.vocabulary import token_count
+from logitproof.golden.freeze import freeze
 from logitproof.jobs.cut import refuse_foreign_ids
 from logitproof.jobs.named_tokenizer import named_tokenizer
 from logitproof.jobs.spec import Spec
@@ -95,11 +97,47 @@ def test_ids_outside_of_the_vocabulary_are_refused(project: Any, dumped: dict[st
 
 def test_a_tokenizer_that_changed_is_read_again(project: Any, dumped: dict[str, Any]) -> None:
     assert judged(project, dumped, tokenizer="words").verdict.status == "PASS"
-    for file in (project.folder / "words").iterdir():
-        file.unlink()
-    (project.folder / "words").rmdir()
+    shutil.rmtree(project.folder / "words")
     tokenizer_in(project.folder / "words", ["on", "cat", "sat", "the", "a", "mat"])
-    assert judged(project, dumped).verdict.status == "ERROR"
+    report = judged(project, dumped, tokenizer="words")
+    assert report.verdict.status == "ERROR" and "does not hold these 6 tokens" in report.verdict.cells[0].reason
+
+
+NO_TOKENIZER = """
+def hello(p):
+    return {"protocol": 1, "engine": "fake", "versions": {"fake": "1"}, "generate": True, "tokenize": False}
+def load(p):
+    return {"vocab_size": 64}
+def row(token):
+    return [((token * 31 + n * 7) % 97) / 10 for n in range(64)]
+"""
+
+
+def test_a_program_without_a_tokenizer_is_the_reference_of_texts(project: Any, dumped: dict[str, Any]) -> None:
+    right = project.engine(NO_TOKENIZER, "right.py")
+    wrong = project.engine(NO_TOKENIZER.replace("n * 7", "n * 11"))
+    near = project.engine(NO_TOKENIZER.replace("/ 10", "/ 10 + 1e-4 * n"), "near.py")
+    for candidate, status in ((near, "PASS"), (wrong, "FAIL")):
+        report = project.check(
+            reference={**right, "tokenizer": "words"}, candidates={"mine": {**candidate, "tokenizer": "words"}},
+            matrix={"mode": ["prefill"]}, bands=[{"match": 0.5, "wrong": 1.0, "basis": BASIS}],
+            gates=[{"id": "kl", "metric": "kl_divergence", "at_most": 0.1, "basis": BASIS}],
+        )  # fmt: skip
+        (cell,) = report.verdict.cells
+        assert (report.verdict.status, cell.positions) == (status, len(IDS)), report.verdict.reason
+
+
+def test_a_golden_of_ids_is_the_reference_of_texts(project: Any, dumped: dict[str, Any]) -> None:
+    ids = {"suite": "s", "max_new_tokens": 0, "prompts": [{"id": "cat", "token_ids": IDS}]}
+    project.write("ids.yaml", ids)
+    path = project.contract(suites=["ids.yaml"])
+    made = freeze(path, project.folder / "ref.golden", store=project.store)
+    reference = {"engine": "golden", "options": {"path": made.path.name}}
+    report = judged(project, {**reference, "tokenizer": "words"}, tokenizer="words")
+    assert (report.verdict.status, report.verdict.cells[0].positions) == ("PASS", len(IDS)), report.verdict.reason
+    tokenizer_in(project.folder / "other", ["on", "cat", "sat", "the", "a", "mat"])
+    report = judged(project, {**reference, "tokenizer": "other"}, tokenizer="other")
+    assert report.verdict.status == "ERROR", report.verdict.reason
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"model": {"type": "Nothing"}}'])

@@ -73,7 +73,7 @@ def test_reserves_stand_ready_for_every_kind_of_prompt_and_are_in_no_other_suite
 @pytest.mark.parametrize(
     ("prompts", "complaint"),
     [
-        ("[]", "at least 1 entries"),
+        ("[]", "at least 1 entry"),
         ("[{id: a, text: ''}]", "the prompt is empty"),
         ("[{id: a}]", "either `text` or `token_ids`"),
         ("[{id: a, text: x, token_ids: [1]}]", "either `text` or `token_ids`"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -11,6 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from logitproof.errors import ContractError
+from logitproof.files import hashes
+from logitproof.files.sources import import_closure
+from logitproof.jobs.job import option_files
+from logitproof.jobs.spec import Spec
 
 PACKAGE = Path(__file__).parents[2] / "src/logitproof"
 ZOO = Path(__file__).parents[2] / "zoo"
@@ -118,3 +125,51 @@ def read_checkpoint(folder: Path) -> dict[str, Array]:
 def _ids(package: Path, file: Path) -> str:
     """The text of a file, and its id where the id is the path."""
     return f"{file.read_text('utf-8')} {file.relative_to(package / 'mutations').with_suffix('').as_posix().replace('/', '.')}"
+
+
+def test_a_folder_that_an_option_names_is_its_files_wherever_they_lie(tmp_path: Path) -> None:
+    def known(name: str) -> dict[str, str]:
+        return option_files(Spec("toy", {"path": name}, directory=str(tmp_path)))
+
+    for name in ("a", "b"):
+        (tmp_path / name / "deep/er").mkdir(parents=True)
+        (tmp_path / name / "deep/er/rows").write_bytes(b"1234")
+    os.utime(tmp_path / "b/deep/er/rows", (1, 1))
+    before = known("a")["a"]
+    assert before == known("b")["b"]
+    state = (tmp_path / "a/deep/er/rows").stat()
+    (tmp_path / "a/deep/er/rows").write_bytes(b"1235")
+    os.utime(tmp_path / "a/deep/er/rows", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert known("a")["a"] != before
+    (tmp_path / "b/deep/loop").symlink_to(tmp_path / "b", target_is_directory=True)
+    assert known("b")["b"] == before
+
+
+def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes, "FILES_LIMIT", 2)
+    for name in "abc":
+        (tmp_path / name).touch()
+    with pytest.raises(ContractError, match="more than 2 files"):
+        option_files(Spec("toy", {"path": str(tmp_path)}))
+
+
+def test_every_import_counts_wherever_it_stands(tmp_path: Path) -> None:
+    """One that was not seen would let a change go by, and an old trace pass for a new one."""
+    places = (
+        "import logitproof.errors",
+        "def f():\n    from logitproof import catalog",
+        "async def f():\n    import logitproof.files.hashes",
+        "class C:\n    from logitproof.files import mapped",
+        "try:\n    pass\nexcept OSError:\n    import logitproof.files.atomic\nelse:\n    import logitproof.files.ended",
+        "try:\n    pass\nfinally:\n    import logitproof.files.lock",
+        "for n in ():\n    pass\nelse:\n    import logitproof.files.nearest",
+        "with open('x') as f:\n    if f:\n        pass\n    else:\n        import logitproof.files.system",
+        "match 1:\n    case 1:\n        import logitproof.files.worded",
+    )
+    files = ("hashes", "mapped", "atomic", "ended", "lock", "nearest", "system", "worded")
+    wanted = ["errors", "catalog", *(f"files/{name}" for name in files)]
+    (file := tmp_path / "module.py").write_text("\n".join(places))
+    closure = set(import_closure(file))
+    assert {PACKAGE / f"{name}.py" for name in wanted} <= closure
+    every = {node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert len(every) == len(wanted)

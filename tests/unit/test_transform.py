@@ -131,3 +131,31 @@ def test_rows_are_probabilities_only_if_all_of_them_are() -> None:
     assert by_themselves(rows) is not None
     rows[150, 7] -= 0.5
     assert by_themselves(rows) is None
+
+
+MIXED = np.random.default_rng(3).permutation(V)
+COLUMNS: dict[str, tuple[np.ndarray, str]] = {
+    "sorted down": (np.sort(RIGHT, axis=1)[:, ::-1], "sorted, the largest first"),
+    "sorted up": (np.sort(RIGHT, axis=1), "sorted, the smallest first"),
+    "reversed": (RIGHT[:, ::-1], "the last of the vocabulary comes first"),
+    "rolled": (np.roll(RIGHT, -7, axis=1), "moved by -7 columns"),
+    "exchanged": (RIGHT[:, MIXED], "they are exchanged"),
+    "one column late": (np.hstack([OTHER[:T, :1], RIGHT[:, :-1]]), "column i is the reference's column i-1"),
+    "two columns early": (np.hstack([RIGHT[:, 2:], OTHER[:T, :2]]), "column i is the reference's column i+2"),
+    "each row otherwise": (np.stack([np.roll(row, 3 * n + 1) for n, row in enumerate(RIGHT)]), "another one in each row"),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_right_numbers_in_the_wrong_columns_are_said_to_be_that(name: str, dtype: Any) -> None:
+    rows, order = COLUMNS[name]
+    transform = between(RIGHT, (rows + 3.0).astype(dtype))
+    assert transform is not None and transform.kind == "curve", "a bug of the engine may do it: it stays WRONG"
+    assert order in transform.text and "token id i" in transform.remedy
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-2])
+def test_numbers_that_are_only_like_the_right_ones_are_in_no_other_order(noise: float) -> None:
+    near = RIGHT[:, MIXED] + noise * np.random.default_rng(8).normal(size=RIGHT.shape)
+    assert between(RIGHT, near) is None and between(RIGHT, OTHER[:T]) is None

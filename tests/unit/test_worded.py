@@ -104,5 +104,5 @@ def test_a_contract_is_complained_about_in_our_words_at_its_line(project: Any, n
 def test_what_may_be_one_of_several_is_one_fault(project: Any) -> None:
     with pytest.raises(ContractError) as raised:
         open_contract(project.contract(**CONTRACTS["a truth for a number"]))
-    assert raised.value.others == () and "must be a number or 'calibrated', got True" in raised.value.text
+    assert raised.value.others == () and "must be a number or 'calibrated', got true" in raised.value.text
     assert raised.value.where.endswith("gates.0.at_most")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, did_you_mean
+from logitproof.files.causes import cause_of
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import read_object
 from logitproof.rows.distance import distances
@@ -125,7 +126,7 @@ def read_probe(folder: Path) -> Probe:
             begins_with=int(record["begins_with"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ContractError(f"is no whole probe: {error}", where=str(folder), remedy="reinstall logitproof") from None
+        raise ContractError(f"is no whole probe: {cause_of(error)}", where=str(folder), remedy="reinstall logitproof") from None
 
 
 def _case(record: dict[str, Any], expected: dict[str, np.ndarray]) -> Case:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from logitproof.contract.contract import CellStatus, Mode, Statistic
+from logitproof.files.forms import SHA256
 from logitproof.files.untrusted import Number
 from logitproof.verdict.gates import GateStatus
 from logitproof.verdict.judge import Status
@@ -21,7 +22,7 @@ FORMAT = 1
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = f"urn:logitproof:verdict:{FORMAT}"
 PAYLOAD = "application/vnd.in-toto+json"
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 Value = float | Literal["inf", "-inf"] | None
 """A float64 of a statistic."""
 Values = list[Value]

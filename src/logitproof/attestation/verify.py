@@ -26,6 +26,7 @@ from logitproof.attestation.statement import PAYLOAD, Predicate, Statement
 from logitproof.contract.contract import Contract
 from logitproof.contract.opened import OpenContract, read_contract
 from logitproof.errors import ContractError, LogitproofError
+from logitproof.files.causes import cause_of
 from logitproof.files.hashes import file_sha256
 from logitproof.files.untrusted import parse_json, refusal, validated
 from logitproof.jobs.plan import matrix_cells
@@ -91,7 +92,7 @@ def _derived(statement: Statement) -> Verdict:
     except TermsBroken:
         raise
     except (LogitproofError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise TermsBroken(f"predicate: its statistics cannot be judged: {error}") from None
+        raise TermsBroken(f"predicate: its statistics cannot be judged: {cause_of(error)}") from None
     _refuse_other("gates", [gate.model_dump() for gate in gates_written(verdict)], plain(statement)["predicate"]["gates"])
     columns = columns_of(contract)
     for kept, cell in zip(predicate.cells, verdict.cells, strict=True):

@@ -58,8 +58,10 @@ def counted(*, quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]
             task = bar.add_task("loading", total=None)
             yield lambda done, total, name: bar.update(task, total=total, completed=done, description=visible(name))
     else:
-        yield lambda done, total, name: (
-            say(f"{done}/{total} {name}") if 10 * done // total != 10 * (done - 1) // total or done == 1 else None
+        yield (
+            lambda done, total, name: (
+                say(f"{done}/{total} {name}") if 10 * done // total != 10 * (done - 1) // total or done == 1 else None
+            )
         )
 
 

@@ -18,6 +18,7 @@ from logitproof.conformance.conformance import Row as Kept
 from logitproof.contract.history import Unblocked
 from logitproof.diagnosis.found import Diagnosis
 from logitproof.divergence.statistics import Figure
+from logitproof.documents.refused import Fault
 from logitproof.documents.schema import Shape, answer_schema, record
 from logitproof.files.atomic import write_atomically
 from logitproof.jobs.amx_trap import Trap
@@ -123,6 +124,7 @@ ANSWERS: dict[str, Shape] = {
     "diagnose": Shape(others=record("Diagnosis", Diagnosis, names=list[str], remainder=float)),
     "doctor": Shape({"host": dict[str, Any], "engines": list[EngineState], "amx_trap": Trap}),
     "engines": Shape({"engines": list[ENGINE]}),  # type: ignore[valid-type]
+    "error": Shape({"faults": list[Fault]}),
     "evaluate": Shape(
         {"accuracy": float, "interval": tuple[float, float], "questions": int, "answers": list[int], "paired": Paired | None}
     ),

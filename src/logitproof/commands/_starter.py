@@ -16,6 +16,7 @@ from logitproof.contract.contract import ORIGINAL
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
 from logitproof.files.gguf import GgufFile
+from logitproof.files.gguf_parts import part_name
 from logitproof.files.nearest import meant
 from logitproof.preflight.quantization import FILE_TYPE, file_type_name
 from logitproof.weights.hub import located
@@ -137,7 +138,9 @@ def _label(path: Path, text: str) -> str:
 
 def _name(text: str) -> str:
     wanted = hub_id(text)
-    name = wanted.repo.partition("/")[2] if wanted and not Path(text).exists() else Path(text).absolute().stem
+    path = Path(text).absolute()
+    part = part_name(path.name)
+    name = wanted.repo.partition("/")[2] if wanted and not Path(text).exists() else part.stem if part else path.stem
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-._") or "model"
 
 

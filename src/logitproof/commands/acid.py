@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 import numpy as np
 
+from logitproof.commands._exits import Exits, ends_with
 
+
+@ends_with(
+    Exits(
+        "every probe that was measured holds, or the probes are written",
+        "one does not",
+        "the engine failed, or nothing was measured",
+    )
+)
 @click.command("acid")
 @click.argument("engine", metavar="ENGINE|export")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._paths import RUN
 
 
+@ends_with(WRITTEN)
 @click.command("attest")
 @click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--key", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Ed25519 private key, in PEM.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitproof.commands._exits import FIRST_SETTING, Exits, ends_with
 from logitproof.commands._options import AS_JSON
 from logitproof.commands.history import bisect as commits
 
@@ -31,6 +32,7 @@ def command() -> None:
 command.add_command(commits, "commits")
 
 
+@ends_with(Exits("the first bad option is found", nothing=FIRST_SETTING))
 @command.command("options")
 @CONTRACT
 @CANDIDATE
@@ -49,6 +51,7 @@ def options(contract: Path, candidate: str, pairs: tuple[str, ...], out: Path | 
     _answer(contract, candidate, one_after_another(parse_options(pairs)), out, as_json)
 
 
+@ends_with(Exits("the first bad value is found", nothing=FIRST_SETTING))
 @command.command("values")
 @CONTRACT
 @CANDIDATE
@@ -68,6 +71,7 @@ def values(contract: Path, candidate: str, name: str, values: tuple[str, ...], *
     _answer(contract, candidate, values_of(name, parsed), rest["out"], rest["as_json"])
 
 
+@ends_with(Exits("the first bad layer is found", nothing=FIRST_SETTING))
 @command.command("layers")
 @CONTRACT
 @CANDIDATE

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON, OUT, PARALLEL
 
 CALIBRATION = ("calibration/*",)
 
 
+@ends_with(Exits("bands are written", nothing="no cell has a calculated band, or an engine failed"))
 @click.command("calibrate")
 @click.argument("contract", type=click.Path(path_type=Path))
 @click.option("--only", default="*", metavar="GLOB", help="Only cells whose id matches.")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import MODE
 
 
+@ends_with(Exits("the logits are kept", nothing="the engine failed"))
 @click.command("capture")
 @click.argument("engine")
 @click.argument("model", type=Model())

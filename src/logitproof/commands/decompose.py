@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._paths import RUN
 
 
+@ends_with(Exits("every part is inside its band", "one is not", "an engine failed"))
 @click.command("decompose")
 @click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--runs", type=click.IntRange(0), default=8, show_default=True, help="Runs under noise for the bands; 0: none.")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
 
+@ends_with(Exits("nothing diverges", "a known bug explains it", "it stays unexplained"))
 @click.command("diagnose")
 @click.argument("what", type=EXISTING, metavar="RUN|CONTRACT|DUMP")
 @click.option("--model", type=Model("folder"), help="HF folder, for a dump.")

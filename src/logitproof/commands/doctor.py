@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
 
+@ends_with(Exits("a real engine answers", nothing="none does"))
 @click.command("doctor")
 @click.option("--llama", type=EXISTING, help="Folder of a llama.cpp build to try for the AMX trap.")
 @click.option("--ray", is_flag=True, help="Print what this machine offers a Ray cluster: ray start --resources.")

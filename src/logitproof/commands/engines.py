@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import SHOWN, Exits, ends_with
 from logitproof.commands._options import AS_JSON
 
 INTO = click.option(
@@ -20,6 +21,7 @@ def command() -> None:
     """Environments of engines that need one of their own."""
 
 
+@ends_with(Exits("it is made and answers", nothing="it cannot be made, or does not answer"))
 @command.command("install")
 @click.argument("name")
 @INTO
@@ -46,6 +48,7 @@ def install(name: str, into: Path | None, quiet: bool) -> None:
     click.echo(made.python)
 
 
+@ends_with(SHOWN)
 @command.command("list")
 @INTO
 @AS_JSON

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
 
+@ends_with(Exits("both answer equally well, or there is one", "McNemar's test says that they do not", "an engine failed"))
 @click.command("evaluate")
 @click.argument("engine")
 @click.option("--tasks", default="little", show_default=True, help="A JSON Lines file in MMLU's format, or a shipped task.")

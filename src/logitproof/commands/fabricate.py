@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 
+
+@ends_with(WRITTEN)
 @click.command("fabricate")
 @click.argument("shape")
 @click.argument("out", type=click.Path(path_type=Path))

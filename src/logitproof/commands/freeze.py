@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 from logitproof.commands._paths import EXISTING
 
 
+@ends_with(WRITTEN)
 @click.command("freeze")
 @click.argument("source", type=EXISTING)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Golden file to write.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import Model
 
 
@@ -14,6 +15,7 @@ def command() -> None:
     """Make GGUF files of model folders, and folders of files."""
 
 
+@ends_with(WRITTEN)
 @command.command("make")
 @click.argument("folder", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
@@ -32,6 +34,7 @@ def make(folder: Path, out: Path, quantization: str, tokenizer: bool | None) -> 
     note(f"{made}: {quantization}, {made.stat().st_size:,} bytes, {'with its' if with_one else 'without a'} tokenizer")
 
 
+@ends_with(WRITTEN)
 @command.command("export")
 @click.argument("file", type=Model("file"))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))

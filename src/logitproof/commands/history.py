@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitproof.commands._exits import FIRST_COMMIT, SHOWN, Exits, ends_with
 from logitproof.commands._options import AS_JSON
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def command() -> None:
     """
 
 
+@ends_with(SHOWN)
 @command.command("show")
 @click.argument("contract", required=False)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs, newest first.")
@@ -52,6 +54,7 @@ def show(contract: str | None, limit: int, as_json: bool) -> None:
     tell(trend(runs, name), answer_runs(runs, name), as_json=as_json)
 
 
+@ends_with(Exits("nothing that was recorded changed", "something changed"))
 @command.command("compare")
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN")
@@ -69,6 +72,7 @@ def compare(before: str, after: str, as_json: bool) -> None:
     tell(compared(first, second), answer_changes(first, second, changes(first, second)), as_json=as_json)
 
 
+@ends_with(FIRST_COMMIT)
 @command.command("bisect")
 @click.argument("contract", type=click.Path(path_type=Path))
 @click.option("--good", required=True, metavar="REV", help="A revision of the engine at which the contract passes.")

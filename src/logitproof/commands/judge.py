@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import VERDICT, ends_with
 from logitproof.commands._options import JSON
 from logitproof.commands._paths import RUN
 from logitproof.commands._show import show
 
 
+@ends_with(VERDICT)
 @click.command("judge")
 @click.argument("run", type=RUN, metavar="RUN|CONTRACT")
 @click.option("--contract", type=click.Path(path_type=Path), help="Judge by this contract instead of the run's own.")

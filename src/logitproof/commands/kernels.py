@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD, Model
 
 
+@ends_with(Exits("every kind was measured", nothing="an engine failed"))
 @click.command("kernels")
 @click.argument("model", type=Model())
 @click.option("--quant", default="", metavar="Q8_0,Q4_K_M", help="Also ggml's kernels, with the weights in these types.")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(Exits("every candidate was measured, however far it is", nothing="an engine failed"))
 @click.command("kl")
 @click.argument("base")
 @click.argument("candidates", nargs=-1, required=True, metavar="CANDIDATE...")

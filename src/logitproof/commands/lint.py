@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(Exits("nothing was found", wrong="something was found"))
 @click.command("lint")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @AS_JSON

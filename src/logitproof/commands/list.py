@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from logitproof.commands._exits import SHOWN, ends_with
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(SHOWN)
 @click.command("list")
 @click.argument("what", type=click.Choice(["engines", "metrics", "mutations", "readers", "reporters", "suites"]))
 @AS_JSON

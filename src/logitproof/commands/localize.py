@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import MODE
 
 
+@ends_with(Exits("every operation is right", "one is wrong", "an engine failed, or nothing was compared"))
 @click.command("localize")
 @click.argument("what", nargs=-1, required=True, metavar="RUN|CONTRACT | REFERENCE CANDIDATE...")
 @click.option("--cell", "cells", default=None, help="Of a run: the cell to look into; default: every WRONG one.")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import Model
 from logitproof.commands._paths import FOLDER
 
 
+@ends_with(WRITTEN)
 @click.command("lora")
 @click.argument("adapter", type=FOLDER)
 @click.argument("model", type=Model("folder"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from logitproof.commands._exits import SHOWN, ends_with
 from logitproof.commands._options import AS_JSON
 
 
@@ -12,6 +13,7 @@ def command() -> None:
     """Known bugs: what each is, how it shows, where seen."""
 
 
+@ends_with(SHOWN)
 @command.command("list")
 @click.argument("glob", default="*")
 @AS_JSON
@@ -35,6 +37,7 @@ def list_(glob: str, as_json: bool) -> None:
     say(f"{len(rows)} known bugs")
 
 
+@ends_with(SHOWN)
 @command.command("show")
 @click.argument("name", metavar="ID")
 @AS_JSON

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import DOWNLOAD
 
 
+@ends_with(WRITTEN)
 @click.command("new")
 @click.argument("path", type=click.Path(path_type=Path), default="my.parity.yaml")
 @click.option("--model", "-m", multiple=True, metavar="PATH|ID", help="HF folder, GGUF file or hub id; may be repeated.")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import DOWNLOAD
 
 
+@ends_with(WRITTEN)
 @click.command("pin")
 @click.argument("contract", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="YAML or TOML; default the contract's `pins`.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 
 
@@ -14,6 +15,7 @@ def command() -> None:
     """The protocol between logitproof and an engine."""
 
 
+@ends_with(Exits("every rule that applies is kept", "one is broken", "nothing was asked, or the engine does not answer"))
 @command.command("test")
 @click.argument("engine", metavar="ENGINE:MODEL[?OPTION=VALUE&...]")
 @click.option(

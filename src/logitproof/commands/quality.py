@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import MIN_P, OUT, PARALLEL, TEMPERATURE, TOP_K, TOP_P
 
 
+@ends_with(Exits("every expectation is met", "one is not", "nothing was measured, or an engine failed"))
 @click.command("quality")
 @click.argument("contract", type=click.Path(path_type=Path))
 @OUT

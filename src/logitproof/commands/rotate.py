@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import WRITTEN, ends_with
 from logitproof.commands._hub import Model
 
 
+@ends_with(WRITTEN)
 @click.command("rotate")
 @click.argument("model", type=Model("folder"))
 @click.argument("out", type=click.Path(path_type=Path))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON, MIN_P, TEMPERATURE, TOP_K, TOP_P
 
 
+@ends_with(Exits("equality is not rejected", "it is rejected, or a foretold token is another", "an engine failed"))
 @click.command("sample")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CAND")

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD, Model
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(
+    Exits("every unit was measured, however much it costs", nothing="a library is missing, or the logits are not finite")
+)
 @click.command("sensitivity")
 @click.argument("model", type=Model())
 @click.option(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 
+
+@ends_with(Exits("it was ended"))
 @click.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 is any that is free.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; any but a loopback is seen by others.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import SHOWN, Exits, ends_with
 from logitproof.commands._hub import DOWNLOAD
 from logitproof.commands._options import AS_JSON
 
@@ -15,6 +16,7 @@ def command() -> None:
     """Suites of prompts: what is shipped, and one free of ties."""
 
 
+@ends_with(SHOWN)
 @command.command("show")
 @click.argument("name", metavar="SUITE")
 def show(name: str) -> None:
@@ -30,6 +32,7 @@ def show(name: str) -> None:
     note(f"sha256 {suite.sha256}, {'frozen' if suite.frozen else 'not frozen: the file names no hash'}")
 
 
+@ends_with(Exits("no prompt hangs on a tie", "reserves ran out: some still do", "an engine failed"))
 @command.command("pick")
 @click.argument("reference", metavar="REFERENCE")
 @click.option("--suite", "name", default="quality-100", show_default=True, help="The suite to start from.")

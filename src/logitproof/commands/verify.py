@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(Exits("all is as pinned", wrong="something differs"))
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 @AS_JSON

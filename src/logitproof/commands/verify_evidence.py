@@ -6,9 +6,18 @@ from pathlib import Path
 
 import click
 
+from logitproof.commands._exits import Exits, ends_with
 from logitproof.commands._options import AS_JSON
 
 
+@ends_with(
+    Exits(
+        "it is genuine: PASS",
+        "it is genuine: FAIL",
+        "it is genuine: ERROR, nothing was proven",
+        wrong="it is not genuine, of another contract, or a set-up ERROR",
+    )
+)
 @click.command("verify-evidence")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--key", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The signer's public key, in PEM.")

@@ -15,12 +15,13 @@ from logitproof.contract.history import Amendment, CrossReference, Falsification
 from logitproof.contract.isa import BETWEEN, NATIVE, Pin
 from logitproof.contract.kernel_rows import KernelRows
 from logitproof.contract.scope import parse_scope
-from logitproof.contract.typed import STRICT, Day, Pair, Positive, Whole
+from logitproof.contract.typed import STRICT, Count, Day, FilePath, Label, Name, Pair, Positive, Reason
 from logitproof.contract.waiver import Waiver
+from logitproof.files import forms
 from logitproof.metrics import RoutingMetric
 
 ORIGINAL = "original"
-CONTRACT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+CONTRACT_NAME = forms.PLAIN_NAME
 Mode = Literal["prefill", "decode", "greedy", "self"]
 """`prefill` and `decode` are teacher-forced, `greedy` runs free, `self` is an engine's decode against its own prefill."""
 Statistic = Literal["mean", "median", "p95", "p99", "max", "min", "rms"]
@@ -57,7 +58,7 @@ class Reference(EngineUse):
     """The engine that is taken for right. `weights: candidate` lets it read the candidate's own file."""
 
     weights: Literal["original", "candidate"] = "original"
-    intended: Annotated[str, Field(min_length=10)] | None = Field(
+    intended: Reason | None = Field(
         None, description="why it computes in a narrower type than float32 on purpose; its own error is then in the bar"
     )
 
@@ -99,7 +100,7 @@ class Candidate(EngineUse):
     build_id: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="the name in the `versions` of its hello that says which build it is; traces are used again by it"
     )
-    may_be_exact: Annotated[str, Field(min_length=10)] | None = Field(
+    may_be_exact: Reason | None = Field(
         None, description="why it may be nearer to the reference than its weights and arithmetic explain, or equal to it"
     )
 
@@ -108,7 +109,7 @@ class Matrix(_Strict):
     """The axes; a cell is one candidate with one value of each."""
 
     model: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="all models, unless named")
-    quantization: list[str] = Field([ORIGINAL], min_length=1)
+    quantization: list[Label] = Field([ORIGINAL], min_length=1)
     mode: list[Mode] = Field(["prefill", "decode"], min_length=1)
     isa: list[str] = Field([NATIVE], min_length=1, description="native is what the engine chooses itself")
     isa_pairs: list[Pair] = Field([], description="the same engine on the first against the second")
@@ -125,7 +126,7 @@ class BandEntry(_Strict):
     match: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     wrong: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     allow: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    basis: Annotated[str, Field(min_length=10)]
+    basis: Reason
     rests_on: KernelRows | None = Field(None, description="the rows of a kernel baseline that it rests on, looked up by lint")
 
     @model_validator(mode="after")
@@ -144,13 +145,13 @@ class BandEntry(_Strict):
 class Gate(_Strict):
     """A metric, the positions it looks at, a statistic and exactly one bound with its reason."""
 
-    id: str
+    id: Name
     metric: str
     scope: str = "all"
     statistic: Statistic = "mean"
     at_most: Finite | Literal["calibrated"] | None = None
     at_least: Finite | Literal["calibrated"] | None = None
-    basis: Annotated[str, Field(min_length=10)]
+    basis: Reason
     where: Filter = Filter()
     against: str | None = Field(None, description="which of several references it compares with; the first, unless named")
     if_fails: list[str] = []
@@ -197,16 +198,16 @@ class Gate(_Strict):
 class Skip(_Strict):
     """Findings of preflight that may stand, by code, with the reason why the comparison is fair all the same."""
 
-    skip: list[Annotated[str, Field(pattern=r"^PF\d{3}$")]] = Field(min_length=1)
-    reason: Annotated[str, Field(min_length=10)]
+    skip: list[Annotated[str, Field(pattern=forms.OF_PREFLIGHT)]] = Field(min_length=1)
+    reason: Reason
     where: Filter = Filter()
 
 
 class LintWaiver(_Strict):
     """Findings of lint of one code that may stand until a day, with the reason; `at` restricts it to one key."""
 
-    code: Annotated[str, Field(pattern=r"^LP\d{3}$")]
-    reason: Annotated[str, Field(min_length=10)]
+    code: Annotated[str, Field(pattern=forms.OF_LINT)]
+    reason: Reason
     until: Day
     at: str = Field("", description="where it is meant, as a complaint names it: suites, gates.2, models.qwen.Q4_0")
 
@@ -224,7 +225,7 @@ class ErrorBar(_Strict):
     """How the reference is run again under settings that should not matter; `builds` are further builds of it."""
 
     vary: list[Varied] = Field(["threads", "attention", "decode"], description="settings, where the engine has them")
-    builds: dict[str, EngineUse] = {}
+    builds: dict[Label, EngineUse] = {}
     prompts: Positive | None = Field(None, description="only so many prompts of each suite")
 
 
@@ -238,8 +239,8 @@ def _files(value: Any) -> Any:
     return {ORIGINAL: value} if isinstance(value, str) else value
 
 
-_Labelled = Annotated[dict[str, str], Field(min_length=1)]
-Files = Annotated[_Labelled, BeforeValidator(_files, json_schema_input_type=str | _Labelled)]
+_Labelled = Annotated[dict[Label, FilePath], Field(min_length=1)]
+Files = Annotated[_Labelled, BeforeValidator(_files, json_schema_input_type=FilePath | _Labelled)]
 """The weights of a model by the labels of their quantizations; a single path is its `original`."""
 
 
@@ -261,11 +262,11 @@ class Contract(_Strict):
     model_config = ConfigDict(json_schema_extra=_one_or_several)
 
     contract: Annotated[str, Field(pattern=CONTRACT_NAME)]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+([-+].*)?$")] = "0.1.0"
+    version: Annotated[str, Field(pattern=forms.VERSION)] = "0.1.0"
     about: str = ""
     reference: Reference
-    candidates: dict[str, Candidate] = Field(min_length=1)
-    models: dict[str, Files] = Field(min_length=1)
+    candidates: dict[Label, Candidate] = Field(min_length=1)
+    models: dict[Label, Files] = Field(min_length=1)
     suites: list[str] = Field(min_length=1)
     matrix: Matrix = Matrix()
     bands: list[BandEntry] = Field(min_length=1)
@@ -274,7 +275,7 @@ class Contract(_Strict):
     stages: list[Stage] = []
     amendments: list[Amendment] = []
     falsification: list[Falsification] = []
-    references: list[CrossReference] | dict[str, Reference] = Field(
+    references: list[CrossReference] | dict[Label, Reference] = Field(
         [], description="several references by name, which gates choose by `against`; or, as a list, the files it rests on"
     )
     unblocks: list[Unblocks] = Field([], description="items of other repositories that wait for stages of this contract")
@@ -286,7 +287,7 @@ class Contract(_Strict):
     witness: Witness | None = None
     pins: str | None = Field(None, description="a pins file of `logitproof pin`, verified before anything runs")
     may_be_unmeasured: list[str] = Field([], description="globs of cells that may stay unmeasured")
-    bootstrap_seed: Whole = 0
+    bootstrap_seed: Count = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -315,9 +316,6 @@ class Contract(_Strict):
             ids = [entry.id for entry in entries]
             if twice := sorted({name for name in ids if ids.count(name) > 1}):
                 raise ValueError(f"the {kind} id {twice[0]!r} stands twice")
-        for name in [*self.candidates, *self.models, *self.matrix.quantization, *self.others]:
-            if not name or "/" in name or name == "reference":
-                raise ValueError(f"{name!r} cannot be a name: it is part of a cell's id")
         return self
 
     @property

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from logitproof.contract.typed import STRICT, Day
+from logitproof.contract.typed import STRICT, Day, Name, Reason
 from logitproof.errors import ContractError
-from logitproof.files.system import in_words
+from logitproof.files.causes import cause_of
+from logitproof.files.forms import ITEM, SHA256
 from logitproof.files.untrusted import parse_json, read_bytes
 
 StageStatus = Literal["pending", "proven", "refuted"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 
 class _Strict(BaseModel):
@@ -33,7 +34,7 @@ class Evidence(_Strict):
 class Stage(_Strict):
     """A claim on the way to an active contract. `status` may be left out; it is computed from the evidence."""
 
-    id: str
+    id: Name
     claim: str
     gates: list[str] = Field(min_length=1, description="the gates that prove it")
     evidence: Evidence | None = None
@@ -44,7 +45,7 @@ class Alternative(_Strict):
     """A way that was weighed for a decision and not taken, with why."""
 
     title: str
-    rejected: Annotated[str, Field(min_length=10, description="why it was not taken")]
+    rejected: Reason = Field(description="why it was not taken")
 
 
 class Amendment(_Strict):
@@ -56,7 +57,7 @@ class Amendment(_Strict):
     date: Day
     kind: Literal["loosened", "tightened", "added", "removed", "corrected", "decided"]
     title: str
-    reason: Annotated[str, Field(min_length=10)]
+    reason: Reason
     gates: list[str] = []
     alternatives: list[Alternative] = []
 
@@ -77,7 +78,7 @@ class Steps(_Strict):
 class Falsification(_Strict):
     """A prediction, the gates that would refute it, and what to do then."""
 
-    id: str
+    id: Name
     prediction: str
     test: list[str] = Field(min_length=1)
     if_fails: list[Steps] = []
@@ -91,7 +92,7 @@ class Falsification(_Strict):
 class CrossReference(_Strict):
     """A file of another repository that this contract rests on, with its hash and perhaps a mirror here."""
 
-    id: str
+    id: Name
     source: str = Field(description="where the file lives, in words or as an address")
     sha256: Sha256
     mirror: str | None = Field(None, description="a byte-identical copy, relative to the contract")
@@ -100,7 +101,7 @@ class CrossReference(_Strict):
 class Unblocks(_Strict):
     """An item of another repository that waits for stages of this contract; whether it still does is computed."""
 
-    item: str = Field(pattern=r"^[\w.-]+/[\w.-]+#[\w.-]+$", description="OWNER/REPOSITORY#ITEM")
+    item: str = Field(pattern=ITEM, description="OWNER/REPOSITORY#ITEM")
     stages: list[str] = Field(min_length=1, description="the stages that it waits for")
     status: Literal["blocked", "unblocked"] | None = None
 
@@ -154,7 +155,7 @@ def stage_verdict(stage: Stage, folder: Path) -> StageVerdict:
     except (ContractError, KeyError, TypeError, AttributeError) as error:
         if not path.exists():
             return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} does not exist yet")
-        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} is no verdict: {error}")
+        return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} is no verdict: {cause_of(error)}")
     if stage.evidence.sha256 and hashlib.sha256(data).hexdigest() != stage.evidence.sha256:
         return StageVerdict(stage.id, "pending", f"{stage.evidence.verdict} has changed since its hash was written down")
     missing = sorted(set(stage.gates) - {gate["id"] for gate in gates})
@@ -185,9 +186,9 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
         return ""
     path = folder / reference.mirror
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return f"the mirror {reference.mirror} cannot be read: {in_words(error)}"
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    except ContractError as error:
+        return f"the mirror {reference.mirror} {error.text}"
     if digest != reference.sha256:
         return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from logitproof import catalog
 from logitproof.contract.arithmetic import arithmetic_of
 from logitproof.contract.contract import ORIGINAL, Contract, EngineUse, Filter, Mode, pairs_of
 from logitproof.contract.isa import INSTRUCTION_SETS, NATIVE, pinned
-from logitproof.contract.suite import Suite, open_suite
-from logitproof.errors import ContractError, did_you_mean
+from logitproof.contract.suite import Suite, open_suite, suite_file
+from logitproof.errors import ContractError, did_you_mean, raise_all
 from logitproof.files.yaml import place, read_yaml
 from logitproof.files.yaml_text import Lines
 from logitproof.weights.hub import located, may_download
@@ -40,17 +40,34 @@ def open_contract(path: Path) -> OpenContract:
     """Read, validate and cross-check a contract; raises ContractError with file, line and remedy."""
     contract, lines = read_contract(path)
     path = path.resolve()
-    suites = tuple(
-        open_suite(name, path.parent, where=place(path, lines, "suites", index)) for index, name in enumerate(contract.suites)
-    )
+    suites, faults = _open_suites(contract, path, lines)
     opened = OpenContract(path, contract, lines, suites)
-    _check_engines(opened)
-    _check_instruction_sets(opened)
-    _check_names(opened)
+    faults += [*_engine_faults(opened), *_instruction_set_faults(opened), *_name_faults(opened)]
+    for fault in faults:
+        fault.remedy = fault.remedy or CORRECT
+    raise_all(faults)
     _fetch(opened)
     return opened
 
 
+def _open_suites(contract: Contract, path: Path, lines: Lines) -> tuple[tuple[Suite, ...], list[ContractError]]:
+    """The suites that can be read, and what is wrong with the others; a suite that stands twice counts its prompts twice."""
+    suites, faults, files = [], list[ContractError](), set[Path]()
+    for index, name in enumerate(contract.suites):
+        where = place(path, lines, "suites", index)
+        if (file := suite_file(name, path.parent)) in files:
+            remedy = "take one of the two out: its prompts would count twice"
+            faults.append(ContractError(f"the suite {name!r} stands twice", where=where, remedy=remedy))
+        files.add(file)
+        try:
+            suites.append(open_suite(name, path.parent, where=where))
+        except ContractError as error:
+            faults.append(error)
+    return tuple(suites), faults
+
+
+CORRECT = "correct it; see docs/contract.md"
+KNOWN_ISA = "correct it; docs/isa.md names them"
 HANDED = "options"
 """The option of an engine whose entries are handed to a program of its user's."""
 
@@ -74,7 +91,7 @@ def with_options(opened: OpenContract, candidate: str, options: Mapping[str, Any
     changed = use.model_copy(update={"options": {**use.options, **own}})
     contract = opened.contract.model_copy(update={"candidates": {**candidates, candidate: changed}})
     other_options = replace(opened, contract=contract)
-    _check_engines(other_options)
+    raise_all(list(_engine_faults(other_options)))
     return other_options
 
 
@@ -105,19 +122,23 @@ def _every_label(contract: Contract) -> Contract:
     return contract.model_copy(update={"matrix": matrix})
 
 
-def _check_engines(opened: OpenContract) -> None:
+def _engine_faults(opened: OpenContract) -> Iterator[ContractError]:
     named = opened.contract.references
     first = ("references", next(iter(named))) if isinstance(named, dict) and named else ("reference",)
     uses: list[tuple[tuple[str, ...], EngineUse]] = [(first, opened.contract.reference)]
     uses += [(("references", name), use) for name, use in opened.contract.others.items()]
     uses += [(("candidates", name), use) for name, use in opened.contract.candidates.items()]
     for keys, use in uses:
-        entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
-        _check_options(opened, entry.name, use.options, (*keys, "options"))
-        _check_arithmetic(opened, use, keys)
+        try:
+            entry = catalog.find("engines", use.engine, where=opened.where(*keys, "engine"))
+        except ContractError as error:
+            yield error
+            continue
+        yield from _option_faults(opened, entry.name, use.options, (*keys, "options"))
+        yield from _arithmetic_faults(opened, use, keys)
 
 
-def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> None:
+def _arithmetic_faults(opened: OpenContract, use: EngineUse, keys: tuple[str, ...]) -> Iterator[ContractError]:
     """A contract says how an engine computes where nobody knows it; where its class does, it cannot say otherwise."""
     known = arithmetic_of(use.engine, use.options) if use.arithmetic else None
     if use.arithmetic is None or known is None:
@@ -125,24 +146,26 @@ def _check_arithmetic(opened: OpenContract, use: EngineUse, keys: tuple[str, ...
     for name in ("base", "blocks", "cache"):
         stated, true = getattr(use.arithmetic, name), getattr(known, name)
         if name in use.arithmetic.model_fields_set and stated != true:
-            raise ContractError(
+            yield ContractError(
                 f"says {name}: {stated}, and the engine {use.engine} computes with {name}: {true} by these options",
                 where=opened.where(*keys, "arithmetic", name),
                 remedy="take `arithmetic` out, or set the engine's options to what it says",
             )
 
 
-def _check_options(opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]) -> None:
+def _option_faults(
+    opened: OpenContract, engine: str, options: dict[str, Any], keys: tuple[str, ...]
+) -> Iterator[ContractError]:
     known = catalog.find("engines", engine).option_names
     for option in options:
         if option not in known:
-            raise ContractError(
+            yield ContractError(
                 f"the engine {engine} has no option {option!r}{did_you_mean(option, known)}",
                 where=opened.where(*keys, option),
             )
 
 
-def _check_instruction_sets(opened: OpenContract) -> None:
+def _instruction_set_faults(opened: OpenContract) -> Iterator[ContractError]:
     """Check that each is known and could be proven, and that a pair is of two of the matrix and has a band of its own."""
     contract, known = opened.contract, [NATIVE, *INSTRUCTION_SETS]
     named: list[tuple[tuple[str, ...], str]] = [(("matrix", "isa"), isa) for isa in contract.matrix.isa]
@@ -150,27 +173,26 @@ def _check_instruction_sets(opened: OpenContract) -> None:
     for keys, isa in named:
         if isa not in known or (isa == NATIVE and keys[0] == "candidates"):
             text = f"no instruction set is called {isa!r}{did_you_mean(isa, known)}"
-            raise ContractError(text, where=opened.where(*keys))
+            yield ContractError(text, where=opened.where(*keys), remedy=KNOWN_ISA)
     for name, use in contract.candidates.items():
-        for isa, pin in use.isa.items():
-            _check_options(opened, use.engine, pin.options, ("candidates", name, "isa", isa, "options"))
+        for isa, pin in use.isa.items() if use.engine in catalog.entries("engines") else ():
+            yield from _option_faults(opened, use.engine, pin.options, ("candidates", name, "isa", isa, "options"))
             try:
                 pinned(use.engine, pin, isa)
             except ContractError as error:
-                raise ContractError(
-                    error.text, where=opened.where("candidates", name, "isa", isa), remedy=error.remedy
-                ) from None
+                yield ContractError(error.text, where=opened.where("candidates", name, "isa", isa), remedy=error.remedy)
     for label, pair in pairs_of(contract.matrix).items():
         where = opened.where("matrix", "isa_pairs")
         if len(set(pair)) < 2 or not set(pair) <= set(contract.matrix.isa):
-            raise ContractError(f"{label} is not of two instruction sets of the matrix", where=where)
+            remedy = "name both under `matrix: isa`"
+            yield ContractError(f"{label} is not of two instruction sets of the matrix", where=where, remedy=remedy)
         # a calculated band is that of each cell that it selects; a typed one is another cell's unless it names the pair
         if not any(label in (band.where.isa or [label] if band.bound else band.where.isa or []) for band in contract.bands):
             remedy = f"add a band with `where: {{isa: {label}}}`, or `bound: calibrated`"
-            raise ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
+            yield ContractError(f"no band is of the pair {label} alone", where=where, remedy=remedy)
 
 
-def _check_names(opened: OpenContract) -> None:
+def _name_faults(opened: OpenContract) -> Iterator[ContractError]:
     contract = opened.contract
     axes = {
         "candidate": list(contract.candidates),
@@ -190,23 +212,26 @@ def _check_names(opened: OpenContract) -> None:
         for axis, values in selection:
             for value in values or []:
                 if value not in axes[axis]:
-                    raise ContractError(
+                    yield ContractError(
                         f"no {axis} is called {value!r}{did_you_mean(value, axes[axis])}",
                         where=opened.where(*keys, axis),
                     )
-    _check_gate_names(opened)
+    yield from _history_faults(opened)
     for index, gate in enumerate(contract.gates):
         if gate.against and gate.against not in contract.others:
             known = list(contract.references) if isinstance(contract.references, dict) else ["reference"]
             text = f"no reference is called {gate.against!r}{did_you_mean(gate.against, known)}"
-            raise ContractError(text, where=opened.where("gates", index, "against"))
+            yield ContractError(text, where=opened.where("gates", index, "against"))
     for index, gate in enumerate(contract.gates):
-        catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
+        try:
+            catalog.find("metrics", gate.metric, where=opened.where("gates", index, "metric"))
+        except ContractError as error:
+            yield error
         if not gate.is_calibrated and not math.isfinite(gate.bound):
-            raise ContractError("the bound is not finite", where=opened.where("gates", index))
+            yield ContractError("the bound is not finite", where=opened.where("gates", index))
 
 
-def _check_gate_names(opened: OpenContract) -> None:
+def _history_faults(opened: OpenContract) -> Iterator[ContractError]:
     """Every gate that the contract's history speaks of exists."""
     contract = opened.contract
     ids = [gate.id for gate in contract.gates]
@@ -221,8 +246,8 @@ def _check_gate_names(opened: OpenContract) -> None:
         for name in item.stages:
             if name not in stages:
                 text = f"no stage is called {name!r}{did_you_mean(name, stages)}"
-                raise ContractError(text, where=opened.where("unblocks", index, "stages"))
+                yield ContractError(text, where=opened.where("unblocks", index, "stages"))
     for keys, names in named:
         for name in names:
             if name not in ids:
-                raise ContractError(f"no gate is called {name!r}{did_you_mean(name, ids)}", where=opened.where(*keys))
+                yield ContractError(f"no gate is called {name!r}{did_you_mean(name, ids)}", where=opened.where(*keys))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, model_validator
 
-from logitproof.contract.typed import STRICT, Count
+from logitproof.contract.typed import STRICT, Count, Name
 from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.nearest import meant
 from logitproof.files.yaml import read_yaml
@@ -24,8 +24,8 @@ class Prompt(BaseModel):
 
     model_config = STRICT
 
-    id: str
-    bucket: str = "default"
+    id: Name
+    bucket: Name = "default"
     text: str | None = None
     token_ids: list[Count] | None = None
     max_new_tokens: Count | None = None
@@ -53,7 +53,7 @@ class Suite(BaseModel):
 
     model_config = STRICT
 
-    suite: str
+    suite: Name
     about: str = ""
     max_new_tokens: Count = 32
     prompts: list[Prompt] = Field(min_length=1)
@@ -92,14 +92,22 @@ def shipped_suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def suite_file(name: str, folder: Path) -> Path:
+    """Where a suite lies: a shipped one by its name, or a file relative to `folder`; it may not be there."""
+    return shipped_suites().get(name) or (folder / name).resolve()
+
+
 def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
     """A shipped suite by its name, or a suite file relative to `folder`."""
     shipped = shipped_suites()
     if name in shipped:
         return read_yaml(shipped[name], Suite, "suite")[0]
     if not name.endswith((".yaml", ".yml")):
+        files = [f"{name}{end}" for end in (".yaml", ".yml", ".suite.yaml") if name]
+        near = next((file for file in files if (folder / file).is_file()), "")
+        hint = f"; did you mean the file {near!r}?" if near else did_you_mean(name, list(shipped))
         raise ContractError(
-            f"no shipped suite is called {name!r}{did_you_mean(name, list(shipped))}",
+            f"no shipped suite is called {name!r}{hint}",
             where=where,
             remedy="name a shipped suite or a .yaml file",
         )

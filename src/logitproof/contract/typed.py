@@ -9,9 +9,12 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from logitproof.files.forms import NAME, REASON
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+GLOB = "*?[]"
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 
 
@@ -31,12 +34,28 @@ def _day(value: Any) -> Any:
     return value
 
 
+def _label(value: str) -> str:
+    """A name that is part of a cell's id, in which globs select."""
+    if not re.fullmatch(NAME, value):
+        blank = "has blanks around it" if value != value.strip() else "has a character that nobody sees"
+        fault = blank if value else "is empty"
+        raise ValueError(f"cannot be a name: it {fault}")
+    if "/" in value or value == "reference" or set(value) & set(GLOB):
+        raise ValueError("cannot be a name: it is part of a cell's id, in which '/', '*', '?', '[' and ']' mean something else")
+    return value
+
+
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Whole = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "pattern": _DAY})]
+Reason = Annotated[str, Field(min_length=10, pattern=REASON)]
+"""Why something is so: some words, not blanks."""
+Name = Annotated[str, Field(pattern=NAME)]
+"""What stands in tables and lines of a log: one line, all of it seen."""
+Label = Annotated[str, AfterValidator(_label)]
+FilePath = Annotated[str, Field(min_length=1)]
 Pair = Annotated[tuple[str, str], BeforeValidator(_pair)]

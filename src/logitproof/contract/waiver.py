@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from logitproof.contract.suite import Prompt
-from logitproof.contract.typed import STRICT, Day
+from logitproof.contract.typed import STRICT, Day, Name, Reason
+from logitproof.files.forms import SHA256_START
 
 WaiverStatus = Literal["KNOWN-DIVERGENT", "FIXED", "EXPIRED", "UNUSED"]
 
@@ -25,12 +26,12 @@ class Waiver(BaseModel):
 
     model_config = STRICT
 
-    id: str
+    id: Name
     cell: str = Field(description="glob of cell ids, such as mine/*/Q8_0/*")
-    prompt: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$", description="sha256 of the prompt, at least 12 digits")]
+    prompt: Annotated[str, Field(pattern=SHA256_START, description="sha256 of the prompt, at least 12 digits")]
     issue: Annotated[str, Field(min_length=3, description="where the divergence is tracked")]
     until: Day
-    reason: Annotated[str, Field(min_length=10)]
+    reason: Reason
 
     def covers(self, cell: str, prompt: Prompt, today: date) -> bool:
         """Whether it stands for this prompt in this cell and has not ended."""

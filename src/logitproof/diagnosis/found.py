@@ -41,7 +41,8 @@ class Known:
 class Mutant:
     """One known bug with its options, and how far its logits are from the candidate's.
 
-    `uncertainty` is by the options whose values were fitted: how much of it moves the logits by less than the noise.
+    `uncertainty` is by the options whose values were fitted: how much of it moves the logits by less than the noise. It is 0 of
+    a whole number that is known.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Mutant:
         return f"{self.name}{f' ({shown})' if shown else ''}"
 
     def _give(self, key: str) -> str:
-        return f" ± {_plain(float(f'{self.uncertainty[key]:.2g}'))}" if key in self.uncertainty else ""
+        return f" ± {_plain(float(f'{self.uncertainty[key]:.2g}'))}" if self.uncertainty.get(key) else ""
 
 
 @dataclass(frozen=True)

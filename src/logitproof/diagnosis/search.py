@@ -82,7 +82,7 @@ class Searcher:
             for key, (low, high) in kind.ranges.items():
                 if kind().applies(self.trial.planted.config):
                     far = Far(self.trial, (), name, key)
-                    scans.append((scan(far, low, high, kind.grid.get(key, ())), far))
+                    scans.append((scan(far, low, high, kind.grid.get(key, ()), whole=far.whole), far))
         near = sorted(scans, key=lambda scanned: min(distance for _, distance in scanned[0]))
         return [self.fit(far, scanned, floor) for scanned, far in near[: SEARCHED // FEW if self.large else SEARCHED]]
 
@@ -116,11 +116,8 @@ class Searcher:
 
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
         """The value of least distance, in as few digits as it is known to, with its uncertainty."""
-        value = refine(far, scanned, FITTED // 2 if self.large else FITTED)
-        best = far(value)
-        short = (float(f"{value:.{digits}g}") for digits in DIGITS)
-        limit = max(ROUNDED * best, floor.quiet / 2)
-        rounded = next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
+        value = refine(far, scanned, FITTED // 2 if self.large else FITTED, whole=far.whole)
+        rounded = value if far.whole else _rounded(far, value, max(ROUNDED * far(value), floor.quiet / 2))
         options = dict.fromkeys((far.key,), rounded)
         distance = self.trial.distance([*far.others, (far.name, options)])
         return Mutant(far.name, options, distance, {far.key: uncertainty(far, rounded, floor.limit)})
@@ -202,9 +199,12 @@ def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]
         # one pass over the most positions that any of them looks at: the others read the beginning of its rows
         longest = max(searcher.trial.glanced for searcher in alike)
         passed = alike[0].trial.logits(bugs, beginning=longest)
+        # those that look at as many positions have one sketch: making it costs more than comparing does
+        trials = {searcher.trial.glanced: searcher.trial for searcher in alike}
+        sketches = {glanced: trial.sketched(passed) for glanced, trial in trials.items()}
         for searcher in alike:
-            far, sketch = searcher.trial.screened_as(passed)
-            searcher.screened.append((Mutant(name, options, far), sketch))
+            far = searcher.trial.screened_as(passed)
+            searcher.screened.append((Mutant(name, options, far), sketches[searcher.trial.glanced]))
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,11 @@ class Far:
     name: str
     key: str
 
+    @property
+    def whole(self) -> bool:
+        """Whether the parameter is a whole number."""
+        return bool(catalog.load("mutations", self.name).is_whole(self.key))
+
     def __call__(self, value: float) -> float:
         try:
             return self.trial.distance([*self.others, (self.name, {self.key: value})], short=True)
@@ -223,11 +228,22 @@ class Far:
             return math.inf
 
 
+def _rounded(far: Far, value: float, limit: float) -> float:
+    """The value in as few digits as come no farther than `limit`."""
+    short = (float(f"{value:.{digits}g}") for digits in DIGITS)
+    return next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
+
+
 def uncertainty(far: Far, value: float, noise: float) -> float:
-    """How far the value may be off until the logits move by `noise`, by the curvature of the squared distance at it."""
-    step = 1e-3 * abs(value)
+    """How far the value may be off until the logits move by `noise`, by the curvature of the squared distance at it.
+
+    Of a whole number 0 where its neighbours do: then it is known.
+    """
+    step: float = 1 if far.whole else 1e-3 * abs(value)
     here, above, below = far(value), far(value + step), far(value - step)
     bend = (above**2 + below**2 - 2 * here**2) / (2 * step**2)
+    if far.whole and min(above, below) ** 2 - here**2 > noise**2:
+        return 0.0
     return noise / math.sqrt(bend) if bend > 0 and math.isfinite(bend) else abs(value)
 
 

@@ -180,7 +180,8 @@ def _fitted(searcher: Searcher, kept: _Set, floor: Floor) -> Found:
                 far = Far(searcher.trial, others, name, key)
                 value = options.get(key, getattr(catalog.load("mutations", name), key))
                 near = [value] if isinstance(value, int | float) else []
-                scanned = scan(far, low, high, near) if name not in give else _around(far, float(near[0]))
+                first = name not in give
+                scanned = scan(far, low, high, near, whole=far.whole) if first else _around(far, float(near[0]))
                 fitted = searcher.fit(far, scanned, floor)
                 bugs[place], give[name] = (name, dict(fitted.options)), dict(fitted.uncertainty)
     distance = searcher.trial.distance(bugs)
@@ -189,6 +190,8 @@ def _fitted(searcher: Searcher, kept: _Set, floor: Floor) -> Found:
 
 def _around(far: Far, value: float) -> list[tuple[float, float]]:
     """A narrow scan about a value that was fitted before."""
+    if far.whole:
+        return scan(far, max(value - 2, 1), value + 2, whole=True)
     points = np.linspace(np.log(value * 0.8), np.log(value * 1.25), 7)
     return [(float(point), far(float(np.exp(point)))) for point in points]
 

@@ -47,17 +47,13 @@ class Trial:
                 raise ContractError(f"logits are not finite: {swapped.text}", remedy=swapped.remedy)
             if rows.ndim != 2 or len(rows) != len(ids) or not (is_top(given) or np.isfinite(rows).all()):
                 raise ContractError(f"logits of shape {rows.shape} for {len(ids)} tokens, or not finite")
-        self._right: list[np.ndarray] | None = None
-        self._buckets: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._apart_by: dict[str, list[np.ndarray]] = {}
         self._wanted: np.ndarray | None = None
 
     @property
     def right(self) -> list[np.ndarray]:
-        """The plain reference's logits of every sequence, computed once."""
-        if self._right is None:
-            self._right = self.logits(())
-        return self._right
+        """The plain reference's logits of every sequence."""
+        return self.planted.right
 
     @functools.cached_property
     def glanced(self) -> int:
@@ -96,17 +92,21 @@ class Trial:
 
         Where fewer positions are glanced at than are screened, the distance is told as if all were like those.
         """
-        return self.screened_as(self.logits(bugs, beginning=self.glanced))
+        glance = self.logits(bugs, beginning=self.glanced)
+        return self.screened_as(glance), self.sketched(glance)
 
-    def screened_as(self, glance: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
-        """The same of logits of the positions glanced at."""
-        sketch = self._sketch(glance[0][: self.glanced], self.right[0][: self.glanced])
-        return rms(self._apart_at(glance, self.glanced)) * self._as_screened, sketch
+    def screened_as(self, glance: Sequence[np.ndarray]) -> float:
+        """The same distance of logits of the positions glanced at, or of more."""
+        return rms(self._apart_at(glance, self.glanced)) * self._as_screened
+
+    def sketched(self, glance: Sequence[np.ndarray]) -> np.ndarray:
+        """The same sketch; of every trial on one reference that glances at as many positions."""
+        return _sketch(glance[0][: self.glanced], self.right[0][: self.glanced])
 
     def wanted(self) -> np.ndarray:
         """The sketch of what a bug would have to change: the candidate's difference from the reference."""
         if self._wanted is None:
-            self._wanted = self._sketch(self.candidate[0][: self.glanced], self.right[0][: self.glanced])
+            self._wanted = _sketch(self.candidate[0][: self.glanced], self.right[0][: self.glanced])
         return self._wanted
 
     def _entries(self, rows: np.ndarray) -> np.ndarray | None:
@@ -159,24 +159,25 @@ class Trial:
         rows, candidate_rows = logits[0][:count], self.candidate[0][:count]
         return distances(rows, candidate_rows, self._entries(candidate_rows))
 
-    def _sketch(self, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
-        delta = wrong - right
-        if not np.isfinite(delta).all():
-            delta = np.nan_to_num(delta, nan=0.0, posinf=0.0, neginf=0.0)
-        delta -= delta.mean(axis=1, keepdims=True)
-        order, begins, signs = self._summed(right.shape[1])
-        sums = np.add.reduceat(delta.astype(np.float32)[:, order] * signs, begins, axis=1)
-        return np.asarray(sums / right.shape[1] ** 0.5, np.float32)
 
-    def _summed(self, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A random share of the entries in each sum: their order, where each sum begins, and their signs."""
-        if self._buckets is None:
-            random = np.random.default_rng(0)
-            signs = random.integers(0, 2, vocabulary, np.int8) * np.float32(2) - np.float32(1)
-            count = min(SKETCHED, vocabulary)
-            begins = np.arange(count) * vocabulary // count
-            self._buckets = random.permutation(vocabulary), begins, signs
-        return self._buckets
+def _sketch(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Sums [S, SKETCHED] of differences [S, V], each of every `SKETCHED`th entry, with random signs that stay the same."""
+    delta = wrong - right
+    if not np.isfinite(delta).all():
+        delta = np.nan_to_num(delta, nan=0.0, posinf=0.0, neginf=0.0)
+    delta -= delta.mean(axis=1, keepdims=True)
+    rows, vocabulary = delta.shape
+    count = min(SKETCHED, vocabulary)
+    folded = vocabulary // count * count
+    signed = delta.astype(np.float32) * _signs(vocabulary)
+    sums = signed[:, :folded].reshape(rows, -1, count).sum(axis=1)
+    sums[:, : vocabulary - folded] += signed[:, folded:]
+    return np.asarray(sums / vocabulary**0.5, np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _signs(vocabulary: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 2, vocabulary, np.int8) * np.float32(2) - np.float32(1)
 
 
 def _known(rows: np.ndarray, vocabulary: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from logitproof.gguf.vocabulary import vocabulary_size
 from logitproof.jobs.session import Session
 from logitproof.jobs.spec import Side
 from logitproof.readers.llamacpp_kl_base import KlBaseWriter
-from logitproof.weights.model import open_model
+from logitproof.weights.model import files_of, open_model
 
 Tell = Callable[[str], None]
 
@@ -212,7 +212,7 @@ def _bytes(file: FileSide | None, first: Sequence[Side], sides: Sequence[Side], 
 
 def _size(model: Path) -> int:
     """Bytes of weights on disk."""
-    files = model.rglob("*") if model.is_dir() else [model]
+    files = model.rglob("*") if model.is_dir() else files_of(model)
     return sum(path.stat().st_size for path in files if path.is_file())
 
 

@@ -15,6 +15,7 @@ from logitproof.engines._logprobs import LEAST, Entries, as_rows, best_entries, 
 from logitproof.errors import Refusal
 from logitproof.files.hashes import file_sha256
 from logitproof.gguf.vocabulary import vocabulary_size
+from logitproof.weights.model import files_of
 
 PROBE = [1, 2, 3, 4, 5, 6, 7, 8]
 """Token ids whose row tells a server that was restarted with other weights under the same name."""
@@ -155,7 +156,7 @@ def _same_weights(loaded: str, model: Path) -> str:
     """How sure it is that the server computes with `model`; refuses where it is sure that it does not."""
     named = Path(loaded)
     if named.is_file() and model.is_file():
-        if file_sha256(named) != file_sha256(model):
+        if [file_sha256(file) for file in files_of(named)] != [file_sha256(file) for file in files_of(model)]:
             raise Refusal(
                 f"the server has loaded {loaded}, the contract names {model}: another file",
                 field="url",

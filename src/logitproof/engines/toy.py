@@ -13,6 +13,7 @@ import numpy as np
 
 from logitproof.engines import Engine, Hello, Loaded, Mode, Scored
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.files.untrusted import read_object
 from logitproof.protocol.sink import RowSink
 
@@ -144,7 +145,7 @@ def _read(model: Path) -> tuple[int, int]:
         vocab_size, seed = int(record["vocab_size"]), int(record["seed"])
     except (ContractError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise Refusal(
-            f"{model} is no toy model: {error}", field="model", remedy='give {"vocab_size": 300, "seed": 1}'
+            f"{model} is no toy model: {cause_of(error)}", field="model", remedy='give {"vocab_size": 300, "seed": 1}'
         ) from None
     if vocab_size < 257:
         raise Refusal(f"vocab_size is {vocab_size}", field="model", remedy="bytes need at least 257 entries")

@@ -22,6 +22,8 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from logitproof.errors import ModelError
+from logitproof.files.causes import cause_of
+from logitproof.files.gguf_parts import BESIDE, COUNT, NUMBER, TENSORS, PartError, other_parts
 from logitproof.files.gguf_values import AGAIN, SCALARS, Field, Tensor, Texts, decoded
 from logitproof.files.untrusted import regular_size
 
@@ -43,9 +45,12 @@ U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class GgufFile:
-    """The header of a GGUF file, checked. Raises ModelError that names file, place and remedy for anything that cannot be."""
+    """The header of a GGUF file, checked. Raises ModelError that names file, place and remedy for anything that cannot be.
 
-    def __init__(self, path: Path) -> None:
+    The first part of a model in several files has the tensors of all; with `alone` a part is read by itself.
+    """
+
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
         self.path = path
         header = _Header(path)
         self.version = header.version()
@@ -62,6 +67,8 @@ class GgufFile:
         self.data_offset = -(-header.at // self.alignment) * self.alignment
         self.tensors = [header.placed(self.data_offset, self.alignment, place) for place in places]
         _check_apart(self.tensors, header)
+        if not alone:
+            self._read_other_parts()
 
     def get_field(self, name: str) -> Field | None:
         """The key of this name, if there is one."""
@@ -70,6 +77,25 @@ class GgufFile:
     def value(self, name: str, default: Any = None) -> Any:
         """What a key holds, in Python's own types."""
         return self.fields[name].contents() if name in self.fields else default
+
+    def _read_other_parts(self) -> None:
+        others = other_parts(self.path, self.value(NUMBER), self.value(COUNT))
+        names = {tensor.name for tensor in self.tensors}
+        for number, path in enumerate(others, 1):
+            part = GgufFile(path, alone=True)
+            place = part.value(NUMBER), part.value(COUNT)
+            if place != (number, len(others) + 1):
+                text = f"says split.no {place[0]} of {place[1]}, and should be {number} of {len(others) + 1}"
+                raise PartError(text, where=str(path), remedy=BESIDE)
+            if twice := sorted(names & {tensor.name for tensor in part.tensors}):
+                text = f"has the tensor {twice[0]}, which another part has, too"
+                raise PartError(text, where=str(path), remedy=BESIDE)
+            self.tensors += part.tensors
+            names |= {tensor.name for tensor in part.tensors}
+        total = self.value(TENSORS)
+        if others and isinstance(total, int) and total != len(self.tensors):
+            text = f"is of {total} tensors by {TENSORS}, and all parts have {len(self.tensors)}"
+            raise PartError(text, where=str(self.path), remedy=BESIDE)
 
 
 class _Header:
@@ -84,7 +110,7 @@ class _Header:
             with path.open("rb") as file:
                 self.source = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise ModelError(f"cannot be read: {error}", where=str(path), remedy="correct the path") from None
+            raise ModelError(f"cannot be read: {cause_of(error)}", where=str(path), remedy="correct the path") from None
         self.end = min(self.size, HEADER_LIMIT)
 
     def refusal(self, place: str, text: str, remedy: str = AGAIN) -> ModelError:

@@ -12,9 +12,10 @@ import functools
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from logitproof.errors import EnvironmentFailed
+from logitproof.errors import ContractError, EnvironmentFailed
 from logitproof.files.atomic import content_key, write_atomically
 
 State = tuple[int, int, int, int, int]
@@ -23,12 +24,27 @@ KEPT_FROM = 1 << 24
 """Bytes from which a hash is worth a file: below, reading the content is as fast as finding what is kept."""
 SETTLED_NS = 2_000_000_000
 """Age from which a change gives another time than the last one; FAT, the coarsest, counts in steps of two seconds."""
+FILES_LIMIT = 20_000
+"""Files in a folder that a contract names: more is a disk, and no part of an engine."""
 DIGITS = frozenset("0123456789abcdef")
 
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file's content, hexadecimal; raises EnvironmentFailed where the file is written while it is read."""
     return _sha256(path, file_state(path))
+
+
+def folder_sha256(folder: Path) -> str:
+    """A hash of every file's content and place in a folder and the folders in it; where they lie and when is no part of it.
+
+    Raises ContractError of more than `FILES_LIMIT` files, EnvironmentFailed of a file that is written meanwhile, and OSError.
+    """
+    return content_key({name: file_sha256(path) for name, path in _files(folder)})
+
+
+def folder_state(folder: Path) -> tuple[tuple[str, State], ...]:
+    """The states of a folder's files: as long as they stay, its content does. Raises ContractError and OSError, as above."""
+    return tuple((name, file_state(path)) for name, path in _files(folder))
 
 
 def cache_folder() -> Path:
@@ -59,6 +75,26 @@ def file_state(path: Path) -> State:
     """The state of a file: as long as it stays, nobody has written to it or put another there."""
     state = path.stat()
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every regular file with its path in the folder, in order; a folder that is reached by two links is entered once."""
+    entered: set[tuple[int, int]] = set()
+    count = 0
+    for place, folders, names in os.walk(folder, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((state.st_dev, state.st_ino))
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names)):
+            if not path.is_file():
+                continue
+            if (count := count + 1) > FILES_LIMIT:
+                text = f"has more than {FILES_LIMIT:,} files, of which each would be a part of what the engine is"
+                raise ContractError(text, where=str(folder), remedy="name the file or the smaller folder that is meant")
+            yield path.relative_to(folder).as_posix(), path
 
 
 def _place(path: Path, state: State) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from logitproof.files.causes import cause_of
 from logitproof.files.untrusted import AGAIN, Cursor, parse_json, refusal, whole
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"}
@@ -99,7 +100,7 @@ class Tensors:
             kind, shape = str(entry["dtype"]), tuple(whole(length) for length in entry["shape"])
             start, end = (whole(offset) for offset in entry["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
-            raise refusal(self.path, name, f"has a damaged or unknown description: {error}", AGAIN) from None
+            raise refusal(self.path, name, f"has a damaged or unknown description: {cause_of(error)}", AGAIN) from None
         if len(shape) > DIMENSIONS or any(length >= LENGTH_LIMIT for length in shape):
             raise refusal(self.path, name, f"has a shape of {len(shape)} dimensions, up to {max(shape)}", AGAIN)
         if not 0 <= start <= end or any(length < 0 for length in shape):

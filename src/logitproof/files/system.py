@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 WORDS = {
     errno.ENOSPC: "the disk is full",
@@ -16,6 +17,7 @@ WORDS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links lead in a circle",
     errno.EEXIST: "something is there already",
+    errno.EFBIG: "the file is larger than may be written there",
     errno.ENOTEMPTY: "a folder is in the way that is not empty",
     errno.EMFILE: "too many files are open",
     errno.ENOMEM: "there is not enough memory",
@@ -29,4 +31,21 @@ WORDS = {
 
 def in_words(error: OSError) -> str:
     """What the system says, without its number."""
+    if error.errno == errno.EEXIST and isinstance(error.filename, str) and Path(error.filename).is_file():
+        return "a file is there already"
     return WORDS.get(error.errno or 0, (error.strerror or str(error)).lower())
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where a disk is full or a folder is not ours."""
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY)
+BAD_PATH = (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def remedy_of(error: OSError) -> str:
+    """What to do about it."""
+    if error.errno in FULL:
+        return "free the disk, or name a folder that can be written"
+    if error.errno in IN_THE_WAY:
+        return "take away what is in the way, or name another path"
+    return "correct the path" if error.errno in BAD_PATH else "see what the system says"

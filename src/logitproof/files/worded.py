@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
+
+from logitproof.files.forms import FORMS
 
 WORDS = {
     "too_short": "needs at least {min_length} entries",
@@ -58,6 +61,11 @@ WORDS = {
     "assertion_error": "{error}",
 }
 """What is wrong, by pydantic's name for it."""
+SINGULAR = {
+    "needs at least 1 entries": "needs at least 1 entry",
+    "may have at most 1 entries": "may have at most 1 entry",
+    "needs at least 1 letters": "must not be empty",
+}
 UNKNOWN = "is not what is asked for here"
 _BRANCH = re.compile(
     r"(?:float|int|str|bool|none|list|dict|tuple|date|literal|constrained|function|json-or-python|lax-or-strict|nullable|union"
@@ -72,8 +80,9 @@ SHOWN = 80
 
 def worded(fault: Mapping[str, Any]) -> str:
     """What is wrong with one value, without its place."""
-    words = WORDS.get(fault["type"])
-    return words.format(**fault.get("ctx", {})) if words else UNKNOWN
+    words = FORMS.get(str(fault.get("ctx", {}).get("pattern"))) or WORDS.get(fault["type"])
+    text = words.format(**fault.get("ctx", {})) if words else UNKNOWN
+    return SINGULAR.get(text, text)
 
 
 def place_of(fault: Mapping[str, Any], data: Any = None) -> tuple[str | int, ...]:
@@ -120,8 +129,17 @@ def quoted(value: Any) -> str:
     """The offending value, if it is one that can be shown in a line."""
     if isinstance(value, dict | list):
         return ""
-    shown = repr(value)
+    shown = _as_written(value)
     return f", got {shown if len(shown) <= SHOWN else f'{shown[: SHOWN - 1]}…'}"
+
+
+def _as_written(value: Any) -> str:
+    """A value as a file writes it, not as Python does."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else repr(value)
 
 
 def in_words(error: ValidationError, *before: str | int) -> str:

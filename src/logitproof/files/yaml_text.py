@@ -1,7 +1,8 @@
 """YAML as a tree of bounded size: depth, aliases and numbers are looked at while it is read, never after.
 
 PyYAML keeps the last of two equal keys in silence, follows an alias into itself, unfolds nine lines of nine aliases into
-a billion entries, and raises whatever Python raises for a date or a number that cannot be.
+a billion entries, and raises whatever Python raises for a date or a number that cannot be. Keys are texts here, as in
+JSON, in which the schemas are published.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import yaml
 from logitproof.errors import ContractError
 from logitproof.files.nearest import meant
 from logitproof.files.untrusted import DEPTH_LIMIT, DIGITS_LIMIT, read_text
+from logitproof.files.yaml_words import worded
 
 SIZE_LIMIT = 16 << 20
 """Bytes of a YAML or TOML file; suites with token ids have some 100 KB."""
@@ -32,10 +34,10 @@ def parse_yaml(text: str, path: Path) -> tuple[Any, Lines]:
         return (None if node is None else loader.construct_document(node)), _lines(node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ContractError(f"not valid YAML: {error.problem}", where=f"{path}:{line}", remedy=REMEDY) from None
+        raise ContractError(f"not valid YAML: {worded(str(error.problem))}", where=f"{path}:{line}", remedy=REMEDY) from None
     except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ContractError(f"not valid YAML: {text}", where=str(path), remedy=REMEDY) from None
+        problem = worded(" ".join(str(error).split()))
+        raise ContractError(f"not valid YAML: {problem}", where=str(path), remedy=REMEDY) from None
     except (ValueError, OverflowError, RecursionError) as error:
         # A character that no text can hold, such as "\U00110000".
         line = loader.line + 1 if loader is not None else 1
@@ -43,6 +45,8 @@ def parse_yaml(text: str, path: Path) -> tuple[Any, Lines]:
 
 
 REMEDY = "correct the file; see docs/contract.md"
+KINDS = {"bool": "a truth", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
+"""What YAML takes a scalar without quotes for, where it is no text: `no`, 5, 1e3, ~, 2026-12-31."""
 
 
 def yaml_text(path: Path, command: str = "") -> str:
@@ -109,6 +113,8 @@ class _Loader(yaml.SafeLoader):
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
+            if (kind := str(key.tag).rpartition(":")[2]) in KINDS:
+                raise _fault(key, f"the key {key.value!r} is {KINDS[kind]} to YAML, and keys are texts: put it in quotes")
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.causes import cause_of
 from logitproof.gguf.deltas import DELTAS, qwen3_5_moe
 from logitproof.gguf.dense import DENSE
 from logitproof.gguf.experts import glm4_moe, qwen2_moe, stacked
@@ -249,7 +250,7 @@ def layout_of(values: dict[str, Any], where: str) -> Layout:
     try:
         return known[named](Config(values, where))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        text = f"a value is of the wrong kind for {named}: {type(error).__name__}: {error}"
+        text = f"a value is of the wrong kind for {named}: {cause_of(error)}"
         raise ModelError(text, where=where, remedy="take config.json from the model's publisher") from None
 
 

@@ -19,7 +19,8 @@ from typing import Any
 from logitproof.errors import ModelError
 from logitproof.files.atomic import content_key, environment_errors
 from logitproof.files.gguf import GgufFile
-from logitproof.files.hashes import file_sha256
+from logitproof.files.gguf_parts import files_of_model
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.gguf.metadata import Assumed, Metadata
 from logitproof.gguf.settings import same, settings_of
 from logitproof.gguf.vocabularies import special_id, tokenizer_files
@@ -74,8 +75,8 @@ def derive(path: Path) -> Derived:
 
 def folder_of(path: Path) -> Path:
     """The folder of a GGUF file, made if it is not there. Raises what `derive` raises."""
-    state = path.stat()
-    return _folder(path.resolve(), home(), state.st_mtime_ns, state.st_size)
+    files = files_of_model(path)
+    return _folder(tuple(file.absolute() for file in files), home(), tuple(file_state(file) for file in files))
 
 
 def home() -> Path:
@@ -94,11 +95,12 @@ def write(derived: Derived, folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _folder(path: Path, parent: Path, mtime_ns: int, size: int) -> Path:
-    folder = parent / content_key({"sha256": file_sha256(path), "format": FORMAT})[:32]
+def _folder(files: tuple[Path, ...], parent: Path, states: tuple[State, ...]) -> Path:
+    hashes = [file_sha256(file) for file in files]
+    folder = parent / content_key({"sha256": hashes[0] if len(hashes) == 1 else hashes, "format": FORMAT})[:32]
     if folder.is_dir():
         return folder
-    derived = derive(path)
+    derived = derive(files[0])
     with environment_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=parent, prefix=".part-"))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.causes import cause_of
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout
 from logitproof.gguf.metadata import AGAIN, Metadata
@@ -164,7 +165,7 @@ def settings_of(meta: Metadata) -> tuple[Values, Layout]:
     try:
         config = FAMILIES[meta.architecture](meta)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        text = f"has settings that no {meta.architecture} model has: {type(error).__name__}: {error}"
+        text = f"has settings that no {meta.architecture} model has: {cause_of(error)}"
         raise ModelError(text, where=str(meta.file.path), remedy=AGAIN) from None
     try:
         layout = layout_of(config, str(meta.file.path))

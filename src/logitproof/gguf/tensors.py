@@ -15,6 +15,7 @@ import numpy as np
 
 from logitproof.errors import ModelError
 from logitproof.files import safetensors
+from logitproof.files.causes import cause_of
 from logitproof.files.gguf import GgufFile
 from logitproof.files.safetensors import FLOATS, widened
 from logitproof.gguf.layout import Layout, Planned
@@ -60,7 +61,7 @@ class GgufTensors:
         try:
             values = gguf.quants.dequantize(data if index is None else data[index], tensor.tensor_type)
         except (ValueError, NotImplementedError, KeyError) as error:
-            raise ModelError(f"cannot dequantize {name} ({self.kind(name)}): {error}") from None
+            raise ModelError(f"cannot dequantize {name} ({self.kind(name)}): {cause_of(error)}") from None
         return np.asarray(values, np.float32).reshape(-1, self.shape(name)[-1] if self.shape(name) else 1)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError, ModelError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.files.gguf import GgufFile
 from logitproof.files.untrusted import read_object
 from logitproof.gguf.tokenizer import tokenizer_keys
@@ -97,7 +98,7 @@ def _config(folder: Path) -> dict[str, Any]:
         config = read_config(folder)
         return {**config, "vocab_size": int(config.get("vocab_size") or config["text_config"]["vocab_size"])}
     except (ContractError, KeyError, TypeError, ValueError) as error:
-        raise Refusal(f"{folder}/config.json says no vocab_size: {error}", field="model") from None
+        raise Refusal(f"{folder}/config.json says no vocab_size: {cause_of(error)}", field="model") from None
 
 
 def _keys(model: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import gguf
 import numpy as np
 
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError
+from logitproof.files.causes import cause_of
 from logitproof.gguf.families import layout_of
 from logitproof.gguf.layout import Layout, Planned
 from logitproof.gguf.tensors import FolderTensors, PlannedTensors, chunks, row_count
@@ -221,7 +222,8 @@ def _libllama(quantization: str) -> tuple[Any, int]:
     try:
         import llama_cpp  # heavy, and not needed for the types written here
     except (ImportError, OSError, RuntimeError) as error:
-        raise EnvironmentFailed(f"{quantization} needs llama.cpp: {error}", remedy="pip install llama-cpp-python") from error
+        remedy = "pip install llama-cpp-python"
+        raise EnvironmentFailed(f"{quantization} needs llama.cpp: {cause_of(error)}", remedy=remedy) from error
     file_type = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}", None)
     if file_type is None:
         raise ContractError(

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from logitproof.errors import EngineGarbage
+from logitproof.files.causes import cause_of
 from logitproof.files.mapped import in_blocks
 from logitproof.files.worded import in_parts
 from logitproof.jobs.taken import NotTaken, taken
@@ -22,6 +23,7 @@ from logitproof.protocol import messages as protocol
 from logitproof.rows.top import best, is_top, top_fault
 from logitproof.rows.transform import bytes_swapped
 
+WRITTEN = "write the whole file, close it, and announce its dtype and shape as they are; see `Tensor` in docs/protocol.md"
 M = TypeVar("M", bound=protocol.Message)
 R = TypeVar("R", bound=protocol.Rows)
 
@@ -105,7 +107,7 @@ class Answers:
             try:
                 kept[name] = taken(tensor)
             except NotTaken as error:
-                raise Untrusted(f"the file of tap {name} is not what it says: {error}") from None
+                raise Untrusted(f"the file of tap {name} is not what it says: {error}", WRITTEN) from None
             if np.isnan(kept[name].open()).any():
                 raise EngineGarbage(f"tap {name} holds nan", where=self.name, remedy="look at the operation before it")
         return kept
@@ -128,7 +130,7 @@ class Answers:
         try:
             return taken(tensor)
         except NotTaken as error:
-            raise Untrusted(f"its logits file is not what it says: {error}") from None
+            raise Untrusted(f"its logits file is not what it says: {error}", WRITTEN) from None
 
     def _possible(self, position: int, row: np.ndarray, rows: np.ndarray) -> None:
         """That a row could be logits; where it could not, whether all `rows` could with their bytes swapped."""
@@ -173,4 +175,4 @@ def _opened(result: protocol.Rows) -> np.ndarray:
     try:
         return result.open()
     except (OSError, ValueError) as error:
-        raise Untrusted(f"its logits file is not what it says: {error}") from None
+        raise Untrusted(f"its logits file is not what it says: {cause_of(error)}", WRITTEN) from None

@@ -24,7 +24,7 @@ from logitproof.protocol.messages import LoadResult, Rows, ScoreResult
 from logitproof.rows.top import is_top
 from logitproof.traces.store import TraceStore
 from logitproof.traces.trace import LOGITS, Failure, Trace, open_logits
-from logitproof.weights.model import weights_sha256
+from logitproof.weights.model import files_of, weights_sha256
 
 ANSWER = "answer.bin"
 """The file that an engine is asked to write; `LOGITS` is what is kept of it."""
@@ -333,5 +333,5 @@ def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:
 
 def _bytes_of(model: Path) -> int:
     """What weights take on disk; 0 of what is not there."""
-    files = [path for path in model.rglob("*") if path.is_file()] if model.is_dir() else [model] if model.is_file() else []
-    return sum(path.stat().st_size for path in files)
+    files = model.rglob("*") if model.is_dir() else files_of(model)
+    return sum(path.stat().st_size for path in files if path.is_file())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from logitproof.contract.suite import Prompt
 from logitproof.files.atomic import content_key
-from logitproof.files.hashes import file_sha256
+from logitproof.files.hashes import file_sha256, folder_sha256
 from logitproof.jobs.adapter import adapter_identity, strings_in
 from logitproof.jobs.spec import Spec
 from logitproof.protocol.messages import HelloResult
@@ -100,7 +100,10 @@ def _config_sha256(models: Mapping[str, Model], config: Path | None) -> str:
 
 
 def option_files(spec: Spec) -> dict[str, str]:
-    """sha256 of every file that an option names: a rebuilt binary must not reuse the old one's traces."""
+    """sha256 of every file and folder that an option names: a rebuilt binary must not reuse the old one's traces.
+
+    Raises ContractError of a folder with too many files to be meant, EnvironmentFailed of a file that is being written.
+    """
     hashes: dict[str, str] = {}
     folder = Path(spec.directory or ".")
     for text in strings_in([spec.options, spec.environment, spec.python, spec.tokenizer]):
@@ -109,7 +112,7 @@ def option_files(spec: Spec) -> dict[str, str]:
             if path.is_file():
                 hashes[text] = file_sha256(path)
             elif path.is_dir() and text not in ("", ".", "/"):
-                hashes[text] = content_key({f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in path.iterdir()})
+                hashes[text] = folder_sha256(path)
         except (OSError, ValueError):
             continue  # a long or odd string that is no path
     return hashes

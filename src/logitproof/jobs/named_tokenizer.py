@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError, EnvironmentFailed, ModelError
+from logitproof.files.hashes import file_state, folder_state
+from logitproof.files.system import in_words
 from logitproof.gguf.folder import folder_of
 from logitproof.weights.model import is_gguf
 
@@ -36,17 +38,23 @@ class NamedTokenizer:
 
 
 def named_tokenizer(path: Path) -> NamedTokenizer:
-    """The tokenizer at `path`, read once.
+    """The tokenizer at `path`, read once for every state of its files.
 
     Raises ContractError of what is not there or has no tokenizer, EnvironmentFailed without transformers.
     """
     if not path.exists():
         raise ContractError("tokenizer names nothing: it is not there", where=str(path), remedy=REMEDY)
-    return _read(path.resolve())
+    path = path.resolve()
+    try:
+        state = folder_state(path) if path.is_dir() else file_state(path)
+    except OSError as error:
+        raise ContractError(f"tokenizer cannot be read: {in_words(error)}", where=str(path), remedy=REMEDY) from None
+    return _read(path, state)
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path) -> NamedTokenizer:
+def _read(path: Path, state: object) -> NamedTokenizer:
+    """The tokenizer of the files in this state: a process that lives on reads what changed since."""
     try:
         import transformers
     except ImportError as error:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, pairs_of
+from logitproof.contract.inert import refuse_inert
 from logitproof.contract.isa import BETWEEN, NATIVE, Lacks
 from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, raise_all
 from logitproof.jobs.cell import AXES, NOT_SELECTED, Cell, Pair, Unmeasured
 from logitproof.jobs.job import Job, JobKind, engine_facts, make_job
 from logitproof.jobs.passes import crossing_in_model, may_cross
@@ -21,6 +22,9 @@ from logitproof.jobs.specs import not_here, reference_name, specs, use_of
 from logitproof.protocol.messages import HelloResult
 from logitproof.weights.hub import absolute, located
 from logitproof.weights.model import Model, open_model
+
+SHOWN = 20
+"""Cells that are listed where none is selected."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,13 @@ class Plan:
 
 
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
-    """Check and hash every file of the models that a selected cell needs, by absolute path."""
+    """Check and hash every file of the models that a selected cell needs, by absolute path.
+
+    Raises ContractError where one quantization is a copy of another's file: what it is called says nothing of it then.
+    """
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
     models: dict[str, Model] = {}
+    of_one: dict[str, dict[str, Model]] = {}
     witness = opened.contract.witness
     also = {ORIGINAL, witness.weights} if witness else {ORIGINAL}
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
@@ -49,7 +57,20 @@ def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
             where = opened.where("models", name, quantization)
             path = absolute(located(files[quantization], opened.folder, where=where))
             models.setdefault(str(path), open_model(path, where=where))
+            beside = of_one.setdefault(name, {})
+            _refuse_copy(models[str(path)], beside, where)
+            beside[str(path)] = models[str(path)]
     return models
+
+
+def _refuse_copy(model: Model, beside: Mapping[str, Model], where: str) -> None:
+    for path, known in beside.items():
+        if known.path != model.path and sorted(known.files.values()) == sorted(model.files.values()):
+            raise ContractError(
+                f"{model.path} is a copy of {path}, byte for byte: whatever it is called, nothing was quantized",
+                where=where,
+                remedy="name the file that was meant, or the same path twice where one file is meant to serve both",
+            )
 
 
 def plan(
@@ -65,7 +86,9 @@ def plan(
     `capabilities` holds what each engine said in `hello` (by the names of `specs`), or the error that it
     died with: its cells are then still planned, so that the failure stands where the traces would. `lacks` says which
     instruction sets the machines have not that run engines, where these are others than this one.
+    Raises ContractError of a gate that no engine could break.
     """
+    refuse_inert(opened)
     builder = _Builder(opened, capabilities, models, lacks)
     for cell in _selected(opened, only):
         builder.add(cell)
@@ -199,20 +222,25 @@ def matrix_cells(opened: OpenContract) -> list[Cell]:
     Raises ContractError where a candidate or a gate has none: what never runs can never fail.
     """
     cells = list(_cells(opened))
-    for name in opened.contract.candidates:
-        if not any(cell.candidate == name for cell in cells):
-            raise ContractError(
-                f"the candidate {name!r} has no cell in the matrix, so it would never run",
-                where=opened.where("candidates", name),
-                remedy="widen its `only` or the matrix, or take it out",
-            )
-    for index, gate in enumerate(opened.contract.gates):
-        if not any(gate.selects(cell.axes) for cell in cells):
-            raise ContractError(
-                f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
-                where=opened.where("gates", index, "where"),
-                remedy="correct its `where` or widen the matrix",
-            )
+    faults = [
+        ContractError(
+            f"the candidate {name!r} has no cell in the matrix, so it would never run",
+            where=opened.where("candidates", name),
+            remedy="widen its `only` or the matrix, or take it out",
+        )
+        for name in opened.contract.candidates
+        if not any(cell.candidate == name for cell in cells)
+    ]
+    faults += [
+        ContractError(
+            f"the gate {gate.id!r} selects no cell of the matrix, so it can never fail",
+            where=opened.where("gates", index, "where"),
+            remedy="correct its `where` or widen the matrix",
+        )
+        for index, gate in enumerate(opened.contract.gates)
+        if not any(gate.selects(cell.axes) for cell in cells)
+    ]
+    raise_all(faults)
     return cells
 
 
@@ -220,8 +248,10 @@ def _selected(opened: OpenContract, only: str) -> list[Cell]:
     cells = matrix_cells(opened)
     chosen = [cell for cell in cells if _is_selected(cell, only)]
     if not chosen:
-        known = "\n    ".join(cell.id for cell in cells)
-        raise ContractError(f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}")
+        rest = f"\n    and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
+        known = "\n    ".join(cell.id for cell in cells[:SHOWN]) + rest
+        text = f"no cell matches {only!r}, so nothing would be compared; there are\n    {known}"
+        raise ContractError(text, where="--only", remedy=f"give a glob of their ids, such as '{cells[0].candidate}/*'")
     return chosen
 
 

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 SHOWN = 120
 """Bytes of a wrong answer that are quoted."""
 STRAY = "stdout belongs to the protocol, log to stderr"
+ENVELOPE = (
+    'an answer is {"id": …, "result": {…}} or {"id": …, "error": {"kind": "failed", "message": …}}, with the id of the request'
+)
+RECORD = TypeAdapter(dict[str, Any])
 SPLIT = "an answer is one line: print its JSON without newlines in it"
 
 
@@ -31,12 +37,28 @@ def described(method: str, params: Mapping[str, Any]) -> str:
 def is_begun(line: bytes) -> bool:
     """Whether a line is the beginning of a JSON object or list whose end stands in a later one."""
     text = line.strip()
+    if _record(line) is not None:
+        return False
     return text[:1] in (b"{", b"[") and text.count(b"{") + text.count(b"[") > text.count(b"}") + text.count(b"]")
 
 
-def remedy_of_stray(line: bytes) -> str:
-    """What to do about a line on stdout that is not the protocol."""
-    return SPLIT if is_begun(line) else STRAY
+def stray(line: bytes, method: str, fault: str) -> tuple[str, str]:
+    """What a line is that is no answer to `method`, and what to do; `fault` is what is wrong with it as an answer."""
+    text = f"answered `{method}` with something that is not the protocol: {shown_bytes(line)}"
+    record = _record(line)
+    if record is None:
+        return text, SPLIT if is_begun(line) else STRAY
+    if record.keys() & {"id", "result", "error", "part", "progress"}:
+        return f"its answer to `{method}` breaks the protocol: {fault}: {shown_bytes(line)}", ENVELOPE
+    return text, f"{ENVELOPE}; whatever is no answer belongs on stderr"
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, or None."""
+    try:
+        return RECORD.validate_json(line)
+    except ValidationError:
+        return None
 
 
 def shown_bytes(data: bytes) -> str:

@@ -27,6 +27,9 @@ def unread_in_words(opened: OpenContract) -> list[str]:
     return [
         f"{opened.contract.models[name][label]} is listed as {label} of {name}, and no cell reads it: it was not compared"
         for name, label in unread_weights(opened)
+    ] + [
+        f"{name} is listed as a reference, and no gate compares with it: nothing was compared with it"
+        for name in unread_references(opened)
     ]
 
 
@@ -34,3 +37,9 @@ def defaults_in_words(matrix: Matrix) -> str:
     """The axes that the contract does not name, with what they are then; nothing where it names them all."""
     left = [axis for axis in AXES if axis not in matrix.model_fields_set]
     return ", ".join(f"{axis} {' and '.join(getattr(matrix, axis))}" for axis in left)
+
+
+def unread_references(opened: OpenContract) -> list[str]:
+    """References that the contract lists and that no gate compares anything with."""
+    read = {cell.against for cell in matrix_cells(opened)}
+    return [name for name in opened.contract.others if name not in read]

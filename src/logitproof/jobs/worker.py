@@ -31,11 +31,12 @@ from logitproof.errors import (
 from logitproof.files.ended import remedy_of, signal_name
 from logitproof.files.hashes import State
 from logitproof.files.last_words import cause
+from logitproof.files.worded import in_words
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
 from logitproof.jobs.executed import Executed, executed
 from logitproof.jobs.process import GRACE, EngineProcess
-from logitproof.jobs.shown import described, remedy_of_stray, shown_bytes
+from logitproof.jobs.shown import ENVELOPE, described, shown_bytes, stray
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
@@ -287,7 +288,7 @@ class Worker:
                 self._end = time.monotonic() + self._deadline
                 return response
             if response.progress is None:
-                raise self._fail(EngineGarbage, f"answered `{method}` with neither result nor error")
+                raise self._fail(EngineGarbage, f"answered `{method}` with neither result nor error", remedy=ENVELOPE)
 
     def _receive(self, method: str, timeout: float) -> protocol.Response:
         left = self._end - time.monotonic()
@@ -309,11 +310,12 @@ class Worker:
             raise self._died(method)
         try:
             response = protocol.Response.model_validate_json(line)
-        except ValidationError:
-            text = f"answered `{method}` with something that is not the protocol: {shown_bytes(line)}"
-            raise self._fail(EngineGarbage, text, remedy=remedy_of_stray(line)) from None
+        except ValidationError as error:
+            text, remedy = stray(line, method, in_words(error))
+            raise self._fail(EngineGarbage, text, remedy=remedy) from None
         if response.id != self._count:
-            raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked")
+            remedy = "answer each request once, with its own `id`"
+            raise self._fail(EngineGarbage, f"answered request {response.id}, request {self._count} was asked", remedy=remedy)
         return response
 
     def _judged(self, part: protocol.Part, asked: Path, count: int) -> protocol.ScoreResult | LogitproofError:

@@ -21,8 +21,9 @@ from typing import ClassVar
 
 from logitproof import catalog
 from logitproof.contract.opened import OpenContract, open_contract
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.yaml import parts_of
+from logitproof.jobs.plan import matrix_cells
 
 UNREADABLE = "LP000"
 OF_A_MACHINE = ("LP030", "LP070", "LP080")
@@ -83,6 +84,7 @@ def lint(path: Path) -> list[Finding]:
     """Every finding of a contract, in the order of its lines."""
     try:
         opened = open_contract(path)
+        matrix_cells(opened)
     except ContractError as error:
         faults = [_unreadable(fault, path) for fault in (error, *error.others)]
         return sorted(faults, key=lambda finding: finding.line)
@@ -117,7 +119,11 @@ def _unwaived(opened: OpenContract, findings: list[Finding]) -> Iterator[Finding
             yield finding
     leave, unseen = _Leave(), any(finding.code == MISSING for finding in findings)
     for index, waiver in enumerate(opened.contract.lint):
-        if today > waiver.until:
+        if waiver.code not in (known := codes()):
+            text = f"lint has no code {waiver.code!r}{did_you_mean(waiver.code, list(known))}"
+            remedy = "the codes stand in docs/contract.md"
+            yield leave.finding(opened, "LP008", "lint", index, text=text, remedy=remedy)
+        elif today > waiver.until:
             text = f"the leave for {waiver.code} ended on {waiver.until}"
             remedy = "mend the fault, or give a new end and reason"
             yield leave.finding(opened, "LP007", "lint", index, text=text, remedy=remedy)

@@ -38,7 +38,7 @@ class Files(Rule):
                 yield self._no_weights(opened, path, name, label)
         for keys, use in _uses(opened):
             if use.python is not None and not _is_program(opened, use.python):
-                yield self._gone(opened, Path(use.python), *keys, "python")
+                yield self._gone(opened, _program(opened, use.python), *keys, "python")
             yield from self._options(opened, keys, use)
             if use.tokenizer is not None:
                 yield from self._tokenizer(opened, (*keys, "tokenizer"), opened.folder / use.tokenizer, read)
@@ -74,7 +74,8 @@ class Files(Rule):
         return self.finding(opened, "LP070", "models", name, label, text=place, remedy=remedy)
 
     def _gone(self, opened: OpenContract, path: Path, *keys: str) -> Finding:
-        text = f"{'.'.join(keys)}: {path} names nothing: it is not there{meant(path)}"
+        fault = "is no program that can be run" if path.exists() else f"names nothing: it is not there{meant(path)}"
+        text = f"{'.'.join(keys)}: {path} {fault}"
         return self.finding(opened, "LP070", *keys, text=text, remedy="correct the path, which is relative to the contract")
 
     def _options(self, opened: OpenContract, keys: tuple[str, ...], use: EngineUse) -> Iterator[Finding]:
@@ -117,5 +118,10 @@ def _other_tokens(opened: OpenContract, model: str, count: int) -> str:
 
 
 def _is_program(opened: OpenContract, program: str) -> bool:
-    return shutil.which(program if "/" not in program else str(opened.folder / program)) is not None
+    return shutil.which(_program(opened, program)) is not None
+
+
+def _program(opened: OpenContract, program: str) -> Path:
+    """A program as it is looked for: by its name on the PATH, or by its path from the contract."""
+    return opened.folder / program if "/" in program else Path(program)
 

@@ -25,6 +25,7 @@ class Waivers(Rule):
         "LP051": "a waiver that has ended, or has no end within a year",
         "LP052": "a waiver of a cell or a prompt that the contract does not have",
         "LP053": "leave to stay unmeasured that covers every cell",
+        "LP054": "leave to stay unmeasured that covers no cell",
     }
 
     def look(self, opened: OpenContract) -> Iterator[Finding]:
@@ -49,6 +50,10 @@ class Waivers(Rule):
                 text = f"no prompt has the sha256 {waiver.prompt[:12]}… of the waiver {waiver.id!r}"
                 yield self.finding(opened, "LP052", *keys, text=text, remedy="the prompt changed: take the waiver out")
         for index, glob in enumerate(opened.contract.may_be_unmeasured):
-            if cells and all(fnmatch.fnmatchcase(cell, glob) for cell in cells):
+            if not any(fnmatch.fnmatchcase(cell, glob) for cell in cells):
+                text = f"{glob!r} gives leave to no cell: none is called so"
+                remedy = "correct the glob, or take it out"
+                yield self.finding(opened, "LP054", "may_be_unmeasured", index, text=text, remedy=remedy)
+            elif all(fnmatch.fnmatchcase(cell, glob) for cell in cells):
                 text = f"{glob!r} lets every cell stay unmeasured"
                 yield self.finding(opened, "LP053", "may_be_unmeasured", index, text=text, remedy="name the cells that may")

@@ -110,9 +110,10 @@ class _Trials:
             kind = catalog.load("mutations", name)
             for key, (low, high) in kind.ranges.items():
                 far = functools.partial(self._residual, tap, name, key)
-                value = refine(far, scan(far, low, high, kind.grid.get(key, ())), STEPS)
+                whole = kind.is_whole(key)
+                value = refine(far, scan(far, low, high, kind.grid.get(key, ()), whole=whole), STEPS, whole=whole)
                 limit = LIMIT * expected(taps.split(tap)[1], self._precision)
-                short = (float(f"{value:.{digits}g}") for digits in DIGITS)
+                short = [value] if whole else [float(f"{value:.{digits}g}") for digits in DIGITS]
                 shortest = next((number for number in short if far(number) <= limit), None)
                 if shortest is not None:
                     wrong = self._wrong([(name, {key: shortest})])

@@ -37,6 +37,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from logitproof.errors import ContractError
+from logitproof.files.causes import cause_of
 from logitproof.files.untrusted import read_json
 from logitproof.files.yaml import read_yaml
 from logitproof.localization.tap_files import LLAMA_CPP, RAW, arrays
@@ -127,7 +128,7 @@ class _Folder:
             try:
                 self._read[file] = arrays(file)
             except (OSError, ValueError, KeyError, IndexError) as error:
-                raise ContractError(f"cannot be read: {error}", where=str(file), remedy="dump it again") from None
+                raise ContractError(f"cannot be read: {cause_of(error)}", where=str(file), remedy="dump it again") from None
         return self._read[file]
 
     def token_ids(self, given: list[int] | str) -> list[int]:
@@ -243,7 +244,7 @@ def _shaped(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: int
             values = values.reshape(-1, *values.shape[2:])[:positions]
         return values if tap.slots is None else values[tap.slots]
     except (ValueError, IndexError) as error:
-        raise ContractError(f"{name}: shape {list(values.shape)}: {error}", where=str(file)) from None
+        raise ContractError(f"{name}: shape {list(values.shape)}: {cause_of(error)}", where=str(file)) from None
 
 
 def _canonical(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: int) -> np.ndarray:
@@ -251,7 +252,7 @@ def _canonical(values: np.ndarray, file: Path, name: str, tap: _Tap, positions: 
         if tap.heads is not None:
             values = values[:, tap.heads]
     except IndexError as error:
-        raise ContractError(f"{name}: shape {list(values.shape)}: {error}", where=str(file)) from None
+        raise ContractError(f"{name}: shape {list(values.shape)}: {cause_of(error)}", where=str(file)) from None
     leaf = vocabulary.split(name)[1]
     place = 1 if leaf in vocabulary.MATRICES else 0
     if values.ndim <= place or values.shape[place] != positions:

@@ -63,7 +63,10 @@ class Record:
 
 
 def swept(default: Value, *, grid: tuple[Value, ...] = (), between: tuple[float, float] | None = None) -> Value:
-    """An option that is tried at the values of `grid`, which occur in the field, and searched `between` two others."""
+    """An option that is tried at the values of `grid`, which occur in the field, and searched `between` two others.
+
+    With a whole number as its default it is searched in whole numbers.
+    """
     tried = {"grid": grid} if grid else {}
     searched = {"ranges": between} if between else {}
     made: Value = field(default=default, metadata=tried | searched)
@@ -106,6 +109,11 @@ class Mutation:
         if id:
             cls.id = id
             dataclass(cls)
+
+    @classmethod
+    def is_whole(cls, option: str) -> bool:
+        """Whether an option is searched in whole numbers."""
+        return isinstance(getattr(cls, option, None), int)
 
     def applies(self, config: Any) -> bool:
         """Whether a model of this transformers config can have the bug at all."""

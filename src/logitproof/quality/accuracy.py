@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logitproof.comparison.chance import bootstrap_mean, mcnemar
 from logitproof.errors import ContractError
+from logitproof.files.causes import cause_of
 from logitproof.files.untrusted import parse_json, read_text
 from logitproof.files.worded import in_words
 from logitproof.quality.greedy import Rate
@@ -85,7 +86,8 @@ def read_questions(path: str) -> list[Question]:
         lines = read_text(file).splitlines()
     except ContractError as error:
         names = ", ".join(sorted(task.stem for task in SHIPPED.glob("*.jsonl")))
-        raise ContractError(f"cannot be read: {error}", where=path, remedy=f"a JSON Lines file, or one of {names}") from None
+        remedy = f"a JSON Lines file, or one of {names}"
+        raise ContractError(f"cannot be read: {cause_of(error)}", where=path, remedy=remedy) from None
     questions = []
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.initialization import no_init_weights
 
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.reference import prequantized
 from logitproof.reference.dequantize import OTHER_CONFIG, REPLACE, GgufWeights, first_few
 from logitproof.reference.parts import of_any_layer
@@ -37,7 +38,7 @@ def read_config(folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
     except (ValueError, KeyError, OSError, TypeError) as error:
         remedy = "use an architecture that this transformers version knows, without remote code"
-        raise Refusal(f"cannot read {file}: {error}", field=str(file), remedy=remedy) from error
+        raise Refusal(f"cannot read {file}: {cause_of(error)}", field=str(file), remedy=remedy) from error
     return of_any_layer(prequantized.forget(config).get_text_config())
 
 
@@ -54,7 +55,7 @@ def load_folder(folder: Path, config: Any, **options: Any) -> tuple[Any, dict[st
             )
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
             reports = [" ".join(text.split()) for text in log if "LOAD REPORT" in text]
-            text = f"cannot load {folder}: {error} {' '.join(reports)}"
+            text = f"cannot load {folder}: {cause_of(error)} {' '.join(reports)}"
             raise Refusal(text.strip(), field=str(folder), remedy=REPLACE) from error
     problems = [
         f"{kind.removesuffix('_keys')}: {first_few(sorted(str(name) for name in loading_info[kind]))}"
@@ -149,7 +150,7 @@ def _tensor_names(folder: Path) -> list[str]:
         return names
     except (OSError, SafetensorError, ContractError, ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = f"{REPLACE}; weights are read from safetensors only"
-        raise Refusal(f"cannot read the weights of {folder}: {error}", field=str(folder), remedy=remedy) from error
+        raise Refusal(f"cannot read the weights of {folder}: {cause_of(error)}", field=str(folder), remedy=remedy) from error
 
 
 def _check_tied(model: Any, folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from gguf.quants import dequantize
 
 from logitproof.errors import ContractError, ModelError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.files.gguf import GgufFile
 from logitproof.files.gguf_values import Tensor
 from logitproof.gguf.families import layout_of
@@ -122,7 +123,7 @@ class GgufWeights:
             tensor.forget()
             return values.reshape(shape)
         except (ValueError, NotImplementedError, KeyError) as error:
-            text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {error}"
+            text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {cause_of(error)}"
             raise Refusal(text, field=str(self.path), remedy=REPLACE) from error
 
     def _is_extra(self, name: str) -> bool:

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from logitproof.errors import ModelError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.gguf.folder import folder_of
 from logitproof.reference import adapter as lora
 from logitproof.reference import checkpoint
@@ -72,7 +73,7 @@ class Reference:
         try:
             return transformers.AutoTokenizer.from_pretrained(self.folder, **checkpoint.LOCAL)
         except (OSError, ValueError) as error:
-            text = f"{self.folder} has no tokenizer: {error}"
+            text = f"{self.folder} has no tokenizer: {cause_of(error)}"
             raise Refusal(text, field=str(self.folder), remedy="add tokenizer.json or give token_ids") from error
 
     @property

@@ -20,6 +20,7 @@ import torch
 from gguf.quants import dequantize
 
 from logitproof.errors import ContractError, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.files.safetensors import FLOATS, Tensors
 from logitproof.gguf.layout import Planned
 from logitproof.gguf.undo import UNCHANGED
@@ -225,7 +226,7 @@ class GgufOnDisk:
         try:
             values = dequantize(table if block is None else table[block], tensor.tensor_type)
         except (ValueError, NotImplementedError, KeyError) as error:
-            text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {error}"
+            text = f"cannot dequantize {name} ({tensor.tensor_type.name}): {cause_of(error)}"
             raise Refusal(text, field=str(self._weights.path), remedy=REPLACE) from error
         copied = torch.from_numpy(np.array(values, np.float32))
         _forget(tensor.source)

@@ -87,6 +87,11 @@ class Planted:
         """How many numbers the parameters hold, tied ones once."""
         return sum(int(parameter.numel()) for parameter in self.model.parameters())
 
+    @functools.cached_property
+    def right(self) -> list[np.ndarray]:
+        """Logits float64 [T, V] of every sequence without a bug, in one pass each."""
+        return self.logits()
+
     def head(self) -> np.ndarray | None:
         """The head's matrix float32 [V, E], where logits are its product with a hidden state and nothing more."""
         weight = self.model.get_output_embeddings()

@@ -109,7 +109,8 @@ def _band(verdict: CellVerdict, rows: Sequence[Compared]) -> Chart | None:
     )
     series = tuple(Series(name, tuple((float(at), float(value)) for at, value in enumerate(line))) for name, line in lines)
     beyond = sum(value > band.match for value, band in zip(values, bands, strict=True))
-    alt = f"Prompt {row.pair.prompt.id}: {beyond} of {measured} positions lie above the band's noise ({verdict.band.basis})."
+    # a number right behind a name that is written from right to left would move to its other side
+    alt = f"{beyond} of {measured} positions of prompt {row.pair.prompt.id} lie above the band's noise ({verdict.band.basis})."
     return Chart("lines", series, "position", "RMS Δlogit", alt, "Observed against the band", logarithmic=True)
 
 

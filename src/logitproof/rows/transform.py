@@ -35,6 +35,11 @@ LARGEST = 1e5
 Kind = Literal["no logits", "byte order", "place", "prompt", "curve"]
 GIVE = "give logits: the output of the last matrix product, before softmax or any other function"
 
+ORDER = "column i is the logit of token id i: hand them over in that order"
+ROUNDED = 1e-5
+"""Share of a row's spread by which its sorted numbers may be off, for them to be the same ones: float32 rounds to 1e-7."""
+REORDERED = 4
+"""Rows of which every number is looked at."""
 AFTER = "look at what is done to the logits after the head"
 
 
@@ -99,7 +104,8 @@ def between(
         transform = _exponentials(pair) or _nearly_flat(pair) or _transposed(pair, given, columns) or _moved(pair)
         if transform is None and others:
             transform = _of_another(pair, others, columns)
-        return transform or next((curve for curve in _curves(pair) if curve is not None), None)
+        curve = transform or next((curve for curve in _curves(pair) if curve is not None), None)
+        return curve or _reordered(right, given)
 
 
 class _Pair:
@@ -291,3 +297,37 @@ def _scaled_by_row(pair: _Pair) -> Transform | None:
         return None
     text = f"each row is the reference's times a number of its own, {factors.min():.4g} to {factors.max():.4g}"
     return Transform("curve", "scaled by row", text, "look at the last norm, and at a scale that depends on the position")
+
+
+def _reordered(right: np.ndarray, given: np.ndarray) -> Transform | None:
+    """The right numbers of every row in the columns of others. Sorted they are equal, which rows of other models never are."""
+    chosen = np.unique(np.linspace(0, len(right) - 1, REORDERED).astype(int))
+    orders = {_order(_wide(right[row]), _wide(given[row])) for row in chosen}
+    if "" in orders:
+        return None
+    order = orders.pop() if len(orders) == 1 else "another one in each row"
+    text = f"every row has the reference's numbers in other columns: {order}"
+    return Transform("curve", "reordered", text, ORDER)
+
+
+def _order(right: np.ndarray, given: np.ndarray) -> str:
+    """How the numbers of a row [V] were put into another order; nothing where they are not the same numbers."""
+    right, given = right - right.mean(), given - given.mean()
+    near = ROUNDED * np.ptp(right)
+    if np.abs(right - given).max() <= near:
+        return ""
+    for shift in SHIFTS:
+        here, there = (right[shift:], given[:-shift]) if shift > 0 else (right[:shift], given[-shift:])
+        if len(here) >= FEWEST and np.ptp(here - there) <= near:
+            return f"column i is the reference's column i{shift:+d}"
+    if not near > 0 or not np.abs(np.sort(right) - np.sort(given)).max() <= near:
+        return ""
+    for order, falls in (("sorted, the largest first", -given), ("sorted, the smallest first", given)):
+        if (np.diff(falls) >= 0).all():
+            return order
+    if np.abs(right[::-1] - given).max() <= near:
+        return "the last of the vocabulary comes first"
+    shift = int((given.argmax() - right.argmax()) % len(right))
+    if np.abs(np.roll(right, shift) - given).max() <= near:
+        return f"moved by {min(shift, shift - len(right), key=abs):+d} columns"
+    return "they are exchanged"

@@ -19,7 +19,8 @@ from logitproof.contract.opened import OpenContract
 from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError
 from logitproof.files.atomic import write_atomically
-from logitproof.files.hashes import file_sha256
+from logitproof.files.forms import COMMIT, SHA256
+from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.system import in_words
 from logitproof.files.yaml import read_toml, read_yaml
 from logitproof.jobs.job import option_files
@@ -39,7 +40,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 GGUF_TOKENIZER = {"vocabulary": "tokenizer.ggml.tokens", "merges": "tokenizer.ggml.merges"}
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 
 class _Strict(BaseModel):
@@ -57,7 +58,7 @@ class PinnedModel(_Strict):
     """One set of weights. `source` and `license` are kept when the pins are written again."""
 
     path: str
-    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")] = Field("", description="of a hub id, what it was resolved to")
+    commit: Annotated[str, Field(pattern=COMMIT)] = Field("", description="of a hub id, what it was resolved to")
     files: dict[str, PinnedFile]
     tokenizer: dict[str, Sha256] = Field({}, description="files, or the vocabulary and merges inside a GGUF")
     source: str = ""
@@ -224,7 +225,7 @@ def _tokenizer(model: Model) -> dict[str, str]:
 
 def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
     """sha256 of the vocabulary and of the merges of a GGUF: of the JSON array of their strings, in their order."""
-    fields = _gguf_fields(path, path.stat().st_mtime_ns, path.stat().st_size)
+    fields = _gguf_fields(path, file_state(path))
     hashes = {}
     for name, key in GGUF_TOKENIZER.items():
         if key in fields:
@@ -234,7 +235,7 @@ def gguf_tokenizer_hashes(path: Path) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _gguf_fields(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
+def _gguf_fields(path: Path, state: State) -> dict[str, Any]:
     """Tokenizer, licence and source fields of a GGUF."""
     from logitproof.files.gguf import GgufFile
 
@@ -247,7 +248,7 @@ def _origin(model: Model) -> dict[str, str]:
     """Source and licence that the weights themselves name."""
     if model.format != "gguf":
         return {}
-    fields = _gguf_fields(model.path, model.path.stat().st_mtime_ns, model.path.stat().st_size)
+    fields = _gguf_fields(model.path, file_state(model.path))
     source = fields.get("general.source.url") or fields.get("general.source.huggingface.repository") or ""
     return {"source": str(source), "license": str(fields.get("general.license") or "")}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof.errors import ContractError
+from logitproof.files.causes import cause_of
 from logitproof.files.untrusted import read_object
 
 KEPT = ("mean", "p99", "max")
@@ -76,7 +77,8 @@ def recorded_in(folder: Path) -> Recorded:
         return recorded(read_object(path), str(folder.resolve()))
     except (KeyError, TypeError, AttributeError) as error:
         remedy = "run `logitproof judge` on its folder"
-        raise ContractError(f"is no verdict that this version reads: {error}", where=str(path), remedy=remedy) from None
+        text = f"is no verdict that this version reads: {cause_of(error)}"
+        raise ContractError(text, where=str(path), remedy=remedy) from None
 
 
 def changes(before: Recorded, after: Recorded) -> list[Change]:

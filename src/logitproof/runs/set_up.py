@@ -34,6 +34,8 @@ from logitproof.weights.model import Model
 Key = tuple[str, str, str, str]
 """Candidate, model, quantization and reference: what decides which files and settings meet."""
 UNREADABLE = "PF000"
+NAMES_THE_CAUSE = ("PF504", "PF505", "PF506", "PF507")
+"""Findings that say what rows are instead."""
 NOT_RUN = "not tried: preflight found a fault of the set-up"
 BOS = "tokenizer.ggml.bos_token_id"
 
@@ -252,5 +254,7 @@ def _check_codes(opened: OpenContract, checks: Sequence[Check]) -> None:
 
 
 def _failure(key: str, cell: Cell, findings: Sequence[Finding]) -> Failure:
+    # what became of the rows says more than that two of them are equal, and decides
+    findings = sorted(findings, key=lambda finding: finding.code not in NAMES_THE_CAUSE)
     text = "\n".join(str(finding) for finding in findings)
     return Failure(key, cell.candidate_name, "setup", text, findings[0].where, findings[0].remedy)

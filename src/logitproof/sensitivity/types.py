@@ -17,6 +17,7 @@ import gguf
 import numpy as np
 
 from logitproof.errors import ContractError, EnvironmentFailed, Refusal
+from logitproof.files.causes import cause_of
 from logitproof.gguf.write import ALWAYS_F32
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def check_types(names: tuple[str, ...]) -> tuple[str, ...]:
         try:
             quantized(values, kind)
         except (ValueError, NotImplementedError, KeyError) as error:
-            raise ContractError(f"{kind} cannot be made here: {error}", where="--type", remedy="name another type") from None
+            text = f"{kind} cannot be made here: {cause_of(error)}"
+            raise ContractError(text, where="--type", remedy="name another type") from None
     return kinds
 
 
@@ -155,5 +157,5 @@ def _library() -> Library:
 
         return open_library(None, None)
     except (ImportError, OSError, RuntimeError, Refusal) as error:
-        text = f"this type is made by llama.cpp: {error}"
+        text = f"this type is made by llama.cpp: {cause_of(error)}"
         raise EnvironmentFailed(text, remedy="pip install 'logitproof[llamacpp]', or name Q4_0, Q5_0 or Q8_0") from error

@@ -111,7 +111,8 @@ def _on_case(gate: Gate, case: Case, contract: Contract) -> GateVerdict:
 def _observe(gate: Gate, rows: Sequence[Compared], seed: int) -> _Observed | Missing:
     failed = next((row for row in rows if row.failure), None)
     if failed is not None and failed.failure is not None:
-        return Missing(f"prompt {failed.pair.prompt.id} failed: {failed.failure.text}")
+        first, _, _ = failed.failure.text.partition("\n")
+        return Missing(f"prompt {failed.pair.prompt.id} failed: {first}")
     values = gate_values(gate, rows)
     flat = np.concatenate(values) if values else np.empty(0)
     if not np.isfinite(flat).any():

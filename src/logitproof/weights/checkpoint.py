@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.causes import cause_of
 from logitproof.files.safetensors import Tensors, widened
 from logitproof.weights.config import read_model_json
 from logitproof.weights.model import weight_files
@@ -44,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
-            f"cannot be read: {error}", where=str(path), remedy="complete the download or save the model again"
+            f"cannot be read: {cause_of(error)}", where=str(path), remedy="complete the download or save the model again"
         ) from error
 
 

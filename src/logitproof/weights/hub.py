@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from logitproof.errors import EnvironmentFailed, ModelError
+from logitproof.files.gguf_parts import names_of_model
 from logitproof.weights.hub_id import COMMIT, MAIN, HubId, choose, hub_id
 
 SNAPSHOTS = "snapshots"
@@ -139,7 +140,7 @@ def _inside(snapshot: Path, wanted: HubId, where: str) -> Path:
     lost = [name for name, file in files.items() if not file.exists()]
     if wanted.file:
         name = choose(list(files), wanted, where)
-        lost = [name] if name in lost else []
+        lost = [part for part in names_of_model(name) if part in lost or part not in files]
     if lost:
         text = f"the Hugging Face cache has lost {lost[0]} of {wanted.repo} at commit {snapshot.name}"
         raise ModelError(text, where=where, remedy=f"fetch it again with --download, or remove {snapshot}")

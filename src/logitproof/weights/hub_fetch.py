@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from logitproof.errors import EnvironmentFailed, LogitproofError, ModelError
+from logitproof.files.gguf_parts import names_of_model
 from logitproof.files.system import in_words
 from logitproof.weights.hub_id import MAIN, HubId, choose
 
@@ -50,6 +51,8 @@ def fetch(wanted: HubId, where: str) -> Path:
         folder = file.parents[name.count("/")]
         if folder.name != commit:
             folder = Path(hf_hub_download(wanted.repo, name, revision=commit)).parents[name.count("/")]
+        for part in names_of_model(name)[1:]:
+            hf_hub_download(wanted.repo, part, revision=commit)
         return folder
 
 

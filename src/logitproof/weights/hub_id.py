@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from logitproof.errors import ModelError
+from logitproof.files.gguf_parts import part_name
 
 ID = re.compile(
     r"(?P<repo>[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)(?:@(?P<revision>[^@:?\s]+))?(?::(?P<file>[^:?]+))?",
@@ -54,8 +55,11 @@ def at_commit(text: str, commit: str) -> str:
 
 
 def choose(names: list[str], wanted: HubId, where: str) -> str:
-    """The GGUF file of a repository that is meant: by its name, or by the only one that has this part in its name."""
-    gguf = sorted(name for name in names if name.endswith(".gguf"))
+    """The GGUF file of a repository that is meant: by its name, or by the only one that has this part in its name.
+
+    Of a model in several files it is the first.
+    """
+    gguf = sorted(name for name in names if name.endswith(".gguf") and not _is_later_part(name))
     if wanted.file in names:
         return wanted.file
     part = re.compile(rf"(?<![A-Za-z0-9]){re.escape(wanted.file)}(?![A-Za-z0-9])", re.IGNORECASE)
@@ -65,3 +69,8 @@ def choose(names: list[str], wanted: HubId, where: str) -> str:
     what = f"{len(fitting)} files fit {wanted.file!r}" if fitting else f"no file is called {wanted.file!r}"
     known = ", ".join((fitting or gguf)[:6]) or "no GGUF file"
     raise ModelError(f"{wanted}: {what}; there is {known}", where=where, remedy=f"write {replace(wanted, file='')}:FILE.gguf")
+
+
+def _is_later_part(name: str) -> bool:
+    part = part_name(name)
+    return part is not None and part.number > 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.gguf_parts import PartError, files_of_model
 from logitproof.files.hashes import State, file_sha256, file_state
 from logitproof.files.nearest import meant
 from logitproof.files.safetensors import Tensors
@@ -25,8 +26,6 @@ ADAPTER = "adapter_config.json"
 JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 """What is read of a folder beside config.json and the index of its shards, where it is there."""
 TEMPLATE = "chat_template.jinja"
-PARTS = "split.count"
-"""Of a GGUF file, of how many parts it is one."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 FETCH = "fetch it; of a model of the hub, --download does"
 
@@ -50,9 +49,9 @@ class Model:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that weights consist of: the file itself, or those of its folder that an engine may read."""
+    """The files that weights consist of: the file itself and its other parts, or those of a folder that an engine may read."""
     if not path.is_dir():
-        return [path]
+        return files_of_model(path)
     return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name not in IGNORED]
 
 
@@ -208,17 +207,14 @@ def _check_gguf(path: Path, where: str) -> str:
 
     try:
         file = GgufFile(path)
-        architecture, parts = file.value("general.architecture"), file.value(PARTS)
+        architecture = file.value("general.architecture")
         if not isinstance(architecture, str) or not architecture:
             raise ModelError("names no architecture", where=f"{path}: general.architecture")
+    except PartError as error:
+        raise ModelError(f"{error.where} {error.text}", where=where, remedy=error.remedy) from None
     except ModelError as error:
         text = f"{path} is a truncated or damaged GGUF file ({error.where}: {error.text})"
         raise ModelError(text, where=where, remedy=error.remedy or "fetch or convert it again") from None
-    if isinstance(parts, int) and parts > 1:
-        # an engine would read the others as well, and their content would be in no hash
-        text = f"{path} is one of {parts} parts of a model"
-        remedy = "put them together: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf"
-        raise ModelError(text, where=where, remedy=remedy)
     return architecture
 
 

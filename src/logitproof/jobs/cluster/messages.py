@@ -17,13 +17,14 @@ from logitproof.errors import (
     ModelError,
     StoreFailed,
 )
+from logitproof.files.forms import SHA256
 from logitproof.protocol.messages import HelloResult, Machine, TokenIds
 
 KINDS = (
     ContractError, ModelError, EngineError, EngineDied, EngineTimeout, EngineGarbage, EnvironmentFailed, StoreFailed
 )  # fmt: skip
 """Errors that may come from a node."""
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 Size = Annotated[int, Field(ge=0)]
 
 

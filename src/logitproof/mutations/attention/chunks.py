@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations import Mutation, Record
+from logitproof.mutations import Mutation, Record, swept
 from logitproof.mutations.attention._interface import Out, WrongAttention, additive, visible
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced
@@ -74,6 +74,25 @@ class ChunkBoundaryLate(_WrongChunks, id="attention.chunk_boundary_late"):
 
     def seen(self, places: torch.Tensor, size: int) -> torch.Tensor:
         chunks = (places - 1).clamp(min=0) // size
+        return chunks[:, None] == chunks[None]
+
+
+class ChunkSize(_WrongChunks, id="attention.chunk_size"):
+    """Chunks are of another size than the config's."""
+
+    record = Record(
+        shows="exact within the smaller of both first chunks, wrong after",
+        first_tap="layers.0.attn.probs",
+        remedy="read attention_chunk_size of the config",
+    )
+    size: int = swept(16, grid=(16, 24, 64), between=(1, 8192))
+
+    def applies(self, config: Any) -> bool:
+        """Models whose chunks are of another size."""
+        return super().applies(config) and self.size != config.attention_chunk_size
+
+    def seen(self, places: torch.Tensor, size: int) -> torch.Tensor:
+        chunks = places // self.size
         return chunks[:, None] == chunks[None]
 
 

@@ -29,7 +29,7 @@ class WindowInvented(WrongMask, id="attention.window_invented"):
         remedy="use a window only where the config names one and says that it is used",
         seen_in=("transformers #38002",),
     )
-    window: int = swept(16, grid=(8, 16, 24, 32))
+    window: int = swept(16, grid=(8, 16, 24, 32), between=(1, 4096))
 
     def applies(self, config: Any) -> bool:
         """Models without a window that is in use."""

@@ -121,3 +121,22 @@ class WindowOffByOne(_WrongWindow, id="attention.window_off_by_one"):
             return right
         inside = age < window + self.more
         return right & inside if self.more < 0 else right | ((age >= 0) & inside)
+
+
+class WindowSize(_WrongWindow, id="attention.window_size"):
+    """The sliding window is of another size than the config's."""
+
+    record = Record(
+        shows="exact until the sequence is longer than the smaller of both windows, then growing with position",
+        first_tap="layers.0.attn.probs",
+        remedy="read sliding_window of the config, in the unit that the kernel counts in",
+        seen_in=("keras-team/keras-hub #1702", "transformers #40700", "NVIDIA-NeMo/Megatron-Bridge #2656"),
+    )
+    window: int = swept(16, grid=(8, 16, 32), between=(1, 4096))
+
+    def applies(self, config: Any) -> bool:
+        """Models whose window is neither this one nor one key away from it, which is a bug of its own."""
+        return super().applies(config) and abs(self.window - config.sliding_window) > 1
+
+    def seen(self, right: torch.Tensor, age: torch.Tensor, window: int | None) -> torch.Tensor:
+        return ((age >= 0) & (age < self.window)).expand_as(right) if window else right

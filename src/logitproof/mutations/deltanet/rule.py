@@ -83,6 +83,7 @@ class QL2normMissing(_WrongLength, id="deltanet.q_l2norm_missing"):
         shows="slight: the norm that follows undoes any factor but its eps",
         first_tap="layers.0.linear_attn.core",
         remedy="normalize Q and K",
+        seen_in=("flashinfer #5255", "1bit-MONSTER #2134"),
     )
 
     def lengths(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,6 +97,7 @@ class KL2normMissing(_WrongLength, id="deltanet.k_l2norm_missing"):
         shows="wrong from position 1 on",
         first_tap="layers.0.linear_attn.core",
         remedy="normalize Q and K",
+        seen_in=("flashinfer #5255", "1bit-MONSTER #2134"),
     )
 
     def lengths(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +111,7 @@ class ScaleMissing(_WrongLength, id="deltanet.scale_missing"):
         shows="slight: the norm that follows undoes any factor but its eps",
         first_tap="layers.0.linear_attn.core",
         remedy="divide Q by the square root of the key head's dimensions",
-        seen_in=("mlx-lm #1798",),
+        seen_in=("shainet #176",),
     )
 
     def lengths(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -51,12 +51,13 @@ class ScaleTwice(WrongEmbedding, id="embedding.scale_twice"):
 
 
 class ScaleRounded(WrongEmbedding, id="embedding.scale_rounded"):
-    """The scale of the embedding is kept in too few bits."""
+    """The scale of the embedding is rounded where the reference's is not, or kept whole where that is rounded."""
 
     record = Record(
         shows="the embedding off by one constant factor near one",
         first_tap="embedding",
         remedy="keep sqrt(hidden_size) in the type that the reference keeps it in",
+        seen_in=("transformers #37109", "transformers #38702"),
     )
     bits: int = 4
 
@@ -94,6 +95,7 @@ class ResidualScaleMissing(Mutation, id="embedding.residual_scale_missing"):
         shows="wrong at every position from the first layer on",
         first_tap="layers.0.residual",
         remedy="multiply what attention and MLP return by residual_multiplier before it is added",
+        seen_in=("Jlama #98", "CTranslate2 #1882"),
     )
 
     def applies(self, config: Any) -> bool:

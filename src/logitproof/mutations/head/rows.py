@@ -45,6 +45,7 @@ class ShardLost(WrongLogits, id="head.shard_lost"):
         shows="half of the logits zero",
         first_tap="logits",
         remedy="gather the logits of all ranks",
+        seen_in=("Megatron-Bridge #4780",),
     )
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -55,9 +56,10 @@ class TailRowsZero(WrongLogits, id="head.tail_rows_zero"):
     """The last rows of the head, those of added tokens, are zero."""
 
     record = Record(
-        shows="a few logits zero, all others exact",
+        shows="a few logits zero, all others exact: greedy text is wrong only where all others are negative",
         first_tap="logits",
         remedy="copy all rows when the vocabulary is enlarged",
+        seen_in=("mirage #751",),
     )
     rows: int = 5
 
@@ -90,6 +92,7 @@ class Probabilities(WrongLogits, id="head.probabilities"):
         shows="every number in [0, 1], each row sums to one: greedy text is exact, every distribution nearly flat",
         first_tap="logits",
         remedy="report logits, or their log-softmax; softmax comes after",
+        seen_in=("huggingface/exporters #50",),
     )
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -104,6 +107,7 @@ class LogProbabilities(WrongLogits, id="head.log_probabilities"):
         first_tap="logits",
         remedy="compare after log-softmax, or report logits",
         equivalent="softmax(z - c) = softmax(z): a constant taken off a whole row changes no probability",
+        seen_in=("vLLM #47680",),
     )
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:

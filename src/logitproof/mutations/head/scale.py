@@ -62,6 +62,7 @@ class ScaledByHiddenSize(WrongLogits, id="head.scaled_by_hidden_size"):
         shows="all logits off by one factor: greedy text and cosine are exact",
         first_tap="logits",
         remedy="do not scale logits",
+        seen_in=("transformers #43681", "mlx-examples #591"),
     )
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -113,6 +114,7 @@ class SoftcapInvented(WrongLogits, id="head.softcap_invented"):
         shows="large logits too small, the order of tokens kept: greedy text is exact",
         first_tap="logits",
         remedy="cap logits only where the config has final_logit_softcapping",
+        seen_in=("ollama #9692",),
     )
     cap: float = swept(30.0, between=(2.0, 200.0))
 

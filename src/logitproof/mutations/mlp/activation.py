@@ -45,6 +45,7 @@ class QuickGeluForSilu(WrongActivation, id="mlp.quick_gelu_for_silu"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="use the factor 1.702 only where the config says so",
+        seen_in=("onnxruntime #28738",),
     )
     meant = ("silu", "swish")
 
@@ -59,6 +60,7 @@ class ReluForSilu(WrongActivation, id="mlp.relu_for_silu"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="read `hidden_act` of the config",
+        seen_in=("Megatron-LM #5999",),
     )
     meant = ("silu", "swish")
 

@@ -32,6 +32,7 @@ class UpMissing(WrongGate, id="mlp.up_missing"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="multiply the activated gate by up",
+        seen_in=("timesfm #493",),
     )
 
     def combined(self, gate: torch.Tensor, up: torch.Tensor, activation: Callable[..., Any]) -> Any:
@@ -71,7 +72,7 @@ class ActivationOnProduct(WrongGate, id="mlp.activation_on_product"):
         shows="wrong from the first MLP on, at every position",
         first_tap="layers.0.mlp.activation",
         remedy="apply the activation to the gate, then multiply",
-        seen_in=("breakdown-minimind #3",),
+        seen_in=("breakdown-minimind #3", "matformer #4"),
     )
 
     def combined(self, gate: torch.Tensor, up: torch.Tensor, activation: Callable[..., Any]) -> Any:

@@ -24,6 +24,7 @@ class DownBiasDropped(ZeroTensors, id="mlp.down_bias_dropped"):
         shows="the same error added at every position, from the first MLP on",
         first_tap="layers.0.mlp.out",
         remedy="load the bias of down_proj where the checkpoint has one",
+        seen_in=("mlc-llm #3494", "LlamaFactory #3721"),
     )
 
     def affected(self, model: Any) -> list[torch.Tensor]:
@@ -65,6 +66,7 @@ class ResidualMissing(Mutation, id="mlp.residual_missing"):
         shows="the first layer's output is the MLP's alone; the stream does not grow with the layers",
         first_tap="layers.0.out",
         remedy="add what the norm before the MLP read to the MLP's output",
+        seen_in=("facebookresearch/multimodal #305",),
     )
 
     def applies(self, config: Any) -> bool:

@@ -21,7 +21,7 @@ class WrongK(Mutation, id="moe.wrong_k"):
         shows="discrete: an expert more or less at every position, heavy tail",
         first_tap="layers.0.moe.index",
         remedy="read `num_experts_per_tok` of the config",
-        seen_in=("MoLE #7",),
+        seen_in=("MoLE #7", "1bit-MONSTER #217"),
     )
     by: int = swept(1, grid=(1, -1))
 

@@ -86,6 +86,7 @@ class WeightsOnInput(Mutation, id="moe.weights_on_input"):
         shows="wrong at every position, because the expert is not linear",
         first_tap="layers.0.moe.out",
         remedy="multiply the expert's output by its weight, unless the family means the input",
+        seen_in=("labmlai/annotated_deep_learning_paper_implementations #95",),
     )
 
     def applies(self, config: Any) -> bool:

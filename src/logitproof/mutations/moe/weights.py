@@ -119,12 +119,13 @@ class RawLogitsAsWeights(WrongRoute, id="moe.raw_logits_as_weights"):
 
 
 class WeightsUniform(WrongAmongSeveral, id="moe.weights_uniform"):
-    """The chosen experts are averaged instead of weighted."""
+    """The router's weights choose the experts and do not weight them: all chosen ones count alike."""
 
     record = Record(
         shows="right experts with equal weights, at every position",
         first_tap="layers.0.moe.weights",
         remedy="multiply each expert by its weight",
+        seen_in=("Jlama #201", "deliverance #87"),
     )
 
     def weighted(self, router: Any, logits: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,7 @@ class LengthForRootMeanSquare(WrongKinds, id="norm.length_for_root_mean_square")
         shows="wrong at the first layer and every position; every block gives too little",
         first_tap="layers.0.attn_norm",
         remedy="divide by the root of the mean of the squares, not of their sum",
+        seen_in=("tt-mlir #8798",),
     )
 
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -112,6 +113,7 @@ class WeightMissing(WrongKinds, id="norm.weight_missing"):
         shows="wrong at the first layer and every position",
         first_tap="layers.0.attn_norm",
         remedy="multiply by the weight",
+        seen_in=("1bit-MONSTER #1154",),
     )
 
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -139,7 +141,7 @@ class OneMissing(_WeightLessOne, id="norm.one_missing"):
         shows="gibberish from the first layer on",
         first_tap="layers.0.attn_norm",
         remedy="add one to the weight, on loading or in the norm, once",
-        seen_in=("executorch #19901", "llmman #151"),
+        seen_in=("executorch #19901", "llmman #151", "shainet #176"),
     )
 
     def formula(self, norm: Any, x: torch.Tensor) -> torch.Tensor:

@@ -85,9 +85,10 @@ class FinalTwice(WrongNorm, id="norm.final_twice"):
     """The norm before the head is applied twice."""
 
     record = Record(
-        shows="every layer exact, the logits wrong by the weight of the last norm",
+        shows="every layer exact, logits wrong by the last weight; nothing if the second norm has no weight",
         first_tap="norm",
         remedy="normalize once before the head",
+        seen_in=("llama.cpp #1925",),
     )
     names = ("norm",)
 

@@ -78,6 +78,7 @@ class KOnly(WrongRotation, id="rope.k_only"):
         shows="position 0 exact, wrong from position 1 on, large",
         first_tap="layers.0.attn.q_rope",
         remedy="rotate Q as well as K",
+        seen_in=("PaddleFleet #1210",),
     )
 
     def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:

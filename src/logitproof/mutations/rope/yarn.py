@@ -39,6 +39,7 @@ class YarnFactor(_Yarn, id="rope.scaling.yarn_factor"):
         shows="all positions: the factor also sets the scale of the scores",
         first_tap="layers.0.attn.q_rope",
         remedy="read the factor from the model's rope_parameters",
+        seen_in=("transformers #38224",),
     )
     factor: float = swept(4.0, grid=(2.0, 4.0, 8.0, 16.0, 32.0, 40.0), between=(1.01, 256.0))
 
@@ -95,9 +96,10 @@ class LongropeMscaleMissing(_LongRope, id="rope.scaling.longrope_mscale_missing"
     """LongRoPE's attention factor is not applied."""
 
     record = Record(
-        shows="scores too small from position 1 on; position 0 exact; does not grow with position",
+        shows="scores too small from position 1 on: greedy text repeats itself; position 0 exact; does not grow with position",
         first_tap="layers.0.attn.q_rope",
         remedy="multiply cos and sin by sqrt(1 + ln(factor) / ln(original length))",
+        seen_in=("executorch #19235",),
     )
 
     def scaled(self, right: Parameters, config: Any) -> Parameters:
@@ -113,7 +115,7 @@ class LongropeSwapped(_LongRope, id="rope.scaling.longrope_swapped"):
         remedy=(
             "choose the factors by the last position of the sequence: long ones beyond original_max_position_embeddings only"
         ),
-        seen_in=("mlxcel #1358", "mistral.rs #251"),
+        seen_in=("mlxcel #1358", "mistral.rs #251", "llama.cpp #24823", "mlx-lm #660"),
     )
 
     def scaled(self, right: Parameters, config: Any) -> Parameters:

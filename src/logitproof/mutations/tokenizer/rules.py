@@ -59,6 +59,7 @@ class ContractionsSplit(WrongRules, id="tokenizer.contractions_split"):
     record = Record(
         shows="contractions give other ids where the vocabulary has them",
         remedy="copy every alternative of the expression",
+        seen_in=("tiktoken-go/tokenizer #24",),
     )
 
     def changed(self, rules: dict[str, Any]) -> dict[str, Any]:

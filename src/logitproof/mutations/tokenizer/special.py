@@ -67,6 +67,7 @@ class AddedIdsShifted(WrongTokenizer, id="tokenizer.added_ids_shifted"):
     record = Record(
         shows="chat prompts wrong, plain text exact",
         remedy="take the ids of added tokens from the tokenizer's file",
+        seen_in=("transformers #48446",),
     )
 
     def tokens(self, token_ids: Sequence[int], tokenizer: Any) -> list[int]:

@@ -33,6 +33,7 @@ class Stripped(WrongText, id="tokenizer.stripped"):
     record = Record(
         shows="exact but for texts that begin or end with blanks",
         remedy="tokenize the text as it is",
+        seen_in=("helm #2467",),
     )
 
     def read(self, text: str) -> str:

@@ -79,6 +79,7 @@ class Q80Unsigned(WrongBlocks, id="weights.q8_0_unsigned"):
         shows="gibberish, every position, from the first layer on",
         first_tap="layers.0.attn.q_proj",
         remedy="read the codes as int8",
+        seen_in=("candle #776",),
     )
     kind = "Q8_0"
 
