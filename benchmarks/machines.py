@@ -84,8 +84,10 @@ def _measured() -> dict[str, Any]:
         here = check(open_contract(contract), Store(folder / "here"))
         _say("one machine has judged")
         with Nodes(folder / "nodes") as nodes:
+            ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
             with RayCluster(nodes.address) as cluster:
                 costs = _costs(cluster)
+            ray.shutdown()
             _say("tasks and bytes are measured")
             with RayCluster(nodes.address) as cluster:
                 ran = _with_a_kill(contract, folder, nodes, cluster, here)

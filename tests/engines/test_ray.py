@@ -146,10 +146,10 @@ def test_a_node_that_is_killed_in_the_middle_changes_no_verdict(project: Any, no
     killed: list[str] = []
 
     def kill(progress: Progress) -> None:
-        if progress.job.kind == "score":
-            scored[str(progress.job.spec.options.get("noise"))] += 1
-        if not killed and all(scored[str(noise)] > 1 for noise in SLOW.values()):
-            assert all(scored[str(noise)] < PROMPTS for noise in SLOW.values()), "both nodes are in the middle"
+        noise = json.dumps(progress.job.spec.options.get("noise"))
+        scored[noise] += progress.job.kind == "score"
+        engine = left(str(nodes.folder / "other"), named=f'"noise": {noise}')
+        if not killed and 1 < scored[noise] < PROMPTS and engine:
             killed.extend(nodes.others)
             nodes.kill(killed[0])
 
@@ -188,3 +188,21 @@ def kept(folder: Path) -> Counter[str]:
     """How many whole traces a run has of each engine."""
     records = (folder / "store/traces").glob("*/*/trace.json")
     return Counter(json.loads(record.read_bytes())["engine"] for record in records)
+
+
+def test_where_the_head_is_lost_the_run_ends_as_an_error_and_with_no_verdict(project: Any, nodes: Nodes) -> None:
+    """The last one: the cluster is gone then. Ray ends the process that has joined it with exit code 1, that of FAIL."""
+    contract, folder = slow(project), project.folder / "run"
+    argv = [sys.executable, "-m", "logitproof", "check", str(contract), "--out", str(folder), "--ray", nodes.address]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=project.folder, text=True) as process:
+        try:
+            assert wait_until(lambda: kept(folder)["first"] > 1 or process.poll() is not None, 240)
+            os.kill(nodes.cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+            output, _ = process.communicate(timeout=180)
+        finally:
+            process.kill()
+    assert (
+        process.returncode == 3 and f"--ray {nodes.address}: the c" in output and "remedy: look at the cluster's head" in output
+    )
+    assert "Traceback" not in output and not (folder / "run.json").exists()
+    assert wait_until(lambda: not left(str(nodes.folder), named="logitproof.serve"), 180), "an engine is left"

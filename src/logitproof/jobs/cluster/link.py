@@ -1,30 +1,38 @@
-"""The connection to Ray: the only place of this side that imports it. Tasks go out as text, text and bytes come back."""
+"""The connection to a cluster: a process that has joined it (`driver`), asked for one thing of a task after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
+import importlib.util
+import itertools
+import queue
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from logitproof.errors import ContractError, EnvironmentFailed
-from logitproof.jobs.cluster.placing import Node, on
-from logitproof.jobs.cluster.relay import Library, relay
+from logitproof.files.system import in_words
+from logitproof.jobs.cluster.driver import ANSWERS_IN, START
+from logitproof.jobs.cluster.messages import Reply, Request
+from logitproof.jobs.cluster.placing import Node
 
 INSTALL = "pip install 'logitproof[ray]'"
-START = "run `ray start --head` on one machine, `ray start --address HOST:PORT` on every other and on this one, and name that"
+AGAIN = "look at the cluster's head and at this machine's node (`ray status`), and run it again: what was measured is kept"
 TICK = 1.0
 """Seconds between two looks at whether a task that waits can still run."""
-ANSWERS_IN = 30.0
-"""Seconds in which a cluster answers; `ray.init` alone would wait for minutes."""
-AHEAD = 4
-"""Pieces that a node makes before one is taken."""
+JOINED_IN = 120.0
+"""Seconds for the driver to start and to join; whether a cluster answers at all it knows sooner."""
+ENDING = 30.0
+"""Seconds in which the driver leaves the cluster."""
+WORDS = 300
+"""Characters of the driver's last line that an error quotes."""
 
 
 class Lost(Exception):
@@ -37,47 +45,51 @@ class Stopped(Exception):
 
 def connected(address: str) -> Link:
     """The cluster at HOST:PORT; raises ContractError or EnvironmentFailed in one sentence."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ContractError(f"needs a library that is not installed: {error.name}", where="--ray", remedy=INSTALL) from None
+    with contextlib.suppress(ValueError):  # a module without a specification is there
+        if importlib.util.find_spec("ray") is None:
+            raise ContractError("needs a library that is not installed: ray", where="--ray", remedy=INSTALL)
     _refuse_silent(address)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        text = f"this machine cannot join the cluster: {next(iter(str(error).splitlines()), type(error).__name__)}"
-        raise EnvironmentFailed(text, where=f"--ray {address}", remedy=START) from None
-    return Link(ray)
+    return Link([sys.executable, "-P", "-m", "logitproof.jobs.cluster.driver", address], f"--ray {address}")
 
 
 class Link:
-    """A joined cluster."""
+    """A joined cluster. `argv` starts whoever joins it, `place` is how the user named it.
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-        self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._open: set[Any] = set()
-        self._nodes: list[Node] = []
-        self._looked = -TICK
-        self._relay = ray.remote(relay)
-        here = {"label_selector": on([ray.get_runtime_context().get_node_id()])}
-        self._library = ray.remote(Library).options(num_cpus=0, max_concurrency=4, **here).remote()
+    Whatever waits for a driver that has ended raises EnvironmentFailed, and so does joining where it cannot be.
+    """
+
+    def __init__(self, argv: Sequence[str], place: str) -> None:
+        self.place = place
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._numbers = itertools.count(1)
+        self._replies: dict[int, queue.SimpleQueue[Reply | bytes | None]] = {0: queue.SimpleQueue()}
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the driver lives
+        # a session of its own: an interrupt at the terminal is for whoever asks, which cancels what runs
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, start_new_session=True
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            self._nodes, self._looked = self._members(0, JOINED_IN), time.monotonic()
+            del self._replies[0]
+        except BaseException:
+            self.close()
+            raise
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive, at most a `TICK` ago."""
         with self._lock:
-            if time.monotonic() - self._looked > TICK:
-                self._nodes, self._looked = self._alive(), time.monotonic()
-            return self._nodes
-
-    def _alive(self) -> list[Node]:
-        return [
-            Node(node["NodeID"], f"node {node['NodeManagerHostname']} {node['NodeID'][:8]}", node["Resources"])
-            for node in self._ray.nodes()
-            if node["Alive"]
-        ]
+            is_old = time.monotonic() - self._looked > TICK
+            if is_old:
+                self._looked = time.monotonic()
+        if is_old:
+            number = self._asked(do="nodes")
+            try:
+                self._nodes = self._members(number, ANSWERS_IN)
+            finally:
+                self._replies.pop(number, None)
+        return self._nodes
 
     def follow(
         self,
@@ -88,53 +100,51 @@ class Link:
         always: bool = False,
         within: float | None = None,
         possible: Callable[[], str] = lambda: "",
-    ) -> Iterator[Any]:
+    ) -> Iterator[str | bytes]:
         """Run a task and give what it gives, as it comes. Raises Lost or, but for what is done `always`, Stopped.
 
         A task that has nothing new is given up where `possible` says why nothing will come, or `within` so many seconds.
         Whoever has what it asked for reads on to the end: a task that is left before is cancelled, and its process with it.
         """
-        if offered:
-            self._ray.get(self._library.offer.remote(json.dumps(dict(offered))))
-        fixed = {"max_retries": 0, "num_returns": "streaming", "_generator_backpressure_num_objects": AHEAD}
-        items = self._relay.options(**fixed, **options).remote(task, self._library)
-        with self._lock:
-            self._open.add(items)
-        ended = False
         end = time.monotonic() + within if within else None
+
+        def look() -> None:
+            if self._stopped.is_set() and not always:
+                raise Stopped
+            if end is not None and time.monotonic() > end:
+                raise Lost(f"no answer within {within:g} s")
+            if reason := possible():
+                raise Lost(reason)
+
+        number, ended = self._asked(do="begin", task=task, options=dict(options), offered=dict(offered or {})), False
         try:
+            self._reply(number, look)
             while True:
-                ready, _ = self._ray.wait([items], timeout=TICK)
+                self._send(Request(id=number, do="next"))
+                item = self._reply(number, look)
                 if self._stopped.is_set() and not always:
                     raise Stopped
-                if ready:
-                    try:
-                        yield self._ray.get(next(items))
-                    except StopIteration:
-                        ended = True
-                        return
-                elif end is not None and time.monotonic() > end:
-                    raise Lost(f"no answer within {within:g} s")
-                elif reason := possible():
-                    raise Lost(reason)
-        except self._ray.exceptions.RayError as error:
+                if isinstance(item, Reply) and item.ended:
+                    ended = True
+                    return
+                yield item if isinstance(item, bytes) else item.text
+        except Lost:
             if self._stopped.is_set() and not always:
                 raise Stopped from None
-            self._looked = -TICK  # who is alive may have changed
-            raise Lost(_words(error)) from None
+            raise
         finally:
             with self._lock:
-                self._open.discard(items)
+                del self._replies[number]
             if not ended:
-                self._cancel(items)
+                self._send(Request(id=number, do="cancel"))
 
     def stop(self) -> None:
         """Cancel what runs; nothing begins any more but what is done always."""
         self._stopped.set()
         with self._lock:
-            running = list(self._open)
-        for items in running:
-            self._cancel(items)
+            running = list(self._replies)
+        for number in running:
+            self._send(Request(id=number, do="cancel"))
 
     def go_on(self) -> None:
         """Tasks may begin again."""
@@ -142,15 +152,96 @@ class Link:
 
     def close(self) -> None:
         """Leave the cluster, which ends every process that worked for this run there."""
-        self._ray.shutdown()
+        with contextlib.suppress(OSError), self._writing:
+            self._process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self._process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._ended.wait(ENDING):
+            self._process.stdout.close()  # type: ignore[union-attr]
+        self._words.close()
 
-    def _cancel(self, items: Any) -> None:
-        with contextlib.suppress(Exception):  # what has ended cannot be cancelled, and Ray says so in many ways
-            self._ray.cancel(items, force=True)
+    def _asked(self, **what: Any) -> int:
+        """Send a request under a number of its own."""
+        number = next(self._numbers)
+        with self._lock:
+            self._replies[number] = queue.SimpleQueue()
+        if self._ended.is_set():
+            self._replies[number].put(None)
+        self._send(Request(id=number, **what))
+        return number
+
+    def _send(self, request: Request) -> None:
+        # a driver that is gone is told by what waits for its replies
+        with contextlib.suppress(OSError, ValueError), self._writing:
+            self._process.stdin.write(request.model_dump_json().encode() + b"\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+
+    def _reply(self, number: int, look: Callable[[], None]) -> Reply | bytes:
+        """What comes under a number; `look` is asked every `TICK` that nothing comes. Raises Lost, EnvironmentFailed."""
+        while True:
+            try:
+                reply = self._replies[number].get(timeout=TICK)
+            except queue.Empty:
+                look()
+                continue
+            if reply is None:
+                raise EnvironmentFailed(f"the connection to the cluster ended: {self._last()}", where=self.place, remedy=AGAIN)
+            if isinstance(reply, Reply) and reply.fault is not None:
+                raise reply.fault.as_error()
+            if isinstance(reply, Reply) and reply.lost:
+                self._looked = -TICK  # who is alive may have changed
+                raise Lost(reply.lost)
+            return reply
+
+    def _members(self, number: int, within: float) -> list[Node]:
+        end = time.monotonic() + within
+
+        def look() -> None:
+            if time.monotonic() > end:
+                raise EnvironmentFailed(f"the cluster does not answer within {within:g} s", where=self.place, remedy=AGAIN)
+
+        try:
+            reply = self._reply(number, look)
+        except Lost as error:
+            raise EnvironmentFailed(f"the cluster does not say its nodes: {error}", where=self.place, remedy=AGAIN) from None
+        nodes = reply.nodes if isinstance(reply, Reply) else []
+        return [Node(node.id, node.name, node.resources) for node in nodes]
+
+    def _read(self) -> None:
+        """Hand every reply to whoever waits for it; when the driver ends, an end to each."""
+        pipe = self._process.stdout
+        assert pipe is not None
+        try:
+            while line := pipe.readline():
+                reply = Reply.model_validate_json(line)
+                item = reply if reply.size is None else pipe.read(reply.size)
+                with self._lock:
+                    waiting = self._replies.get(reply.id)
+                if waiting is not None:
+                    waiting.put(item)
+        except ValidationError:
+            self._process.kill()  # whoever writes what is no reply has lost its place
+        finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(TICK)
+            self._ended.set()
+            with self._lock:
+                for waiting in self._replies.values():
+                    waiting.put(None)
+
+    def _last(self) -> str:
+        if self._words.closed:
+            return "it was left"
+        self._words.seek(0)
+        lines = [line.strip() for line in self._words.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return f"exit code {self._process.poll()}" + (f", {lines[-1][:WORDS]}" if lines else "")
 
 
 def _refuse_silent(address: str) -> None:
-    """Raise where nothing answers there in time, or what answers is no cluster."""
+    """Raise where nothing answers there in time."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or "/" in address or not 0 < int(port) < 65536:
         text = f"{address!r} is no HOST:PORT of a cluster's head"
@@ -158,19 +249,4 @@ def _refuse_silent(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
-        text = f"nothing answers there: {error.strerror or type(error).__name__}"
-        raise EnvironmentFailed(text, where=f"--ray {address}", remedy=START) from None
-    argv = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        healthy = subprocess.run(argv, capture_output=True, timeout=ANSWERS_IN, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
-        text = "what answers there is no Ray cluster of this version of Ray"
-        raise EnvironmentFailed(text, where=f"--ray {address}", remedy=START)
-
-
-def _words(error: BaseException) -> str:
-    """The first sentence of an error of Ray; its traceback is in Ray's logs."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no more is known'}"
+        raise EnvironmentFailed(f"nothing answers there: {in_words(error)}", where=f"--ray {address}", remedy=START) from None

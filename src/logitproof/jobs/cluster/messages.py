@@ -130,4 +130,37 @@ class Described(Message):
     holds: list[Sha256] = []
 
 
+class Member(Message):
+    """A node that is alive; `resources` are by Ray's names."""
+
+    id: str
+    name: str
+    resources: dict[str, float]
+
+
+class Request(Message):
+    """What the driver is to do for the task `id`: `begin` starts `task` (JSON of `Task`), `next` asks what it gives.
+
+    `options` are those of a task of Ray, `offered` paths of files by sha256, which nodes may fetch.
+    """
+
+    id: int
+    do: Literal["nodes", "begin", "next", "cancel"]
+    task: str = ""
+    options: dict[str, Any] = {}
+    offered: dict[str, str] = {}
+
+
+class Reply(Message):
+    """A line of the driver. Behind one with a `size` stand so many bytes; `lost` is why a task gives nothing more."""
+
+    id: int
+    text: str = ""
+    size: Size | None = None
+    ended: bool = False
+    lost: str = ""
+    nodes: list[Member] = []
+    fault: Fault | None = None
+
+
 Answer.model_rebuild()
