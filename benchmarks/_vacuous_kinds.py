@@ -144,7 +144,9 @@ CONTRACTS: dict[str, dict[str, Any]] = {
     "weights that are not there": {"models": {"m": {"original": "gone.json"}}},
     "a gate that selects no cell": {"gates": [{"id": "kl", "at_most": 1, "where": {"mode": "greedy"}, **KL}]},
     "a gate of an empty scope": {"gates": [{"id": "kl", "at_most": 1, "scope": "position 999", **KL}]},
-    "a gate of a metric that no cell has": {"gates": [{"id": "g", "metric": "greedy_match_10", "at_least": 0, "basis": BASIS}]},
+    "a gate of a metric that no cell has": {
+        "gates": [{"id": "g", "metric": "greedy_match_10", "at_least": 0.5, "basis": BASIS}]
+    },
     "a gate without a bound": {"gates": [{"id": "kl", **KL}]},
     "a gate with an infinite bound": {"gates": [{"id": "kl", "at_most": float("inf"), **KL}]},
     "a gate with NaN for a bound": {"gates": [{"id": "kl", "at_most": float("nan"), **KL}]},

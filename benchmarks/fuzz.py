@@ -1,12 +1,13 @@
 """Damaged files into every reader of files from outside, and damaged answers into every border to an engine.
 
-Each is read or refused, at once, and memory stays bounded. libFuzzer chooses what to change by the branches that an input takes
-(see _fuzz_guided.py); the inputs that took new ones are kept in .cache/fuzz, and the next run begins with them.
+Each is read or refused, at once, and memory stays bounded. For a fifth of the time libFuzzer chooses what to change by the
+branches that an input takes, and the inputs that took new ones are kept in .cache/fuzz, where the next run begins; for the rest
+what was kept is changed further without tracing (see _fuzz_slice.py).
 
     python benchmarks/fuzz.py [--seconds 1500] [--seed 1]     all targets, in turn
     python benchmarks/fuzz.py --only gguf --seed 2 --add      one, added to what is written
 
-Writes benchmarks/results/fuzz.json: {inputs, uncaught, hangs, peak_mb, targets, seeds}.
+Writes benchmarks/results/fuzz.json: {inputs, guided, uncaught, hangs, peak_mb, targets, seeds}.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import _fuzz_targets as fuzz
-
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/fuzz.json"
 CORPUS = ROOT / ".cache/fuzz"
+SHARES = {"guided": 0.2, "plain": 0.8}
+"""Of the time."""
 
 
 def main() -> int:
@@ -35,9 +36,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="names of targets")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        names = [target.name for target in fuzz.targets(Path(folder, "samples"))]
-        chosen = [name for name in names if not wanted.only or name in wanted.only]
-        slices = {name: _slice(name, wanted.seconds / len(chosen), wanted.seed, Path(folder)) for name in chosen}
+        slices: dict[str, Any] = {}
+        for kind, share in SHARES.items():
+            records = _slices(kind, wanted.seconds * share, wanted.seed, wanted.only, Path(folder))
+            guided = {name: {"guided": part["inputs"] if kind == "guided" else 0} for name, part in records.items()}
+            slices = _added(slices, {name: {**part, **guided[name]} for name, part in records.items()})
+    for name, part in slices.items():
+        counts = f"{part['refused']} refused, {len(part['uncaught'])} uncaught, {part['hangs']} hung"
+        print(f"{name}: {part['inputs']} inputs, {counts}", flush=True)
     _write(slices, wanted.seed, add=wanted.add)
     faults = [fault for part in slices.values() for fault in part["uncaught"]]
     for fault, count in collections.Counter(faults).most_common():
@@ -45,29 +51,23 @@ def main() -> int:
     return 1 if faults or any(part["hangs"] for part in slices.values()) else 0
 
 
-def _slice(name: str, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
-    """One target for some seconds; RuntimeError where its process died, which is the worst that a reader can do."""
-    corpus, out = CORPUS / name, folder / "slice.json"
-    corpus.mkdir(parents=True, exist_ok=True)
-    out.unlink(missing_ok=True)
-    words = [sys.executable, Path(__file__).with_name("_fuzz_guided.py"), name, str(seconds), str(seed), corpus, out]
+def _slices(kind: str, seconds: float, seed: int, names: list[str], folder: Path) -> dict[str, Any]:
+    """What came of each target that is named, or of all, in these seconds; RuntimeError where a process died."""
+    out = folder / f"{kind}.json"
+    words = [sys.executable, Path(__file__).with_name("_fuzz_slice.py"), kind, str(seconds), str(seed), CORPUS, out, *names]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
-    if not out.is_file():
-        raise RuntimeError(f"{name}: its process ended with {done.returncode}: {done.stderr[-2000:]}")
-    part: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    counts = f"{part['inputs']} inputs, {part['refused']} refused, {len(part['uncaught'])} uncaught, {part['hangs']} hung"
-    print(f"{name}: {counts}", flush=True)
-    return part
+    if done.returncode:
+        raise RuntimeError(f"the process of {kind} inputs ended with {done.returncode}: {done.stderr[-2000:]}")
+    records: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return records
 
 
 def _write(slices: dict[str, Any], seed: int, *, add: bool) -> None:
     old = json.loads(RESULT.read_text("utf-8")) if add and RESULT.is_file() else {}
-    targets = old.get("targets", {})
-    for name, part in slices.items():
-        known = targets.get(name)
-        targets[name] = {key: _both(key, known[key], value) for key, value in part.items()} if known else part
+    targets = _added(old.get("targets", {}), slices)
     result = {
         "inputs": sum(part["inputs"] for part in targets.values()),
+        "guided": sum(part["guided"] for part in targets.values()),
         "uncaught": sum(len(part["uncaught"]) for part in targets.values()),
         "hangs": sum(part["hangs"] for part in targets.values()),
         "peak_mb": max(part["peak_mb"] for part in targets.values()),
@@ -76,6 +76,15 @@ def _write(slices: dict[str, Any], seed: int, *, add: bool) -> None:
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "targets"}))
+
+
+def _added(targets: dict[str, Any], slices: dict[str, Any]) -> dict[str, Any]:
+    """Of every target what both say."""
+    sums = dict(targets)
+    for name, part in slices.items():
+        known = sums.get(name)
+        sums[name] = {key: _both(key, known[key], value) for key, value in part.items()} if known else part
+    return sums
 
 
 def _both(key: str, known: Any, value: Any) -> Any:

@@ -14,7 +14,10 @@ that survived once more, after a test was written.
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import hashlib
+import importlib.util
 import json
 import py_compile
 import shutil
@@ -35,28 +38,31 @@ EQUIVALENT = ROOT / "benchmarks/mutation_equivalent.yaml"
 TOOL = ROOT / ".cache/mutation/bin/python"
 SIZE, SEED = 60, 20260131
 MODULES: dict[str, tuple[str, ...]] = {
-    "contract/scope.py": ("scope",),
-    "contract/waiver.py": ("judge",),
-    "bands/band.py": ("judge", "gates", "ties"),
-    "bands/rule.py": ("judge",),
-    "bands/calculated.py": ("calibrate",),
-    "calibration/calibrate.py": ("calibrate",),
-    "verdict/judge.py": ("judge", "gates"),
-    "verdict/gates.py": ("judge", "gates", "ties"),
+    "contract/scope.py": ("scope", "frozen"),
+    "contract/waiver.py": ("judge", "frozen"),
+    "bands/band.py": ("judge", "gates", "ties", "frozen"),
+    "bands/rule.py": ("judge", "frozen"),
+    "bands/calculated.py": ("calculated", "frozen"),
+    "calibration/calibrate.py": ("calibrate", "frozen"),
+    "verdict/judge.py": ("judge", "gates", "frozen"),
+    "verdict/gates.py": ("gates", "judge", "ties", "frozen"),
     "verdict/gate_rows.py": ("gates",),
-    "verdict/case.py": ("gates", "judge"),
-    "verdict/coverage.py": ("judge",),
-    "verdict/compared.py": ("gates",),
+    "verdict/case.py": ("gates", "judge", "frozen"),
+    "verdict/coverage.py": ("judge", "frozen"),
+    "verdict/compared.py": ("gates", "frozen"),
     "verdict/ties.py": ("judge", "gates", "ties"),
-    "comparison/compare.py": ("compare", "topk_bounds"),
+    "comparison/compare.py": ("compare", "topk_bounds", "frozen"),
     "comparison/summary.py": ("compare",),
     "rows/statistics.py": ("rowstats",),
     "rows/kernel.py": ("rowstats",),
     "rows/distance.py": ("distance",),
-    "metrics/__init__.py": ("metrics",),
+    "metrics/__init__.py": ("metric_formulas", "metrics"),
 }
 """By module: the files of tests/unit that are its tests."""
-METRICS = {f"metrics/{file.name}": ("metrics",) for file in sorted((ROOT / "src/logitproof/metrics").glob("[a-z]*.py"))}
+METRICS = {
+    f"metrics/{file.name}": ("metric_formulas", "metrics")
+    for file in sorted((ROOT / "src/logitproof/metrics").glob("[a-z]*.py"))
+}
 
 
 def main() -> int:
@@ -102,20 +108,29 @@ def _place(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 def _run(module: str, tests: tuple[str, ...], changes: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
     """What came of each change, as many as there was time for."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        for name in ("src", "tests", "docs", "examples", "benchmarks", "zoo"):
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "results"))
-        for name in ("pyproject.toml", "CHANGELOG.md", "README.md"):
-            shutil.copy(ROOT / name, copy / name)
-        for source in (copy / "src").rglob("*.py"):
-            if source != copy / "src/logitproof" / module:
-                py_compile.compile(str(source), doraise=True)
-        files = [f"tests/unit/test_{name}.py" for name in tests]
-        argv = [sys.executable, str(ROOT / "benchmarks/_mutation_run.py"), str(copy), module, str(seconds), *files]
-        lines = "".join(json.dumps(change) + "\n" for change in changes)
-        done = subprocess.run(argv, input=lines, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
+    copy = _copy()
+    # Its bytecode is told apart by seconds alone, and changes come faster.
+    Path(importlib.util.cache_from_source(copy / "src/logitproof" / module)).unlink(missing_ok=True)
+    files = [f"tests/unit/test_{name}.py" for name in tests]
+    argv = [sys.executable, str(ROOT / "benchmarks/_mutation_run.py"), str(copy), module, str(seconds), *files]
+    lines = "".join(json.dumps(change) + "\n" for change in changes)
+    done = subprocess.run(argv, input=lines, stdout=subprocess.PIPE, text=True, check=True, cwd=copy.parent)
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@functools.cache
+def _copy() -> Path:
+    """A copy of what tests need, compiled; gone when this process ends."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / "copy"
+    for name in ("src", "tests", "docs", "examples", "benchmarks", "zoo"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    for name in ("pyproject.toml", "CHANGELOG.md", "README.md"):
+        shutil.copy(ROOT / name, copy / name)
+    for source in (copy / "src").rglob("*.py"):
+        py_compile.compile(str(source), doraise=True)
+    return copy
 
 
 def _write(modules: dict[str, Any]) -> None:

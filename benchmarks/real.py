@@ -13,6 +13,8 @@
     python benchmarks/real.py [--part planted ...] [--model SmolLM2 ...] [--out benchmarks/results/real.json]
 
 Each part is written into the results as it ends, so that a long measurement may be made in pieces; without `--part` all are.
+`figures` are those of a model over its parts: a fault is named by a diagnosis, a localization or the tokenizer's comparison,
+whichever it is planted for. They are null until their parts are there.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,37 @@ PARTS: Mapping[str, Part] = {
 }
 
 
+FIGURES: Mapping[str, Sequence[tuple[str, str]]] = {
+    "gguf_only": [("gguf_only", "gguf_only")],
+    "gguf_only_of": [("gguf_only", "asked")],
+    "kl_vs_independent": [("kl", "kl_vs_independent")],
+    "planted": [
+        ("planted", "planted_in_all_layers"),
+        ("located", "planted_in_one_tensor"),
+        ("tokenizer", "tokenizer_faults_planted"),
+    ],
+    "named": [("planted", "named"), ("located", "located"), ("tokenizer", "tokenizer_faults_found")],
+    "located": [("located", "located")],
+    "located_of": [("located", "planted_in_one_tensor")],
+    "good_variants": [("good", "good")],
+    "false_alarms": [("good", "false_alarms")],
+    "band_ratio": [("bands", "band_ratio")],
+    "coverage": [("bands", "coverage")],
+    "tokenizer_differences_explained": [("tokenizer", "tokenizer_differences_explained")],
+    "kl_command_digits_equal": [("digits", "kl_command_digits_equal")],
+}
+"""The figures of a model, each by the parts and their keys that it is read from, or summed up from."""
+
+
+def figures_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a model from those of its parts; null where a part is not measured yet."""
+    figures = {}
+    for name, sources in FIGURES.items():
+        values = [found.get(part, {}).get(key) for part, key in sources]
+        figures[name] = None if None in values else values[0] if len(values) == 1 else sum(values)
+    return figures
+
+
 def measured(part: str, subject: Subject) -> dict[str, Any]:
     """The figures of one part, with the largest peak of a process, and when it ended."""
     with tempfile.TemporaryDirectory() as scratch, Peaks() as peaks:
@@ -102,7 +135,8 @@ def main() -> None:
 def _write(out: Path, name: str, figures: Mapping[str, Any], missing: str = "") -> None:
     models = kept(out)
     before = models.get(name, {})
-    models[name] = missing or {**(before if isinstance(before, dict) else {}), **figures}
+    found = {**(before if isinstance(before, dict) else {}), **figures}
+    models[name] = missing or {"figures": figures_of(found)} | {part: found[part] for part in PARTS if part in found}
     write_atomically(out, json.dumps({"models": models}, indent=1) + "\n")
 
 

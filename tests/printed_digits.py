@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from logitproof.divergence.measure import Measured
 from logitproof.divergence.text import label, shown
 from logitproof.engines.llama_cli import ATTEMPTS
+from waited_tool import LIBRARY
 
 FLAGS = ["-t", "1", "-fa", "off", "--no-warmup", "--no-repack"]
 """The kernels of the engine `llamacpp` by its defaults, but for the types of the cache."""
 FLOAT32 = 1e-7
+WAITED = Path(__file__).with_name("waited_tool.py")
 LAST = "Same top p:"
 """Of the summary: the head of the table before it has the words without the colon."""
 PERPLEXITIES = ("ppl", "ppl_base", "ppl_difference")
@@ -21,7 +24,13 @@ PERPLEXITIES = ("ppl", "ppl_base", "ppl_difference")
 
 
 def printed_by(words: Sequence[str | Path], timeout: float) -> str:
-    """What the tool prints, once the last of its figures is there: it writes through a logger that nobody waits for."""
+    """What the tool prints, once the last of its figures is there.
+
+    It writes through a logger that it does not wait for, and on a busy machine ends first: where the library that it consists
+    of is beside it, its own function is called, and the logger waited for.
+    """
+    if Path(words[0]).resolve().with_name(LIBRARY).is_file():
+        words = [sys.executable, str(WAITED), *words]
     for _ in range(ATTEMPTS):
         printed = subprocess.run(words, check=True, capture_output=True, timeout=timeout).stdout.decode()
         if LAST in printed:

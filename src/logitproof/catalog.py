@@ -92,6 +92,8 @@ def _entries(catalogue: Catalogue) -> dict[str, Entry]:
 
 def find(catalogue: Catalogue, name: str, *, where: str = "") -> Entry:
     """The entry called `name`; raises ContractError with the nearest names if there is none."""
+    if (own := _by_file(catalogue, name)) is not None:
+        return own
     known = entries(catalogue)
     if name not in known:
         raise ContractError(
@@ -106,6 +108,27 @@ def load(catalogue: Catalogue, name: str) -> type[Any]:
     """Import the entry called `name` and return its class."""
     entry = find(catalogue, name)
     return getattr(importlib.import_module(entry.module), entry.class_name)
+
+
+@functools.cache
+def _by_file(catalogue: Catalogue, name: str) -> Entry | None:
+    """The entry whose file says its name, read without all others: the process of an engine looks for one alone.
+
+    None where a file may hold several, or where a package adds entries, one of which might claim the name too.
+    """
+    parts = name.split(".")
+    path = (Path(__file__).parent / catalogue).joinpath(*parts).with_suffix(".py")
+    is_public = all(part.isidentifier() and not part.startswith("_") for part in parts)
+    if not is_public or catalogue in MECHANISMS or not path.is_file() or _is_added_to(catalogue):
+        return None
+    entry = _read(path, _module_name(catalogue, Path(*parts).with_suffix(".py")), catalogue)[0]
+    return entry if entry.name == name else None
+
+
+@functools.cache
+def _is_added_to(catalogue: Catalogue) -> bool:
+    """Whether a package that is installed adds entries."""
+    return bool(importlib.metadata.entry_points(group=f"logitproof.{catalogue}"))
 
 
 def _module_name(catalogue: str, path: Path) -> str:

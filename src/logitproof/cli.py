@@ -5,6 +5,7 @@ Nothing but click is imported before a command runs, so that `--help` is instant
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import sys
@@ -45,6 +46,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _refuse_empty(self, ctx, ctx.meta[WORDS])
             return super().invoke(ctx)
         except LogitproofError as error:
             from logitproof.documents.wording import visible_lines
@@ -65,7 +67,7 @@ class _Commands(click.Group):
                 from logitproof.documents.refused import Fault, refusal
 
                 fault = Fault(error.format_message(), "the command line", f"see `logitproof {command} --help`")
-                click.echo(refusal([fault], command, error.exit_code).text())
+                _print(refusal([fault], command, error.exit_code).text())
             raise
         except KeyboardInterrupt as error:
             click.echo("interrupted: what was measured is kept, run the same command to continue", err=True)
@@ -76,19 +78,48 @@ class _Commands(click.Group):
         if command := _asked_in_json(self, ctx, ctx.meta[WORDS]):
             from logitproof.documents.refused import faults_of, refusal
 
-            click.echo(refusal(faults_of(error), command, exit_code).text())
+            _print(refusal(faults_of(error), command, exit_code).text())
         ctx.exit(exit_code)
 
 
-def _asked_in_json(group: click.Group, ctx: click.Context, words: Sequence[str]) -> str:
-    """The name of the command that the words ask to print JSON; nothing where none is, as where `--json` takes a file."""
-    words = words[: words.index("--")] if "--" in words else words
+def _print(text: str) -> None:
+    """Print; where that cannot be, people were told already."""
+    with contextlib.suppress(OSError):
+        click.echo(text)
+
+
+def _named(group: click.Group, ctx: click.Context, words: Sequence[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words name, and the words of its name."""
     command: click.Command = group
     names = []
     for word in words:
         if isinstance(command, click.Group) and word in command.list_commands(ctx):
             command = command.get_command(ctx, word) or command
             names.append(word)
+    return command, names
+
+
+def _own(words: Sequence[str]) -> Sequence[str]:
+    """Words before those of another program."""
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _refuse_empty(group: click.Group, ctx: click.Context, words: Sequence[str]) -> None:
+    """Raise UsageError for a path that is an empty text, as a variable that is not set gives: it would be the folder here."""
+    own = _own(words)
+    command, _ = _named(group, ctx, own)
+    paths = [option for option in command.params if isinstance(option.type, click.Path)]
+    for before, word in zip(("", *own), own, strict=False):
+        for option in paths:
+            is_place = isinstance(option, click.Argument) and not before.startswith("--")
+            if (word == "" and (is_place or before in option.opts)) or any(word == f"{name}=" for name in option.opts):
+                raise click.BadParameter("it is an empty text; is a variable not set?", ctx=ctx, param=option)
+
+
+def _asked_in_json(group: click.Group, ctx: click.Context, words: Sequence[str]) -> str:
+    """The name of the command that the words ask to print JSON; nothing where none is, as where `--json` takes a file."""
+    words = _own(words)
+    command, names = _named(group, ctx, words)
     takes = any("--json" in option.opts and getattr(option, "is_flag", False) for option in command.params)
     return " ".join(names) if takes and "--json" in words else ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -14,7 +16,11 @@ import pytest
 pytest.importorskip("llama_cpp")
 torch = pytest.importorskip("torch")
 
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: E402
+from gguf.quants import dequantize  # noqa: E402
+
 from logitproof.contract import isa  # noqa: E402
+from logitproof.contract.arithmetic import ACTIVATIONS  # noqa: E402
 from logitproof.errors import ContractError  # noqa: E402
 from logitproof.kernels import ggml_operations as plain  # noqa: E402
 from logitproof.kernels import ggml_weights as weighted  # noqa: E402
@@ -172,6 +178,50 @@ def test_rows_that_are_no_whole_blocks_have_the_type_that_a_file_has_there() -> 
     assert types["experts", "down_proj"] == {"Q5_0", "Q8_0"}
     assert all(0.9 < (one.assumed or 0) / one.rms < 1.1 for one in rows.values())
     assert not kernels.measure("Q4_K_S"), "what was measured is not measured twice"
+
+
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [
+        ("IQ3_S", ["IQ3_S", "IQ4_NL", "F16"]),
+        ("TQ2_0", ["TQ2_0", "Q4_0", "F16"]),
+        ("NVFP4", ["NVFP4", "NVFP4", "F16"]),
+        ("MXFP4", ["MXFP4", "MXFP4", "F16"]),
+    ],
+)
+def test_a_type_is_given_rows_of_its_own_blocks_alone(kind: str, types: list[str]) -> None:
+    assert [weighted.type_for(columns, kind) for columns in (256, 192, 100)] == types
+
+
+@pytest.mark.parametrize("kind", ["IQ3_S", "TQ2_0", "MXFP4"])
+def test_a_matrix_in_any_type_errs_by_its_activations(kind: str) -> None:
+    kernels = bench("llama3")[1]
+    found = [case.measured(kernels.ggml) for case in kernels.weighted(kind) if case.kind == "matmul"]
+    assert found and {one.precision for one in found} >= {kind}
+    assert [one for one in found if one.precision == kind and not 1 / FACTOR < one.assumed / one.rms < FACTOR] == []
+
+
+def test_a_type_that_wants_an_importance_matrix_is_refused_and_ends_nothing() -> None:
+    with pytest.raises(ContractError, match="IQ2_XXS is not quantized without"):
+        list(bench("llama3")[1].weighted("IQ2_XXS"))
+
+
+def test_the_formats_of_activations_are_those_of_ggml_s_own_table() -> None:
+    source = Path(os.environ.get("LOGITPROOF_LLAMA_CPP_SOURCE", ROOT / ".cache/llama.cpp")) / "ggml/src/ggml-cpu/ggml-cpu.c"
+    if not source.is_file():
+        pytest.skip(f"llama.cpp's source is not at {source}")
+    table = source.read_text("utf-8").partition("type_traits_cpu[GGML_TYPE_COUNT] = {")[2].partition("\n};")[0]
+    pairs = re.findall(r"\[GGML_TYPE_(\w+)\] = \{[^}]*?vec_dot_type += GGML_TYPE_(\w+),", table)
+    formats = {"Q8_0": "q8_0", "Q8_1": "q8_0", "Q8_K": "q8_k", "F16": "f16", "BF16": "bf16", "F32": None}
+    known = {kind: formats[dot] for kind, dot in pairs if kind in ACTIVATIONS}
+    assert known == dict(ACTIVATIONS)
+
+
+def test_every_type_that_has_a_format_of_activations_can_be_dequantized() -> None:
+    blocks = {kind: np.zeros((1, GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1]), np.uint8) for kind in ACTIVATIONS}
+    assert {
+        kind: dequantize(block, GGMLQuantizationType[kind]).any() for kind, block in blocks.items()
+    }.keys() == ACTIVATIONS.keys()
 
 
 def test_a_rope_scaling_that_is_not_built_is_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

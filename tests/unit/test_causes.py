@@ -118,3 +118,29 @@ def test_a_file_where_a_folder_must_be_is_named_with_what_to_do(project: Any, mo
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 3 and "toy.json" in done.stderr and "take away what is in the way" in done.stderr
     assert "file" in done.stderr and "see what the system says" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "toys.parity.yaml", "--out", ""],
+        ["check", "toys.parity.yaml", "--out="],
+        ["check", ""],
+        ["judge", ""],
+        ["lint", "toys.parity.yaml", ""],
+        ["convert", "toy.json", ""],
+        ["history", "bisect", "", "--good", "a", "--bad", "b", "--", "true", ""],
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_is_an_empty_text_is_not_the_folder_here(project: Any, monkeypatch: Any, words: list[str]) -> None:
+    monkeypatch.chdir(project.folder)
+    project.contract()
+    before = sorted(project.folder.iterdir())
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and "empty text" in done.stderr and sorted(project.folder.iterdir()) == before
+
+
+def test_an_empty_text_that_is_no_path_is_taken() -> None:
+    done = CliRunner().invoke(main, ["lint", "gone.yaml", "--json"])
+    assert "empty text" not in CliRunner().invoke(main, ["check", "gone.yaml", "--only", ""]).stderr and done.exit_code == 2

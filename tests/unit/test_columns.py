@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,3 +69,21 @@ def test_a_table_keeps_the_order_of_its_columns() -> None:
     table = table_of({"b": np.arange(2), "a": np.zeros((2, 5))})
     assert table.column_names == ["b", "a"]
     assert table.schema.field("a").type == pa.list_(pa.float64(), 5)
+
+
+def test_a_run_imports_no_pandas_and_nothing_of_a_cluster(project: Any) -> None:
+    """Each takes a tenth of the time of a run that finds everything in its store."""
+    pytest.importorskip("pandas", reason="pandas is not installed: nothing could import it")
+    candidates = {"good": project.toy(noise=1e-7), "noisy": project.toy(noise=2.0)}
+    path = project.contract(candidates=candidates, matrix={"mode": ["prefill", "greedy"]})
+    program = """
+import sys
+from logitproof.cli import main
+try:
+    main(sys.argv[1:], standalone_mode=False)
+finally:
+    print({"pandas", "ray", "logitproof.jobs.cluster.executor"} & set(sys.modules))
+"""
+    argv = [sys.executable, "-c", program, "check", str(path), "--out", str(project.folder / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr

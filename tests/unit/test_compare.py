@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits
+from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits, spread
 from logitproof.comparison.summary import summarize
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.metrics import RowMetric
@@ -191,3 +191,36 @@ def test_what_a_metric_of_rows_raises_comes_out() -> None:
 
     with pytest.raises(EngineGarbage, match="no such rows"):
         compare_logits(logits(), logits(seed=3), np.full(4, -1), {"broken": Broken()})
+
+
+def test_rows_that_some_positions_hold_are_laid_out_over_all() -> None:
+    labels = np.array([3, 1, 4, -1, 2])
+    some = compare(logits(2, seed=1), logits(2, seed=2), labels=labels[[1, 3]])
+    whole = spread(some, [1, 3], labels)
+    assert whole.names == some.names and whole.table.column_names == some.table.column_names
+    assert whole.table["position"].to_pylist() == [0, 1, 2, 3, 4] and whole.table["label"].to_pylist() == labels.tolist()
+    assert whole.table["support"].to_pylist() == [1, 12, 1, 12, 1]
+    for side in ("reference", "candidate"):
+        assert whole.table[f"nonfinite_{side}"].to_pylist() == [0] * 5
+        ids, kept = (entry.table[f"top5_ids_{side}"].to_pylist() for entry in (whole, some))
+        assert [ids[1], ids[3]] == kept and ids[0] == ids[2] == ids[4] == [-1] * 5
+        values = whole.table[f"top5_logits_{side}"].to_pylist()
+        assert values[3] == some.table[f"top5_logits_{side}"].to_pylist()[1] and all(np.isnan(value) for value in values[0])
+    for name in some.names:
+        assert np.isnan(whole.metrics[name][[0, 2, 4]]).all()
+        np.testing.assert_array_equal(whole.metrics[name][[1, 3]], some.metrics[name])
+    assert whole.nonfinite.size == 0
+
+
+def test_a_position_that_is_not_finite_stays_so_where_it_is_laid_out() -> None:
+    bad = logits(2, seed=2)
+    bad[1, 0] = np.inf
+    whole = spread(compare(logits(2, seed=1), bad, SUITE, labels=[0, 0]), [0, 2], np.zeros(3, np.int64))
+    assert whole.nonfinite.tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas", "polars"])
+def test_the_table_is_a_frame_of_any_library(kind: str) -> None:
+    rows = compare(logits(seed=1), logits(seed=2), SUITE, labels=[0] * 4)
+    frame = rows.frame(kind)
+    assert len(frame) == rows.positions == 4 and "kl_divergence" in (frame.column_names if kind == "arrow" else frame.columns)

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -193,6 +194,12 @@ def test_a_program_that_is_not_there_is_a_contract_error(tmp_path: Path) -> None
         conformance(parse_address(address(tmp_path, "./not-there")))
 
 
+def test_an_option_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    address(tmp_path)
+    with pytest.raises(ContractError, match="argv: must be a list, got 'nope'\\n  remedy: `logitproof list engines`"):
+        conformance(parse_address(f"command:{tmp_path / 'toy.json'}?argv=nope"))
+
+
 def test_the_command_prints_a_row_a_rule_writes_json_and_ends_with_its_exit_code(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     run = CliRunner().invoke(main, ["protocol", "test", address(tmp_path, sys.executable, ENGINE, "nan"), "--json", str(out)])
@@ -221,3 +228,22 @@ def test_a_program_that_is_described_keeps_every_rule_but_one_with_whole_rows_an
     assert [one.rule for one in report.failed] == ["truncated file"], [one.said for one in report.failed]
     shown = {"events": "shape [7, 300]", "top": "shape [7, 5]", "text": "shape [7, 1]"}[how]
     assert shown in row(report, "shape").said
+
+
+FIRST = {
+    "load dies": ("def load(p): sys.exit(3)", "a model that is loaded comes first"),
+    "load has no size": ("def load(p): return {}", "a model that is loaded comes first"),
+    "score fails": ('def score(p): send({"id": number, "error": {"kind": "failed", "message": "no"}})', "without rows"),
+    "score has no rows": ("def score(p): return {}", "without rows"),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_rules_that_could_not_be_asked_have_the_remedy_of_what_comes_first(project: Any, name: str) -> None:
+    change, words = FIRST[name]
+    program = project.engine(change)["options"]["argv"]
+    argv = json.dumps([program[0], str(project.folder / program[1])])
+    report = conformance(parse_address(f"command:{project.model}?argv={argv}"), timeout=20)
+    for rule in ("shape", "size", "finite", "logits", "one token", "repeatable", "prefix", "state"):
+        broken = row(report, rule)
+        assert broken.status == "FAIL" and words in broken.remedy, (rule, broken.remedy)

@@ -521,29 +521,31 @@ def test_a_damaged_file_is_read_or_refused(
         target.restore(folder, damaged)
 
 
-def test_the_fuzzer_counts_what_is_no_refusal(tmp_path: Path) -> None:
-    """In the process that libFuzzer drives, where the tool is installed: a planted fault is counted with its place."""
+@pytest.mark.parametrize("kind", ["guided", "plain"])
+def test_the_fuzzer_counts_what_is_no_refusal(tmp_path: Path, kind: str) -> None:
+    """Guided by libFuzzer, where the tool is installed, and plainly: a planted fault is counted with its place, and kept."""
     pytest.importorskip("atheris", reason="libFuzzer for Python has wheels for Linux on x86-64")
-    (tmp_path / "corpus").mkdir()
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "benchmarks")!r})
-import _fuzz_guided as guided
+import _fuzz_slice as slices
 def planted(folder):
     if len((folder / "q.jsonl").read_bytes()) % 2:
         raise OverflowError("planted")
-sound = guided.fuzz.targets
-guided.fuzz.targets = lambda folder: [guided.Target("planted", t.sample, t.files, planted)
+sound = slices.fuzz.targets
+slices.fuzz.targets = lambda folder: [slices.Target("planted", t.sample, t.files, planted)
                                       for t in sound(folder) if t.name == "questions"]
-guided.main()
+slices.main()
 """
     out = tmp_path / "slice.json"
-    words = [sys.executable, "-c", code, "planted", "1", "1", str(tmp_path / "corpus"), str(out)]
+    words = [sys.executable, "-c", code, kind, "1", "1", str(tmp_path / "corpus"), str(out), "planted"]
     done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    part = json.loads(out.read_text())
+    part = json.loads(out.read_text())["planted"]
     assert part["inputs"] > len(part["uncaught"]) > 0
     assert "OverflowError" in part["uncaught"][0]
+    kept = list((tmp_path / "corpus/planted faults").iterdir())
+    assert kept and all(len(path.read_bytes()[1:]) % 2 for path in kept)
 
 
 # The door
@@ -571,6 +573,8 @@ ELSEWHERE = {
     "serve.py": "lines of the harness itself, which started this process",
     "jobs/environments.py": "what pip prints of an environment that was just made",
     "conformance/wire.py": "lines of an engine, bounded by the session",
+    "quality/chat_template.py": "what its own process printed, of bounded size",
+    "quality/_rendering.py": "what the harness asked of this process",
     "engines/_http.py": "answers of a server, bounded there",
     "engines/stdout.py": "lines of a program, bounded by the run",
     "reference/parts.py": "settings of a model that is in memory, as text and back",
@@ -608,3 +612,15 @@ def test_every_file_from_outside_comes_in_by_the_door() -> None:
 
 def test_the_ways_around_the_door_that_are_listed_are_there() -> None:
     assert [place for place in ELSEWHERE if not set(parsing_calls(PACKAGE / place))] == []
+
+
+def test_no_command_reads_a_file_past_the_door() -> None:
+    """What a user names may be anything: a pipe, a device, bytes that are no text."""
+    own = {"_show.py": "verdict.json of the run that this command has just written"}
+    past = {
+        path.name
+        for path in (PACKAGE / "commands").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("read_text", "read_bytes")
+    }
+    assert past == set(own)

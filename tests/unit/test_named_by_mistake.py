@@ -54,6 +54,35 @@ def test_a_file_of_another_sort_is_named(wanted: str, given: str, tmp_path: Path
     assert str(path) in raised.value.where and raised.value.remedy and not raised.value.others
 
 
+@pytest.fixture(params=["file", "folder"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model that somebody gives for a contract; of the file only what says that it is GGUF, and a size that no YAML has."""
+    path = tmp_path / "model.gguf"
+    if request.param == "folder":
+        path = tmp_path / "hf"
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        return path
+    with path.open("wb") as file:
+        file.write(b"GGUF")
+        file.truncate(1 << 25)
+    return path
+
+
+@pytest.mark.parametrize("command", ["check", "lint", "calibrate", "quality", "pin", "diagnose", "localize", "judge"])
+def test_a_model_given_for_a_contract_is_told_what_to_do_with(command: str, model: Path) -> None:
+    result = CliRunner().invoke(main, [command, str(model)])
+    shown = " ".join(result.output.split())
+    assert result.exit_code in (1, 2) and f"logitproof new -m {model}" in shown, shown
+
+
+def test_a_model_without_its_engine_is_told_how_to_write_it(model: Path) -> None:
+    with pytest.raises(ContractError, match="no engine is named before it") as raised:
+        parse_address(f"{model}?threads=2")
+    engine = "transformers" if model.is_dir() else "llamacpp"
+    assert f"{engine}:{model}?threads=2" in raised.value.remedy
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [

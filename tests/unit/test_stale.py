@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from logitproof.errors import ContractError
+
 WIDE: dict[str, Any] = {"bands": [{"match": 1e3, "wrong": 1e4, "basis": "the fake engine is another model than the toy"}]}
 WIDE["gates"] = [{"id": "kl", "metric": "kl_divergence", "at_most": 1e6, "basis": "the fake engine is another model"}]
 COUNTED = """
@@ -109,3 +111,23 @@ def test_a_build_id_that_the_contract_trusts_is_enough(project: Any) -> None:
 def test_an_engine_in_our_own_process_is_used_again(project: Any) -> None:
     assert project.check().facts["measured_again"] == []
     assert project.check().facts["measured_again"] == []
+
+
+def test_a_program_that_is_replaced_in_the_middle_of_a_run_is_measured_by_nobody(project: Any) -> None:
+    """An engine writes over the other's program while it loads: no verdict, and what that one gave is not kept."""
+    spoils = """
+    def load(p):
+        open("other.py", "a").write("\\n")
+        return {"vocab_size": V}
+    """
+    uses = {"mine": project.engine(spoils), "other": project.engine(name="other.py")}
+    with pytest.raises(
+        ContractError, match=r"other\.py: was replaced or written to while the run measured.*what other executed"
+    ):
+        project.check(candidates=uses, **WIDE)
+    engines = {trace.engine for trace in project.store.every()}
+    assert "mine" in engines and "reference" in engines and "other" not in engines
+    log = project.engine('open("out.log", "a").write("a line that the engine itself writes")', name="logs.py")
+    log["options"]["argv"].append("out.log")
+    project.write("out.log", "")
+    assert project.check(candidates={"mine": log}, **WIDE).verdict.exit_code == 0

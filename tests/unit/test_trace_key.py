@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import yaml
 
 from logitproof.errors import ContractError
 from logitproof.files import hashes
+from logitproof.files.sources import import_closure
 from logitproof.jobs.job import option_files
 from logitproof.jobs.spec import Spec
 
@@ -149,3 +151,25 @@ def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).touch()
     with pytest.raises(ContractError, match="more than 2 files"):
         option_files(Spec("toy", {"path": str(tmp_path)}))
+
+
+def test_every_import_counts_wherever_it_stands(tmp_path: Path) -> None:
+    """One that was not seen would let a change go by, and an old trace pass for a new one."""
+    places = (
+        "import logitproof.errors",
+        "def f():\n    from logitproof import catalog",
+        "async def f():\n    import logitproof.files.hashes",
+        "class C:\n    from logitproof.files import mapped",
+        "try:\n    pass\nexcept OSError:\n    import logitproof.files.atomic\nelse:\n    import logitproof.files.ended",
+        "try:\n    pass\nfinally:\n    import logitproof.files.lock",
+        "for n in ():\n    pass\nelse:\n    import logitproof.files.nearest",
+        "with open('x') as f:\n    if f:\n        pass\n    else:\n        import logitproof.files.system",
+        "match 1:\n    case 1:\n        import logitproof.files.worded",
+    )
+    files = ("hashes", "mapped", "atomic", "ended", "lock", "nearest", "system", "worded")
+    wanted = ["errors", "catalog", *(f"files/{name}" for name in files)]
+    (file := tmp_path / "module.py").write_text("\n".join(places))
+    closure = set(import_closure(file))
+    assert {PACKAGE / f"{name}.py" for name in wanted} <= closure
+    every = {node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert len(every) == len(wanted)

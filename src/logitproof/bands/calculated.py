@@ -32,6 +32,7 @@ WRONG = 2.0
 """Factor on the band above which no position is noise: the furthest that a predicted size has been from an observed one."""
 CLUSTERED = 4.0
 """Factor on the variance of counts: neighbouring positions leave the band together."""
+NO_NOISE = "the repetitions hold no noise, or no numbers, so there is no band"
 LINEAR = ("rms_delta_logit", "max_delta_logit", "delta_p", "total_variation", "label_logprob_delta")
 """Metrics that grow with the noise itself, not with its square."""
 
@@ -105,12 +106,14 @@ def studentized_quantile(values: Iterable[np.ndarray], quantile: float = QUANTIL
         squares = np.asarray(repetitions, np.float64) ** 2
         if len(squares) < 2:
             raise ContractError("a band needs at least two repetitions", remedy="raise --runs")
+        if not np.isfinite(squares).all():
+            raise ContractError(NO_NOISE)
         others = np.sqrt((squares.sum(0) - squares) / (len(squares) - 1))
         kept = others > 0
         ratios.append((np.sqrt(squares)[kept] / others[kept]).ravel())
     flat = np.concatenate(ratios) if ratios else np.empty(0)
-    if not flat.size or not np.isfinite(flat).all():
-        raise ContractError("the repetitions hold no noise, or no numbers, so there is no band")
+    if not flat.size:
+        raise ContractError(NO_NOISE)
     return float(np.quantile(flat, quantile))
 
 

@@ -14,6 +14,7 @@ from logitproof.commands._options import JSON, OUT, PARALLEL
 from logitproof.commands._show import show
 
 if TYPE_CHECKING:
+    from logitproof.jobs.cluster.executor import RayCluster
     from logitproof.runs.kept import Keep
 
 
@@ -51,12 +52,11 @@ def command(
     from logitproof.commands._say import say
     from logitproof.commands._unfinished import told_if_unfinished
     from logitproof.contract.opened import open_contract
-    from logitproof.jobs.cluster.executor import RayCluster
     from logitproof.runs.workspace import Workspace
 
     with told_if_unfinished(contract, out), shown_progress(quiet=as_json) as on_progress, contextlib.ExitStack() as stack:
         opened = open_contract(contract)
-        executor = stack.enter_context(RayCluster(address)) if address is not None else None
+        executor = stack.enter_context(_cluster(address)) if address is not None else None
         space = Workspace(out or Path("runs") / opened.contract.contract)
         report = space.check(
             opened,
@@ -72,6 +72,12 @@ def command(
     for line in space.note.splitlines():
         say(line)
     show(report, space.folder, as_json, next_command=space.next_command(report, contract))
+
+
+def _cluster(address: str) -> RayCluster:
+    from logitproof.jobs.cluster.executor import RayCluster
+
+    return RayCluster(address)
 
 
 def _say(preflight: Any) -> None:

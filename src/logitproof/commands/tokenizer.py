@@ -30,6 +30,7 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     """
     from logitproof.commands._answer import tell
     from logitproof.documents.answer import Answer
+    from logitproof.files.untrusted import read_text
     from logitproof.gguf.vocabulary import special_tokens
     from logitproof.jobs.address import parse_address
     from logitproof.jobs.session import open_side
@@ -39,7 +40,7 @@ def command(reference: str, candidate: str, corpus: Path | None, fuzzed: int, se
     from logitproof.quality.tokenizers import compare_tokenizers
 
     sides = parse_address(reference, where="REF"), parse_address(candidate, where="CAND")
-    lines = corpus.read_text("utf-8").splitlines() if corpus else []
+    lines = read_text(corpus).splitlines() if corpus else []
     # Two sides of one engine and the same options must not share a process: it would hold the second model alone.
     with Workers() as first, Workers() as second:
         reference_worker, candidate_worker = open_side(first, sides[0]), open_side(second, sides[1])

@@ -79,6 +79,13 @@ def compare(
     return compare_logits(reference, candidate, following, all_metrics() if metrics is None else metrics, threads)
 
 
+def prepare() -> None:
+    """Import the compiled comparison, which takes as long as an engine takes to start; whoever waits for one may do it then."""
+    from logitproof.rows.statistics import row_statistics
+
+    row_statistics(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
+
+
 def compare_logits(
     reference: np.ndarray,
     candidate: np.ndarray,

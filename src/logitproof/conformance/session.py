@@ -24,8 +24,9 @@ LARGEST = 1 << 33
 CUT = 256 * 2**20
 """Bytes of a large file that are copied to see what a truncated one gives."""
 
-
-NO_ROWS = "mend what ends it or keeps it silent in `score`: without rows nothing can be said of them"
+NOT_LOADED = "a model that is loaded comes first: see `load` in docs/protocol.md"
+NOTHING_SEEN = "nothing of this rule was seen: look first at why no answer came"
+NO_ROWS = "mend first what `score` comes to: without rows nothing can be said of them"
 
 
 class Broken(Exception):
@@ -69,7 +70,8 @@ class Session:
             raise EngineDied(text, where=self.side.name, remedy="start its program by hand and look")
         if answer.error is not None:
             kind = ContractError if answer.kind == "refused" else EngineError
-            raise kind(f"hello: {answer}", where=self.side.name, remedy=str(answer.error.get("remedy", "")))
+            remedy = str(answer.error.get("remedy") or f"`logitproof list engines` shows the options of {self.spec.engine}")
+            raise kind(f"hello: {answer}", where=self.side.name, remedy=remedy)
         self.hello_answer = answer.result or {}
 
     @property
@@ -115,14 +117,17 @@ class Session:
             self.load_answer = self.ask("load", {"model": str(self.side.model), "config": config})
             self._is_loaded = self.load_answer.result is not None and wire.alive
         assert self.load_answer is not None
-        fields = self.load_answer.result or {}
+        if self.load_answer.result is None:
+            raise Broken(f"load {self.side.model.name} → {self.load_answer}", remedy=NOT_LOADED)
+        fields = self.load_answer.result
         try:
             # Fields too many are a fault of the rule `load` alone.
             return protocol.LoadResult.model_validate(
                 {key: fields[key] for key in fields.keys() & protocol.LoadResult.model_fields}
             )
         except ValidationError as error:
-            raise Broken(f"load {self.side.model.name} → {self.load_answer} ({in_words(error)})") from None
+            text = f"load {self.side.model.name} → {self.load_answer} ({in_words(error)})"
+            raise Broken(text, remedy=NOT_LOADED) from None
 
     def forget_model(self) -> None:
         """What was loaded may not be ready any more: the next rule that needs it loads it again."""
@@ -200,12 +205,12 @@ class Session:
     def _rows(self, what: str, answer: Answer, asked: Path, kind: type[protocol.Rows]) -> Rows:
         if answer.result is None:
             # that rows come at all is what this engine has to mend first
-            none_came = answer.silence and self._baseline is None
-            raise Broken(f"{what} → {answer}", remedy=NO_ROWS if none_came else "")
+            remedy = NO_ROWS if self._baseline is None else NOTHING_SEEN if answer.silence else ""
+            raise Broken(f"{what} → {answer}", remedy=remedy)
         try:
             rows = kind.model_validate(answer.result)
         except ValidationError as error:
-            raise Broken(f"{what} → {answer} ({in_words(error)})") from None
+            raise Broken(f"{what} → {answer} ({in_words(error)})", remedy=NO_ROWS if self._baseline is None else "") from None
         return self._read(what, rows, asked)
 
     def _read(self, what: str, rows: protocol.Rows, asked: Path) -> Rows:

@@ -39,7 +39,8 @@ class Answer:
     def __str__(self) -> str:
         """One short line, as a person would quote it."""
         if self.error is not None:
-            text = f"error {self.kind or 'without a kind'}: {' '.join(str(self.error.get('message', '')).split())}"
+            field = f"{place}: " if isinstance(place := self.error.get("field"), str) and place else ""
+            text = f"error {self.kind or 'without a kind'}: {field}{' '.join(str(self.error.get('message', '')).split())}"
         else:
             text = self.silence or f"result {json.dumps(self.result)}"
         return text if len(text) <= 160 else text[:159] + "…"

@@ -19,7 +19,10 @@ Format = Literal["f16", "bf16", "q8_0", "q8_k"]
 ACTIVATIONS: Mapping[str, Format | None] = {
     "F32": None, "F16": "f16", "BF16": "bf16",
     "Q8_0": "q8_0", "Q4_0": "q8_0", "Q4_1": "q8_0", "Q5_0": "q8_0", "Q5_1": "q8_0", "IQ4_NL": "q8_0",
+    "MXFP4": "q8_0", "NVFP4": "q8_0",
     "Q2_K": "q8_k", "Q3_K": "q8_k", "Q4_K": "q8_k", "Q5_K": "q8_k", "Q6_K": "q8_k", "IQ4_XS": "q8_k",
+    "IQ1_S": "q8_k", "IQ1_M": "q8_k", "IQ2_XXS": "q8_k", "IQ2_XS": "q8_k", "IQ2_S": "q8_k", "IQ3_XXS": "q8_k",
+    "IQ3_S": "q8_k", "TQ1_0": "q8_k", "TQ2_0": "q8_k",
 }  # fmt: skip
 """The format in which ggml's CPU kernels take the activations that they multiply with weights of a type (the
 `vec_dot_type` of ggml-cpu.c; Q8_1 rounds as Q8_0 does)."""

@@ -14,7 +14,6 @@ from logitproof.contract.typed import STRICT, Day, Name, Reason
 from logitproof.errors import ContractError
 from logitproof.files.causes import cause_of
 from logitproof.files.forms import ITEM, SHA256
-from logitproof.files.system import in_words
 from logitproof.files.untrusted import parse_json, read_bytes
 
 StageStatus = Literal["pending", "proven", "refuted"]
@@ -187,9 +186,9 @@ def reference_problem(reference: CrossReference, folder: Path) -> str:
         return ""
     path = folder / reference.mirror
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return f"the mirror {reference.mirror} cannot be read: {in_words(error)}"
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    except ContractError as error:
+        return f"the mirror {reference.mirror} {error.text}"
     if digest != reference.sha256:
         return f"the mirror {reference.mirror} has sha256 {digest}, the reference is {reference.sha256}"
     return ""

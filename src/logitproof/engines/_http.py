@@ -70,7 +70,7 @@ class Server:
         self.url = url.rstrip("/")
         self._retries, self._retry_on, self._concurrency, self._timeout = retries, retry_on, concurrency, timeout_s
         self._key_variable, self._key = key_variable, _key(key_variable)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
         self._client = httpx2.Client(headers=headers, timeout=timeout_s)
 
     @property
@@ -126,6 +126,9 @@ class Server:
         def ask() -> None:
             try:
                 with self._client.stream(method, url, json=body) as response:
+                    if (coding := response.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+                        # a few bytes of it may unpack to more than there is memory
+                        raise ServerError(f"{url} answers compressed ({coding[:40]}), which was not asked for")
                     size, parts = 0, []
                     for part in response.iter_bytes():
                         parts.append(part)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from logitproof.files.hashes import State, file_state
 
 PACKAGE = Path(__file__).parents[1]
+BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Fields of a statement that hold statements, or what holds them."""
 
 
 def import_closure(*files: Path) -> tuple[Path, ...]:
@@ -46,13 +48,23 @@ def _read(path: Path) -> tuple[list[Path], str]:
 def _read_once(path: Path, state: State) -> tuple[list[Path], str]:
     content = path.read_bytes()
     modules: list[str] = []
-    for node in ast.walk(ast.parse(content)):
+    for node in _statements(ast.parse(content)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     own = [module for module in modules if module.partition(".")[0] == PACKAGE.name]
     return [file for module in own for file in _files_of(module)], hashlib.sha256(content).hexdigest()
+
+
+def _statements(module: ast.Module) -> Iterator[ast.AST]:
+    """Every statement, those inside of others too; an import is one, and expressions are most of a tree."""
+    waiting: list[ast.AST] = [*module.body]
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        for name in BODIES:
+            waiting += getattr(node, name, ())
 
 
 def _files_of(module: str) -> list[Path]:

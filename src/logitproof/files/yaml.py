@@ -27,6 +27,7 @@ SORTS: dict[Sort, tuple[str, frozenset[str], str]] = {
     "taps": ("a description of tap dumps", frozenset({"token_ids", "taps"}), "`logitproof localize` takes its folder"),
 }
 """Files that people give for one another: what each is called, the keys that only it has, and what to do with it."""
+GGUF = b"GGUF"
 TAKE_OUT = "take it out"
 QUOTE = "put it in quotes, if this is the text that is meant; see docs/contract.md"
 KNOWN = f"{TAKE_OUT}; known here: "
@@ -38,12 +39,30 @@ def read_yaml(path: Path, kind: type[M], sort: Sort | None = None, *, command: s
     Raises ContractError for a missing file, broken YAML, a file of another sort, an unknown key (with the nearest
     valid one), a value of the wrong type, or a rule of the model that is broken.
     """
+    if sort is not None and is_model(path):
+        raise ContractError(f"is a model, not {SORTS[sort][0]}", where=str(path), remedy=contract_of_model(path))
     data, lines = parse_yaml(yaml_text(path, command), path)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
     if sort is not None:
         _refuse_other_sort(data, path, sort, kind)
     return _validated(data, path, lines, kind), lines
+
+
+def is_model(path: Path) -> bool:
+    """Whether what somebody gives for a file of settings is a model: a GGUF file, or a folder with a config."""
+    if not path.is_file():
+        return (path / "config.json").is_file()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(GGUF)) == GGUF
+    except OSError:
+        return False
+
+
+def contract_of_model(path: Path) -> str:
+    """What to do with a model that is given for a contract or its run."""
+    return f"write a contract of it with `logitproof new -m {path}`, which `logitproof check` runs"
 
 
 def read_toml(path: Path, kind: type[M], sort: Sort | None = None, *, command: str = "") -> M:

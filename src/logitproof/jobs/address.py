@@ -23,6 +23,10 @@ from logitproof.weights.hub_id import at_commit
 def parse_address(text: str, *, where: str = "ENGINE") -> Side:
     """The engine that `text` names; raises ContractError for an unknown engine or option and for weights that are not there."""
     engine, colon, rest = text.partition(":")
+    if engine not in catalog.entries("engines") and (model := Path(text.partition("?")[0])).exists():
+        known = "transformers" if model.is_dir() else "llamacpp"
+        remedy = f"write ENGINE:MODEL, such as {known}:{text}; `logitproof list engines` shows what there is"
+        raise ContractError(f"{model} is there, and no engine is named before it", where=where, remedy=remedy)
     entry = catalog.find("engines", engine, where=where)
     if not colon or not rest:
         raise ContractError(
@@ -35,11 +39,11 @@ def parse_address(text: str, *, where: str = "ENGINE") -> Side:
         if option not in entry.option_names:
             near = did_you_mean(option, entry.option_names)
             raise ContractError(f"{engine} has no option {option!r}{near}", where=where)
-    model, folder = (_weights(path, where) if path else None for path in (name, config))
-    assert model is not None
+    weights, folder = (_weights(path, where) if path else None for path in (name, config))
+    assert weights is not None
     spec = Spec(engine, options, directory=str(Path.cwd()))
-    pinned = f"{engine}:{at_commit(name, commit_of(model))}{sign}{query}"
-    return Side(spec, model, folder, pinned if commit_of(model) else text)
+    pinned = f"{engine}:{at_commit(name, commit_of(weights))}{sign}{query}"
+    return Side(spec, weights, folder, pinned if commit_of(weights) else text)
 
 
 def _weights(text: str, where: str) -> Path:

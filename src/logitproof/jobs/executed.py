@@ -17,7 +17,6 @@ from logitproof.files.atomic import content_key
 from logitproof.files.hashes import file_sha256, file_state
 from logitproof.files.sources import PACKAGE
 from logitproof.traces.store import TraceStore
-from logitproof.traces.trace import Trace
 
 OBSERVER = Path(__file__).parent / "observer"
 KIND = "executed"
@@ -49,12 +48,15 @@ class Executed:
         return name
 
 
-def stale(trace: Trace, store: TraceStore) -> str:
-    """Why a trace may not be used again: what was executed is unknown, or has changed since; nothing where it may."""
-    if not trace.executed:
-        return trace.unseen or "it was measured by a version that did not look at what an engine executes"
-    files = store.note(KIND, trace.executed)
-    if content_key(files) != trace.executed:
+def stale(name: str, unseen: str, store: TraceStore) -> str:
+    """Why a trace may not be used again: what was executed is unknown, or has changed since; nothing where it may.
+
+    `name` and `unseen` are the trace's `executed` and `unseen`.
+    """
+    if not name:
+        return unseen or "it was measured by a version that did not look at what an engine executes"
+    files = store.note(KIND, name)
+    if content_key(files) != name:
         return "what its engine executed is not in the store any more"
     for path, entry in files.items():
         if not _is_same(Path(path), *entry):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitproof.contract.contract import ORIGINAL, Candidate, Contract, Matrix, pairs_of
+from logitproof.contract.inert import refuse_inert
 from logitproof.contract.isa import BETWEEN, NATIVE, Lacks
 from logitproof.contract.opened import OpenContract
 from logitproof.contract.suite import Prompt, Suite
@@ -41,9 +42,13 @@ class Plan:
 
 
 def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
-    """Check and hash every file of the models that a selected cell needs, by absolute path."""
+    """Check and hash every file of the models that a selected cell needs, by absolute path.
+
+    Raises ContractError where one quantization is a copy of another's file: what it is called says nothing of it then.
+    """
     wanted = {(cell.model, cell.quantization) for cell in _selected(opened, only)}
     models: dict[str, Model] = {}
+    of_one: dict[str, dict[str, Model]] = {}
     witness = opened.contract.witness
     also = {ORIGINAL, witness.weights} if witness else {ORIGINAL}
     for name, quantization in sorted(wanted | {(model, label) for model, _ in wanted for label in also}):
@@ -52,7 +57,20 @@ def open_models(opened: OpenContract, only: str = "*") -> dict[str, Model]:
             where = opened.where("models", name, quantization)
             path = absolute(located(files[quantization], opened.folder, where=where))
             models.setdefault(str(path), open_model(path, where=where))
+            beside = of_one.setdefault(name, {})
+            _refuse_copy(models[str(path)], beside, where)
+            beside[str(path)] = models[str(path)]
     return models
+
+
+def _refuse_copy(model: Model, beside: Mapping[str, Model], where: str) -> None:
+    for path, known in beside.items():
+        if known.path != model.path and sorted(known.files.values()) == sorted(model.files.values()):
+            raise ContractError(
+                f"{model.path} is a copy of {path}, byte for byte: whatever it is called, nothing was quantized",
+                where=where,
+                remedy="name the file that was meant, or the same path twice where one file is meant to serve both",
+            )
 
 
 def plan(
@@ -68,7 +86,9 @@ def plan(
     `capabilities` holds what each engine said in `hello` (by the names of `specs`), or the error that it
     died with: its cells are then still planned, so that the failure stands where the traces would. `lacks` says which
     instruction sets the machines have not that run engines, where these are others than this one.
+    Raises ContractError of a gate that no engine could break.
     """
+    refuse_inert(opened)
     builder = _Builder(opened, capabilities, models, lacks)
     for cell in _selected(opened, only):
         builder.add(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -49,10 +50,12 @@ def _run(
 ) -> Iterator[Trace | Failure]:
     results = _Results(store)
     left = []
+    # the traces of one engine name the same files: they are looked at once
+    changed = functools.cache(functools.partial(stale, store=store))
     try:
         for job in jobs:
             trace = store.read(job.key)
-            if trace is not None and not job.is_kept and (reason := stale(trace, store)):
+            if trace is not None and not job.is_kept and (reason := changed(trace.executed, trace.unseen)):
                 on_stale(job, reason)
                 store.forget(job.key)
                 trace = None

@@ -19,6 +19,8 @@ from logitproof.kernels.torch import TorchKernels
 
 FILES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K"), "Q4_K_S": ("Q4_K",), "Q5_K_S": ("Q5_K",)}
 """Types of weights in a mixed file."""
+WITH_IMPORTANCE = ("IQ1_S", "IQ2_XXS", "IQ2_XS")
+"""Types that ggml ends the process over where it is to quantize to them without an importance matrix."""
 FAR = 1000
 """A position at which the errors of iterated angles have grown."""
 
@@ -67,6 +69,9 @@ class GgmlKernels:
             if kind not in ACTIVATIONS:
                 known = ", ".join([*ACTIVATIONS, *FILES])
                 raise Refusal(f"no kernel is known for {quantization!r}", field="--quant", remedy=f"name one of {known}")
+            if kind in WITH_IMPORTANCE:
+                text = f"{kind} is not quantized without what an importance matrix says of the model"
+                raise Refusal(text, field="--quant", remedy="name IQ3_S or IQ4_XS")
         for kind in kinds:
             for call in self._calls.get("matmul", []):
                 weight = call.module.weight

@@ -9,15 +9,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from logitproof.contract.arithmetic import ACTIVATIONS, GGML_LANES, Format
 from logitproof.kernels.ggml_case import Case, array, narrowed
 from logitproof.kernels.ggml_graph import Ggml, Graph, Stored
 from logitproof.reference import float64 as wide
 from logitproof.reference.calls import Call
-from logitproof.reference.noise import BLOCKS, Spec
+from logitproof.reference.noise import Spec
 
-SMALLER = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
+SMALLER = {
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"),
+    **dict.fromkeys(("Q2_K", "Q3_K", "TQ1_0", "TQ2_0"), "Q4_0"),
+    **{"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"},
+}
+"""What llama.cpp takes for rows that are no whole blocks (`tensor_type_fallback` of llama-quant.cpp)."""
 PRODUCTS = ("gate_up_proj", "down_proj")
 FLOAT = 4
 """Bytes of a float32."""
@@ -27,9 +33,8 @@ LEAST_SUM = 2.0**-14
 
 def type_for(columns: int, kind: str) -> str:
     """The type that llama.cpp gives rows of this length in a file of `kind`: a smaller block where they are no whole ones."""
-    return next(
-        short for short in (kind, SMALLER.get(kind, kind), "F16") if columns % BLOCKS.get(ACTIVATIONS[short] or "", 1) == 0
-    )
+    kinds = (kind, SMALLER.get(kind, kind), "F16")
+    return next(short for short in kinds if columns % GGML_QUANT_SIZES[GGMLQuantizationType[short]][0] == 0)
 
 
 def matmul(call: Call, kind: str, ggml: Ggml) -> Case:

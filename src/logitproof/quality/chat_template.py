@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from logitproof.errors import ModelError
 from logitproof.files.gguf import GgufFile
@@ -23,6 +24,12 @@ CONVERSATIONS: dict[str, list[dict[str, str]]] = {
         {"role": "user", "content": "  And now?\n"},
     ],
 }
+
+SECONDS = 20.0
+"""For all conversations of one template; templates that are published take some milliseconds."""
+STARTS = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+"""Variables without which Python may not start; no other is a template's business."""
+FAILS = "(the template fails:"
 
 
 @dataclass(frozen=True)
@@ -52,28 +59,40 @@ def template_of(path: Path) -> str:
 
 
 def compare_templates(reference: str, candidate: str) -> list[Rendered]:
-    """Conversations that the two templates render differently, with and without the prompt for an answer."""
+    """Conversations that the two templates render differently, with and without the prompt for an answer.
+
+    Two templates of which neither renders any conversation differ in all of them: nothing says that they are alike.
+    """
     if reference == candidate:
         return []
-    differences = []
-    for name, messages in CONVERSATIONS.items():
-        for prompted in (True, False):
-            reference_text, candidate_text = (render(template, messages, prompted) for template in (reference, candidate))
-            if reference_text != candidate_text:
-                differences.append(Rendered(f"{name}{', prompted' if prompted else ''}", reference_text, candidate_text))
-    return differences
+    asked = [(messages, prompted) for messages in CONVERSATIONS.values() for prompted in (True, False)]
+    names = [f"{name}{', prompted' if prompted else ''}" for name in CONVERSATIONS for prompted in (True, False)]
+    sides = rendered(reference, asked), rendered(candidate, asked)
+    pairs = [Rendered(name, *texts) for name, *texts in zip(names, *sides, strict=True)]
+    if all(text.startswith(FAILS) for side in sides for text in side):
+        return pairs
+    return [pair for pair in pairs if pair.reference != pair.candidate]
+
+
+def rendered(template: str, asked: Sequence[tuple[list[dict[str, str]], bool]]) -> list[str]:
+    """The text of each conversation, with or without the prompt for an answer, by the settings of transformers.
+
+    A template is a program of whoever wrote the model: it runs in a sandbox, in a process that ends after `SECONDS`. What
+    goes wrong stands in the place of the text.
+    """
+    argv = [sys.executable, "-I", str(Path(__file__).with_name("_rendering.py"))]
+    environment = {name: os.environ[name] for name in STARTS if name in os.environ}
+    words = json.dumps([template, asked])
+    try:
+        done = subprocess.run(argv, input=words, capture_output=True, encoding="utf-8", timeout=SECONDS, env=environment)
+        texts: list[tuple[str | None, str]] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return [f"{FAILS} it does not end within {SECONDS:g} s)"] * len(asked)
+    except ValueError:
+        return [f"{FAILS} its process ended: {(done.stderr.strip().splitlines() or ['no word'])[-1][:200]})"] * len(asked)
+    return [text if text is not None else f"{FAILS} {why})" for text, why in texts]
 
 
 def render(template: str, messages: list[dict[str, str]], prompted: bool) -> str:
-    """The text of a conversation, in a sandbox with the settings that transformers renders with."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _refuse
-    try:
-        compiled = environment.from_string(template)
-        return compiled.render(messages=messages, add_generation_prompt=prompted, bos_token="", eos_token="")
-    except TemplateError as error:
-        return f"(the template fails: {error})"
-
-
-def _refuse(message: Any) -> None:
-    raise TemplateError(str(message))
+    """`rendered` of one conversation."""
+    return rendered(template, [(messages, prompted)])[0]

@@ -6,10 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from logitproof.documents.columns import texts
+from logitproof.documents.columns import column, texts
 from logitproof.documents.wording import encodable
 from logitproof.files.atomic import environment_errors
 from logitproof.jobs.cell import AXES
@@ -64,9 +65,8 @@ def _tables(report: Report, cell: CellVerdict) -> list[pa.Table]:
 
 
 def _constant(value: str | int, count: int) -> pa.Array:
-    return pa.repeat(
-        pa.scalar(value, pa.int64()) if isinstance(value, int) else pa.scalar(encodable(value), pa.string()), count
-    )
+    values = column(np.array([value], np.int64)) if isinstance(value, int) else texts([encodable(value)])
+    return pa.repeat(values[0], count)
 
 
 def _nothing() -> pa.Table:

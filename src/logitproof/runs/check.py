@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,8 @@ from typing import Any
 
 from logitproof.bands.band import Band
 from logitproof.bands.calculated import CalculatedBand, Calibration
-from logitproof.contract.contract import EngineUse
+from logitproof.comparison.compare import prepare
+from logitproof.contract.contract import Contract, EngineUse
 from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.errors import ContractError, LogitproofError, Missing
 from logitproof.jobs.cell import Cell
@@ -21,14 +23,17 @@ from logitproof.jobs.plan import Plan, open_models, plan
 from logitproof.jobs.pool import Elsewhere, Executor, LocalPool, Speller
 from logitproof.jobs.progress import Progress
 from logitproof.jobs.run import run
+from logitproof.jobs.spec import Spec
 from logitproof.jobs.specs import REFERENCE, specs
 from logitproof.jobs.workers import Workers, spec_key
 from logitproof.preflight import Preflight
+from logitproof.protocol.messages import HelloResult
 from logitproof.report.report import Report, Words, provenance
 from logitproof.runs.calibrations import Weights, find_calibrations, find_effects, weights_of
 from logitproof.runs.identity import new_run_id
 from logitproof.runs.kept import name_of, together, without
 from logitproof.runs.pins import Pins, read_pins, refuse_differences, verify_engines, verify_files
+from logitproof.runs.programs import Programs
 from logitproof.runs.set_up import examine, fair_jobs, look, not_run, refuse, unanswered
 from logitproof.runs.words import read_words
 from logitproof.runs.yardsticks import (
@@ -74,12 +79,10 @@ def check(
     with Workers() as workers:
         lacks = executor.lacks if isinstance(executor, Elsewhere) else None
         named = {**specs(opened, lacks), **further_specs(opened)}
+        programs = Programs.of(named)
         executor = executor or LocalPool(workers, parallel=parallel, kept=spec_key(named["reference"]))
-        hellos = executor.hello(named)
-        _refuse(opened, hellos)
-        answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
-        if pins is not None:
-            refuse_differences(verify_engines(pins, answered), opened.path)
+        hellos = _asked(executor, named)
+        answered = _answered(opened, hellos, pins)
         planned = with_yardsticks(opened, plan(opened, hellos, models, only=only, lacks=lacks), hellos)
         preflight = examine(opened, planned)
         names = {spec_key(spec): name for name, spec in {**names_of(planned), **named}.items()}
@@ -88,31 +91,54 @@ def check(
         errors = {spec_key(named[name]): hello for name, hello in hellos.items() if isinstance(hello, LogitproofError)}
         silent = unanswered(fair, errors, names)
         jobs = {job.key: job for job in fair if job.key not in silent}
-        results = Aside({**not_run(planned, fair), **silent})
-        left = len(results)
-        again: dict[tuple[str, str], int] = Counter()
-        stored: set[str] = set()
-
-        def on_stale(job: Job, reason: str) -> None:
-            again[names.get(spec_key(job.spec), job.spec.engine), reason] += 1
-
-        def on_stored(job: Job) -> None:
-            stored.add(job.key)
-
-        for result in run(jobs.values(), store, executor=executor, names=names, on_stale=on_stale, on_stored=on_stored):
-            results[result.key] = result
-            on_progress(Progress(len(results) - left, len(jobs), jobs[result.key], result, result.key in stored))
-        concluded = conclude(opened, planned, results, preflight, weights_of(opened, models))
+        tally = _Tally(names, Aside({**not_run(planned, fair), **silent}))
+        tally.run(jobs, store, executor, on_progress)
+        programs.refuse_changed(store, tally.measured(jobs))
+        concluded = conclude(opened, planned, tally.results, preflight, weights_of(opened, models))
         speller = executor if isinstance(executor, Speller) else LocalPool(workers)
-        words = read_words(planned, concluded.compared, results, store, speller)
+        words = read_words(planned, concluded.compared, tally.results, store, speller)
     facts = {
         "run_id": run_id or new_run_id(),
-        **provenance(opened, planned, results, answered),
+        **provenance(opened, planned, tally.results, answered),
         "preflight": preflight.as_json(),
+        **tally.facts(),
     }
-    facts["measured_again"] = [{"engine": name, "reason": why, "traces": count} for (name, why), count in again.items()]
-    facts["from_store"] = len(stored)
-    return concluded.report(opened, results, words, facts)
+    return concluded.report(opened, tally.results, words, facts)
+
+
+@dataclass
+class _Tally:
+    """What the jobs of a run come to, which of them the store had, and what was measured again and why."""
+
+    names: Mapping[str, str]
+    results: Aside
+    _stored: set[str] = field(default_factory=set)
+    _again: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def run(
+        self, jobs: Mapping[str, Job], store: TraceStore, executor: Executor, on_progress: Callable[[Progress], None]
+    ) -> None:
+        """Run `jobs`, by key, and tell of each as it ends."""
+        before, stale, stored = len(self.results), self._on_stale, self._on_stored
+        for result in run(jobs.values(), store, executor=executor, names=self.names, on_stale=stale, on_stored=stored):
+            self.results[result.key] = result
+            done = len(self.results) - before
+            on_progress(Progress(done, len(jobs), jobs[result.key], result, result.key in self._stored))
+
+    def measured(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Those of `jobs` that the store had not."""
+        return [job for key, job in jobs.items() if key not in self._stored]
+
+    def facts(self) -> dict[str, Any]:
+        """What the report says of it."""
+        again = [{"engine": name, "reason": why, "traces": count} for (name, why), count in self._again.items()]
+        return {"measured_again": again, "from_store": len(self._stored)}
+
+    def _on_stale(self, job: Job, reason: str) -> None:
+        self._again[self.names.get(spec_key(job.spec), job.spec.engine), reason] += 1
+
+    def _on_stored(self, job: Job) -> None:
+        self._stored.add(job.key)
 
 
 @dataclass(frozen=True)
@@ -159,25 +185,33 @@ def conclude(
     measured = {cell: together(cell, kept.get(name_of(cell), {}), own[asked[cell]]) for cell in planned.yardsticks}
     own_errors, witness = reference_errors(contract, bands, measured), witness_words(compared, measured)
     effects = find_effects(opened, planned.cells, weights)
-    cases = []
-    for cell, rows in compared.items():
-        known = calibrations.get(cell.id)
-        calibration = None if isinstance(known, Missing) else known
-        band, alike = bands[cell], calibration is None or calibration.is_of_one_arithmetic
-        case = Case(
-            cell,
-            rows,
-            band,
-            bounds_of(contract, cell, rows, calibration, today),
-            own_errors.get(cell.id, {}),
-            witness.get(cell.id, ""),
-            effects.get(cell.id),
-            suspicion_of(contract, cell, rows, band, same_arithmetic=alike),
-            same_arithmetic=alike,
+    calibrated = {cell: None if isinstance(known := calibrations.get(cell.id), Missing) else known for cell in compared}
+    cases = [
+        replace(
+            _case(contract, cell, rows, bands[cell], calibrated[cell], today),
+            own_errors=own_errors.get(cell.id, {}),
+            witness=witness.get(cell.id, ""),
+            effects=effects.get(cell.id),
         )
-        cases.append(case)
+        for cell, rows in compared.items()
+    ]
     verdict = judge(cases, contract, planned.unmeasured, today=today)
     return Concluded(compared, measured, verdict, cases, looked | measured)
+
+
+def _case(
+    contract: Contract,
+    cell: Cell,
+    rows: Sequence[Compared],
+    band: Band | CalculatedBand | None,
+    calibration: Calibration | None,
+    today: date,
+) -> Case:
+    """A cell with what it is judged by, but for what other cells say of it."""
+    alike = calibration is None or calibration.is_of_one_arithmetic
+    bounds = bounds_of(contract, cell, rows, calibration, today)
+    suspicion = suspicion_of(contract, cell, rows, band, same_arithmetic=alike)
+    return Case(cell, rows, band, bounds, suspicion=suspicion, same_arithmetic=alike)
 
 
 def _band(
@@ -202,6 +236,14 @@ def _calibrated(row: Compared, cell: Cell, calibration: Calibration | Missing | 
     return replace(row, failure=failure, comparison=None, whole={})
 
 
+def _asked(executor: Executor, named: Mapping[str, Spec]) -> dict[str, HelloResult | LogitproofError]:
+    """What the engines say of themselves; while they start, the comparison is loaded."""
+    pool = ThreadPoolExecutor(1)
+    pool.submit(prepare)
+    pool.shutdown(wait=False)
+    return executor.hello(named)
+
+
 def _verified_pins(opened: OpenContract) -> Pins | None:
     """The pins of a contract that has some; raises ContractError where a file is not what was pinned."""
     if opened.contract.pins is None:
@@ -210,6 +252,17 @@ def _verified_pins(opened: OpenContract) -> Pins | None:
     pins = read_pins(path)
     refuse_differences(verify_files(pins, opened.folder, opened), path)
     return pins
+
+
+def _answered(
+    opened: OpenContract, hellos: Mapping[str, HelloResult | LogitproofError], pins: Pins | None
+) -> dict[str, HelloResult]:
+    """The engines that said who they are; ContractError where one refuses an option, or is not what was pinned."""
+    _refuse(opened, hellos)
+    answered = {name: hello for name, hello in hellos.items() if not isinstance(hello, Exception)}
+    if pins is not None:
+        refuse_differences(verify_engines(pins, answered), opened.path)
+    return answered
 
 
 def _refuse(opened: OpenContract, hellos: Mapping[str, object]) -> None:

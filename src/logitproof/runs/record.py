@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from logitproof.errors import ContractError
 from logitproof.files.untrusted import Number, read_object, refusal, validated
+from logitproof.files.yaml import contract_of_model, is_model
 from logitproof.jobs.cell import Cell, Pair, Unmeasured
 from logitproof.preflight import Finding, Setting
 from logitproof.traces.trace import Failure
@@ -86,9 +87,8 @@ class _Run(BaseModel):
 def read_run(path: Path, version: int) -> dict[str, Any]:
     """The record of a finished run; ContractError that names the field where it is damaged or of another version."""
     if not path.exists():
-        raise ContractError(
-            "is no finished run: it has no run.json", where=str(path.parent), remedy="run `logitproof check` first"
-        )
+        remedy = contract_of_model(path.parent) if is_model(path.parent) else "run `logitproof check` first"
+        raise ContractError("is no finished run: it has no run.json", where=str(path.parent), remedy=remedy)
     record = read_object(path, remedy=REMEDY)
     if record.get("format") != version:
         text = f"was written in format {record.get('format')!a}, this version reads {version}"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from logitproof import catalog
+from logitproof.contract.inert import refuse_inert
 from logitproof.contract.opened import OpenContract, open_contract
 from logitproof.contract.suite import Prompt
 from logitproof.documents.document import Document
@@ -168,6 +169,7 @@ class Workspace:
         """What `judge_again` comes to, and nothing is written but the id of a run that had none."""
         record = self._record()
         opened = open_contract(contract or Path(record["contract"]))
+        refuse_inert(opened)
         store = Store(self.folder / "store")
         cells = tuple(_cell(cell) for cell in record["cells"])
         unmeasured = tuple(Unmeasured(**cell) for cell in record["unmeasured"])

@@ -20,7 +20,7 @@ from logitproof.contract.contract import Contract, EngineUse, Gate, Mode
 from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, EngineError
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.job import Job, make_job
+from logitproof.jobs.job import Job, engine_facts, make_job
 from logitproof.jobs.passes import crosses
 from logitproof.jobs.plan import Plan
 from logitproof.jobs.sides import label_read, path_of
@@ -29,7 +29,7 @@ from logitproof.jobs.worker import Spec
 from logitproof.protocol.messages import HelloResult
 from logitproof.report.record import ReferenceErrors
 from logitproof.verdict.case import OwnError
-from logitproof.verdict.compared import Compared
+from logitproof.verdict.compared import Compared, values_of
 from logitproof.verdict.gate_rows import gate_values
 from logitproof.verdict.ties import outside_ties, tied_metrics
 
@@ -148,7 +148,7 @@ def as_json(measured: Mapping[Cell, Sequence[Compared]]) -> list[ReferenceErrors
 
 def _row(cell: Cell, rows: Sequence[Compared]) -> ReferenceErrors:
     failure = next((row.failure.text for row in rows if row.failure), "")
-    names = dict.fromkeys(name for row in rows if row.comparison for name in [*row.comparison.metrics, *row.whole])
+    names = dict.fromkeys(name for row in rows if row.comparison for name in [*row.comparison.names, *row.whole])
     return {
         "model": cell.model,
         "weights": cell.quantization,
@@ -160,8 +160,7 @@ def _row(cell: Cell, rows: Sequence[Compared]) -> ReferenceErrors:
 
 
 def _values(rows: Sequence[Compared], name: str) -> list[np.ndarray]:
-    values = [row.whole[name] if name in row.whole else row.comparison.metrics[name] for row in rows if row.comparison]
-    return [np.atleast_1d(np.asarray(series, np.float64)) for series in values]
+    return [values_of(row, name) for row in rows if row.comparison]
 
 
 def _statistics(values: Sequence[np.ndarray]) -> Summary | None:
@@ -232,7 +231,7 @@ def _yardstick(
     variant: Variant, cell: Cell, model: str, label: str, jobs: dict[str, Job], planned: Plan, prompts: int | None
 ) -> Cell:
     mode = FREE if cell.mode == FREE else variant.mode
-    pairs = []
+    facts, pairs = engine_facts(variant.spec), []
     for pair in cell.pairs:
         if prompts is not None and pair.prompt_idx >= prompts:
             continue
@@ -242,7 +241,7 @@ def _yardstick(
         after = pair.source if first.kind == "generate" else first.after
         job = make_job(
             variant.spec, variant.hello, planned.models, first.model, first.config, first.kind, _mode(mode, first),
-            first.prompt, first.max_new_tokens, after, first.routing,
+            first.prompt, first.max_new_tokens, after, first.routing, facts,
         )  # fmt: skip
         jobs.setdefault(job.key, replace(job, is_kept=True))
         pairs.append(replace(pair, candidate=job.key, tokenized=None))
@@ -275,9 +274,12 @@ def _witness(
     path = path_of(opened, model, use.weights)
     hello = hellos.get(WITNESS)
     spec, answered, keys = spec_of(use, opened), hello if isinstance(hello, HelloResult) else None, {}
+    facts = engine_facts(spec)
     for pair in forced[0].pairs:
         first = jobs[pair.reference]
-        job = make_job(spec, answered, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after)
+        job = make_job(
+            spec, answered, planned.models, path, first.config, "score", "prefill", first.prompt, 0, first.after, engine=facts
+        )
         jobs.setdefault(job.key, replace(job, is_kept=True))
         keys[pair.suite, pair.prompt_idx] = job.key
     name = f"{WITNESS} ({use.engine})"

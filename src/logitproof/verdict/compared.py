@@ -10,6 +10,7 @@ import numpy as np
 
 from logitproof import catalog
 from logitproof.comparison.compare import Comparison, compare, spread
+from logitproof.documents.columns import array
 from logitproof.errors import EngineError, EngineGarbage, LogitproofError
 from logitproof.jobs.cell import Cell, Pair
 from logitproof.metrics import PromptMetric
@@ -177,5 +178,5 @@ def values_of(row: Compared, metric: str) -> np.ndarray:
     if metric in row.whole:
         return np.array([row.whole[metric]], np.float64)
     if row.comparison is not None and metric in row.comparison.names:
-        return np.asarray(row.comparison.table[metric].to_numpy(), np.float64)
+        return np.asarray(array(row.comparison.table[metric]), np.float64)
     return np.empty(0)

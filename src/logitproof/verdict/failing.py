@@ -59,12 +59,13 @@ def _of_prompt(
     breaks: dict[int, list[Break]] = {}
     bad = ("WRONG", "DRIFT") if outside and not prompt.waiver else ("WRONG",)
     distance, _, regret = JUDGED
+    values = {name: values_of(row, name) for name in (distance, regret)}
     for position, status in enumerate(prompt.statuses):
         if status in bad:
             # where the whole rows are not known, the token that was chosen is what is too far off
-            name = regret if np.isnan(row.comparison.metrics[distance][position]) else distance
-            value = float(row.comparison.metrics[name][position])
-            breaks.setdefault(position, []).append(Break("band", "", name, value, "at_most", None))
+            name = regret if np.isnan(values[distance][position]) else distance
+            broken = Break("band", "", name, float(values[name][position]), "at_most", None)
+            breaks.setdefault(position, []).append(broken)
     for gate, verdict in failed if not prompt.waiver else ():
         for position, broken in _of_gate(gate, verdict, row):
             breaks.setdefault(position, []).append(broken)

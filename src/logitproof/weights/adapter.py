@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from logitproof.errors import ContractError, ModelError
+from logitproof.files.patterns import fits
 from logitproof.weights.checkpoint import read_json, read_tensors
 
 PREFIX = "base_model.model."
@@ -147,31 +149,35 @@ def _scale(config: dict[str, Any], name: str, rank: int, where: str) -> float:
         raise ModelError(text, where=where, remedy="save the adapter again, with the config that it was trained with")
     layers = config.get("layers_to_transform")
     number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{name}.")
+    if layers is not None and not isinstance(layers, int | list):
+        raise ModelError(f"layers_to_transform: {layers!r} is no list of layers", where=where, remedy="save the adapter again")
     if layers is not None and number and int(number[1]) not in ([layers] if isinstance(layers, int) else layers):
         text = f"layers_to_transform: {layers} leaves out layer {number[1]}, of which it holds matrices"
         raise ModelError(text, where=where, remedy="save the adapter again, with the config that it was trained with")
     for key, wanted in (("target_modules", True), ("exclude_modules", False)):
-        if config.get(key) and _is_named(config[key], name) is not wanted:
+        if config.get(key) and _is_named(config[key], name, key, where) is not wanted:
             text = f"{key} leaves out {name}, of which it holds matrices: PEFT would not apply them"
             raise ModelError(text, where=where, remedy="save the adapter again, with the config that it was trained with")
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
 
 
-def _is_named(patterns: Any, name: str) -> bool:
+def _is_named(patterns: Any, name: str, key: str, where: str) -> bool:
     """Whether a module is one of a list of names or their ends, or fits an expression."""
-    if isinstance(patterns, str):
-        return patterns == "all-linear" or re.fullmatch(patterns, name) is not None
-    return any(name == pattern or name.endswith(f".{pattern}") for pattern in patterns)
+    if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns):
+        return any(name == pattern or name.endswith(f".{pattern}") for pattern in patterns)
+    try:
+        return patterns == "all-linear" or fits(patterns, name)
+    except ValueError as error:
+        text = f"{key} is neither a list of names nor an expression: {error}"
+        raise ModelError(text, where=where, remedy="save the adapter again") from None
 
 
 def _of_pattern(patterns: Any, name: str, otherwise: Any, key: str, where: str) -> Any:
     """The value of the first pattern that the end of the module's name fits, as PEFT matches it."""
     try:
-        fits = next(
-            (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", name)), otherwise
-        )
-    except (re.error, AttributeError) as error:
+        scale = next((value for pattern, value in (patterns or {}).items() if fits(rf"(.*\.)?({pattern})", name)), otherwise)
+    except (ValueError, AttributeError) as error:
         raise ModelError(f"{key} is no mapping of patterns: {error}", where=where, remedy="save the adapter again") from None
-    if isinstance(fits, bool) or not isinstance(fits, int | float) or not fits > 0:
-        raise ModelError(f"{key}: {fits!r} of {name} is no number above zero", where=where, remedy="save the adapter again")
-    return fits
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise ModelError(f"{key}: {scale!r} of {name} is no number above zero", where=where, remedy="save the adapter again")
+    return scale
