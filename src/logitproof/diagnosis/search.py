@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -11,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
+from logitproof.diagnosis.far import Far, rounded_to, uncertainty
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.layers import OF_LARGE, SUMS, InLayers, in_layers
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import SMALL, Trial
-from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
+from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, grid, showing
 from logitproof.reference.search import refine, scan
 
 CONFIRMED = 12
 SEARCHED = 6
 """Nearest parameters whose values are searched between those of the grid."""
-DIGITS = (2, 3, 4, 6)
-"""A fitted value is told in as few digits as leave no more than `ROUNDED` times what the best leaves."""
 ROUNDED = 1.1
 FITTED = 34
 """Golden-section steps of a value that may be the whole answer."""
@@ -132,7 +130,7 @@ class Searcher:
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
         """The value of least distance, in as few digits as it is known to, with its uncertainty."""
         value = refine(far, scanned, FITTED // 2 if self.large else FITTED, whole=far.whole)
-        rounded = value if far.whole else _rounded(far, value, max(ROUNDED * far(value), floor.quiet / 2))
+        rounded = value if far.whole else rounded_to(far, value, max(ROUNDED * far(value), floor.quiet / 2))
         options = dict.fromkeys((far.key,), rounded)
         distance = self.trial.distance([*far.others, (far.name, options)])
         return Mutant(far.name, options, distance, {far.key: uncertainty(far, rounded, floor.limit)})
@@ -270,46 +268,6 @@ def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]
         for searcher in alike:
             far = searcher.trial.screened_as(passed)
             searcher.screened.append((Mutant(name, options, far), sketches[searcher.trial.glanced]))
-
-
-@dataclass(frozen=True)
-class Far:
-    """How far bugs are from the candidate on the screened positions, as a function of one parameter of one of them."""
-
-    trial: Trial
-    others: Bugs
-    name: str
-    key: str
-
-    @property
-    def whole(self) -> bool:
-        """Whether the parameter is a whole number."""
-        return bool(catalog.load("mutations", self.name).is_whole(self.key))
-
-    def __call__(self, value: float) -> float:
-        try:
-            return self.trial.distance([*self.others, (self.name, {self.key: value})], short=True)
-        except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
-            return math.inf
-
-
-def _rounded(far: Far, value: float, limit: float) -> float:
-    """The value in as few digits as come no farther than `limit`."""
-    short = (float(f"{value:.{digits}g}") for digits in DIGITS)
-    return next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
-
-
-def uncertainty(far: Far, value: float, noise: float) -> float:
-    """How far the value may be off until the logits move by `noise`, by the curvature of the squared distance at it.
-
-    Of a whole number 0 where its neighbours do: then it is known.
-    """
-    step: float = 1 if far.whole else 1e-3 * abs(value)
-    here, above, below = far(value), far(value + step), far(value - step)
-    bend = (above**2 + below**2 - 2 * here**2) / (2 * step**2)
-    if far.whole and min(above, below) ** 2 - here**2 > noise**2:
-        return 0.0
-    return noise / math.sqrt(bend) if bend > 0 and math.isfinite(bend) else abs(value)
 
 
 def is_of_layers(kind: Any) -> bool:

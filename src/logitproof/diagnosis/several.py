@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from logitproof import catalog
+from logitproof.diagnosis.far import Far
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.layers import explained_by_sums
 from logitproof.diagnosis.noise import Floor
-from logitproof.diagnosis.search import Far, Searcher, one_of_each
+from logitproof.diagnosis.search import Searcher, one_of_each
 from logitproof.reference.search import scan
 
 MOST = 4
