@@ -22,6 +22,7 @@ CONFIRMED = 12
 SEARCHED = 6
 """Nearest parameters whose values are searched between those of the grid."""
 ROUNDED = 1.1
+"""How many times as far as the best a value of fewer digits may be."""
 FITTED = 34
 """Golden-section steps of a value that may be the whole answer."""
 NEAR = 40
