@@ -172,7 +172,9 @@ def agreement(_: Path) -> dict[str, Any]:
 
 def kill(_: Path, known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     """Each new bug with the first probe that kills it, and by how many bands; those that are `known` stay as they are."""
-    bugs = [name for name in catalog.entries("mutations") if name not in OLDER]
+    # no probe has an adapter: what can be wrong with one is planted by tests/power/test_adapters.py
+    new = [name for name in catalog.entries("mutations") if name not in OLDER]
+    bugs = [name for name in new if catalog.load("mutations", name).needs != "adapter"]
     equivalent = [name for name in bugs if catalog.load("mutations", name).equivalent]
     killed = {name: row for name, row in (known or {}).items() if name in bugs}
     for probe in (probe for probe in open_probes() if probe.name in NAMES):

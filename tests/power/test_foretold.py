@@ -32,9 +32,11 @@ def changed(planted: Planted, name: str, options: dict[str, Any], count: int) ->
 def test_what_is_foretold_of_a_small_bug_comes_true_in_every_layer(family: str) -> None:
     planted = Planted(build(family), IDS)
     response = planted.response(24, 16)
-    sums = planted.foretold_of(response, "norm.low_precision", {})
+    sums = planted.foretold_of(response, "norm.low_precision")
     each = planted.foretold(response, dict.fromkeys(range(planted.layers), ("norm.low_precision", {})))
     assert np.allclose(sums, each, rtol=1e-4, atol=1e-6 * np.abs(sums).max())
+    last = planted.foretold_of(response, "norm.low_precision", [planted.layers - 1])
+    assert np.allclose(last[-1], each[-1], rtol=1e-4, atol=1e-6 * np.abs(sums).max()) and not last[:-1].any()
     for layer in range(planted.layers):
         true = response.of_logits(changed(planted, "norm.low_precision", {ONLY_LAYER: layer}, 24))
         assert np.linalg.norm(sums[layer] - true) <= 0.15 * np.linalg.norm(true) > 0

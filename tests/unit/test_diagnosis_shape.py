@@ -185,3 +185,34 @@ def test_cells_that_match_need_no_explanation_and_wrong_text_is_not_passed_over(
 
 def test_the_narrowest_type_of_an_arithmetic_says_its_bits() -> None:
     assert Arithmetic().bits == 24 and Arithmetic(cache="f16").bits == 11 and Arithmetic(base="bfloat16").bits == 8
+
+
+def penalized(change: Callable[[np.ndarray], np.ndarray]) -> Change:
+    """Rows whose logits of tokens that have come before are changed."""
+
+    def penalize(rows: np.ndarray, number: int) -> np.ndarray:
+        for position, row in enumerate(rows):
+            came = sorted(set(IDS[number][: position + 1].tolist()))
+            row[came] = change(row[came])
+        return rows
+
+    return penalize
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (lambda logits: logits - 0.7, "by -0.7 each"),
+        (lambda logits: np.where(logits > 0, logits / 1.25, logits * 1.25), "positive ones times 0.8"),
+        (lambda logits: np.sin(logits), "by numbers of their own"),
+    ],
+)
+def test_logits_of_tokens_that_have_come_before_are_seen(change: Callable[[np.ndarray], np.ndarray], how: str) -> None:
+    said = texts(penalized(change))["tokens that came"]
+    assert how in said and "penalty" in said
+
+
+def test_tokens_that_came_are_no_cause_where_others_differ_as_well() -> None:
+    penalize = penalized(lambda logits: logits - 0.7)
+    assert "tokens that came" not in kinds(lambda rows, number: hidden(penalize(rows, number), slice(9, None)))
+    assert "tokens that came" not in kinds(lambda rows, number: rows + 3.0), "a number that all logits share is nothing"

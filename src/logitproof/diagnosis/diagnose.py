@@ -149,7 +149,8 @@ def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
     ranked = searcher.singles()
     floor = _lowered(searcher.trial, floor, ranked)
     if (named := _named(searcher.trial, ranked, floor)) is not None:
-        return named
+        first, *rest = named.mutants
+        return replace(named, mutants=(searcher.placed(first, max(first.distance, floor.quiet)), *rest))
     if floor.to_reference <= noises.NOISE * floor.level:
         within: Verdict = "same" if not known.wrong and floor.source != "bfloat16" else "below noise"
         return Diagnosis(within, floor.to_reference, floor.level, tuple(ranked), source=floor.source)
@@ -177,7 +178,7 @@ def _further(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Iter
     yield _solid(searcher.fitted(floor), floor)
     if searcher.large:
         yield searcher.in_one_layer()
-    yield searcher.places(ranked)
+    yield searcher.places(ranked, floor.limit)
 
 
 def _lowered(trial: Trial, floor: Floor, ranked: Sequence[Mutant]) -> Floor:

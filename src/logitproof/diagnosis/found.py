@@ -51,7 +51,8 @@ class Mutant:
     uncertainty: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{key} = {_plain(value)}{self._give(key)}" for key, value in self.options.items())
+        valued = {key: value for key, value in self.options.items() if value != ""}
+        shown = ", ".join(f"{key} = {_plain(value)}{self._give(key)}" for key, value in valued.items())
         return f"{self.name}{f' ({shown})' if shown else ''}"
 
     def _give(self, key: str) -> str:

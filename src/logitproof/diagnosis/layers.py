@@ -8,7 +8,7 @@ most of it, where that layer stands out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,22 @@ from logitproof.reference.planted import ONLY_LAYER
 
 SUMS, OF_LARGE = 128, 32
 """Weighted sums of the logits that are foretold: the fewest tell some ten thousand places apart, more tell layers apart."""
-TRIED = 24
+TRIED = 32
 """Bugs in one layer that are planted after they were foretold."""
+ALIKE, FEW = 4, 12
+"""Places of one of them, and as many of all in a model of many layers."""
 APART = 3
 """Layers between two that are taken for each other, in a model with many."""
 MANY = 12
 WORTH = 0.5
 """Share of the difference that the parts of a layer must explain for the layer to be named."""
+SETTINGS = 48
+"""Options of one bug, but for the layer, that are foretold."""
+COPIED, EXCHANGED = "weights.tensor_of_another_layer", "weights.tensors_exchanged"
+LOOKED_INTO = 6
+"""Layers whose parts explain most, in which every bug is foretold; its parts are in all."""
+LIKELY = 2
+"""Layers whose parts explain most, of which each tensor is tried that another layer has."""
 STANDS_OUT = 0.75
 """What the layer leaves, over what the next one leaves, at most."""
 PARTS = ("weights.tensor_dropped", "attention.head_dead")
@@ -58,9 +67,25 @@ class InLayers:
     all: tuple[Foretold, ...]
     layers: int
 
+    def with_more(self, bugs: Iterator[Foretold], name: str, skipped: list[str]) -> InLayers:
+        """The same and what else can be foretold; a bug that cannot be planted in one layer ends no search for the others."""
+        more: list[Foretold] = []
+        try:
+            more += bugs
+        except Exception as error:
+            skipped.append(f"{name} in one layer: {type(error).__name__}: {error}")
+        kept = [bug for bug in more if np.isfinite(bug.sums).all() and bug.sums.any()]
+        return replace(self, all=(*self.all, *kept))
+
     def best(self) -> list[Foretold]:
-        """Those that leave least."""
-        return sorted(self.all, key=lambda bug: bug.left(self.wanted))[:TRIED]
+        """Those that leave least, of no bug more than `ALIKE`."""
+        counts: dict[str, int] = {}
+        best = []
+        for bug in sorted(self.all, key=lambda bug: bug.left(self.wanted)):
+            counts[bug.name] = counts.get(bug.name, 0) + 1
+            if counts[bug.name] <= ALIKE:
+                best.append(bug)
+        return best[: FEW if self.layers > MANY else TRIED]
 
     def shares(self) -> np.ndarray:
         """By layer [L], the share of the difference that its parts explain, less what as many random ones would."""
@@ -75,6 +100,10 @@ class InLayers:
             spare = len(self.wanted) - left.shape[1]
             shares[layer] = 1.0 - (1.0 - fitted) * len(self.wanted) / spare if spare > 0 else 0.0
         return shares
+
+    def likely(self) -> list[int]:
+        """The few layers whose parts explain most, the first most."""
+        return [int(layer) for layer in np.argsort(-self.shares())[:LOOKED_INTO]]
 
     def finding(self) -> Finding | None:
         """The layer whose parts explain most of the difference, where no other explains nearly as much."""
@@ -106,46 +135,60 @@ def in_layers(trial: Trial, applicable: Iterable[tuple[str, Any]], sums: int, sk
     wanted = response.of_logits(change)
     if not np.isfinite(wanted).all() or not wanted.any():
         return None
-    foretold: list[Foretold] = []
-    for name, kind in applicable:
-        if kind.first_tap.startswith("layers.") and kind.needs != "decode" and kind().applies(trial.planted.config):
-            try:
-                foretold += _of_bug(trial, response, name, kind)
-            except Exception as error:  # a bug that cannot be planted in one layer must not end the search for the others
-                skipped.append(f"{name} in one layer: {type(error).__name__}: {error}")
-    kept = [bug for bug in foretold if np.isfinite(bug.sums).all() and bug.sums.any()]
-    return InLayers(wanted, tuple(kept), trial.planted.layers)
+    kinds = {
+        name: kind
+        for name, kind in applicable
+        if kind.first_tap.startswith("layers.") and kind.needs != "decode" and kind().applies(trial.planted.config)
+    }
+    foretold = InLayers(wanted, (), trial.planted.layers)
+    every = range(trial.planted.layers)
+    for name in (name for name in PARTS if name in kinds):
+        foretold = foretold.with_more(_of_bug(trial, response, name, every), name, skipped)
+    order = foretold.likely()
+    for name in (name for name in kinds if name not in PARTS):
+        foretold = foretold.with_more(_of_bug(trial, response, name, order), name, skipped)
+    if {COPIED, EXCHANGED} <= kinds.keys():
+        for layer in order[:LIKELY]:
+            foretold = foretold.with_more(_of_tensors(trial, response, layer), COPIED, skipped)
+    return foretold
 
 
-def _of_bug(trial: Trial, response: Any, name: str, kind: Any) -> Iterator[Foretold]:
-    """One bug in each layer, or in each two layers."""
+def _of_bug(trial: Trial, response: Any, name: str, layers: Sequence[int]) -> Iterator[Foretold]:
+    """One bug in each of the layers, or in each two; a tensor of two layers is foretold of the likely ones alone."""
+    kind = catalog.load("mutations", name)
     keys, planted = {option.name for option in fields(kind)}, trial.planted
+    if name in (COPIED, EXCHANGED):
+        return
     if "first" in keys:
-        yield from _of_twins(trial, response, name)
-    elif "layer" not in keys:
-        for layer, sums in enumerate(planted.foretold_of(response, name, {})):
-            yield Foretold(name, {ONLY_LAYER: layer}, (layer,), sums)
-    else:
-        for options in _settings(trial, kind):
-            bugs = {layer: (name, {**options, "layer": layer}) for layer in range(response.layers)}
-            for layer, sums in enumerate(planted.foretold(response, bugs)):
-                yield Foretold(name, bugs[layer][1], (layer,), sums)
+        yield from _of_twins(trial, response, name, layers)
+        return
+    if "layer" not in keys:
+        sums = planted.foretold_of(response, name, layers)
+        yield from (Foretold(name, {ONLY_LAYER: layer}, (layer,), sums[layer]) for layer in layers)
+        return
+    for options in _settings(trial, kind):
+        bugs = {layer: (name, {**options, "layer": layer}) for layer in layers}
+        sums = planted.foretold(response, bugs)
+        yield from (Foretold(name, bugs[layer][1], (layer,), sums[layer]) for layer in layers)
 
 
 def _settings(trial: Trial, kind: Any) -> list[dict[str, Any]]:
     """The options of a bug of one layer, but for the layer."""
     tokens = sorted({token for ids in trial.planted.sequences for token in ids})
-    settings = [
-        {key: value for key, value in options.items() if key != "layer"}
-        for options in kind().instances(trial.planted.config, tokens)
-    ]
-    return [options for place, options in enumerate(settings) if options not in settings[:place]]
+    settings: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+    for options in kind().instances(trial.planted.config, tokens):
+        setting = {key: value for key, value in options.items() if key != "layer"}
+        settings.setdefault(tuple(setting.items()), setting)
+        if len(settings) >= SETTINGS:
+            break
+    return list(settings.values())
 
 
-def _of_twins(trial: Trial, response: Any, name: str) -> Iterator[Foretold]:
-    """A bug in two layers: to first order the sum of what it does in each."""
+def _of_twins(trial: Trial, response: Any, name: str, layers: Sequence[int]) -> Iterator[Foretold]:
+    """A bug in two layers, one of which is one of these: to first order the sum of what it does in each."""
     config, halves = trial.planted.config, dict[tuple[int, int], np.ndarray]()
-    pairs = {(options["first"], options["second"]) for options in catalog.load("mutations", name)().instances(config, ())}
+    every = {(options["first"], options["second"]) for options in catalog.load("mutations", name)().instances(config, ())}
+    pairs = {pair for pair in every if set(pair) & set(layers)}
     apart = APART if response.layers > MANY else response.layers
     for distance in sorted({second - first for first, second in pairs if abs(second - first) <= apart}):
         for at in (0, 1):
@@ -156,6 +199,22 @@ def _of_twins(trial: Trial, response: Any, name: str) -> Iterator[Foretold]:
                 halves[pair] = halves.get(pair, np.zeros(response.sums)) + sums[layer]
     for pair, together in halves.items():
         yield Foretold(name, {"first": pair[0], "second": pair[1]}, pair, together)
+
+
+def _of_tensors(trial: Trial, response: Any, layer: int) -> Iterator[Foretold]:
+    """One matrix of a layer that is another layer's, or that the two have exchanged; layers that idle cost next to nothing."""
+    partners = [number for number in range(response.layers) if number != layer]
+    tensors = {options["tensor"] for options in _settings(trial, catalog.load("mutations", COPIED))}
+    for tensor in sorted(tensor for tensor in tensors if tensor.endswith("_proj.weight")):
+        given = {partner: (COPIED, {"first": layer, "second": partner, "tensor": tensor}) for partner in partners}
+        there = trial.planted.foretold(response, given)
+        for partner in partners:
+            taken = {"first": partner, "second": layer, "tensor": tensor}
+            here = trial.planted.foretold(response, {layer: (COPIED, taken)})[layer]
+            yield Foretold(COPIED, taken, (layer,), here)
+            first, second = sorted((layer, partner))
+            pair = {"first": first, "second": second, "tensor": tensor}
+            yield Foretold(EXCHANGED, pair, (first, second), here + there[partner])
 
 
 def explained_by_sums(sketches: Sequence[np.ndarray], wanted: np.ndarray, count: int) -> float:

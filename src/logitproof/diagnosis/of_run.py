@@ -17,7 +17,7 @@ from logitproof.diagnosis.found import Diagnosis, Known, Mode
 from logitproof.diagnosis.text import KIND, answer, document
 from logitproof.errors import ContractError
 from logitproof.jobs.cell import Cell
-from logitproof.jobs.sides import label_read, path_of, planted_in
+from logitproof.jobs.sides import adapter_of, label_read, path_of, planted_in
 from logitproof.readers import open_dump
 from logitproof.reference.planted import Planted
 from logitproof.report.report import Report
@@ -74,10 +74,11 @@ def diagnose_run(
 
 @dataclass(frozen=True)
 class _Group:
-    """WRONG cells in whose model bugs are planted once for all: one folder, one file or none, the same tokens."""
+    """WRONG cells in whose model bugs are planted once for all: one folder, one file and adapter or none, the same tokens."""
 
     folder: Path
     weights: Path | None
+    adapter: Path | None
     cells: tuple[CellVerdict, ...]
 
 
@@ -88,10 +89,10 @@ def _groups(report: Report, wrong: Sequence[CellVerdict]) -> list[_Group]:
         cell, opened = verdict.cell, report.opened
         own = path_of(opened, cell.model, label_read(opened.contract, cell.quantization))
         tokens = frozenset(tuple(trace.token_ids) for _, trace in _traces(report, cell))
-        groups.setdefault((*planted_in(opened, cell.model, own), tokens), []).append(verdict)
+        groups.setdefault((*planted_in(opened, cell.model, own), adapter_of(opened), tokens), []).append(verdict)
     return [
-        _Group(folder, weights, tuple(cells[begin : begin + TOGETHER]))
-        for (folder, weights, _), cells in groups.items()
+        _Group(folder, weights, adapter, tuple(cells[begin : begin + TOGETHER]))
+        for (folder, weights, adapter, _), cells in groups.items()
         for begin in range(0, len(cells), TOGETHER)
     ]
 
@@ -136,7 +137,7 @@ def _diagnosed(report: Report, group: _Group) -> Iterator[Diagnosis]:
         logits = [np.asarray(trace.logits[:longest]) for _, trace in rows]
         known = replace(_known(report, verdict), other=_other_mode(report, verdict.cell, rows, longest))
         asked.append(Asked(logits, _mode(verdict.cell.mode), known))
-    return diagnose_cells(Planted.opened(group.folder, sequences, group.weights), asked)
+    return diagnose_cells(Planted.opened(group.folder, sequences, group.weights, adapter=group.adapter), asked)
 
 
 def _longest(chosen: Sequence[Sequence[tuple[Compared, Trace]]]) -> int:

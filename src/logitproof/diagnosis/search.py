@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from logitproof import catalog
+from logitproof.diagnosis.far import Far, rounded_to, uncertainty
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.layers import OF_LARGE, SUMS, InLayers, in_layers
 from logitproof.diagnosis.noise import Floor
 from logitproof.diagnosis.trial import SMALL, Trial
-from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, Bugs, grid, showing
+from logitproof.reference.planted import DECODE_NEEDS, ONLY_LAYER, PREFILL_NEEDS, grid, showing
 from logitproof.reference.search import refine, scan
 
 CONFIRMED = 12
 SEARCHED = 6
 """Nearest parameters whose values are searched between those of the grid."""
-DIGITS = (2, 3, 4, 6)
-"""A fitted value is told in as few digits as leave no more than `ROUNDED` times what the best leaves."""
 ROUNDED = 1.1
+"""How many times as far as the best a value of fewer digits may be."""
 FITTED = 34
 """Golden-section steps of a value that may be the whole answer."""
 NEAR = 40
@@ -31,8 +31,17 @@ PASSES, WEIGHTS, LEAST = 3000, SMALL, 100
 """Forward passes that one stage of a search may take on a model of so many weights; fewer on a larger one, `LEAST` on any."""
 FEW = 4
 """The same for what a large model is given less of: parameters that are searched, steps of a search, and what is confirmed."""
+POINTING = 0.25
+"""How far a bug must point in the direction of the candidate's difference for a large model to be tried with more values."""
 FAR_OFF = 2.0
 """How many times farther than the nearest a bug of a large model is where it is not confirmed on everything."""
+
+
+BEGINNING = ("slot", "window")
+"""Options that say at which position a bug shows first, up to `AROUND`: only where the difference begins are they tried."""
+AROUND = 2
+IN_ONE_LAYER = 24
+"""Places of one bug that are tried in each layer alone, too."""
 
 
 @dataclass
@@ -75,9 +84,9 @@ class Searcher:
         Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
         """
         scans = []
-        pointing = self._pointing()
+        pointing = self._pointing() if self.large else None
         for name, kind in self.applicable():
-            if pointing and name not in pointing:
+            if pointing is not None and name not in pointing:
                 continue
             for key, (low, high) in kind.ranges.items():
                 if kind().applies(self.trial.planted.config):
@@ -91,17 +100,22 @@ class Searcher:
 
         A value that is not in the grid changes the size of a difference more than where it points to.
         """
-        if not self.large:
-            return set()
+        towards = {name: share for name, share in self.towards().items() if catalog.load("mutations", name).ranges}
+        near = [name for name in sorted(towards, key=lambda name: -towards[name]) if towards[name] >= POINTING]
+        return set(near[:FEW])
+
+    def towards(self) -> dict[str, float]:
+        """How far each bug that was tried points in the direction of the candidate's difference: 1 is straight at it.
+
+        A bug that changed nothing of what was looked at counts as 1, for another value may.
+        """
         wanted = self.trial.wanted().ravel()
-        towards: dict[str, float] = {}
+        size, towards = float(np.linalg.norm(wanted)), dict[str, float]()
         for mutant, sketch in self.screened:
-            if catalog.load("mutations", mutant.name).ranges:
-                size = float(np.linalg.norm(sketch)) * float(np.linalg.norm(wanted))
-                towards[mutant.name] = max(
-                    towards.get(mutant.name, 0.0), float(sketch.ravel() @ wanted) / size if size else 0.0
-                )
-        return set(sorted(towards, key=lambda name: -towards[name])[:FEW])
+            length = float(np.linalg.norm(sketch))
+            share = float(sketch.ravel() @ wanted) / (length * size) if length and size else 1.0
+            towards[mutant.name] = max(towards.get(mutant.name, -1.0), share)
+        return towards
 
     def in_one_layer(self) -> list[Mutant]:
         """Bugs in one layer, or two: those whose effect, foretold for every layer, is most like the candidate's difference."""
@@ -117,15 +131,18 @@ class Searcher:
     def fit(self, far: Far, scanned: Sequence[tuple[float, float]], floor: Floor) -> Mutant:
         """The value of least distance, in as few digits as it is known to, with its uncertainty."""
         value = refine(far, scanned, FITTED // 2 if self.large else FITTED, whole=far.whole)
-        rounded = value if far.whole else _rounded(far, value, max(ROUNDED * far(value), floor.quiet / 2))
+        rounded = value if far.whole else rounded_to(far, value, max(ROUNDED * far(value), floor.quiet / 2))
         options = dict.fromkeys((far.key,), rounded)
         distance = self.trial.distance([*far.others, (far.name, options)])
         return Mutant(far.name, options, distance, {far.key: uncertainty(far, rounded, floor.limit)})
 
-    def places(self, ranked: Sequence[Mutant]) -> list[Mutant]:
-        """Bugs of one instance (a layer, a head, a token, a slot), at every place that the model has, as the budget allows."""
+    def places(self, ranked: Sequence[Mutant], limit: float) -> list[Mutant]:
+        """Bugs of one instance (a layer, a head, a token, a slot), at every place that the model has, as the budget allows.
+
+        `limit` is the RMS in logits up to which a position is noise: a slot or a window is tried where the difference begins.
+        """
         tried: list[tuple[Mutant, np.ndarray]] = []
-        for count, (name, options) in enumerate(self._instances(ranked)):
+        for count, (name, options) in enumerate(self._instances(ranked, limit)):
             if count >= self.budget:
                 self.skipped.append(f"single places: {self.budget} were tried, the model has more")
                 break
@@ -135,6 +152,20 @@ class Searcher:
         tried.sort(key=lambda pair: pair[0].distance)
         self.screened += tried[:NEAR]
         return self.confirmed([mutant for mutant, _ in tried])
+
+    def placed(self, mutant: Mutant, limit: float) -> Mutant:
+        """The same bug with its place, where it was tried at one that its options do not say."""
+        kind = catalog.load("mutations", mutant.name)
+        tokens = sorted({token for ids in self.trial.planted.sequences for token in ids})
+        for options in itertools.islice(kind().instances(self.trial.planted.config, tokens), IN_ONE_LAYER):
+            if set(options) <= set(mutant.options):
+                return mutant
+            with_place = {**mutant.options, **options}
+            near = self._measured(mutant.name, with_place)[0]
+            if near is not None and near.distance <= limit:
+                distance = self.trial.distance([(mutant.name, with_place)])
+                return Mutant(mutant.name, with_place, distance) if distance <= limit else mutant
+        return mutant
 
     def applicable(self) -> Iterator[tuple[str, Any]]:
         """Mutations that logits of this mode can show, of which none is proven to show nothing."""
@@ -148,46 +179,79 @@ class Searcher:
             return None, np.empty(0)
         return Mutant(name, options, far), sketch
 
-    def _instances(self, ranked: Sequence[Mutant]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Places that mutations name themselves, then every bug of a layer in one layer alone, the nearest bugs first."""
-        from logitproof.reference.shared import OF_ONE_LAYER
-
-        config, tokens = self.trial.planted.config, sorted({token for ids in self.trial.planted.sequences for token in ids})
-        kinds = list(self.applicable())
-        for name, kind in kinds:
-            if kind().applies(config):
-                yield from ((name, options) for options in kind().instances(config, tokens))
-        if self.trial.planted.layers < 2 or (self.large and self.layered is not None):
+    def _instances(self, ranked: Sequence[Mutant], limit: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Places that mutations name themselves, one of each in turn, then every bug of a layer in one layer alone, the nearest
+        bugs first.
+        """
+        kinds = [(name, kind) for name, kind in self.applicable() if kind().applies(self.trial.planted.config)]
+        begins = self._begins(limit)
+        if self.large and self.layered is not None:
+            # what was foretold is not tried again, but for layers that do nothing: that is too much to be foretold well
+            for name, kind in kinds:
+                if not is_of_layers(kind):
+                    yield from self._own_places(name, kind, begins)
+                elif {option.name for option in fields(kind)} == {"layer"}:
+                    yield from ((name, {"layer": layer}) for layer in self.layered.likely())
+            return
+        yield from in_turn([self._own_places(name, kind, begins) for name, kind in kinds])
+        if self.trial.planted.layers < 2:
             return
         order = {mutant.name: place for place, mutant in enumerate(ranked)}
-        inside = [
-            (name, kind)
-            for name, kind in kinds
-            if kind.first_tap.startswith("layers.") and not set(OF_ONE_LAYER) & {option.name for option in fields(kind)}
-        ]
+        inside = [(name, kind) for name, kind in kinds if kind.first_tap.startswith("layers.") and not is_of_layers(kind)]
         for name, kind in sorted(inside, key=lambda pair: order.get(pair[0], len(order))):
-            for options in grid(kind):
-                if kind(**options).applies(config):
+            further = [options for _, options in self._own_places(name, kind, begins)]
+            for options in [*grid(kind), *further[:IN_ONE_LAYER]]:
+                if kind(**options).applies(self.trial.planted.config):
                     for layer in range(self.trial.planted.layers):
                         yield name, {**options, ONLY_LAYER: layer}
+
+    def _own_places(self, name: str, kind: Any, begins: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The places that a mutation names, without those that would show first at another position than the difference."""
+        tokens = sorted({token for ids in self.trial.planted.sequences for token in ids})
+        for options in kind().instances(self.trial.planted.config, tokens):
+            if all(abs(int(options[key]) - begins) <= AROUND for key in BEGINNING if key in options):
+                yield name, options
+
+    def _begins(self, limit: float) -> int:
+        """The first position of any sequence at which the difference is above `limit`."""
+        firsts = [int(np.argmax(apart > limit)) for apart in self.trial.by_position() if (apart > limit).any()]
+        return min(firsts, default=0)
 
 
 def screen(searchers: Sequence[Searcher]) -> None:
     """Try every applicable bug with every value of its grid, planted once for all searchers of one model and its tokens.
 
+    In a large model those bugs alone are tried with more values than one that point where some candidate's difference does.
+    """
+    asked = [dict(searcher.applicable()) for searcher in searchers]
+    kinds = {name: kind for of_searcher in asked for name, kind in of_searcher.items()}
+    for further in (False, True):
+        pointing = _pointing_of_some(searchers) if further and searchers[0].large else kinds.keys()
+        for name in (name for name in kinds if name in pointing):
+            asking = [searcher for searcher, of_searcher in zip(searchers, asked, strict=True) if name in of_searcher]
+            _screen_values(asking, name, kinds[name], further)
+
+
+def _pointing_of_some(searchers: Sequence[Searcher]) -> set[str]:
+    towards = [searcher.towards() for searcher in searchers]
+    return {name for shares in towards for name, share in shares.items() if share >= POINTING}
+
+
+def _screen_values(searchers: Sequence[Searcher], name: str, kind: Any, further: bool) -> None:
+    """Try the default of a bug, or all `further` values of its grid.
+
     A bug that cannot be planted is noted as skipped by each, and ends the search for none of the others.
     """
-    config = searchers[0].trial.planted.config
-    asked = [dict(searcher.applicable()) for searcher in searchers]
-    for name, kind in {name: kind for kinds in asked for name, kind in kinds.items()}.items():
-        asking = [searcher for searcher, kinds in zip(searchers, asked, strict=True) if name in kinds]
-        try:
-            for options in grid(kind):
-                if kind(**options).applies(config):
-                    _screen(asking, name, options)
-        except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
-            for searcher in asking:
-                searcher.skipped.append(f"{name}: {type(error).__name__}: {error}")
+    config, values = searchers[0].trial.planted.config, list(grid(kind))
+    try:
+        for options in values[1:] if further else values[:1]:
+            if kind(**options).applies(config):
+                # what is named is named with its value, also where that is the default
+                _screen(searchers, name, {key: getattr(kind, key) for key in kind.grid} | options)
+    except Exception as error:  # a mutation that cannot be planted here must not end the diagnosis of the others
+        for searcher in searchers:
+            if (skipped := f"{name}: {type(error).__name__}: {error}") not in searcher.skipped:
+                searcher.skipped.append(skipped)
 
 
 def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]) -> None:
@@ -207,44 +271,22 @@ def _screen(searchers: Sequence[Searcher], name: str, options: Mapping[str, Any]
             searcher.screened.append((Mutant(name, options, far), sketches[searcher.trial.glanced]))
 
 
-@dataclass(frozen=True)
-class Far:
-    """How far bugs are from the candidate on the screened positions, as a function of one parameter of one of them."""
+def is_of_layers(kind: Any) -> bool:
+    """Whether a mutation has options that number the layers it is in."""
+    from logitproof.reference.shared import OF_ONE_LAYER
 
-    trial: Trial
-    others: Bugs
-    name: str
-    key: str
-
-    @property
-    def whole(self) -> bool:
-        """Whether the parameter is a whole number."""
-        return bool(catalog.load("mutations", self.name).is_whole(self.key))
-
-    def __call__(self, value: float) -> float:
-        try:
-            return self.trial.distance([*self.others, (self.name, {self.key: value})], short=True)
-        except (RuntimeError, ValueError):  # a value at the end of a range may not be plantable in this model
-            return math.inf
+    return bool(set(OF_ONE_LAYER) & {option.name for option in fields(kind)})
 
 
-def _rounded(far: Far, value: float, limit: float) -> float:
-    """The value in as few digits as come no farther than `limit`."""
-    short = (float(f"{value:.{digits}g}") for digits in DIGITS)
-    return next((candidate for candidate in short if far(candidate) <= limit), float(f"{value:.6g}"))
-
-
-def uncertainty(far: Far, value: float, noise: float) -> float:
-    """How far the value may be off until the logits move by `noise`, by the curvature of the squared distance at it.
-
-    Of a whole number 0 where its neighbours do: then it is known.
-    """
-    step: float = 1 if far.whole else 1e-3 * abs(value)
-    here, above, below = far(value), far(value + step), far(value - step)
-    bend = (above**2 + below**2 - 2 * here**2) / (2 * step**2)
-    if far.whole and min(above, below) ** 2 - here**2 > noise**2:
-        return 0.0
-    return noise / math.sqrt(bend) if bend > 0 and math.isfinite(bend) else abs(value)
+def in_turn(places: Sequence[Iterator[tuple[str, dict[str, Any]]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The first of each, then the second of each, and so on, so that a bug of many places keeps no other from being tried."""
+    left = list(places)
+    while left:
+        for place in list(left):
+            if (instance := next(place, None)) is None:
+                left.remove(place)
+            else:
+                yield instance
 
 
 def one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from logitproof import catalog
+from logitproof.diagnosis.far import Far
 from logitproof.diagnosis.found import Mutant
 from logitproof.diagnosis.layers import explained_by_sums
 from logitproof.diagnosis.noise import Floor
-from logitproof.diagnosis.search import Far, Searcher, one_of_each
+from logitproof.diagnosis.search import Searcher, one_of_each
 from logitproof.reference.search import scan
 
 MOST = 4
@@ -28,6 +29,8 @@ NEARER = 0.95
 """Share of the plain reference's distance below which a bug counts as a part of what is sought."""
 TRIED = 60
 """Bugs that are put on top of a set before it is asked whether any of them brings it nearer."""
+FEW, PASSES = 3, 36
+"""What a large model is given instead: sets that are gone on with and measured on everything, and passes for a size."""
 ROUNDS = 3
 WORTH_FITTING = 0.5
 """Share of the plain reference's distance that a set of a large model may leave for its values to be fitted."""
@@ -54,7 +57,7 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
 
     Values of the grid come first; only where they leave more are values fitted, those of all bugs of a set together.
     """
-    if searcher.large and _hopeless(searcher):
+    if searcher.large and (_in_one_place(searcher) or _hopeless(searcher)):
         return None
     beam = [_Set(((mutant.name, dict(mutant.options)),), mutant.distance) for mutant in _firsts(searcher, ranked)]
     added = list(_added(searcher))
@@ -62,7 +65,8 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
         return None  # what no bug and no pair brings nearer is no sum of known bugs
     for size in range(2, MOST + 1):
         before = min((kept.distance for kept in beam), default=float("inf"))
-        sets = _confirmed(searcher, [*_grown(searcher, beam[: BEAM[size]]), *(added if size == 2 else ())])
+        wide = FEW if searcher.large else BEAM[size]
+        sets = _confirmed(searcher, [*_grown(searcher, beam[:wide]), *(added if size == 2 else ())])
         for kept in sets:
             if floor.explains(kept.distance, mutants := _mutants(kept)):
                 return _needed(searcher, kept, floor, mutants)
@@ -75,6 +79,11 @@ def together(searcher: Searcher, ranked: Sequence[Mutant], floor: Floor) -> Foun
             return None
         beam = sets
     return None
+
+
+def _in_one_place(searcher: Searcher) -> bool:
+    """Whether the parts of one layer make most of the difference, so that it is no sum of bugs of the whole model."""
+    return searcher.layered is not None and searcher.layered.finding() is not None
 
 
 def _hopeless(searcher: Searcher) -> bool:
@@ -112,7 +121,7 @@ def _grown(searcher: Searcher, beam: Sequence[_Set]) -> Iterator[_Set]:
         left = wanted - have
         order = sorted(searcher.screened, key=lambda pair: float(np.linalg.norm(left - pair[1])))
         nearest = kept.distance
-        for place, (mutant, _) in enumerate(order[: max(searcher.budget // len(beam), 1)]):
+        for place, (mutant, _) in enumerate(order[: max((PASSES if searcher.large else searcher.budget) // len(beam), 1)]):
             if place >= TRIED and nearest >= NEARER * kept.distance:
                 break
             if mutant.name not in kept.names:
@@ -140,7 +149,7 @@ def _added(searcher: Searcher) -> Iterator[_Set]:
         if first.name != second.name:
             yield from _measured(searcher, ((first.name, dict(first.options)), (second.name, dict(second.options))))
             tried += 1
-        if tried >= ADDED:
+        if tried >= (PASSES // FEW if searcher.large else ADDED):
             return
 
 
@@ -156,7 +165,8 @@ def _confirmed(searcher: Searcher, sets: Iterator[_Set] | Sequence[_Set]) -> lis
     nearest: dict[frozenset[str], _Set] = {}
     for kept in sorted(sets, key=lambda bug_set: bug_set.distance):
         nearest.setdefault(kept.names, kept)
-    measured = [_Set(kept.bugs, searcher.trial.distance(kept.bugs)) for kept in list(nearest.values())[:KEPT]]
+    kept_sets = list(nearest.values())[: FEW if searcher.large else KEPT]
+    measured = [_Set(kept.bugs, searcher.trial.distance(kept.bugs)) for kept in kept_sets]
     return sorted(measured, key=lambda bug_set: bug_set.distance)
 
 

@@ -92,6 +92,35 @@ def few_ids(difference: Difference) -> Finding | None:
     return Finding("certain ids", text, {"ids": [int(token) for token in wrong[:64]], "count": len(wrong)})
 
 
+def tokens_that_came(difference: Difference) -> Finding | None:
+    """Only the logits of tokens that stand in the sequence so far differ."""
+    before, by, elsewhere = [], [], []
+    for ids, right, candidate in zip(difference.sequences, difference.right, difference.candidate, strict=True):
+        came = np.zeros(right.shape, bool)
+        for position, token in enumerate(ids):
+            came[position:, token] = True
+        if came.all(axis=1).any():
+            return None
+        delta = candidate - right
+        delta = delta - np.nanmedian(np.where(came, np.nan, delta), axis=1, keepdims=True)
+        before.append(right[came])
+        by.append(delta[came])
+        elsewhere.append(float((delta[~came] ** 2).mean()))
+    logits, change = np.concatenate(before), np.concatenate(by)
+    if float(np.mean(elsewhere)) ** 0.5 > difference.limit or rms(change) <= difference.limit:
+        return None
+    middle = float(np.median(change))
+    positive = logits > np.median(np.abs(logits))
+    factor = float(np.median(1.0 + change[positive] / logits[positive])) if positive.any() else 1.0
+    how = "by numbers of their own"
+    if rms(change - middle) <= difference.limit:
+        how = f"by {middle:.4g} each"
+    elif positive.any() and rms(change[positive] - (factor - 1.0) * logits[positive]) <= difference.limit:
+        how = f"positive ones times {factor:.4g}"
+    text = f"only the logits of tokens that have come before differ, {how}: a penalty of the sampler is in what is reported"
+    return Finding("tokens that came", text, {"change": middle, "factor": factor, "entries": len(change)})
+
+
 def same_vector(difference: Difference) -> Finding | None:
     """One vector is added to every row."""
     right, candidate = difference.stacked()
@@ -155,6 +184,7 @@ ROWS: tuple[Callable[[Difference], Finding | None], ...] = (
     permuted,
     reordered,
     few_ids,
+    tokens_that_came,
     same_vector,
     one_direction,
     span_of_the_head,

@@ -91,6 +91,13 @@ def planted_in(opened: OpenContract, model: str, weights: Path) -> tuple[Path, P
     return config_of(opened, model) or folder_of(weights), weights
 
 
+def adapter_of(opened: OpenContract) -> Path | None:
+    """The folder of the adapter that the first reference computes with, where it is one of PEFT's."""
+    spec = spec_of(opened.contract.reference_of(""), opened)
+    adapter = spec.options.get("adapter") if spec.engine == "transformers" else None
+    return Path(spec.directory or ".") / str(adapter) if adapter else None
+
+
 def _candidate_on(opened: OpenContract, cell: Cell, isa: str) -> Side:
     spec = spec_on(opened.contract.candidates[cell.candidate], isa, opened)
     path = path_of(opened, cell.model, cell.quantization)

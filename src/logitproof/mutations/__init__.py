@@ -54,7 +54,8 @@ class Record:
     needs: str = ""
     """What shows only outside one pass over given tokens says where: `decode` (through the cache), `chunked prefill`,
     `more than 256 positions`, `second sequence` (after another one), `outliers` (huge activations), `small activations`
-    (where an epsilon counts), `tokenizer` and `sampling`. The last two have their bug in `tokens` or `drawn_from`."""
+    (where an epsilon counts), `adapter` (a LoRA beside the weights), `tokenizer` and `sampling`. The last two have their bug in
+    `tokens` or `drawn_from`."""
     equivalent: str = ""
     """The proof that the bug can change no distribution; such an entry is in no denominator."""
     exchanges: tuple[str, str] | None = None

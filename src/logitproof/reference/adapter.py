@@ -10,6 +10,9 @@ import torch
 from logitproof.errors import Refusal
 from logitproof.weights.adapter import Pair, read_adapter
 
+SCALE, RANK, MATRICES = "adapter_scale", "adapter_rank", "adapter_matrices"
+"""Attributes of an adapted matrix and of a model's config."""
+
 
 def apply(model: Any, folder: Path, *, merge: bool) -> int:
     """Apply every pair of the adapter in `folder`; returns how many matrices it changes.
@@ -27,14 +30,24 @@ def apply(model: Any, folder: Path, *, merge: bool) -> int:
             with torch.no_grad():
                 module.weight += torch.from_numpy(pair.delta).to(module.weight)
         else:
+            setattr(module, SCALE, pair.scale)
+            setattr(module, RANK, pair.a.shape[0])
             module.register_forward_hook(_beside(pair, module.weight))
+    if not merge:
+        # what can have a bug of an adapter is told by the config of a model, as what else it has
+        setattr(model.config, MATRICES, sorted(name.removesuffix(".weight") for name in pairs))
     return len(pairs)
+
+
+def adapted(model: Any) -> dict[str, torch.nn.Linear]:
+    """The matrices beside which an adapter is computed, by name; their scales are attributes called `SCALE`."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, SCALE)}
 
 
 def _beside(pair: Pair, like: torch.Tensor) -> Any:
     a, b = (torch.from_numpy(half).to(like) for half in (pair.a, pair.b))
 
     def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return output + pair.scale * torch.nn.functional.linear(torch.nn.functional.linear(inputs[0], a), b)
+        return output + getattr(module, SCALE) * torch.nn.functional.linear(torch.nn.functional.linear(inputs[0], a), b)
 
     return hook

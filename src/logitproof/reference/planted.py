@@ -20,7 +20,7 @@ from logitproof.reference.cache import through_cache
 if TYPE_CHECKING:
     from logitproof.contract.arithmetic import Arithmetic
 
-PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions")
+PREFILL_NEEDS = ("", "outliers", "small activations", "more than 256 positions", "adapter")
 DECODE_NEEDS = (*PREFILL_NEEDS, "decode")
 ONLY_LAYER = "only_layer"
 """An option that every bug takes here: the bug is in this decoder layer alone, all others are right."""
@@ -41,9 +41,16 @@ class Planted:
 
     @classmethod
     def opened(
-        cls, folder: Path, sequences: Sequence[Sequence[int]], weights: Path | None = None, *, device: str = "cpu"
+        cls,
+        folder: Path,
+        sequences: Sequence[Sequence[int]],
+        weights: Path | None = None,
+        *,
+        device: str = "cpu",
+        adapter: Path | None = None,
     ) -> Planted:
-        """The model of an HF folder in float32, eager; with the dequantized weights of a GGUF file where one is named.
+        """The model of an HF folder in float32, eager; with the dequantized weights of a GGUF file where one is named, and with
+        the PEFT adapter of a folder beside its matrices.
 
         Raises ContractError of what is no folder, ModelError of one that cannot be loaded, EnvironmentFailed without torch.
         """
@@ -57,7 +64,7 @@ class Planted:
         if not folder.is_dir():
             raise ContractError("is no Hugging Face folder", where=str(folder), remedy="name the original model")
         try:
-            model = load(weights or folder, folder, Loading(device=device)).model
+            model = load(weights or folder, folder, Loading(device=device, adapter=adapter)).model
         except Refusal as refusal:
             raise ModelError(refusal.text, where=refusal.field or str(folder), remedy=refusal.remedy) from None
         fit_threads(model)
@@ -151,10 +158,10 @@ class Planted:
         self.passes += 1
         return np.asarray(response.foretold(planting))
 
-    def foretold_of(self, response: Any, name: str, options: Mapping[str, Any]) -> np.ndarray:
-        """The same of a bug that is in every layer, and would be in each of them alone."""
+    def foretold_of(self, response: Any, name: str, among: Sequence[int] | None = None) -> np.ndarray:
+        """The same of a bug that is in every layer, and would be in each of them alone, or in each of those `among` them."""
         self.passes += 1
-        return np.asarray(response.foretold_of(catalog.load("mutations", name)(**options).applied_to(self.model)))
+        return np.asarray(response.foretold_of(catalog.load("mutations", name)().applied_to(self.model), among))
 
     @contextmanager
     def rounded(self) -> Iterator[None]:

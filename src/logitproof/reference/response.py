@@ -8,7 +8,7 @@ the bug would do to the logits from any one layer, at the cost of one pass for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -47,9 +47,13 @@ class Response:
         """The weighted sums [L, S] that change, to first order, by the bug in each layer alone."""
         return self._run(planting, nullcontext())
 
-    def foretold_of(self, bug: AbstractContextManager[Any]) -> np.ndarray:
-        """The same of a bug that is in all layers, and in nothing before them: what each by itself would change."""
-        return self._run(lambda _: nullcontext(), _between(self._layers, bug))
+    def foretold_of(self, bug: AbstractContextManager[Any], among: Collection[int] | None = None) -> np.ndarray:
+        """The same of a bug that is in all layers, and in nothing before them: what each would change by itself, or each of
+        those `among` them, so that the others need not be computed.
+        """
+        return self._run(
+            lambda number: nullcontext() if among is None or number in among else None, _between(self._layers, bug)
+        )
 
     def _run(self, planting: Planting, around: AbstractContextManager[Any]) -> np.ndarray:
         outputs: list[torch.Tensor | None] = [None] * self.layers

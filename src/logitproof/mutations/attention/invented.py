@@ -19,6 +19,9 @@ from logitproof.mutations.attention._interface import (
     visible,
 )
 
+WIDEST = 63
+"""Windows that are tried one by one are no wider."""
+
 
 class WindowInvented(WrongMask, id="attention.window_invented"):
     """Attention keeps to a window of the last keys in a model that has none."""
@@ -34,6 +37,10 @@ class WindowInvented(WrongMask, id="attention.window_invented"):
     def applies(self, config: Any) -> bool:
         """Models without a window that is in use."""
         return super().applies(config) and not has_window(config)
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every width that so many positions can show."""
+        yield from ({"window": window} for window in range(1, WIDEST + 1) if window not in type(self).grid["window"])
 
     def seen(self, right: torch.Tensor, age: torch.Tensor, window: int | None) -> torch.Tensor:
         return right & (age < self.window)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from logitproof.mutations import Record
+from logitproof.mutations import Record, swept
 from logitproof.mutations._precision import rounded
-from logitproof.mutations.head._logits import WrongLogits
+from logitproof.mutations.head._logits import WrongAfterTokens, WrongLogits
 
 
 class OnePositionLate(WrongLogits, id="head.one_position_late"):
@@ -112,3 +112,46 @@ class LogProbabilities(WrongLogits, id="head.log_probabilities"):
 
     def reported(self, model: Any, logits: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(logits, dim=-1)
+
+
+class RepetitionPenalty(WrongAfterTokens, id="head.repetition_penalty"):
+    """Logits are reported after a repetition penalty: those of tokens that have come before are divided by it."""
+
+    record = Record(
+        shows="only the logits of tokens of the sequence differ, more of them with every position",
+        remedy="report logits before the sampler's penalties, or set the penalty to 1",
+        seen_in=("textgen #4518",),
+    )
+    penalty: float = swept(1.1, grid=(1.1, 1.05, 1.2, 1.3), between=(1.001, 5.0))
+
+    def penalized(self, logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Divided where they are positive, else multiplied."""
+        return torch.where(logits > 0, logits / self.penalty, logits * self.penalty)
+
+
+class PresencePenalty(WrongAfterTokens, id="head.presence_penalty"):
+    """Logits are reported after a presence penalty: a number is taken off those of tokens that have come before."""
+
+    record = Record(
+        shows="the logits of all tokens of the sequence are smaller by one number",
+        remedy="report logits before the sampler's penalties, or set the penalty to 0",
+        seen_in=("textgen #4518",),
+    )
+    penalty: float = swept(1.0, grid=(1.0, 0.5, 1.5), between=(0.01, 5.0))
+
+    def penalized(self, logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        return logits - self.penalty
+
+
+class FrequencyPenalty(WrongAfterTokens, id="head.frequency_penalty"):
+    """Logits are reported after a frequency penalty: a number is taken off for every time that a token has come."""
+
+    record = Record(
+        shows="the logits of tokens of the sequence are smaller, by how often they came",
+        remedy="report logits before the sampler's penalties, or set the penalty to 0",
+        seen_in=("edwardcapriolo/deliverance #20",),
+    )
+    penalty: float = swept(1.0, grid=(1.0, 0.5, 0.2), between=(0.01, 5.0))
+
+    def penalized(self, logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        return logits - self.penalty * counts

@@ -12,6 +12,8 @@ from logitproof.reference import parts
 from logitproof.reference.patches import inputs_changed
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+LAST_SLOT = 127
+"""The last slot in which bugs of one slot are tried."""
 
 
 class WrongCache(Mutation):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from logitproof.mutations import Record
-from logitproof.mutations.kv._cache import Pair, WrongCache
+from logitproof.mutations.kv._cache import LAST_SLOT, Pair, WrongCache
 
 
 class KeysOneLate(WrongCache, id="kv.keys_one_late"):
@@ -35,8 +35,8 @@ class SlotOverwritten(WrongCache, id="kv.slot_overwritten"):
     slot: int = 0
 
     def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """The first slots, and every eighth after them."""
-        yield from ({"slot": slot} for slot in (*range(8), *range(8, 64, 8)))
+        """Every slot."""
+        yield from ({"slot": slot} for slot in range(LAST_SLOT + 1))
 
     def read(self, keys: torch.Tensor, values: torch.Tensor, new: int) -> Pair:
         if new == 1 and keys.shape[2] > self.slot + 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from logitproof.mutations import Mutation, Record, swept
-from logitproof.mutations._tensors import SpoiltTensors
+from logitproof.mutations._tensors import Change, SpoiltTensors, WrongTensors
 from logitproof.mutations.moe._router import Routed, WrongRoute
 from logitproof.reference import parts
 from logitproof.reference.patches import attributes_replaced, outputs_changed
@@ -77,6 +78,71 @@ class OneExpertDead(WrongRoute, id="moe.one_expert_dead"):
 
     def weighted(self, router: Any, logits: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return weights.masked_fill(index == self.expert, 0.0)
+
+
+@dataclass
+class _TwoExperts(WrongTensors):
+    """The weights of two experts of one layer, or with -1 of all: subclasses say in `loaded` what the rows of each are."""
+
+    expert: int = 0
+    partner: int = 1
+    layer: int = -1
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every two experts, of all layers and of each."""
+        model = parts.skeleton(config)
+        count = max((len(experts.down_proj) for experts in parts.experts(model)), default=0)
+        pairs = [(expert, partner) for expert in range(count) for partner in range(count) if expert != partner]
+        for layer in (-1, *range(len(parts.layers(model)))):
+            yield from ({"expert": expert, "partner": partner, "layer": layer} for expert, partner in pairs)
+
+    def changes(self, model: Any) -> list[Change]:
+        """Both matrices of the experts."""
+        layers = parts.layers(model) if self.layer < 0 else [parts.layers(model)[self.layer]]
+        every = [experts for layer in layers for experts in parts.experts(layer)]
+        kept = [experts for experts in every if max(self.expert, self.partner) < len(experts.down_proj)]
+        matrices = [matrix for experts in kept for matrix in (experts.gate_up_proj, experts.down_proj)]
+        return [(matrix, self.loaded(matrix.data)) for matrix in matrices]
+
+    def loaded(self, right: torch.Tensor) -> torch.Tensor:
+        """The wrong matrices [X, ...] for the right ones."""
+        raise NotImplementedError
+
+
+class ExpertOfAnother(_TwoExperts, id="moe.expert_of_another"):
+    """One expert has the weights of another: a slot of the cache of experts, or of a rank, that was not filled anew."""
+
+    record = Record(
+        shows="only tokens routed to that expert",
+        first_tap="layers.0.moe.out",
+        remedy="see which expert a slot holds before it is used",
+        seen_in=("ktransformers #2210",),
+    )
+
+    def loaded(self, right: torch.Tensor) -> torch.Tensor:
+        wrong = right.clone()
+        wrong[self.expert] = right[self.partner]
+        return wrong
+
+
+class TwoExpertsExchanged(_TwoExperts, id="moe.two_experts_exchanged"):
+    """Two experts are in each other's place."""
+
+    record = Record(
+        shows="only tokens routed to one of the two",
+        first_tap="layers.0.moe.out",
+        remedy="apply the map of experts to slots where weights are loaded and where tokens are sent",
+        seen_in=("ktransformers #2210",),
+    )
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Each pair once."""
+        yield from (place for place in super().instances(config, token_ids) if place["expert"] < place["partner"])
+
+    def loaded(self, right: torch.Tensor) -> torch.Tensor:
+        wrong = right.clone()
+        wrong[[self.expert, self.partner]] = right[[self.partner, self.expert]]
+        return wrong
 
 
 class WeightsOnInput(Mutation, id="moe.weights_on_input"):

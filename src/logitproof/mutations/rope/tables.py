@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 
 from logitproof.mutations import Mutation, Record, swept
 from logitproof.mutations._precision import rounded
-from logitproof.mutations.rope._function import head_size, rotary_class, rotary_embedding
+from logitproof.mutations.rope._function import Pair, WrongRotation, head_size, rotary_class, rotary_embedding
 from logitproof.mutations.rope._tables import (
     Parameters,
     WrongFrequencies,
@@ -144,10 +146,11 @@ class Frequencies(WrongFrequencies, id="rope.low_precision.frequencies"):
         remedy="keep the table in float32 when the model is cast",
         seen_in=("Automodel pitfalls 5",),
     )
+    bits: int = swept(8, grid=(8, 11))
 
     def frequencies(self, right: torch.Tensor, config: Any) -> torch.Tensor:
-        """Eight significant bits."""
-        return rounded(right)
+        """Rounded to so many significant bits: 8 is bfloat16, 11 float16."""
+        return rounded(right, self.bits)
 
 
 class Angles(Mutation, id="rope.low_precision.angles"):
@@ -159,11 +162,27 @@ class Angles(Mutation, id="rope.low_precision.angles"):
         remedy="compute positions, angles, cosine and sine in float32 and cast the result",
         seen_in=("NxDI guide", "Automodel pitfalls 5"),
     )
+    bits: int = swept(8, grid=(8, 11))
 
     def applies(self, config: Any) -> bool:
         """Models that compute their frequencies once."""
         return rotary_class(config) is not None and not is_recomputed(config)
 
     def applied_to(self, model: Any) -> AbstractContextManager[Any]:
-        """Round the angles."""
-        return angles_replaced(rotary_embedding(model), rounded)
+        """Round the angles to so many significant bits."""
+        return angles_replaced(rotary_embedding(model), functools.partial(rounded, bits=self.bits))
+
+
+class Table(WrongRotation, id="rope.low_precision.table"):
+    """The table of cosines and sines is kept in bfloat16: angles are right, what is multiplied by is rounded."""
+
+    record = Record(
+        shows="noise at every position from 1 on, which does not grow with position",
+        first_tap="layers.0.attn.q_rope",
+        remedy="keep cosines and sines in float32, and cast the rotated Q and K",
+        seen_in=("transformers #25681", "flash-attention #823",),
+    )
+    bits: int = swept(8, grid=(8, 11))
+
+    def rotate(self, right: Callable[..., Pair], q: torch.Tensor, k: torch.Tensor, cos: Any, sin: Any) -> Pair:
+        return right(q, k, rounded(cos, self.bits), rounded(sin, self.bits))

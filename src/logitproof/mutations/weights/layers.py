@@ -114,6 +114,68 @@ class LayersSwapped(_WrongTwins, id="weights.layers_swapped"):
         ]
 
 
+@dataclass
+class _TensorOfTwins(_WrongTwins):
+    """The same in one tensor of the two alone, that whose name ends so."""
+
+    tensor: str = "v_proj.weight"
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every tensor of every two layers of the same shapes."""
+        layers = parts.layers(parts.skeleton(config))
+        names = dict.fromkeys(name for layer in layers for name, _ in layer.named_parameters())
+        for pair in super().instances(config, token_ids):
+            here = dict(layers[pair["first"]].named_parameters())
+            yield from ({**pair, "tensor": name} for name in names if name in here)
+
+    def changes(self, model: Any) -> list[Change]:
+        """What the two have in that tensor, or nothing where no two are alike or have it."""
+        layers = parts.layers(model)
+        twins = _twins(model) if self.first < 0 else (layers[self.first], layers[self.second])
+        return self.loaded(*([_ending(layer, self.tensor)] for layer in twins)) if twins and _has(twins, self.tensor) else []
+
+
+class TensorOfAnotherLayer(_TensorOfTwins, id="weights.tensor_of_another_layer"):
+    """One tensor of a layer holds the values of the same tensor of another layer."""
+
+    record = Record(
+        shows="exact before the layer, wrong from there on",
+        first_tap="layers.1.attn.v_proj",
+        remedy="check every tensor's name and offset, also those of a file that another process writes",
+    )
+
+    def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
+        return [(second_tensor, first_tensor.data) for first_tensor, second_tensor in zip(first, second, strict=True)]
+
+
+class TensorsExchanged(_TensorOfTwins, id="weights.tensors_exchanged"):
+    """One tensor of a layer and the same tensor of another layer are loaded in each other's place."""
+
+    record = Record(
+        shows="wrong from the first of the two layers on",
+        first_tap="layers.0.attn.v_proj",
+        remedy="check every tensor's name and offset",
+    )
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Each pair once."""
+        yield from (place for place in super().instances(config, token_ids) if place["first"] < place["second"])
+
+    def loaded(self, first: list[torch.Tensor], second: list[torch.Tensor]) -> list[Change]:
+        pairs = list(zip(first, second, strict=True))
+        return [(first_tensor, second_tensor.data) for first_tensor, second_tensor in pairs] + [
+            (second_tensor, first_tensor.data) for first_tensor, second_tensor in pairs
+        ]
+
+
+def _ending(layer: Any, tensor: str) -> torch.Tensor:
+    return next(parameter for name, parameter in layer.named_parameters() if f".{name}".endswith(f".{tensor}"))
+
+
+def _has(twins: Sequence[Any], tensor: str) -> bool:
+    return all(any(f".{name}".endswith(f".{tensor}") for name, _ in layer.named_parameters()) for layer in twins)
+
+
 def _unchanged(layer: Any, inputs: tuple[Any, ...], output: Any) -> Any:
     return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
 

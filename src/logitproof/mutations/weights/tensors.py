@@ -14,6 +14,7 @@ from torch.nn import functional
 from logitproof.mutations import Mutation, Record, swept
 from logitproof.mutations._tensors import SpoiltTensors, ZeroTensors
 from logitproof.reference import parts
+from logitproof.reference.adapter import MATRICES, RANK, SCALE, adapted
 from logitproof.reference.patches import attributes_replaced, tensors_replaced
 
 
@@ -207,3 +208,89 @@ class TiedHeadInvented(Mutation, id="weights.tied_head_invented"):
         """Give the head the embedding's values."""
         values = model.get_input_embeddings().weight.data
         return tensors_replaced([(model.get_output_embeddings().weight, values)])
+
+
+class _WrongAdapter(Mutation):
+    """A bug in what a LoRA adapter adds: subclasses say in `scale` by what it is multiplied instead of its right scale."""
+
+    needs = "adapter"
+    first_tap = "layers.0.attn.q_proj"
+
+    def applies(self, config: Any) -> bool:
+        """Models that are computed with an adapter."""
+        return bool(getattr(config, MATRICES, None))
+
+    def applied_to(self, model: Any) -> AbstractContextManager[Any]:
+        """Add each pair by another scale."""
+        return attributes_replaced([(linear, SCALE, self.scale(name, linear)) for name, linear in adapted(model).items()])
+
+    def scale(self, name: str, linear: Any) -> float:
+        """The wrong scale of one matrix; the right one and the rank are its attributes."""
+        raise NotImplementedError
+
+
+class AdapterMissing(_WrongAdapter, id="weights.adapter_missing"):
+    """The adapter is not applied: the base model answers."""
+
+    record = Record(
+        shows="the base model's logits",
+        remedy="load the adapter, and refuse a request that names one which is not there",
+        seen_in=("vLLM #34186", "vLLM #55193"),
+    )
+
+    def scale(self, name: str, linear: Any) -> float:
+        return 0.0
+
+
+class AdapterFactor(_WrongAdapter, id="weights.adapter_factor"):
+    """What the adapter adds is multiplied by a number more: it is applied twice, or by the scale of another adapter."""
+
+    record = Record(
+        shows="the adapter's whole effect, stronger or weaker",
+        remedy="merge an adapter or compute it beside the weights, not both; take each adapter's own alpha and rank",
+        seen_in=("peft #2733", "FastVideo #870"),
+    )
+    factor: float = swept(2.0, grid=(2.0, 0.5), between=(0.01, 100.0))
+
+    def scale(self, name: str, linear: Any) -> float:
+        return self.factor * float(getattr(linear, SCALE))
+
+
+class AdapterScale(_WrongAdapter, id="weights.adapter_scale"):
+    """The adapter's scale is made of its alpha and rank by another formula: alpha, alpha / r, alpha / sqrt(r) or 1."""
+
+    record = Record(
+        shows="the adapter's whole effect, stronger or weaker, by matrix where ranks differ",
+        remedy="alpha / r, or alpha / sqrt(r) where use_rslora is set, with the rank and alpha of each matrix",
+        seen_in=("mlx-vlm #845", "TensorRT-LLM #1668"),
+    )
+    times: str = swept("r", grid=("r", "sqrt(r)", "1 / sqrt(r)", "1 / r", "1 / scale"))
+
+    def scale(self, name: str, linear: Any) -> float:
+        right, rank = float(getattr(linear, SCALE)), float(getattr(linear, RANK))
+        powers = {"r": 1.0, "sqrt(r)": 0.5, "1 / sqrt(r)": -0.5, "1 / r": -1.0}
+        return right * rank ** powers[self.times] if self.times in powers else 1.0
+
+
+class AdapterLeftOut(_WrongAdapter, id="weights.adapter_left_out"):
+    """The adapter is left out in one layer, in one kind of matrix, or in one matrix."""
+
+    record = Record(
+        shows="exact before the layer, wrong from there on; a part of the adapter's effect is missing",
+        remedy="refuse an adapter of which a pair finds no matrix",
+        seen_in=("vLLM #55193",),
+    )
+    layer: int = 0
+    matrix: str = ""
+
+    def instances(self, config: Any, token_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Every layer, every kind of matrix, every matrix."""
+        leaves = sorted({name.rpartition(".")[2] for name in getattr(config, MATRICES, None) or ()})
+        layers = range(config.num_hidden_layers)
+        yield from ({"layer": layer} for layer in layers)
+        yield from ({"layer": -1, "matrix": leaf} for leaf in leaves)
+        yield from ({"layer": layer, "matrix": leaf} for layer in layers for leaf in leaves)
+
+    def scale(self, name: str, linear: Any) -> float:
+        there = self.layer < 0 or f".layers.{self.layer}." in f".{name}."
+        return 0.0 if there and self.matrix in ("", name.rpartition(".")[2]) else float(getattr(linear, SCALE))
