@@ -14,12 +14,14 @@ from click.testing import CliRunner
 
 from logitproof.cli import main
 from logitproof.contract.history import CrossReference, reference_problem
-from logitproof.errors import ModelError
+from logitproof.errors import ContractError, ModelError
 from logitproof.files.patterns import SECONDS, fits
 from logitproof.files.safetensors import Tensors, write_tensors
 from logitproof.quality import chat_template
 from logitproof.quality.chat_template import compare_templates, render
+from logitproof.readers import open_dump
 from logitproof.weights.adapter import read_adapter
+from logitproof.weights.model import weight_files
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -134,3 +136,17 @@ def test_a_mirror_that_is_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "mirror.md")
     reference = CrossReference.model_validate({"id": "c", "source": "elsewhere", "sha256": "0" * 64, "mirror": "mirror.md"})
     assert reference_problem(reference, tmp_path) == "the mirror mirror.md is no regular file"
+
+
+@pytest.mark.parametrize("token", ["-1", "2147483648", "9223372036854775808"])
+def test_a_token_id_that_no_vocabulary_has_is_refused(tmp_path: Path, token: str) -> None:
+    asked = {"prompt_token_ids": [1, 2], "prompt_logprobs": [None, {token: {"logprob": -1.0, "rank": 1}}]}
+    (tmp_path / "dump.json").write_text(json.dumps([asked]))
+    with pytest.raises(ContractError, match="token id is no whole number"):
+        open_dump(tmp_path / "dump.json", "vllm_prompt_logprobs")
+
+
+def test_a_shard_with_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x" * 5000 + ".safetensors"}}))
+    with pytest.raises(ModelError, match="lacks the shard xxx"):
+        weight_files(tmp_path)

@@ -66,6 +66,8 @@ def _best(entry: dict[str, _Entry], place: str, path: Path) -> list[tuple[int, f
     """(token, log-probability) of the best without a gap, largest first: a token of rank 900 says nothing of the rest."""
     try:
         ranked = sorted(((int(token), known) for token, known in entry.items()), key=lambda item: -item[1].logprob)
+        if any(not 0 <= token < 2**31 for token, _ in ranked):
+            raise ValueError
     except ValueError:
-        raise refusal(path, place, "a token id is no whole number", REMEDY) from None
+        raise refusal(path, place, "a token id is no whole number from 0 on, below 2^31", REMEDY) from None
     return [(token, known.logprob) for at, (token, known) in enumerate(ranked) if known.rank is None or known.rank <= at + 1]

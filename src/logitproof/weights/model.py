@@ -20,6 +20,8 @@ from logitproof.weights.config import architecture_of, read_config, read_model_j
 IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
 """Files of a model folder that no engine reads."""
 GGUF_MAGIC = b"GGUF"
+NAME_LIMIT = 255
+"""Bytes of a file's name: of a longer one the system does not say that it is not there, it fails."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """Where a Hugging Face model lies whole, and what names its shards."""
 ADAPTER = "adapter_config.json"
@@ -64,8 +66,8 @@ def weight_files(folder: Path) -> list[Path]:
     single, index = folder / SINGLE, folder / INDEX
     if index.is_file():
         named = [folder / name for name in shards(index)]
-        if missing := [path.name for path in named if not path.is_file()]:
-            text = f"lacks the shard {missing[0]} that its index names"
+        if missing := [path.name for path in named if len(path.name.encode()) > NAME_LIMIT or not path.is_file()]:
+            text = f"lacks the shard {missing[0][:NAME_LIMIT]} that its index names"
             raise ModelError(text, where=str(folder), remedy=FETCH)
         if single.is_file() and single not in named:
             text = f"holds {SINGLE} and shards that {INDEX} names: engines disagree about which of them the model is"
