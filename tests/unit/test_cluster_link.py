@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ from logitproof.jobs.cluster import link
 from logitproof.jobs.cluster.executor import RayCluster
 from logitproof.jobs.cluster.link import Link, Lost, Stopped
 from logitproof.jobs.cluster.tasks import Tasks
+from logitproof.jobs.progress import Progress
 from logitproof.runs.check import check
 from logitproof.traces.store import Store
 
@@ -168,6 +170,33 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayClu
     monkeypatch.setattr(link, "_refuse_silent", lambda address: None)
     with RayCluster("host:1") as cluster:
         yield cluster
+
+
+def test_from_the_driver_to_the_far_end_a_run_has_the_verdict_of_one_machine(
+    stand_in: RayCluster, project: Any, tmp_path: Path
+) -> None:
+    project.suite("suite.yaml", "hello there", max_new_tokens=1)
+    opened = open_contract(project.contract())
+    reports = [check(opened, Store(tmp_path / "here")), check(opened, Store(tmp_path / "there"), executor=stand_in)]
+    records = [json.loads(json.dumps(report.as_json())) for report in reports]
+    for record in records:
+        assert [record.pop(name) for name in ("made_at", "run_id", "seconds")]
+    assert records[0] == records[1] and stand_in.moved == (project.folder / "toy.json").stat().st_size and not stand_in.lost
+
+
+def test_what_hangs_is_left_at_once_when_the_run_is_stopped(stand_in: RayCluster, project: Any, tmp_path: Path) -> None:
+    opened = open_contract(
+        project.contract(candidates={"slow": {"engine": "toy", "options": {"fault": "hang", "noise": 1e-7}}})
+    )
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(opened, Store(tmp_path / "there"), executor=stand_in, on_progress=interrupt)
+    begin = time.monotonic()
+    stand_in.__exit__()
+    assert time.monotonic() - begin < 25 and stand_in._tasks._link._process.returncode == 0
 
 
 def test_what_answers_and_is_no_cluster_is_told(stand_in: RayCluster) -> None:

@@ -44,6 +44,8 @@ class Tasks:
         self._lock = threading.Lock()
         self._holders: dict[str, set[str]] = defaultdict(set)
         self._running: Counter[str] = Counter()
+        self._left: set[str] = set()
+        """nodes that lost a task: the cluster may not know yet that one is dead, so that others come first"""
 
     def stop(self) -> None:
         """Cancel every task."""
@@ -131,6 +133,7 @@ class Tasks:
                     self._faulted(answer, node, task, allowed)
                 yield answer, items  # type: ignore[misc]
         except Lost as error:
+            self._left.add(node)
             raise Lost(f"{self.name(node)}: {error}") from None
         finally:
             self._count(node, -1)
@@ -162,7 +165,7 @@ class Tasks:
         able = {node for node in allowed & alive & set(self.nodes) if not self.nodes[node].lacks(amounts)}
         if not able:
             raise Unplaceable(self._impossible(allowed, amounts) or "there is none any more")
-        return able
+        return able - self._left or able
 
     def _chosen(self, task: Task, able: set[str]) -> str:
         """A node that holds the weights and has room, or none where any that is able may run it; the task counts there."""
