@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -105,4 +106,15 @@ def _shows_nothing(engine: str) -> bool:
     entry = catalog.entries("engines").get(engine)
     if entry is None or engine in PROTOCOL or OWN not in Path(entry.file).parents:
         return False
-    return "def taps(" not in Path(entry.file).read_text("utf-8")
+    return not _defines_taps(Path(entry.file))
+
+
+def _defines_taps(path: Path) -> bool:
+    """Whether a class of an engine's file has taps, of its own or of a class of another file beside it."""
+    tree = ast.parse(path.read_text("utf-8"))
+    if any(isinstance(node, ast.FunctionDef) and node.name == "taps" for node in ast.walk(tree)):
+        return True
+    bases = {ast.unparse(base) for node in tree.body if isinstance(node, ast.ClassDef) for base in node.bases}
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and bases & {name.name for name in node.names}]
+    beside = [path.with_name(f"{(node.module or '').rpartition('.')[2]}.py") for node in imported]
+    return any(file.is_file() and file != path and _defines_taps(file) for file in beside)
