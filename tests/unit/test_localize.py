@@ -186,7 +186,7 @@ def test_a_dump_is_brought_to_the_canonical_layout(tmp_path: Path) -> None:
     ("tap", "values", "said"),
     [
         ({"file": "missing-{layer}.npy"}, np.zeros((T, H, D)), "there is no file"),
-        ({"file": "q-{layer}.npy", "shape": [T, 5, 5]}, np.zeros((T, H, D)), "cannot reshape"),
+        ({"file": "q-{layer}.npy", "shape": [T, 5, 5]}, np.zeros((T, H, D)), "288 numbers do not fill the shape"),
         ({"file": "q-{layer}.npy"}, np.zeros((T + 1, H, D)), f"{T} positions belong at axis 0"),
         ({"file": "q-{layer}.npy"}, np.full((T, H, D), np.nan), "holds nan"),
         ({"file": "q-0.npy"}, np.zeros((T, H, D)), "one file for all layers"),
