@@ -80,6 +80,6 @@ def _best(
         now, costs = chosen[name], options[name]
         for kind in kinds:
             more, saved = bytes_in(kind, shapes[name]) - bytes_in(now, shapes[name]), costs[now] - costs[kind]
-            if 0 < more <= room and saved / more > most:
+            if 0 < more <= room and saved > 0 and (best is None or saved / more > most):
                 best, most = (name, kind, more), saved / more
     return best
