@@ -33,7 +33,9 @@ QUOTE = "put it in quotes, if this is the text that is meant; see docs/contract.
 KNOWN = f"{TAKE_OUT}; known here: "
 
 
-def read_yaml(path: Path, kind: type[M], sort: Sort | None = None, *, command: str = "") -> tuple[M, Lines]:
+def read_yaml(
+    path: Path, kind: type[M], sort: Sort | None = None, *, command: str = "", whole_keys: bool = False
+) -> tuple[M, Lines]:
     """Parse and validate a file; also the line of every path in it, for later complaints.
 
     Raises ContractError for a missing file, broken YAML, a file of another sort, an unknown key (with the nearest
@@ -41,7 +43,7 @@ def read_yaml(path: Path, kind: type[M], sort: Sort | None = None, *, command: s
     """
     if sort is not None and is_model(path):
         raise ContractError(f"is a model, not {SORTS[sort][0]}", where=str(path), remedy=contract_of_model(path))
-    data, lines = parse_yaml(yaml_text(path, command), path)
+    data, lines = parse_yaml(yaml_text(path, command), path, whole_keys=whole_keys)
     if not isinstance(data, dict):
         raise ContractError("is empty or not a mapping", where=str(path), remedy="see docs/contract.md")
     if sort is not None:

@@ -25,11 +25,11 @@ NODES_LIMIT = 2_000_000
 Lines = dict[tuple[str | int, ...], int]
 
 
-def parse_yaml(text: str, path: Path) -> tuple[Any, Lines]:
+def parse_yaml(text: str, path: Path, *, whole_keys: bool = False) -> tuple[Any, Lines]:
     """The value of a YAML text, and the line of every place in it; ContractError with the line of what cannot be."""
     loader = None
     try:
-        loader = _Loader(text)
+        loader = _Loader(text, whole_keys)
         node = loader.get_single_node()
         return (None if node is None else loader.construct_document(node)), _lines(node)
     except yaml.MarkedYAMLError as error:
@@ -59,8 +59,9 @@ def yaml_text(path: Path, command: str = "") -> str:
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that counts, that takes no key twice, and to which 1e-6 is a number, as to YAML 1.2."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, whole_keys: bool) -> None:
         super().__init__(text)
+        self._no_keys = {kind: words for kind, words in KINDS.items() if kind != "int" or not whole_keys}
         self._depth, self._nodes = 0, 0
         self._open: set[str] = set()
         self._sizes: dict[str, int] = {}
@@ -113,8 +114,9 @@ class _Loader(yaml.SafeLoader):
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
-            if (kind := str(key.tag).rpartition(":")[2]) in KINDS:
-                raise _fault(key, f"the key {key.value!r} is {KINDS[kind]} to YAML, and keys are texts: put it in quotes")
+            if (kind := str(key.tag).rpartition(":")[2]) in self._no_keys:
+                text = f"the key {key.value!r} is {self._no_keys[kind]} to YAML, and keys are texts: put it in quotes"
+                raise _fault(key, text)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key.value!r} stands twice, first in line {seen[key.value]}", problem_mark=key.start_mark

@@ -90,7 +90,7 @@ def open_tap_dump(folder: Path) -> TapDump:
     path = folder / NAME
     if not path.is_file():
         raise ContractError("has no taps.yaml that says what its files are", where=str(folder), remedy="see docs/taps.md")
-    mapping, _ = read_yaml(path, _Mapping, "taps")
+    mapping, _ = read_yaml(path, _Mapping, "taps", whole_keys=True)
     opened = _Folder(folder, path)
     ids = opened.token_ids(mapping.token_ids)
     tensors: dict[str, np.ndarray] = {}

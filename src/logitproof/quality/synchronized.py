@@ -165,7 +165,9 @@ def _left(scores: np.ndarray, sampling: Sampling, band: float) -> np.ndarray:
 
 
 def _nucleus(scores: np.ndarray, top_p: float, band: float) -> np.ndarray:
-    """Tokens before which less than `top_p` may stand (band ≥ 0), or must (band < 0)."""
+    """Tokens before which less than `top_p` may stand (band ≥ 0), or must (band < 0); none of none."""
+    if not np.isfinite(scores).any():
+        return np.zeros(len(scores), bool)
     weights = np.exp(scores - scores.max(initial=-np.inf, where=np.isfinite(scores)))
     ordered = np.sort(scores)[::-1]
     summed = np.concatenate([[0.0], np.cumsum(np.sort(weights)[::-1])])
