@@ -94,6 +94,7 @@ def test_a_run_whose_reference_has_an_adapter_is_diagnosed_with_it(adapter: Path
         "candidates": {"bare": {"engine": "transformers", "options": {"threads": 1}}},
         "models": {"m": str(MODEL)},
         "suites": ["suite.yaml"],
+        "bands": [{"match": 1e-4, "wrong": 1e-2, "basis": "what float32 leaves is far below it"}],
         "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": 1e-6, "basis": "what float32 leaves is far below it"}],
     }
     (tmp_path / "adapter").symlink_to(adapter)
