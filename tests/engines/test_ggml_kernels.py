@@ -21,7 +21,7 @@ from gguf.quants import dequantize  # noqa: E402
 
 from logitproof.contract import isa  # noqa: E402
 from logitproof.contract.arithmetic import ACTIVATIONS  # noqa: E402
-from logitproof.errors import ContractError  # noqa: E402
+from logitproof.errors import ContractError, Refusal  # noqa: E402
 from logitproof.kernels import ggml_operations as plain  # noqa: E402
 from logitproof.kernels import ggml_weights as weighted  # noqa: E402
 from logitproof.kernels import isa as kernels_isa  # noqa: E402
@@ -202,7 +202,7 @@ def test_a_matrix_in_any_type_errs_by_its_activations(kind: str) -> None:
 
 
 def test_a_type_that_wants_an_importance_matrix_is_refused_and_ends_nothing() -> None:
-    with pytest.raises(ContractError, match="IQ2_XXS is not quantized without"):
+    with pytest.raises(Refusal, match="IQ2_XXS is not quantized without"):
         list(bench("llama3")[1].weighted("IQ2_XXS"))
 
 

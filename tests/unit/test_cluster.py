@@ -177,8 +177,8 @@ def far_end(task: Task, folder: Path, places: dict[str, str]) -> list[Answer]:
         process.stdin.write(f"{task.model_dump_json()}\n{json.dumps(places)}\n".encode())
         process.stdin.flush()
         answers = [Answer.model_validate_json(line) for line in process.stdout]
-        process.stdin.close()
         assert process.wait(120) == 0
+        process.stdin.close()  # a far end whose stdin ends before it does ends with 3
     return answers
 
 
