@@ -11,6 +11,7 @@ from logitproof import catalog
 from logitproof.contract.inert import refuse_inert
 from logitproof.contract.opened import open_contract
 from logitproof.errors import ContractError
+from logitproof.lint import lint
 from logitproof.runs.workspace import Workspace
 
 INERT = [
@@ -70,3 +71,13 @@ def test_every_metric_of_a_range_is_refused_at_its_ends(project: Any) -> None:
                 opened = open_contract(project.contract(gates=gate(name, {side: end})))
                 with pytest.raises(ContractError, match="can never fail"):
                     refuse_inert(opened)
+
+
+def test_every_such_gate_is_told_at_once_and_lint_tells_the_same(project: Any) -> None:
+    gates = [{"id": f"g{number}", "metric": metric, "basis": BASIS, **bound} for number, (metric, bound) in enumerate(INERT)]
+    path = project.contract(gates=gates, matrix={"mode": ["prefill", "greedy"]})
+    with pytest.raises(ContractError) as raised:
+        refuse_inert(open_contract(path))
+    assert len(raised.value.others) == len(INERT) - 1
+    told = [finding.text for finding in lint(path) if finding.code == "LP012"]
+    assert [text.partition("'")[2].partition("'")[0] for text in told] == [gate["id"] for gate in gates]

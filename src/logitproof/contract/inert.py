@@ -5,21 +5,24 @@ from __future__ import annotations
 from logitproof import catalog
 from logitproof.contract.contract import Gate
 from logitproof.contract.opened import OpenContract
-from logitproof.errors import ContractError
+from logitproof.errors import ContractError, raise_all
+
+BREAKABLE = "give a bound that a bug would break, or take the gate out"
 
 
 def refuse_inert(opened: OpenContract) -> None:
-    """Raise ContractError for the first gate whose bound its metric cannot pass, or that looks at no engine."""
-    for index, gate in enumerate(opened.contract.gates):
-        if text := _why_inert(gate):
-            raise ContractError(
-                f"the gate {gate.id!r} can never fail: {text}",
-                where=opened.where("gates", index),
-                remedy="give a bound that a bug would break, or take the gate out",
-            )
+    """Raise ContractError for every gate whose bound its metric cannot pass, or that looks at no engine."""
+    raise_all(
+        [
+            ContractError(f"the gate {gate.id!r} can never fail: {text}", where=opened.where("gates", index), remedy=BREAKABLE)
+            for index, gate in enumerate(opened.contract.gates)
+            if (text := why_inert(gate))
+        ]
+    )
 
 
-def _why_inert(gate: Gate) -> str:
+def why_inert(gate: Gate) -> str:
+    """Why no engine could break a gate, or nothing."""
     kind = catalog.load("metrics", gate.metric)
     if getattr(kind, "better", "") == "none":  # a metric of a plugin may not say
         return f"{gate.metric} describes the reference alone"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from logitproof import catalog
 from logitproof.bands.calculated import METHOD, calculated_band
 from logitproof.contract.contract import ORIGINAL, Gate
+from logitproof.contract.inert import BREAKABLE, why_inert
 from logitproof.contract.opened import OpenContract
 from logitproof.errors import ContractError, Missing
 from logitproof.files.yaml_text import parse_yaml
@@ -37,36 +38,16 @@ USUAL: dict[str, tuple[str, tuple[float, ...]]] = {
 was measured on tiny trained models (docs/bands.md) and what parity tools publish as their relaxed profiles."""
 VACUOUS = 10.0
 """Factor on the calculated band above which a typed one lets through what it is there to catch."""
-RANGES: dict[str, tuple[float, float]] = {
-    "cosine": (-1, 1),
-    "cosine_centred": (-1, 1),
-    "js_divergence": (0, math.log(2)),
-    "total_variation": (0, 1),
-    "top1": (0, 1),
-    "tie_flip": (0, 1),
-    "top1_outside_ties": (0, 1),
-    "top5_set": (0, 1),
-    "top5_set_outside_ties": (0, 1),
-    "greedy_prompts_10": (0, 1),
-    "greedy_prompts_50": (0, 1),
-    "greedy_tokens": (0, 1),
-    "greedy_tokens_10": (0, 1),
-    "greedy_tokens_50": (0, 1),
-    "top5_overlap": (0, 1),
-    "top10_overlap": (0, 1),
-    "expert_set": (0, 1),
-    "expert_weight_sum": (0, 1e3),
-    "top_k_overlap": (0, 1),
-    "greedy_match": (0, 1),
-    "greedy_match_10": (0, 1),
-    "greedy_match_50": (0, 1),
-    "kl_divergence": (0, 1e3),
-    "kl_reverse": (0, 1e3),
-    "nmse": (0, 1e6),
-    "rms_delta_logit": (0, 1e3),
-    "max_delta_logit": (0, 1e4),
-    "regret": (0, 1e3),
+FARTHEST: dict[str, float] = {
+    "expert_weight_sum": 1e3,
+    "kl_divergence": 1e3,
+    "kl_reverse": 1e3,
+    "nmse": 1e6,
+    "rms_delta_logit": 1e3,
+    "max_delta_logit": 1e4,
+    "regret": 1e3,
 }
+"""What no engine comes to, by metric whose formula has no upper end."""
 EVIDENCE = re.compile(r"\d|https?://|\w/\w|\.(md|json|ya?ml)\b")
 """A basis with a figure, an address or a file."""
 
@@ -130,10 +111,12 @@ class Bounds(Rule):
             yield self.finding(opened, "LP010", "gates", index, key, text=text, remedy=remedy)
 
     def _vacuous(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
-        low, high = RANGES.get(gate.metric, (-math.inf, math.inf))
-        if gate.bound >= high if gate.at_most is not None else gate.bound <= low:
-            text = f"{gate.metric} lies between {low:g} and {high:g}, so {gate.id!r} holds for any engine"
-            yield self.finding(opened, "LP012", "gates", index, text=text, remedy="give a bound that a bug would break")
+        text = why_inert(gate)
+        farthest = FARTHEST.get(gate.metric, math.inf)
+        if not text and gate.at_most is not None and gate.bound >= farthest:
+            text = f"no {gate.metric} of an engine comes to {farthest:g}"
+        if text:
+            yield self.finding(opened, "LP012", "gates", index, text=f"{gate.id!r} can never fail: {text}", remedy=BREAKABLE)
 
     def _impossible(self, opened: OpenContract, index: int, gate: Gate) -> Iterator[Finding]:
         kind = catalog.load("metrics", gate.metric)
