@@ -22,6 +22,11 @@ def signal_name(code: int | None) -> str:
     return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
 
 
+def in_words(code: int) -> str:
+    """How a process ended that ought to end with 0: `by SIGSEGV`, `with exit code 3`."""
+    return f"by {name}" if (name := signal_name(code)) else f"with exit code {code}"
+
+
 def remedy_of(code: int | None) -> str:
     """What to look at first for an exit status, negative for a signal or 128 more in a shell; empty where it says nothing."""
     if code is None or (number := -code if code < 0 else code - SHELL) not in set(signal.Signals):

@@ -24,6 +24,8 @@ class Session:
     def __init__(self, spec: Spec, name: str) -> None:
         self.spec, self.name = spec, name
         self.lock = threading.Lock()
+        self.ended_badly: list[str] = []
+        """how its process ended when it was asked to close, where that was not well"""
         self._worker: Worker | None = None
         self._hello: tuple[Worker, HelloResult] | None = None
 
@@ -67,8 +69,8 @@ class Session:
 
     def close(self) -> None:
         """End the engine; it starts again when it is asked."""
-        if self._worker is not None:
-            self._worker.close()
+        if self._worker is not None and (text := self._worker.close()):
+            self.ended_badly.append(text)
         self._worker = None
 
 

@@ -6,7 +6,6 @@ last words, and never the end of a run.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import queue
 import time
@@ -28,7 +27,7 @@ from logitproof.errors import (
     EnvironmentFailed,
     LogitproofError,
 )
-from logitproof.files.ended import remedy_of, signal_name
+from logitproof.files import ended
 from logitproof.files.hashes import State
 from logitproof.files.last_words import cause
 from logitproof.files.worded import in_words
@@ -240,13 +239,19 @@ class Worker:
         taps = cast(protocol.TapsResult, self._ask("taps", asked)).taps
         return self._trusted(self._answers.taps, taps, folder)
 
-    def close(self) -> None:
-        """End the engine: politely, then not."""
+    def close(self) -> str:
+        """End the engine: politely, then not. How it ended where it was well until then and did not end well, or nothing."""
+        code = None
         if self.alive:
-            with contextlib.suppress(LogitproofError):
+            try:
                 self._ask("close", {}, timeout=5.0)
-            self._process.wait(2.0)
+                code = self._process.wait(2.0)
+            except EngineDied:
+                code = self._process.wait(2.0)
+            except LogitproofError:
+                pass  # it was ended from here, and how says nothing of it
         self._process.kill()
+        return f"{ended.in_words(code)}{ended.advice(code)}" if code else ""
 
     def last_words(self) -> str:
         """The lines of the engine's stderr that count: its first, those with which it gave up, and its last."""
@@ -372,10 +377,10 @@ class Worker:
         if self._process.python and missing and self._count == 1:
             text = f"its interpreter cannot serve it: {missing.removeprefix('ModuleNotFoundError: ')}"
             return self._fail(EnvironmentFailed, text, remedy=environments.remedy(self.spec.engine))
-        how = f"killed by {name}" if (name := signal_name(code)) else f"exit code {code}"
+        how = f"killed by {name}" if (name := ended.signal_name(code)) else f"exit code {code}"
         gave_up = f"; it gave up with: {line}" if (line := cause(self._process.words)) else ""
         text = f"its process ended during `{method}` ({how}); asked was {self._request}{gave_up}"
-        return self._fail(EngineDied, text, remedy=remedy_of(code))
+        return self._fail(EngineDied, text, remedy=ended.remedy_of(code))
 
     def _fail(self, kind: type[EngineError], text: str, *, remedy: str = "") -> EngineError:
         """The process cannot be trusted any more: end it and remember why."""

@@ -22,6 +22,8 @@ class Workers:
     """
 
     def __init__(self) -> None:
+        self.ended_badly: list[tuple[str, str]] = []
+        """engines that did not end well when they were asked to, by name, and how"""
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -69,4 +71,5 @@ class Workers:
         with self._lock:
             for session in self._sessions.values():
                 session.close()
+                self.ended_badly += [(session.name, text) for text in session.ended_badly]
             self._sessions.clear()

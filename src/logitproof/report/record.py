@@ -164,6 +164,13 @@ class MeasuredAgain(TypedDict):
     traces: int
 
 
+class EndedBadly(TypedDict):
+    """An engine whose process failed at `close`."""
+
+    engine: str
+    how: str
+
+
 class Provenance(TypedDict):
     """What someone needs to run it again."""
 
@@ -210,9 +217,11 @@ class VerdictFile(Judged, Provenance):
     """of the run, kept when a killed run is continued and when it is judged again"""
     preflight: Preflight
     measured_again: NotRequired[list[MeasuredAgain]]
+    """traces that were there, and why they were not used; an engine that was changed is measured again"""
     from_store: NotRequired[int]
     """traces that an earlier run had measured"""
-    """traces that were there, and why they were not used; an engine that was changed is measured again"""
+    ended_badly: NotRequired[list[EndedBadly]]
+    """engines that had answered everything and did not end well when they were asked to"""
     reference_error: list[ReferenceErrors]
 
 

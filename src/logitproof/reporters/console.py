@@ -79,6 +79,7 @@ def renderable(report: Report, page: Path, next_command: str, *, width: int) -> 
     parts: list[RenderableType] = [*_comparison_contract(report, width), _cells(report, width)]
     parts += _controls(report)
     parts += _measured_again(report)
+    parts += _ended_badly(report)
     parts += _failing_gates(report)
     parts += _wrong_cells(report)
     parts += _errors(report)
@@ -200,6 +201,13 @@ def _measured_again(report: Report) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(text, "cyan")] if stored else []
     texts = [f"{row['traces']} traces of {row['engine']} were measured again: {row['reason']}" for row in rows]
     return [*lines, *(Text(visible(text), "yellow") for text in texts[:SHOWN])]
+
+
+def _ended_badly(report: Report) -> list[RenderableType]:
+    """Engines that answered everything and failed when asked to end: their answers stand, and somebody should look."""
+    rows = report.facts.get("ended_badly", [])
+    texts = [f"{row['engine']} answered everything and then ended {row['how']}" for row in rows]
+    return [Text(visible(text), "yellow") for text in texts[:SHOWN]]
 
 
 def _failing_gates(report: Report) -> list[RenderableType]:

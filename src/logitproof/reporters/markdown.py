@@ -320,3 +320,5 @@ def _provenance(report: Report) -> Iterator[str]:
         yield f"- {paragraph(name)} ({words(engine['engine'])}): {words(json.dumps(engine['options']))}; {words(versions)}"
     yield f"- host: {words(json.dumps(facts['host']))}; logitproof {facts['versions']['logitproof']}; {facts['made_at']}"
     yield from (f"- command: {code(command)}" for command in facts["commands"])
+    for row in facts.get("ended_badly", []):
+        yield f"- {words(row['engine'])} answered everything and then ended {words(row['how'])}"

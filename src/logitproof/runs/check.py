@@ -102,6 +102,7 @@ def check(
         **provenance(opened, planned, tally.results, answered),
         "preflight": preflight.as_json(),
         **tally.facts(),
+        "ended_badly": [{"engine": name, "how": how} for name, how in workers.ended_badly],
     }
     return concluded.report(opened, tally.results, words, facts)
 
