@@ -41,7 +41,8 @@ from logitproof.files.atomic import write_atomically
 from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.localize import LIMIT, Localization, Precision, expected, localize, relative
 from logitproof.protocol import taps
-from logitproof.reference.taps import Taps, Watch, tapped
+from logitproof.reference.tap_values import Taps
+from logitproof.reference.taps import Watch, tapped
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"

@@ -17,7 +17,8 @@ from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.localize import localize, relative
 from logitproof.protocol import taps
 from logitproof.protocol.messages import Mode, Tensor
-from logitproof.reference.taps import Taps, Watch, tapped
+from logitproof.reference.tap_values import Taps
+from logitproof.reference.taps import Watch, tapped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "power"))
 from planted import FAMILIES, build, tokens

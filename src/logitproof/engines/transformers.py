@@ -25,7 +25,8 @@ from logitproof.reference.cache import through_cache
 from logitproof.reference.kernels_seen import Kernels
 from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.streamed import Streamed
-from logitproof.reference.taps import TAPS, Taps, Watch, tapped
+from logitproof.reference.tap_values import Taps
+from logitproof.reference.taps import TAPS, Watch, tapped
 from logitproof.reference.versions import instruction_set, versions
 from logitproof.reference.widened import widen
 

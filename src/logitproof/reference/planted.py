@@ -124,7 +124,8 @@ class Planted:
 
         from logitproof.reference.patches import attributes_replaced
         from logitproof.reference.shared import fewest, idling
-        from logitproof.reference.taps import Taps, Watch, tapped
+        from logitproof.reference.tap_values import Taps
+        from logitproof.reference.taps import Watch, tapped
 
         if self._watch is None:
             # before any bug is planted, so that a bug of attention stands around it and is seen
