@@ -73,7 +73,7 @@ class Slice:
             self.hangs += 1
             self._keep(data)
         except Exception as error:
-            self.uncaught.append(_place(error))
+            self.uncaught.append(_place(error, self.work.parent))
             self._keep(data)
         finally:
             signal.alarm(0)
@@ -167,10 +167,11 @@ def _changed(data: bytes, most: int, seed: int) -> bytes:
     return (data[:1] + mutated(data[1:], chance))[:most]
 
 
-def _place(error: Exception) -> str:
+def _place(error: Exception, folder: Path) -> str:
+    """Where it was raised and what it says, without the folder of this very run."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "logitproof" in frame.filename]
     place = f"{frames[-1].filename.rpartition('logitproof/')[2]}:{frames[-1].lineno}" if frames else "?"
-    return f"{type(error).__name__} {place}: {str(error)[:100]}"
+    return f"{type(error).__name__} {place}: {str(error).replace(f'{folder}/', '')[:100]}"
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +73,11 @@ def test_an_exponent_is_found_whatever_every_run_costs(monkeypatch: pytest.Monke
     points = [{"size": size, "cpu_s": constant + (size - sizes[0]) ** power} for size in sizes]
     assert scale.exponent(points, "cpu_s") == pytest.approx(power)
     assert scale.exponent([{"size": size, "cpu_s": 5 + size / 1e4} for size in sizes], "cpu_s") == 0.0
+
+
+FOLDER = re.compile(r"(?<![\w.])/(?:tmp|home|root|dev/shm|var/tmp)/[\w.]+")
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_no_result_names_a_folder_of_the_machine_that_made_it(path: Path) -> None:
+    assert FOLDER.findall(path.read_text("utf-8")) == []
