@@ -97,6 +97,14 @@ def test_half_of_a_character_is_refused_where_texts_are_hashed(tmp_path: Path) -
     refused(lambda: read_object(path, halves=False), path, "half of a character")
 
 
+@pytest.mark.parametrize("half", [b"\\ud800", b"\xed\xa0\x80"])
+def test_half_of_a_character_in_a_header_of_safetensors_is_refused(tmp_path: Path, half: bytes) -> None:
+    header = b'{"__metadata__": {"header": "' + half + b'"}}'
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    refused(lambda: Tensors(path), path, "half of a character")
+
+
 def test_a_text_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with path.open("wb") as file:

@@ -36,7 +36,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     (length,) = file.numbers("<Q", "header length")
     if not 2 <= length <= min(HEADER_LIMIT, file.size - 8):
         raise refusal(path, "header length", f"is {length}, the file has {file.size} bytes", f"not safetensors; {AGAIN}")
-    header = parse_json(bytes(file.array("header", "u1", (length,))), path, "header")
+    header = parse_json(bytes(file.array("header", "u1", (length,))), path, "header", halves=False)
     if not isinstance(header, dict):
         raise refusal(path, "header", "is not a JSON object", AGAIN)
     return header, file.at

@@ -124,6 +124,10 @@ def read_text(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+HALF_BYTES = re.compile(HALF.pattern.encode() + rb"|\xed[\xa0-\xbf]")  # json reads these three bytes as half of a character
+
+
 def read_json(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind: type[ContractError] = ContractError) -> Any:
     """The JSON value of a file; refused beyond `limit` bytes, `DEPTH_LIMIT` levels, or `DIGITS_LIMIT` digits of a number."""
     return parse_json(read_text(path, limit=limit, remedy=remedy, kind=kind), path, remedy=remedy, kind=kind)
@@ -132,24 +136,27 @@ def read_json(path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind:
 def read_object(
     path: Path, *, limit: int = TEXT_LIMIT, remedy: str = AGAIN, kind: type[ContractError] = ContractError, halves: bool = True
 ) -> dict[str, Any]:
-    """The JSON object of a file. Without `halves`, half of a character is refused: no text that is hashed can hold it."""
+    """The JSON object of a file; `halves` as of `parse_json`."""
     text = read_text(path, limit=limit, remedy=remedy, kind=kind)
-    value = parse_json(text, path, remedy=remedy, kind=kind)
+    value = parse_json(text, path, remedy=remedy, kind=kind, halves=halves)
     if not isinstance(value, dict):
         raise refusal(path, "", f"is not a JSON object: {type(value).__name__}", remedy, kind)
-    # Only an escape can bring a half, and most escapes of this sort are pairs.
-    if not halves and re.search(r"\\u[dD][89a-fA-F]", text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise refusal(path, "", f"holds half of a character: {error.object[error.start]!a}", remedy, kind) from None
     return value
 
 
 def parse_json(
-    text: str | bytes, path: Path, place: str = "", *, remedy: str = AGAIN, kind: type[ContractError] = ContractError
+    text: str | bytes,
+    path: Path,
+    place: str = "",
+    *,
+    remedy: str = AGAIN,
+    kind: type[ContractError] = ContractError,
+    halves: bool = True,
 ) -> Any:
-    """The JSON value of a text that stands in a file, under the limits of `read_json`."""
+    """The JSON value of a text that stands in a file, under the limits of `read_json`.
+
+    Without `halves`, half of a character is refused: no text that is hashed can hold it.
+    """
     try:
         value = json.loads(text, parse_int=_whole)
     except json.JSONDecodeError as error:
@@ -161,7 +168,20 @@ def parse_json(
         raise refusal(path, place, f"is not JSON that can be read: {error}", remedy, kind) from None
     if _is_deeper(value, DEPTH_LIMIT):
         raise refusal(path, place, f"is nested more than {DEPTH_LIMIT} levels deep", remedy, kind)
+    if not halves:
+        _refuse_halves(text, value, path, place, remedy, kind)
     return value
+
+
+def _refuse_halves(text: str | bytes, value: Any, path: Path, place: str, remedy: str, kind: type[ContractError]) -> None:
+    # Only an escape can bring a half, and most escapes of this sort are pairs.
+    is_escaped = HALF.search(text) if isinstance(text, str) else HALF_BYTES.search(text)
+    if not is_escaped:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise refusal(path, place, f"holds half of a character: {error.object[error.start]!a}", remedy, kind) from None
 
 
 def validated(path: Path, model: type[M], value: Any, place: str = "", remedy: str = "see docs/formats.md") -> M:

@@ -49,7 +49,7 @@ class Golden(Reader):
 
 
 def _header(file: Tensors, path: Path) -> Header:
-    record = parse_json(file.metadata.get("header", ""), path, "header", remedy="freeze it again")
+    record = parse_json(file.metadata.get("header", ""), path, "header", remedy="freeze it again", halves=False)
     if isinstance(record, dict) and record.get("version") not in READ:
         text = f"is {record.get('version')!a}, this logitproof reads {' and '.join(map(str, READ))}"
         raise refusal(path, "version", text, "freeze it again, or install the version that wrote it")
@@ -58,7 +58,7 @@ def _header(file: Tensors, path: Path) -> Header:
 
 def _refuse_changed(file: Tensors, path: Path) -> None:
     """Every tensor and the header are what was written: a golden is the truth of others, who cannot measure it again."""
-    sums = parse_json(file.metadata.get(CHECKSUMS, ""), path, CHECKSUMS, remedy="freeze it again")
+    sums = parse_json(file.metadata.get(CHECKSUMS, ""), path, CHECKSUMS, remedy="freeze it again", halves=False)
     text = file.metadata.get("header", "")
     contents = {**{name: file.raw(name).data for name in file.names}, "header": memoryview(text.encode())}
     for name, content in contents.items():
