@@ -11,7 +11,7 @@ import pytest
 import torch
 from planted import build
 
-from logitproof.reference.planted import Planted, showing
+from logitproof.reference.planted import ONLY_LAYER, Planted, showing
 
 IDS = [[5, 6, 7, 8, 9, 10], [3, 4, 5]]
 
@@ -24,6 +24,16 @@ def test_a_bug_is_there_for_one_pass_and_gone_after_it() -> None:
     assert not np.allclose(wrong[0], right[0])
     assert all(np.array_equal(before, after) for before, after in zip(right, planted.logits(), strict=True))
     assert planted.passes == 6
+
+
+@pytest.mark.parametrize("names", [("norm.one_added", "norm.weight_missing"), ("mlp.relu_for_silu", "mlp.gelu_for_silu")])
+def test_two_bugs_of_one_thing_in_one_layer_are_both_taken_out(names: tuple[str, str]) -> None:
+    planted = Planted(build("llama3"), IDS)
+    right = planted.logits()
+    for order in (names, names[::-1]):
+        wrong = planted.logits([(name, {ONLY_LAYER: 1}) for name in order])
+        assert not np.allclose(wrong[0], right[0])
+        assert all(np.array_equal(before, after) for before, after in zip(right, planted.logits(), strict=True))
 
 
 def test_the_cache_gives_what_one_pass_gives() -> None:

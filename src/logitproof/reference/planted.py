@@ -270,7 +270,8 @@ def _in_layer(bug: Any, model: Any, place: int) -> Iterator[None]:
     def end(*_: Any) -> None:
         planted.close()
 
-    hooks = [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, always_call=True)]
+    # of two bugs in one layer the first to begin is the last to end, or one would put back what the other had planted
+    hooks = [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end, always_call=True, prepend=True)]
     try:
         yield
     finally:
