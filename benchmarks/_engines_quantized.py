@@ -3,7 +3,8 @@
 What is judged is the engine's kernels and not the quantization. Engines that multiply quantized weights with quantized
 activations are judged by bands that are calculated for that arithmetic (docs/bands.md), those that dequantize and compute in
 float32 by the bound that float32 has elsewhere on the page. The files are made of the trained zoo models, whose rows are whole
-blocks of 256 in all but the experts and the delta-nets.
+blocks of 256 in all but the experts and the delta-nets. A model that an engine gets wrong in whatever format tells nothing of
+kernels: it is measured in FIRST alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from logitproof.errors import ContractError, EngineError, LogitproofError
 from logitproof.files.gguf import GgufFile
 from logitproof.files.hashes import file_sha256
 from logitproof.gguf.write import to_gguf
+from logitproof.localization.engines import Asked as Localizing
+from logitproof.localization.targets import localize_run
 from logitproof.report.report import Report
 from logitproof.runs.workspace import Workspace
 from logitproof.traces.store import Store
@@ -45,10 +48,14 @@ QUANTIZATIONS = (
 TYPED = "the engine dequantizes and multiplies in float32: only the order of sums may differ"
 CALCULATED = "what activations in blocks of eight bits make of the same weights"
 KL, TOP1 = 1e-6, 0.999
+FIRST = "Q8_0"
+"""The format in which models are measured, too, that an engine is known to get wrong in every one."""
 RUNS = 4
 """Repetitions under noise of a calculated band."""
 CALCULATED_FOR = ("llama3", "qwen3-moe", "qwen3.5")
 """Families whose bands are calculated: one that is dense, one with experts, one with delta-nets."""
+
+_SAID: dict[str, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -119,23 +126,33 @@ def _of_format(
     with contextlib.ExitStack() as stack:
         entrants: list[Entrant] = []
         for subject in subjects:
+            taken = {
+                family: file for family, file in files.items() if kind == FIRST or (subject.label, family) not in FINDINGS
+            }
             scratch = place / subject.slug
             scratch.mkdir(parents=True, exist_ok=True)
             try:
                 subject.needs()
-                options = {family: stack.enter_context(subject.serving(file, scratch)) for family, file in files.items()}
-                versions = versions_of(subject, next(iter(options.values())))
+                options = {family: stack.enter_context(subject.serving(file, scratch)) for family, file in taken.items()}
+                versions = _versions(subject, next(iter(options.values()), {}))
             except (EngineError, FileNotFoundError) as error:
                 known.change(not_here={subject.label: without_machine(str(error).splitlines()[0])})
                 continue
-            of = identity(versions, subject.options, {family: file_sha256(file) for family, file in files.items()}, RUNS)
+            of = identity(versions, subject.options, {family: file_sha256(file) for family, file in taken.items()}, RUNS)
             entrant = Entrant(subject, options, versions, of)
-            if asked.again or not known.has(_name(entrant, kind), of, main_version(subject.engine, versions)):
+            if taken and (asked.again or not known.has(_name(entrant, kind), of, main_version(subject.engine, versions))):
                 entrants.append(entrant)
         cells = _measured(entrants, kind, files, place) if entrants else {}
     for entrant in entrants:
         known.put(_name(entrant, kind), cells[entrant.subject.label])
     return [cell for entrant in entrants for cell in cells[entrant.subject.label]]
+
+
+def _versions(subject: Subject, options: Mapping[str, Any]) -> dict[str, str]:
+    """What an engine says of itself, asked once."""
+    if subject.label not in _SAID:
+        _SAID[subject.label] = versions_of(subject, options)
+    return _SAID[subject.label]
 
 
 def _name(entrant: Entrant, kind: str) -> dict[str, Any]:
@@ -164,7 +181,7 @@ def contract(entrants: Sequence[Entrant], files: Mapping[str, Path], kind: str, 
         "contract": "bench-engines-quantized",
         "version": "1.0.0",
         "reference": {"engine": "transformers", "weights": "candidate", "options": {"dtype": "float32", "threads": 1}},
-        "candidates": {entrant.candidate(family): _use(entrant, family) for entrant in entrants for family in files},
+        "candidates": {entrant.candidate(family): _use(entrant, family) for entrant in entrants for family in entrant.options},
         "models": {family: {"original": str(ZOO / family), kind: str(file)} for family, file in files.items()},
         "suites": [str(place / "suite.yaml")],
         "matrix": {"quantization": [kind], "mode": [*MODES]},
@@ -193,7 +210,7 @@ def _measured(entrants: Sequence[Entrant], kind: str, files: Mapping[str, Path],
     _linked(folder / "store", place / "store")  # the reference's traces are every engine's
     _linked(folder / f"{path.stem}.bands", place / "bands")  # as is what is calculated of weights and arithmetic
     cells: dict[str, list[Cell]] = {entrant.subject.label: [] for entrant in entrants}
-    owners = {entrant.candidate(family): (entrant, family) for entrant in entrants for family in files}
+    owners = {entrant.candidate(family): (entrant, family) for entrant in entrants for family in entrant.options}
     try:
         report = _judged(folder, path)
     except (ContractError, EngineError) as error:
@@ -236,10 +253,21 @@ def _diagnosed(folder: Path, report: Report, owners: Mapping[str, tuple[Entrant,
     for candidate in dict.fromkeys(cell.candidate for cell in unexplained):
         try:
             diagnoses = diagnose_run(folder, only=f"{candidate}/*")
-            causes |= {name: f"diagnose: {sentence(diagnosis)}" for name, diagnosis in diagnoses.items()}
+            said_of = {name: f"diagnose: {sentence(diagnosis)}" for name, diagnosis in diagnoses.items()}
+            causes |= {name: text + _of_experts(folder, name) for name, text in said_of.items()}
         except LogitproofError as error:
             causes |= {cell.id: f"diagnose: {said(error.text)}" for cell in wrong if cell.candidate == candidate}
     return causes
+
+
+def _of_experts(folder: Path, cell: str) -> str:
+    """How many experts it chose otherwise, and what is left with its choices replayed; nothing where it shows no choice."""
+    asked = Localizing(replay_experts=True, explain=False)
+    try:
+        locations = localize_run(folder, cell=cell, prompt=None, asked=asked, say=lambda text: None)
+    except LogitproofError:
+        return ""
+    return "".join(f"; {note}" for note in locations[cell].notes if "chooses other experts" in note)
 
 
 def _of_verdict(entrant: Entrant, verdict: Any, has_failed: bool, causes: Mapping[str, str]) -> Cell:

@@ -140,7 +140,7 @@ SUBJECTS = (
     Subject("llamacpp, repack", "llamacpp", {"repack": True}, weights="F32", axes=("quantizations",)),
     Variant("llamacpp, icelake", "llamacpp", {"variant": "icelake"}, "F32", axes=("quantizations",)),
     Variant("llamacpp, icelake, repack", "llamacpp", {"variant": "icelake", "repack": True}, "F32", axes=("quantizations",)),
-    Compiled("the engine in C", "command", weights="F32", axes=ALL),
+    Compiled("the engine in C", "command", weights="F32"),
     Served("llama_server", "llama_server", weights="F32", axes=ALL, arithmetic="llamacpp"),
     Subject("onnxruntime", "onnxruntime"),
     Subject("onnxruntime_genai", "onnxruntime_genai"),
@@ -160,6 +160,10 @@ NO_ROPE_PARAMETERS = "mlx-lm does not read `rope_parameters` of Llama, Phi 3 and
 NO_SCALING = "transformers' own GGUF loader loses the scaling of Llama 3's rotation"
 DEFAULT_SIZES = "transformers' own GGUF loader takes Qwen3 to have the sizes of its default config"
 BY_CHANCE = "transformers leaves layers of a Qwen3.5 GGUF file to chance where not every fourth attends"
+NO_HEAD_DIM = "CTranslate2 and mistral.rs do not read `head_dim` of Llama"
+WHICH_RECURRENT = "tinygrad reads one of two keys that say which layers of Qwen3.5 are recurrent"
+INTERVAL = "mistral.rs does not load a Qwen3.5 of fewer layers than its interval"
+OF_BLOCKS = "tinygrad's own compiler gets products with Q4_K and Q5_K wrong"
 LISTS = "transformers does not load the GGUF file of a Gemma 4 whose layers differ in size"
 FINDINGS: dict[tuple[str, str], str] = {
     (OF_GGUF, "llama3"): NO_SCALING,
@@ -179,13 +183,16 @@ FINDINGS: dict[tuple[str, str], str] = {
     ("onnxruntime", "qwen3.5"): "Qwen3.5 as transformers exports it to ONNX does not decode",
     ("openvino, as it comes", "*"): "OpenVINO computes in bfloat16 unless it is told otherwise",
     ("vllm", "qwen3.5"): "vLLM for the CPU does not load the text model of Qwen3.5 without torchvision",
-    ("ctranslate2", "llama3"): "CTranslate2 and mistral.rs do not read `head_dim` of Llama",
+    ("ctranslate2", "llama3"): NO_HEAD_DIM,
     ("tinygrad", "llama3"): "tinygrad does not read the rotation's factors of Llama 3",
-    ("tinygrad", "qwen3.5"): "tinygrad reads one of two keys that say which layers of Qwen3.5 are recurrent",
-    ("mistralrs, older_config", "llama3"): "CTranslate2 and mistral.rs do not read `head_dim` of Llama",
+    ("tinygrad", "qwen3.5"): WHICH_RECURRENT,
+    **{("tinygrad", kind): OF_BLOCKS for kind in ("Q4_K_S", "Q5_K_S")},
+    ("mistralrs, GGUF", "llama3"): NO_HEAD_DIM,
+    ("mistralrs, GGUF", "qwen3.5"): INTERVAL,
+    ("mistralrs, older_config", "llama3"): NO_HEAD_DIM,
     ("mistralrs, older_config", "*"): "mistral.rs in float32 is as coarse as float16",
 }
-"""Titles of docs/findings.md for what no known bug explains, by label and family or probe; `*` is every other one."""
+"""Titles of docs/findings.md for what no known bug explains, by label and family, probe or format; `*` is every other one."""
 OLDER_PROBES = frozenset(
     {
         *("gemma2", "gemma3", "glm4-moe", "gpt-oss", "granite", "llama-gelu", "llama3", "llama3-outliers", "mistral"),

@@ -29,7 +29,7 @@ from typing import Any
 
 import _engines_page
 import yaml
-from _engines_kept import Asked, Cell, Known, identity, main_version, said, versions_of, without_machine
+from _engines_kept import Asked, Cell, Known, axis_of, identity, main_version, said, versions_of, without_machine
 from _engines_own import BITS, over_own
 from _engines_probes import over_probes
 from _engines_quantized import QUANTIZATIONS, over_quantizations
@@ -132,6 +132,8 @@ def finished(known: Known) -> list[Cell]:
         "prompts": len(PROMPTS),
     }
     known.drop_not_here(here)
+    axes = {subject.label: subject.axes for subject in SUBJECTS}
+    known.change(cells=[cell for cell in known.cells() if axis_of(cell) in axes[cell["engine"]]])
     cells = [{**cell, "cause": with_finding(cell)} for cell in known.finish(LABELS, **about)]
     known.change(cells=cells)
     _engines_page.write(known.read())
@@ -141,7 +143,7 @@ def finished(known: Known) -> list[Cell]:
 def with_finding(cell: Mapping[str, Any]) -> str:
     """The cause of a cell that is no PASS, and where docs/findings.md tells more."""
     label, place = cell["engine"], cell["probe"] or cell["family"]
-    exact = FINDINGS.get((label, place))
+    exact = FINDINGS.get((label, place)) or FINDINGS.get((label, cell["quantization"]))
     title = exact or FINDINGS.get((label, "*"), "")
     cause = cell["cause"].partition("docs/findings.md: ")[0].removesuffix("; ")
     further = (

@@ -12,7 +12,9 @@ import pytest
 from against_reference import ALONE, FAMILIES, ZOO, beside, greedy_is_what_it_scores, needs, reference
 from safetensors.torch import load_file, save_file
 
+from logitproof.acid.probe import open_probes
 from logitproof.engines._mlx_config import names_for_mlx
+from logitproof.engines.transformers import Transformers
 from logitproof.errors import ContractError
 from logitproof.jobs.worker import Spec, Worker
 
@@ -66,6 +68,21 @@ def test_norms_of_qwen3_5_in_bfloat16_are_rounded_by_mlx_lm_and_right_in_float32
     for one in beside(mlx, "qwen3.5", tmp_path).values():
         assert one.kl_divergence_mean < 1e-9 and one.top1 == 1.0
     greedy_is_what_it_scores(mlx, "qwen3.5", tmp_path)
+
+
+@needs("mlx")
+def test_mlx_lm_is_a_falcon_h1_without_two_factors_and_to_the_last_digit(mlx: Worker, tmp_path: Path) -> None:
+    """That of the keys, and that of what V reads: without both the reference is mlx-lm (docs/findings.md)."""
+    probe = open_probes(["falcon-h1"])[0]
+    ids, lost = list(probe.case("text").token_ids[:40]), Transformers(mutation="scan.factor_of_keys_missing")
+    mlx.load(probe.folder, None)
+    rows = np.array(mlx.score(ids, "prefill", tmp_path / "rows").logits.open())
+    lost.load(probe.folder)
+    assert np.abs(lost.score(ids, "prefill").logits - rows).max() > 1
+    model = lost.reference.model
+    for layer in model.model.layers:
+        layer.self_attn.v_proj.weight.data /= model.config.attention_in_multiplier
+    assert np.abs(lost.score(ids, "prefill").logits - rows).max() < 1e-4
 
 
 @needs("mlx")

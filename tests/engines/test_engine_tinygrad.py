@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from against_reference import ALONE, ZOO, beside, greedy_is_what_it_scores, needs
 
 from logitproof.errors import ContractError
+from logitproof.jobs import environments
 from logitproof.jobs.worker import Spec, Worker
 
 pytestmark = needs("tinygrad")
@@ -43,6 +45,16 @@ def test_factors_of_the_rotation_are_not_read_and_it_is_recorded(engine: Worker,
     assert loaded.details["unused"] == ["rope_freqs.weight"]
     found = beside(engine, "llama3", tmp_path)
     assert found["prefill"].kl_divergence_mean > 0.1, "if it is less, tinygrad has mended it: see docs/findings.md"
+
+
+@pytest.mark.parametrize(("blocks", "ends_with"), [("Q4_K", 1), ("Q5_K", 1), ("Q8_0", 0)])
+def test_products_with_q4_k_and_q5_k_are_wrong_where_they_are_unpacked_in_the_same_kernel(blocks: str, ends_with: int) -> None:
+    """If they are right, tinygrad has mended it: see docs/findings.md."""
+    environment = environments.installed("tinygrad")
+    assert environment is not None
+    script = Path(__file__).with_name("tinygrad_blocks.py")
+    ran = subprocess.run([environment.python, script, "CPU:X86", blocks], capture_output=True, text=True, check=False)
+    assert ran.returncode == ends_with and f"{blocks} on CPU:X86" in ran.stdout, ran.stderr
 
 
 def test_what_it_does_not_read_is_refused(engine: Worker, tmp_path: Path) -> None:
