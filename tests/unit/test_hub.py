@@ -127,6 +127,56 @@ def test_a_gguf_file_is_named_whole_or_by_a_part(cache: Cache) -> None:
         located("org/m")
 
 
+PUBLISHED = [
+    *(f"L-3.2-1B-{kind}.gguf" for kind in ("f16", "Q4_0", "Q4_0_4_4", "Q4_K_L", "Q4_K_M", "UD-Q5_K_XL", "IQ4_XS")),
+    "mmproj-L-3.2-1B-f16.gguf", "L-3.2-1B.imatrix.gguf", "config.json",
+    *(f"{kind}/L-3.2-1B-{kind}-0000{number}-of-00002.gguf" for kind in ("BF16", "Q8_0") for number in (1, 2)),
+    "Q6_K/L-3.2-1B-Q6_K-00002-of-00002.gguf",
+]  # fmt: skip
+"""Quantizations of a model as publishers lay them out, with what stands beside them; a part has no other."""
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [
+        ("Q4_0", "L-3.2-1B-Q4_0.gguf"),
+        ("F16", "L-3.2-1B-f16.gguf"),
+        ("Q5_K_XL", "L-3.2-1B-UD-Q5_K_XL.gguf"),
+        ("Q4_0_4_4", "L-3.2-1B-Q4_0_4_4.gguf"),
+        ("bf16", "BF16/L-3.2-1B-BF16-00001-of-00002.gguf"),
+        ("mmproj-L-3.2-1B-f16.gguf", "mmproj-L-3.2-1B-f16.gguf"),
+        ("Q4_K", "2 files fit 'Q4_K'; there is L-3.2-1B-Q4_K_L.gguf, L-3.2-1B-Q4_K_M.gguf"),
+        ("Q6_K", f"has lost Q6_K/L-3.2-1B-Q6_K-00001-of-00002.gguf of org/m at commit {FIRST}"),
+        ("imatrix", "no file is called 'imatrix'"),
+        ("", "org/m has no safetensors file: it holds BF16/L-3.2-1B-BF16-00001-of-00002.gguf"),
+    ],
+)
+def test_a_quantization_is_chosen_as_llama_cpp_does(cache: Cache, part: str, wanted: str) -> None:
+    snapshot = cache.add("org/m", FIRST, {name: name.encode() for name in PUBLISHED}, "main")
+    if " " not in wanted:
+        assert located(f"org/m:{part}") == snapshot / wanted
+        return
+    with pytest.raises(ModelError, match=wanted):
+        located(f"org/m:{part}" if part else "org/m")
+
+
+def test_a_part_that_another_revision_has_is_not_taken_from_it(cache: Cache) -> None:
+    names = [f"m-Q8_0-0000{number}-of-00002.gguf" for number in (1, 2)]
+    cache.add("org/m", FIRST, {name: name.encode() for name in names}, "v1")
+    cache.add("org/m", SECOND, {names[0]: b"another"}, "main")
+    assert located("org/m@v1:Q8_0").name == names[0]
+    with pytest.raises(ModelError, match=f"has lost {names[1]} of org/m at commit {SECOND}"):
+        located("org/m:Q8_0")
+
+
+def test_what_git_and_the_hubs_client_keep_in_a_folder_is_no_part_of_the_model(tmp_path: Path) -> None:
+    shutil.copytree(LLAMA, tmp_path / "m")
+    for name in (".git/objects/pack", ".cache/huggingface/download/model.safetensors.metadata", ".gitattributes"):
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_text("another each time")
+    assert open_model(tmp_path / "m").files == open_model(LLAMA).files
+
+
 @pytest.mark.parametrize(("text", "what"), [("org/m", "org/m"), ("org/m@v2", "org/m at revision v2")])
 def test_what_is_not_in_the_cache_is_one_error_with_its_remedy(cache: Cache, text: str, what: str) -> None:
     with pytest.raises(ModelError, match="--download") as raised:

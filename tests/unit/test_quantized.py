@@ -204,6 +204,67 @@ def test_a_quantization_is_stated_where_older_files_do_it_too(key: str, tmp_path
     np.testing.assert_array_equal(read_checkpoint(tmp_path / "out")[NAME], plain.array(NAME))
 
 
+# What packages wrote at other times, and what stands beside a matrix
+
+
+def words_of_whole_numbers(values: Array, bits: int) -> Array:
+    """int32 [rows, words]: 32 // bits numbers a word, as compressed-tensors packed before it packed densely."""
+    each = 32 // bits
+    padded = np.zeros((len(values), -(-values.shape[1] // each) * each), np.uint32)
+    padded[:, : values.shape[1]] = values
+    return np.bitwise_or.reduce(padded.reshape(len(values), -1, each) << (np.arange(each, dtype=np.uint32) * bits), -1).view(
+        "i4"
+    )
+
+
+@pytest.mark.parametrize("bits", [3, 5, 6, 7])
+@pytest.mark.parametrize("pack", [quantizers.words, words_of_whole_numbers])
+def test_numbers_that_do_not_divide_a_word_are_read_as_either_package_packed_them(
+    bits: int, pack: Callable[[Array, int], Array], tmp_path: Path
+) -> None:
+    """Zero points of 64 outputs lie down the columns, and are packed alike."""
+    random, half = np.random.default_rng(bits), 1 << (bits - 1)
+    codes, zero = random.integers(0, 2 * half, (64, 96)), random.integers(0, 2 * half, (64, 2))
+    scale = random.normal(size=(64, 2)).astype(np.float32)
+    stored: Stored = {
+        f"{NAME}_packed": ("I32", pack(codes, bits)),
+        f"{NAME}_scale": ("F32", scale),
+        f"{NAME}_zero_point": ("I32", pack(zero.T, bits).T.copy()),
+        f"{NAME}_shape": ("I64", np.array(codes.shape)),
+    }
+    scheme = quantizers.compressed("int", bits, "pack-quantized", strategy="group", group_size=48, symmetric=False)
+    wanted = (codes - np.repeat(zero, 48, 1)) * np.repeat(scale, 48, 1)
+    np.testing.assert_array_equal(value_of(tmp_path / "m", stored, scheme), wanted.astype(np.float32))
+
+
+def test_whole_numbers_of_four_bits_may_lie_in_bytes(tmp_path: Path) -> None:
+    stored: Stored = {NAME: ("I8", np.array([[-8, 7, 3, 1]], np.int8)), f"{NAME}_scale": ("F32", np.float32([[0.5, 2]]))}
+    scheme = quantizers.compressed("int", 4, "naive-quantized", strategy="group", group_size=2, symmetric=True)
+    np.testing.assert_array_equal(value_of(tmp_path / "m", stored, scheme), [[-4, 3.5, 6, 2]])
+
+
+@pytest.mark.parametrize(("kind", "type_name"), [("BF16", "<u2"), ("F16", "<u2"), ("F32", "<u4")])
+def test_bytes_of_four_bits_may_be_called_another_type(kind: str, type_name: str, tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(size=(8, 64)).astype(np.float32)
+    stored = quantizers.nf4(STEM, weight)
+    other = stored | {NAME: (kind, stored[NAME][1].reshape(-1).view(type_name)[:, None])}
+    stated = FORMATS["nf4"][1]
+    np.testing.assert_array_equal(value_of(tmp_path / "a", other, stated), value_of(tmp_path / "b", stored, stated))
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "fp8"])
+def test_what_multiplies_the_inputs_of_a_layer_multiplies_its_columns(name: str, tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(size=(8, 64)).astype(np.float32)
+    scale = np.linspace(0.5, 2, 64).astype(np.float32)
+    stored = quantizers.nvfp4(STEM, weight)
+    if name == "fp8":
+        stored = {NAME: ("F8_E4M3", quantizers.e4m3_bits(weight)), f"{NAME}_scale": ("F32", np.float32([1]))}
+    stated = FORMATS["nvfp4"][1]
+    beside = stored | {f"{STEM}.pre_quant_scale": ("F32", scale)}
+    value = value_of(tmp_path / "a", beside, stated)
+    np.testing.assert_array_equal(value, value_of(tmp_path / "b", stored, stated) * scale)
+
+
 # What does not fit
 
 
@@ -221,6 +282,10 @@ def changed(ending: str, change: Callable[[Array], Array], kind: str | None = No
 
 def same(stored: Stored) -> Stored:
     return stored
+
+
+def beside(tensors: Stored) -> Callable[[Stored], Stored]:
+    return lambda stored: stored | tensors
 
 
 def first_row(table: Array) -> Array:
@@ -256,6 +321,32 @@ FAULTS: dict[str, tuple[str, Callable[[Stored], Stored], dict[str, Any], str]] =
     "packed without scale": ("pack-quantized", without("_scale"), {}, "weight_scale: is not there"),
     "packed without groups": ("pack-quantized", same, {"config_groups": None}, "config_groups: must be"),
     "packed as sparse": ("pack-quantized", same, {"format": "marlin-24"}, "format: is 'marlin-24'"),
+    "packed with transforms": (
+        "pack-quantized",
+        same,
+        {"transform_config": {"config_groups": {"R4": {"type": "hadamard"}}}},
+        "transform_config: turns activations or weights while the model runs",
+    ),
+    "packed in two ways": (
+        "pack-quantized",
+        beside({f"{NAME}_shape": ("I64", np.array([40, 20])), f"{NAME}_packed": ("I32", np.zeros((40, 2), np.int32))}),
+        quantizers.compressed("int", 3, "pack-quantized", strategy="group", group_size=20),
+        "weight_packed: has 2 words for 20 numbers, whose bits may lie in 2 ways",
+    ),
+    "a scale of a matrix that is plain": (
+        "float-quantized",
+        beside({"x.weight": ("F32", np.zeros((2, 2), np.float32)), "x.weight_scale": ("F32", np.ones(2, np.float32))}),
+        {},
+        "x.weight_scale: has type F32 and belongs to no matrix",
+    ),
+    "a scale of inputs that no matrix has": (
+        "nvfp4", beside({"x.pre_quant_scale": ("F32", np.ones(2, np.float32))}), {},
+        "pre_quant_scale: has type F32 and belongs to no matrix",
+    ),
+    "inputs of another count": (
+        "nvfp4", beside({f"{STEM}.pre_quant_scale": ("F32", np.ones(2, np.float32))}), {},
+        "pre_quant_scale: has the shape [2], and",
+    ),
     "channels without scale": ("float-quantized", without(".weight_scale"), {}, "weight_scale: is not there"),
     "channels of NaN": (
         "float-quantized", changed(".weight", lambda codes: codes | 0x7F), {}, "weight: holds a number that is not"
@@ -293,7 +384,7 @@ FAULTS: dict[str, tuple[str, Callable[[Stored], Stored], dict[str, Any], str]] =
     "a method that is no name": ("gptq", same, {"quant_method": ["gptq"]}, "quant_method: is ['gptq']"),
     "a tensor that is left": (
         "gptq",
-        lambda stored: stored | {"model.x": ("I32", np.zeros(4, np.int32))},
+        beside({"model.x": ("I32", np.zeros(4, np.int32))}),
         {},
         "model.x: has type I32 and belongs to no matrix of gptq",
     ),

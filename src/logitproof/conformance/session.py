@@ -15,6 +15,7 @@ from logitproof.errors import ContractError, EngineDied, EngineError
 from logitproof.files.worded import in_words
 from logitproof.jobs.spec import Side, Spec
 from logitproof.protocol import messages as protocol
+from logitproof.weights.model import files_of
 
 PRIME = 7919
 """A step through the vocabulary: the tokens of a test are spread over it, and none stands twice in a small one."""
@@ -227,7 +228,7 @@ def truncated(model: Path, folder: Path) -> Path:
     copy = folder / model.name
     largest, target = model, copy
     if model.is_dir():
-        files = [file for file in model.rglob("*") if file.is_file()]
+        files = files_of(model)
         largest = max(files, key=lambda file: file.stat().st_size)
         for file in files:
             place = copy / file.relative_to(model)

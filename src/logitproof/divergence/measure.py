@@ -228,5 +228,4 @@ def _bytes(file: FileSide | None, first: Sequence[Side], sides: Sequence[Side], 
 
 def _size(model: Path) -> int:
     """Bytes of weights on disk."""
-    files = model.rglob("*") if model.is_dir() else files_of(model)
-    return sum(path.stat().st_size for path in files if path.is_file())
+    return sum(path.stat().st_size for path in files_of(model) if path.is_file())

@@ -338,5 +338,4 @@ def failure_of(job: Job, name: str, error: LogitproofError) -> Failure:
 
 def _bytes_of(model: Path) -> int:
     """What weights take on disk; 0 of what is not there."""
-    files = model.rglob("*") if model.is_dir() else files_of(model)
-    return sum(path.stat().st_size for path in files if path.is_file())
+    return sum(path.stat().st_size for path in files_of(model) if path.is_file())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from logitproof.errors import EnvironmentFailed, ModelError
 from logitproof.files.gguf_parts import names_of_model
-from logitproof.weights.hub_id import COMMIT, MAIN, HubId, choose, hub_id
+from logitproof.weights.hub_id import COMMIT, MAIN, HubId, choose, hub_id, without_folder
 
 SNAPSHOTS = "snapshots"
 MISSING_PACKAGE = "pip install 'logitproof[hub]'"
@@ -146,10 +146,8 @@ def _inside(snapshot: Path, wanted: HubId, where: str) -> Path:
         raise ModelError(text, where=where, remedy=f"fetch it again with --download, or remove {snapshot}")
     if wanted.file:
         return files[name]
-    gguf = [name for name in files if name.endswith(".gguf")]
-    if gguf and "config.json" not in files:
-        text = f"{wanted} has no config.json: it holds {', '.join(gguf[:6])}"
-        raise ModelError(text, where=where, remedy=f"name the file, as in {wanted}:{gguf[0]}")
+    if refused := without_folder(list(files), wanted, where):
+        raise refused
     return snapshot
 
 

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from logitproof.errors import EnvironmentFailed, LogitproofError, ModelError
 from logitproof.files.gguf_parts import names_of_model
 from logitproof.files.system import in_words
-from logitproof.weights.hub_id import MAIN, HubId, choose
+from logitproof.weights.hub_id import MAIN, HubId, choose, without_folder
 
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt"]
 """Files of a model folder that are read here; pickled weights, other formats and pictures are left."""
@@ -40,13 +40,17 @@ def fetch(wanted: HubId, where: str) -> Path:
         if not wanted.file:
             place = snapshot_download(wanted.repo, revision=revision, allow_patterns=WANTED, ignore_patterns=NOT_WANTED)
             folder = Path(place)
-            if not (folder / "config.json").is_file():
-                raise _without_config(wanted, where)
+            if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+                _check_folder(wanted, where)
             return folder
         # the name is chosen at the commit that is fetched then: the branch may move between the two
         info = HfApi().model_info(wanted.repo, revision=revision)
         commit = info.sha or revision
-        name = choose([entry.rfilename for entry in info.siblings or []], wanted, where)
+        names = [entry.rfilename for entry in info.siblings or []]
+        name = choose(names, wanted, where)
+        if absent := [part for part in names_of_model(name) if part not in names]:
+            text = f"{wanted.repo} at commit {commit} has parts of a model, and {absent[0]} is none of them"
+            raise ModelError(text, where=where, remedy="name another file, or another revision")
         file = Path(hf_hub_download(wanted.repo, name, revision=revision))
         folder = file.parents[name.count("/")]
         if folder.name != commit:
@@ -56,13 +60,13 @@ def fetch(wanted: HubId, where: str) -> Path:
         return folder
 
 
-def _without_config(wanted: HubId, where: str) -> ModelError:
+def _check_folder(wanted: HubId, where: str) -> None:
+    """ModelError where the repository has no config.json, or GGUF files in place of a folder's weights."""
     names = HfApi().list_repo_files(wanted.repo, revision=wanted.revision or MAIN)
-    gguf = sorted(name for name in names if name.endswith(".gguf"))
-    if not gguf:
-        return ModelError(f"{wanted} has no config.json and no GGUF file", where=where, remedy="name another model")
-    text = f"{wanted} has no config.json: it holds {', '.join(gguf[:6])}"
-    return ModelError(text, where=where, remedy=f"name the file, as in {wanted}:{gguf[0]}")
+    if refused := without_folder(names, wanted, where):
+        raise refused
+    if "config.json" not in names:
+        raise ModelError(f"{wanted} has no config.json and no GGUF file", where=where, remedy="name another model")
 
 
 @contextlib.contextmanager

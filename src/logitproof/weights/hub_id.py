@@ -14,6 +14,8 @@ ID = re.compile(
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAIN = "main"
+BESIDE = re.compile(r"(?:^|[/._-])(?:mmproj|imatrix)(?:[._-]|$)", re.IGNORECASE)
+"""Files that publishers put beside a model: what reads its pictures, and what its quantization weighed."""
 FILES = (".gguf", ".safetensors", ".bin", ".yaml", ".yml", ".json")
 """Endings of files: a path to one is no id of a model."""
 
@@ -57,20 +59,36 @@ def at_commit(text: str, commit: str) -> str:
 def choose(names: list[str], wanted: HubId, where: str) -> str:
     """The GGUF file of a repository that is meant: by its name, or by the only one that has this part in its name.
 
-    Of a model in several files it is the first.
+    A part that ends where a word of the name does comes first, as in llama.cpp: Q4_0 is not Q4_0_4_4. Of a model in several
+    files it is the first, whether that is there or not; files that are no model are named by their whole names.
     """
-    gguf = sorted(name for name in names if name.endswith(".gguf") and not _is_later_part(name))
     if wanted.file in names:
         return wanted.file
-    part = re.compile(rf"(?<![A-Za-z0-9]){re.escape(wanted.file)}(?![A-Za-z0-9])", re.IGNORECASE)
-    fitting = [name for name in gguf if part.search(name.removesuffix(".gguf"))]
-    if len(fitting) == 1:
-        return fitting[0]
+    gguf = sorted({_first_part(name) for name in names if name.endswith(".gguf") and not BESIDE.search(name)})
+    part = re.escape(wanted.file)
+    tag = rf"(?<![A-Za-z0-9_]){part}(?![A-Za-z0-9_])", rf"(?<![A-Za-z0-9]){part}(?![A-Za-z0-9])"
+    for pattern in tag:
+        fitting = [name for name in gguf if re.search(pattern, name.removesuffix(".gguf"), re.IGNORECASE)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            break
     what = f"{len(fitting)} files fit {wanted.file!r}" if fitting else f"no file is called {wanted.file!r}"
     known = ", ".join((fitting or gguf)[:6]) or "no GGUF file"
     raise ModelError(f"{wanted}: {what}; there is {known}", where=where, remedy=f"write {replace(wanted, file='')}:FILE.gguf")
 
 
-def _is_later_part(name: str) -> bool:
+def _first_part(name: str) -> str:
+    """The first file of the model that this one is of."""
     part = part_name(name)
-    return part is not None and part.number > 1
+    return part.of(1) if part else name
+
+
+def without_folder(names: list[str], wanted: HubId, where: str) -> ModelError | None:
+    """Why a repository of these files is no model folder, where it holds GGUF files in its place; None of one that is."""
+    gguf = sorted({_first_part(name) for name in names if name.endswith(".gguf")})
+    if not gguf or ("config.json" in names and any(name.endswith(".safetensors") for name in names)):
+        return None
+    lacking = "safetensors file" if "config.json" in names else "config.json"
+    text = f"{wanted} has no {lacking}: it holds {', '.join(gguf[:6])}"
+    return ModelError(text, where=where, remedy=f"name the file, as in {wanted}:{gguf[0]}")

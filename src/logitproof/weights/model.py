@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +18,8 @@ from logitproof.files.system import in_words
 from logitproof.files.untrusted import read_text
 from logitproof.weights.config import architecture_of, read_config, read_model_json
 
-IGNORED = {"README.md", "LICENSE", "TRAINING.json", ".gitattributes"}
-"""Files of a model folder that no engine reads."""
+IGNORED = {"README.md", "LICENSE", "TRAINING.json"}
+"""Files of a model folder that no engine reads; nor are hidden ones, such as what git and the hub's client keep there."""
 GGUF_MAGIC = b"GGUF"
 NAME_LIMIT = 255
 """Bytes of a file's name: of a longer one the system does not say that it is not there, it fails."""
@@ -54,7 +55,18 @@ def files_of(path: Path) -> list[Path]:
     """The files that weights consist of: the file itself and its other parts, or those of a folder that an engine may read."""
     if not path.is_dir():
         return files_of_model(path)
-    return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name not in IGNORED]
+    return [file for file in sorted(_seen(path)) if file.name not in IGNORED]
+
+
+def _seen(folder: Path) -> Iterator[Path]:
+    """Every file of a folder and of those in it, but for hidden ones."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink():
+            yield from _seen(entry)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """bitsandbytes: NF4 and FP4 of four bits, and LLM.int8.
 
 The documents are QLoRA and LLM.int8 (Dettmers et al. 2023, 2022), and bitsandbytes/functional.py for how they
-lie: uint8 [n / 2, 1] of the matrix's numbers in order, the upper half first, each a place in `quant_map` (16 numbers);
+lie: uint8 [n / 2, 1] of the matrix's numbers in order (the same bytes may be called another type, `bnb_4bit_quant_storage`),
+the upper half first, each a place in `quant_map` (16 numbers);
 `absmax` is the largest of every `blocksize` numbers. Where it is quantized itself, it is places in `nested_quant_map` (256) ×
 `nested_absmax` of every `nested_blocksize`, plus `nested_offset`. `quant_state.bitsandbytes__nf4` is JSON with the rest. In
 eight bits a weight is number × SCB / 127, SCB the largest of its row.
@@ -23,6 +24,8 @@ from logitproof.weights.quantized.numbers import Array, nibbles
 
 METHODS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
 STATES = ("nf4", "fp4")
+STORED = ("U8", "I8", "F16", "BF16", "F32")
+"""What bytes may be called, so that they are sharded as plain weights are."""
 LARGEST = 127
 Length = Annotated[int, Field(ge=0, lt=1 << 48)]
 Block = Annotated[int, Field(ge=1, lt=1 << 31)]
@@ -53,9 +56,9 @@ def _four(held: Held, name: str, kind: str) -> Matrix:
     if state.quant_type != kind:
         raise held.refused(place, f"says quant_type {state.quant_type!a}, and is called {kind}")
     absmax, table = f"{name}.absmax", f"{name}.quant_map"
-    held.check(name, ("U8",), held.shape(name) if name in held else (), name)
-    if math.prod(held.shape(name)) != (count + 1) // 2:
-        raise held.refused(name, f"has {math.prod(held.shape(name))} bytes, and {state.shape} is {count} numbers of four bits")
+    held.check(name, STORED, held.shape(name) if name in held else (), name)
+    if (size := held.bytes(name).size) != (count + 1) // 2:
+        raise held.refused(name, f"has {size} bytes, and {state.shape} is {count} numbers of four bits")
     blocks = -(-count // state.blocksize)
     held.check(absmax, ("F32", "U8"), (blocks,), name)
     held.check(table, ("F32",), (16,), name)
@@ -68,7 +71,7 @@ def _four(held: Held, name: str, kind: str) -> Matrix:
         sources += [f"{name}.nested_absmax", f"{name}.nested_quant_map"]
 
     def values() -> Array:
-        codes = nibbles(held.whole(name).reshape(-1), high_first=True)[:count]
+        codes = nibbles(held.bytes(name), high_first=True)[:count]
         scales = np.repeat(_absmax(held, name, state), state.blocksize)[:count]
         return (held.floats(table)[codes] * scales).reshape(state.shape)
 

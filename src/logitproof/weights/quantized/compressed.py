@@ -2,9 +2,11 @@
 
 The document is the package's compressors (compressed_tensors/compressors/*/base.py) and quantization/lifecycle/forward.py:
 
-* pack-quantized: `weight_packed` int32, the numbers of a row less −2^(bits−1) one after another from the lowest bit on;
-  `weight_shape`; `weight_scale`, one a group of inputs, a row or the matrix; `weight_zero_point` packed likewise along the
-  outputs; `weight_g_idx`, the group of every input. The weight is (number − zero) × scale.
+* pack-quantized: `weight_packed` int32, the numbers of a row less −2^(bits−1) one after another from the lowest bit on, also
+  across words, as the package does today (pack_quantized/helpers.py of 0.20), or 32 // bits whole numbers a word, as it did
+  until then: the count of words tells which; `weight_shape`; `weight_scale`, one a group of inputs, a row or the matrix;
+  `weight_zero_point` packed likewise along the outputs; `weight_g_idx`, the group of every input. The weight is (number −
+  zero) × scale.
 * int-quantized, float-quantized, naive-quantized, mxfp8: `weight` in int8 or FP8 with `weight_scale`, and blocks as well.
 * nvfp4-pack-quantized: `weight_packed` uint8, `weight_scale` E4M3; the weight is number × scale / `weight_global_scale`.
 * mxfp4-pack-quantized: `weight_packed` uint8, `weight_scale` E8M0.
@@ -21,7 +23,7 @@ from pydantic import Field
 from logitproof.files.untrusted import Foreign
 from logitproof.weights.quantized import fp8, mxfp4, nvfp4
 from logitproof.weights.quantized.held import Held, Matrix, Settings, grouped
-from logitproof.weights.quantized.numbers import Array, bits_of
+from logitproof.weights.quantized.numbers import EIGHT, Array, bits_of, words_of
 
 METHODS = ("compressed-tensors", "compressed_tensors")
 READ = ("dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision",
@@ -54,6 +56,7 @@ class Stated(Foreign):
     config_groups: dict[str, Scheme]
     format: str = "dense"
     sparsity_config: dict[str, Any] | None = None
+    transform_config: dict[str, Any] | None = None
 
 
 def matrices(held: Held, settings: Settings) -> list[Matrix]:
@@ -67,6 +70,9 @@ def matrices(held: Held, settings: Settings) -> list[Matrix]:
     if sparse != "dense":
         text = f"is {sparse!r}: weights that are packed as sparse are not read"
         raise settings.refused(text, "sparsity_config.format", "take a checkpoint that is not sparse")
+    if (stated.transform_config or {}).get("config_groups"):
+        text = "turns activations or weights while the model runs, so the stored weights alone are not those of the model"
+        raise settings.refused(text, "transform_config", "take a checkpoint without transforms")
     schemes = [scheme.weights for scheme in stated.config_groups.values() if scheme.weights]
     return list(_matrices(held, schemes))
 
@@ -90,34 +96,48 @@ def _packed(held: Held, stem: str, schemes: list[Weights]) -> Matrix:
     if not (0 < rows < 1 << 31 and 0 < columns < 1 << 31):
         raise held.refused(shape_name, f"is {rows} × {columns}")
     (own_rows, words) = held.check(packed, ("I32",), (rows, None), name)
-    widths = sorted({scheme.num_bits for scheme in schemes if -(-columns * scheme.num_bits // WORD) == words})
-    if len(widths) != 1:
-        stated = sorted({scheme.num_bits for scheme in schemes})
-        raise held.refused(packed, f"has {words} words a row, and {columns} numbers of {stated} bits need others")
-    bits = widths[0]
+    bits, dense = _layout(held, packed, {scheme.num_bits for scheme in schemes}, (words, columns))
     own = held.check(scale, FLOATS, held.shape(scale) if scale in held else (), name)
     block = _block(held, scale, own, (own_rows, columns), [scheme for scheme in schemes if scheme.num_bits == bits])
-    groups = own[-1] if len(own) > 1 else 1
+    groups, zero_dense = own[-1] if len(own) > 1 else 1, dense
     if zero in held and held.kind(zero) == "I32":
-        held.check(zero, ("I32",), (-(-rows * bits // WORD), groups), name)
+        zero_words, _ = held.check(zero, ("I32",), (None, groups), name)
+        _, zero_dense = _layout(held, zero, {bits}, (zero_words, rows))
     if index in held:
         held.check(index, ("I32", "I64"), (columns,), name)
 
     def values() -> Array:
-        numbers = bits_of(held.whole(packed), bits, columns).astype(np.float32) - float(1 << (bits - 1))
-        zeros = _zeros(held, zero, bits, rows)
+        numbers = bits_of(held.whole(packed), bits, columns, dense=dense).astype(np.float32) - float(1 << (bits - 1))
+        zeros = _zeros(held, zero, bits, rows, dense=zero_dense)
         return _scaled(held, stem, numbers, zeros, block)
 
     sources = [packed, shape_name, scale, *(extra for extra in (zero, index) if extra in held)]
     return Matrix(name, (rows, columns), f"INT{bits}", tuple(sources), values)
 
 
-def _zeros(held: Held, name: str, bits: int, rows: int) -> Array | None:
+def _layout(held: Held, name: str, widths: set[int], size: tuple[int, int]) -> tuple[int, bool]:
+    """The bits of a number, of those stated, and whether numbers lie across words: what (words, numbers) of a row leave open.
+
+    Raises ModelError where nothing stated gives these words, or two of them do and mean other numbers.
+    """
+    words, count = size
+    fitting = {(bits, True) for bits in widths if words_of(count, bits) == words}
+    fitting |= {(bits, False) for bits in widths if WORD % bits and words_of(count, bits, dense=False) == words}
+    if count <= WORD // max(widths, default=1):  # in a single word both ways are the same
+        fitting = {layout for layout in fitting if layout[1]}
+    if len(fitting) > 1:
+        raise held.refused(name, f"has {words} words for {count} numbers, whose bits may lie in {len(fitting)} ways")
+    for layout in fitting:
+        return layout
+    raise held.refused(name, f"has {words} words for {count} numbers, and those of {sorted(widths)} bits need others")
+
+
+def _zeros(held: Held, name: str, bits: int, rows: int, *, dense: bool = True) -> Array | None:
     """float32 of zero points; packed ones lie along the outputs."""
     if name not in held:
         return None
     if held.kind(name) == "I32":
-        return np.asarray(bits_of(held.whole(name).T, bits, rows).T.astype(np.float32) - float(1 << (bits - 1)))
+        return np.asarray(bits_of(held.whole(name).T, bits, rows, dense=dense).T.astype(np.float32) - float(1 << (bits - 1)))
     return held.whole(name).astype(np.float32) if held.kind(name) in ("I8", "U8") else held.floats(name)
 
 
@@ -125,8 +145,10 @@ def _eight(held: Held, stem: str, schemes: list[Weights]) -> Matrix:
     name, scale, zero, index = (f"{stem}.weight{ending}" for ending in ("", "_scale", "_zero_point", "_g_idx"))
     shape = held.shape(name)
     own = held.check(scale, fp8.SCALES, held.shape(scale) if scale in held else (), name)
-    block = _block(held, scale, own, shape, [scheme for scheme in schemes if scheme.num_bits == 8])
     whole = held.kind(name) == "I8"
+    # naive-quantized keeps whole numbers of fewer bits in bytes
+    fitting = [scheme for scheme in schemes if (scheme.type == "int" if whole else scheme.num_bits == EIGHT)]
+    block = _block(held, scale, own, shape, fitting)
 
     def values() -> Array:
         numbers = held.whole(name).astype(np.float32) if whole else held.floats(name)

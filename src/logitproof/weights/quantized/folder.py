@@ -26,9 +26,10 @@ READERS: dict[str, Callable[[Held, Settings], list[Matrix]]] = {
 KINDS = ("INT2", "INT3", "INT4", "INT5", "INT6", "INT7", "INT8", "INT1", "F8_E4M3", "F8_E5M2", "MXFP4", "NVFP4", "NF4", "FP4")
 """How matrices of these formats are stored."""
 ACTIVATIONS = (".input_scale", ".input_global_scale", ".input_zero_point", ".output_scale", ".output_zero_point",
-               ".activation_scale", ".k_scale", ".v_scale", ".q_scale", ".prob_scale")  # fmt: skip
+               ".activation_scale", ".act_scale", ".k_scale", ".v_scale", ".q_scale", ".prob_scale")  # fmt: skip
 """Endings of scales of activations and of the KV cache: a reference computes both as they are."""
-MARKS = (".qweight", ".weight_packed", "_blocks", ".absmax", "_scale_inv", ".SCB", ".weight_scale_2")
+MARKS = (".qweight", ".qzeros", ".g_idx", ".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_g_idx",
+         ".weight_global_scale", "_blocks", ".absmax", "_scale_inv", ".SCB", ".weight_scale_2", ".pre_quant_scale")  # fmt: skip
 """Endings that only tensors of quantized checkpoints have."""
 COUNTED = ("I64", "U64", "BOOL")
 """Types of buffers of plain checkpoints."""

@@ -105,6 +105,10 @@ class Held:
         """The whole numbers of a tensor, in its shape."""
         return self._raw(name).view(WHOLE[self.kind(name)]).reshape(self.shape(name))
 
+    def bytes(self, name: str) -> Array:
+        """uint8 [bytes] of a tensor as it lies, whatever its type."""
+        return self._raw(name).reshape(-1)
+
     def floats(self, name: str) -> Array:
         """float32 of a tensor of floating point, in its shape."""
         return floats(np.asarray(self._raw(name)), self.kind(name)).reshape(self.shape(name))

@@ -7,7 +7,8 @@ import numpy as np
 Array = np.ndarray
 FLOAT_KINDS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 """Types of a safetensors file whose numbers `floats` reads."""
-EIGHT = 8
+EIGHT, WORD = 8, 32
+"""Bits of a byte and of a word."""
 
 
 def _e4m3() -> Array:
@@ -51,16 +52,24 @@ def nibbles(data: Array, *, high_first: bool = False) -> Array:
     return np.stack(halves, axis=-1).reshape(*data.shape[:-1], -1)
 
 
-def bits_of(words: Array, bits: int, count: int) -> Array:
+def words_of(count: int, bits: int, *, dense: bool = True) -> int:
+    """How many words of 32 bits `count` numbers take: of `bits` bits each, or in whole numbers a word."""
+    return -(-count * bits // WORD) if dense else -(-count // (WORD // bits))
+
+
+def bits_of(words: Array, bits: int, count: int, *, dense: bool = True) -> Array:
     """uint8 [.., count]: the first numbers of `bits` bits of int32 [.., n], one after another from the lowest bit on.
 
-    A number may lie across the end of a word, as those of 3 bits do.
+    A number may lie across the end of a word, as those of 3 bits do; where they are not `dense`, a word holds whole numbers and
+    the bits that are left over mean nothing.
     """
     data = np.ascontiguousarray(words, "<i4").view(np.uint8).reshape(*words.shape[:-1], -1)
     if bits == EIGHT:
         return data[..., :count]
     if bits == EIGHT // 2:
         return nibbles(data)[..., :count]
-    single = np.unpackbits(data, axis=-1, bitorder="little")[..., : count * bits]
-    table = single.reshape(*words.shape[:-1], count, bits)
+    single = np.unpackbits(data, axis=-1, bitorder="little")
+    if not dense:
+        single = single.reshape(*words.shape, WORD)[..., : WORD // bits * bits].reshape(*words.shape[:-1], -1)
+    table = single[..., : count * bits].reshape(*words.shape[:-1], count, bits)
     return np.asarray(np.packbits(table, axis=-1, bitorder="little")[..., 0])

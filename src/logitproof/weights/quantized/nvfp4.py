@@ -1,11 +1,16 @@
 """NVFP4 as ModelOpt publishes it: `weight`, `weight_scale` and `weight_scale_2`; its FP8 matrices beside them.
 
-The document is NVIDIA's description of NVFP4 and ModelOpt's NVFP4QTensor (modelopt/torch/quantization/qtensor/nvfp4_tensor.py):
-16 inputs share a scale in E4M3, all of a matrix a scale in float32; a byte holds two numbers of E2M1, the lower half first. The
-weight is number × scale × scale_2. compressed-tensors stores the reciprocal of the last as `weight_global_scale`.
+The document is NVIDIA's description of NVFP4 and ModelOpt's NVFP4QTensor
+(modelopt/torch/quantization/qtensor/nvfp4_tensor.py): 16 inputs share a scale in E4M3, all of a matrix a scale in float32; a
+byte holds two numbers of E2M1, the lower half first. The weight is number × scale × scale_2. What AWQ could not fold into the
+layer before stands as `pre_quant_scale` [in], by which the inputs are multiplied
+(modelopt/torch/quantization/nn/modules/tensor_quantizer.py): here the weight's columns are. compressed-tensors stores
+1 / scale_2 as `weight_global_scale`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +28,8 @@ def matrices(held: Held, settings: Settings) -> list[Matrix]:
     if size not in (None, GROUP):
         raise settings.refused(f"is {size!a}, and NVFP4 has groups of {GROUP}", "group_size")
     halves = [_matrix(held, stem) for stem in held.stems(".weight", "U8")]
-    return halves + fp8.matrices(held, settings)
+    eights = fp8.matrices(held, settings)
+    return halves + [scaled_inputs(held, matrix.name.removesuffix(".weight"), matrix) for matrix in eights]
 
 
 def decoded(packed: Array, scales: Array) -> Array:
@@ -50,4 +56,13 @@ def _matrix(held: Held, stem: str) -> Matrix:
         second = second.reshape(*shape[:-2], 1, 1) if own == shape[:-2] else second.reshape(())
         return decoded(held.whole(packed), held.scales(scales)) * second
 
-    return Matrix(packed, (*shape[:-1], columns), "NVFP4", (packed, scales, whole), values)
+    return scaled_inputs(held, stem, Matrix(packed, (*shape[:-1], columns), "NVFP4", (packed, scales, whole), values))
+
+
+def scaled_inputs(held: Held, stem: str, matrix: Matrix) -> Matrix:
+    """The matrix of a layer whose inputs are multiplied first, where that is there."""
+    inputs = f"{stem}.pre_quant_scale"
+    if inputs not in held:
+        return matrix
+    held.check(inputs, fp8.SCALES[:3], matrix.shape[-1:], matrix.name)
+    return replace(matrix, sources=(*matrix.sources, inputs), values=lambda: matrix.values() * held.scales(inputs))

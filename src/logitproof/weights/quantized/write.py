@@ -18,7 +18,7 @@ from logitproof.weights.quantized.folder import PLACES, PlainTensors, plain_tens
 
 STATING = tuple(dict.fromkeys(name for name, _ in PLACES if name != "config.json"))
 """Files that state nothing but a quantization."""
-LEFT_OUT = ("*.safetensors*", "config.json", *STATING)
+LEFT_OUT = (".*", "*.safetensors*", "config.json", *STATING)
 """What is not copied of a folder whose weights are written anew."""
 
 
