@@ -56,10 +56,8 @@ def _tried(copy: Path, tests: list[str]) -> str:
     while time.monotonic() < end:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
-            code = os.waitstatus_to_exitcode(status)
-            if code in (4, 5):
-                raise RuntimeError(f"pytest ran no test: {(copy / 'output').read_text('utf-8')[-2000:]}")
-            return "survived" if code == 0 else "killed"
+            # 4 and 5, that pytest ran no test, too: of a package that cannot be loaded, since the first try ran all
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
         time.sleep(0.02)
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)

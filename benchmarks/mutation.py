@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "bands/band.py": ("judge", "gates", "ties", "frozen"),
     "bands/rule.py": ("judge", "frozen"),
     "bands/calculated.py": ("calculated", "frozen"),
-    "calibration/calibrate.py": ("calibrate", "frozen"),
+    "calibration/calibrate.py": ("calibrating", "frozen"),
     "verdict/judge.py": ("judge", "gates", "frozen"),
     "verdict/gates.py": ("gates", "judge", "ties", "frozen"),
     "verdict/gate_rows.py": ("gates",),

@@ -23,6 +23,7 @@ from _vacuous_evidence import evidence
 from _vacuous_files import files
 from _vacuous_inert import inert, inert_files
 from _vacuous_kinds import Kind, engines, runs
+from _vacuous_more import more
 from _vacuous_project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ def main() -> int:
     parser.add_argument("--kind", nargs="*", default=[""], help="words of names")
     wanted = parser.parse_args()
     number, parts = (int(word) for word in wanted.part.split("/"))
-    first, alone = [*engines(), *runs(), *inert()], [*files(), *evidence(), *inert_files()]
+    first, alone = [*engines(), *runs(), *inert()], [*files(), *evidence(), *inert_files(), *more()]
     order = [kind.name for kind in (*first, *alone)]
     chosen = {name for name in order[number - 1 :: parts] if any(word in name for word in wanted.kind)}
     with tempfile.TemporaryDirectory() as folder:

@@ -110,7 +110,7 @@ def _answer(engine: Engine, name: str, line: bytes, answers: BinaryIO) -> bool:
         if method not in METHODS:
             _send(answers, {"id": number, "error": {"kind": "unsupported", "message": f"no method is called {method!r}"}})
             return True
-        params = METHODS[method][0].model_validate(request.get("params", {}))
+        params = METHODS[method][0].received(request.get("params", {}))
         if method in STREAMS:
             result = _streamed(STREAMS[method](engine, name, params), number, answers)
         else:

@@ -119,6 +119,7 @@ REASONS: dict[str, dict[str, Any]] = {
     "bands.0.basis": {"bands": [{**BAND, "basis": " " * 12}]},
     "gates.0.basis": {"gates": [{**GATE, "basis": "\n" * 12}]},
     "candidates.c.may_be_exact": {"candidates": {"c": {"engine": "toy", "may_be_exact": "ok" + " " * 12}}},
+    "candidates.c.may_be_vacuous": {"candidates": {"c": {"engine": "toy", "may_be_vacuous": "ok" + " " * 12}}},
     "reference.intended": {"reference": {"engine": "toy", "intended": "\t" * 12}},
     "lint.0.reason": {"lint": [{"code": "LP021", "until": date(2030, 1, 1), "reason": " " * 12}]},
     "preflight.reason": {"preflight": {"skip": ["PF402"], "reason": " " * 12}},

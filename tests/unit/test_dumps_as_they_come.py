@@ -152,3 +152,22 @@ def test_what_is_no_padding_is_refused(rows: np.ndarray, ids: list[int], text: s
     npy(tmp_path / "other.npy", rows, ids)
     with pytest.raises(ContractError, match=text):
         compare_dumps(open_dump(tmp_path / "ref.npy"), open_dump(tmp_path / "other.npy"))
+
+
+@pytest.mark.parametrize(
+    ("shift", "text"),
+    [
+        (np.full((T, 1), 7.0), "the logits differ by a constant, 7:"),
+        (np.arange(T, dtype=np.float64)[:, None], f"the logits differ by a constant of each row, from 0 to {T - 1}:"),
+        (np.zeros((T, 1)), ""),
+        (np.arange(ROWS.shape[1])[None] * 1e-3, ""),
+    ],
+    ids=["one", "each row's own", "none", "no constant"],
+)
+def test_logits_that_differ_by_a_constant_are_said_to_be(tmp_path: Path, shift: np.ndarray, text: str) -> None:
+    """Softmax does not see it, so that every number that rests on probabilities is that of equal rows."""
+    np.savez(tmp_path / "r.npz", logits=ROWS, tokens=np.array(IDS))
+    np.savez(tmp_path / "c.npz", logits=(ROWS + shift).astype(np.float32), tokens=np.array(IDS))
+    notes = compare_dumps(open_dump(tmp_path / "r.npz"), open_dump(tmp_path / "c.npz"))["notes"]
+    said = [note for note in notes if "constant" in note]
+    assert (len(said) == 1 and said[0].startswith(text)) if text else not said

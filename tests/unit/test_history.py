@@ -93,6 +93,16 @@ def test_no_run_fails_for_its_history(project: Any, monkeypatch: pytest.MonkeyPa
         open_ledger()
 
 
+def test_reading_a_history_that_is_not_there_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "nowhere/history.sqlite3"
+    monkeypatch.setenv("LOGITPROOF_HISTORY", f"sqlite:///{place}")
+    shown = CliRunner().invoke(main, ["history", "show"])
+    assert shown.exit_code == 0 and not place.parent.exists(), shown.output
+    assert CliRunner().invoke(main, ["history", "compare", "aa", "bb"]).exit_code == 2 and not place.parent.exists()
+    monkeypatch.setenv("LOGITPROOF_HISTORY", "no URL")
+    assert CliRunner().invoke(main, ["history", "show"]).exit_code == 2
+
+
 def test_progress_is_seen_while_a_run_goes_on(project: Any, ledger: Ledger) -> None:
     seen: list[int] = []
     space = Workspace(project.folder / "run")

@@ -428,3 +428,28 @@ def _soon(question: Callable[[], bool]) -> bool:
     while time.monotonic() < end and not question():
         time.sleep(0.05)
     return question()
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ('def load(p): return {"vocab_size": "300"}', "vocab_size"),
+        ('def load(p): return {"vocab_size": True}', "vocab_size"),
+        ('def load(p): return {"vocab_size": 300, "eos_token_ids": ["17"]}', "eos_token_ids.0"),
+        ('def load(p): return {"vocab_size": 300.0}', "vocab_size"),
+        ('def hello(p): return {"protocol": "1", "engine": "fake", "versions": {}}', "protocol"),
+        ('def hello(p): return {"protocol": 1, "engine": "fake", "versions": {}, "generate": "yes"}', "generate"),
+    ],
+)
+def test_no_text_and_no_truth_counts_as_a_number(project: Any, changes: str, place: str) -> None:
+    with pytest.raises(EngineGarbage, match=f"breaks the protocol at `{place}`"):
+        score(project, project.engine(changes))
+
+
+def test_an_id_that_is_text_answers_nothing(project: Any) -> None:
+    spoiled = """
+    def load(p):
+        send({"id": str(number), "result": {"vocab_size": V}})
+    """
+    with pytest.raises(EngineGarbage, match="`id`"):
+        score(project, project.engine(spoiled))

@@ -45,12 +45,12 @@ def show(contract: str | None, limit: int, as_json: bool) -> None:
     from logitproof.commands._answer import tell
     from logitproof.contract.opened import open_contract
     from logitproof.runs.history_text import answer_runs, trend
-    from logitproof.runs.ledger import open_ledger
+    from logitproof.runs.ledger import read_ledger
 
     name = contract or ""
     if contract and Path(contract).is_file():
         name = open_contract(Path(contract)).contract.contract
-    runs = open_ledger().runs(name, limit)
+    runs = read_ledger().runs(name, limit)
     tell(trend(runs, name), answer_runs(runs, name), as_json=as_json)
 
 
@@ -99,7 +99,7 @@ def bisect(contract: Path, good: str, bad: str, build: tuple[str, ...], as_json:
 
 def _run(name: str) -> Recorded:
     """A run by its folder or by the beginning of its id."""
-    from logitproof.runs.ledger import open_ledger
+    from logitproof.runs.ledger import read_ledger
     from logitproof.runs.recorded import recorded_in
 
-    return recorded_in(Path(name)) if Path(name).is_dir() else open_ledger().find(name)
+    return recorded_in(Path(name)) if Path(name).is_dir() else read_ledger().find(name)

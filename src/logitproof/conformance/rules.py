@@ -28,7 +28,7 @@ AFTER = "hand over the row that was computed after token t, for every t"
 
 def hello(session: Session) -> str:
     try:
-        answer = protocol.HelloResult.model_validate(session.hello_answer)
+        answer = protocol.HelloResult.received(session.hello_answer)
     except ValidationError as error:
         raise Broken(f"hello → {in_words(error)}, in {session.hello_answer}") from None
     if answer.protocol != protocol.VERSION or not answer.modes:

@@ -123,7 +123,7 @@ class Session:
         fields = self.load_answer.result
         try:
             # Fields too many are a fault of the rule `load` alone.
-            return protocol.LoadResult.model_validate(
+            return protocol.LoadResult.received(
                 {key: fields[key] for key in fields.keys() & protocol.LoadResult.model_fields}
             )
         except ValidationError as error:
@@ -183,7 +183,7 @@ class Session:
 
     def _part(self, what: str, content: dict[str, Any]) -> protocol.Part:
         try:
-            return protocol.Part.model_validate(content)
+            return protocol.Part.received(content)
         except ValidationError as error:
             raise Broken(f"{what} → part {content} ({in_words(error)})") from None
 
@@ -209,7 +209,7 @@ class Session:
             remedy = NO_ROWS if self._baseline is None else NOTHING_SEEN if answer.silence else ""
             raise Broken(f"{what} → {answer}", remedy=remedy)
         try:
-            rows = kind.model_validate(answer.result)
+            rows = kind.received(answer.result)
         except ValidationError as error:
             raise Broken(f"{what} → {answer} ({in_words(error)})", remedy=NO_ROWS if self._baseline is None else "") from None
         return self._read(what, rows, asked)

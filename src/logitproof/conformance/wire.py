@@ -136,7 +136,7 @@ class Wire:
             self.noted.is_split = self.noted.is_split or is_begun(line)
             return None
         try:
-            protocol.Response.model_validate_json(line)
+            protocol.Response.model_validate_json(line, strict=True)
         except ValidationError as error:
             self.noted.malformed.append(f"{in_words(error)} in {shown_bytes(line)}")
         return message

@@ -103,6 +103,9 @@ class Candidate(EngineUse):
     may_be_exact: Reason | None = Field(
         None, description="why it may be nearer to the reference than its weights and arithmetic explain, or equal to it"
     )
+    may_be_vacuous: Reason | None = Field(
+        None, description="why its bounds may be so wide that rows of zeros, or rows in the place of others, would keep them"
+    )
 
 
 class Matrix(_Strict):

@@ -30,7 +30,7 @@ DIGITS_LIMIT = 40
 """Digits of a whole number; tokenizer_config.json writes "no limit" as 10^30 with 31."""
 
 M = TypeVar("M", bound=BaseModel)
-Number = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Number = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 """An id, a position or a count in JSON of other people: none has more than 31 bits, and NumPy takes none of more than 63."""
 
 

@@ -54,13 +54,44 @@ def compare_dumps(reference: Dump, candidate: Dump, floor: Floor | None = None) 
     return {
         "reference": reference.format,
         "candidate": candidate.format,
-        "notes": [*_reader_notes(reference, "reference"), *_reader_notes(candidate, "candidate"), *paired.notes],
+        "notes": [
+            *_reader_notes(reference, "reference"),
+            *_reader_notes(candidate, "candidate"),
+            *paired.notes,
+            *_shifted(met),
+        ],
         "positions": sum(table.positions for table in tables),
         "missing": _missing(met, candidate),
         "kl_basis": "exact" if whole else str(floor) if floor else UNBOUNDED,
         "metrics": {name: summarize(rows, seed=0) for name, rows in values.items() if name not in silent},
         "not_measured": silent,
     }
+
+
+def _shifted(met: list[tuple[DumpedPrompt, DumpedPrompt]]) -> list[str]:
+    """That the logits differ by nothing but a constant of each row, which softmax does not see, with the constants."""
+    shifts: list[float] = []
+    for prompt, match in met:
+        _, left, right = np.intersect1d(prompt.positions, match.positions, return_indices=True)
+        if prompt.logits is None or match.logits is None or prompt.logits.shape[1] != match.logits.shape[1]:
+            return []
+        for a, b in zip(left, right, strict=True):
+            reference, candidate = np.asarray(prompt.logits[a], np.float64), np.asarray(match.logits[b], np.float64)
+            known = np.isfinite(reference) & np.isfinite(candidate)
+            if not known.any():
+                return []
+            delta = (candidate - reference)[known]
+            rounding = float(np.finfo(np.float32).eps) * max(np.abs(reference[known]).max(), np.abs(candidate[known]).max())
+            if np.abs(delta - delta.mean()).max() > 4 * rounding:
+                return []
+            shifts.append(float(delta.mean()) if abs(delta.mean()) > 4 * rounding else 0.0)
+    if not any(shifts):
+        return []
+    low, high = min(shifts), max(shifts)
+    by = f"a constant, {low:.6g}" if np.isclose(low, high) else f"a constant of each row, from {low:.6g} to {high:.6g}"
+    return [
+        f"the logits differ by {by}: log-probabilities are equal, and no gate but one on nmse, cosine or logit would see it"
+    ]
 
 
 def _reader_notes(dump: Dump, side: str) -> list[str]:

@@ -155,7 +155,7 @@ def valid_part(method: str, part: object) -> protocol.Part:
 
 def _valid(kind: type[M], method: str, content: object) -> M:
     try:
-        return kind.model_validate(content)
+        return kind.received(content)
     except ValidationError as error:
         place, text = in_parts(error)
         raise Untrusted(f"its answer to `{method}` breaks the protocol at `{place}`: {text}", "see docs/protocol.md") from None

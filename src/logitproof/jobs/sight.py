@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from logitproof.files.sources import PACKAGE
@@ -23,34 +25,46 @@ INTERPRETERS = (
 """Programs that execute files which neither the kernel nor the observer knows of."""
 
 
+ORPHANS_EVERY = 1.0
+"""Seconds after which all processes of the machine are looked through again for those that belong to an engine and have lost
+their parent, and after which a file that was not there is looked for again."""
+
+
 class Sight:
-    """What the processes of one engine execute, looked at again and again while it runs.
+    """What the processes of one engine have executed so far, looked at again and again while it runs.
 
     A file counts as it was when it was first seen: what an engine has loaded stays in it when the file changes, and traces
     made after that must not be taken for those of the new file. It goes by the name that it was opened by, so that a link
-    that leads elsewhere later is a change.
+    that leads elsewhere later is a change. A look costs little where nothing is new, for there is one a trace.
     """
 
     def __init__(self, leader: int, notes: Path) -> None:
         self.leader = leader
         self._notes = _Notes(notes)
+        self._maps: dict[int, tuple[bytes, set[str]]] = {}
         self._places: dict[str, str] = {}
-        self._files: dict[str, tuple[str, str]] = {}
+        self._states: dict[str, tuple[str, str]] = {}
+        self._files = _Files((), {}, set())
         self._last = Executed()
+        self._orphans: list[int] = []
+        self._again = 0.0
 
     def executed(self, ignored: Iterable[Path] = ()) -> Executed:
-        """What they execute now and have read, but for what lies in `ignored`; the same object while nothing came to it."""
+        """What they have executed and read, but for what lies in `ignored`; the same object while nothing came to it."""
         if not Path("/proc/self/maps").exists():
             return Executed(unknown="this system does not say what a process executes")
+        is_time = time.monotonic() >= self._again
+        if is_time:
+            self._orphans, self._again = _family(self.leader), time.monotonic() + ORPHANS_EVERY
         self._notes.refresh()
         paths, programs = self._notes.read.keys() - self._notes.written, set[str]()
-        for process in _family(self.leader):
+        for process in dict.fromkeys([*self._orphans, *_descendants([self.leader, *self._orphans])]):
             try:
                 program = os.readlink(f"/proc/{process}/exe")
                 programs |= {program, *_words(process)}
                 if process not in self._notes.observed and (reason := _opaque(process, program)):
                     return Executed(unknown=reason)
-                paths |= {program, *_mapped(process), *_open(process)}
+                paths |= {program, *self._mapped(process), *_open(process)}
             except OSError:
                 continue  # it ended meanwhile
         if not programs:
@@ -58,31 +72,57 @@ class Sight:
         for name, place in self._notes.started.items():
             if not {name, place, os.path.realpath(place)} & programs:
                 return Executed(unknown=f"it runs {Path(name).name}, which had ended when it was looked at")
-        seen = self._with_states(paths | set(self._notes.started.values()), (*ignored, PACKAGE, self._notes.path))
+        return self._with_states(paths | set(self._notes.started.values()), [*ignored, PACKAGE, self._notes.path], is_time)
+
+    def _with_states(self, paths: set[str], ignored: Iterable[Path], is_time: bool) -> Executed:
+        skipped = tuple(self._place(str(path)) for path in ignored)
+        if skipped != self._files.skipped:
+            self._files = _Files(skipped, {}, set())
+        files = self._files
+        new = _with_sources(paths) - files.known.keys() - (set() if is_time else files.missing)
+        if not new:
+            return self._last
+        for name in sorted(new):
+            place = self._place(name)
+            if place.startswith(KERNEL) or any(place == folder or place.startswith(f"{folder}/") for folder in skipped):
+                files.known[name] = None
+            elif place.endswith(" (deleted)"):
+                return Executed(unknown=f"it executes {place}, which is not there any more")
+            elif name in self._states or os.path.isfile(name):
+                if name not in self._states:
+                    self._states[name] = as_it_is(Path(name))
+                files.known[name] = self._states[name]
+                files.missing.discard(name)
+            else:
+                files.missing.add(name)
+        seen = Executed({name: state for name, state in sorted(files.known.items()) if state is not None})
         if seen != self._last:
             self._last = seen
         return self._last
-
-    def _with_states(self, paths: Iterable[str], ignored: Iterable[Path]) -> Executed:
-        skipped = tuple(str(path.resolve()) for path in ignored)
-        files: dict[str, tuple[str, str]] = {}
-        for name in sorted(_with_sources(paths)):
-            place = self._place(name)
-            if place.startswith(KERNEL) or any(place == folder or place.startswith(f"{folder}/") for folder in skipped):
-                continue
-            if place.endswith(" (deleted)"):
-                return Executed(unknown=f"it executes {place}, which is not there any more")
-            if name not in self._files and os.path.isfile(name):
-                self._files[name] = as_it_is(Path(name))
-            if name in self._files:
-                files[name] = self._files[name]
-        return Executed(files)
 
     def _place(self, name: str) -> str:
         """Where a name led to when it was first seen."""
         if name not in self._places:
             self._places[name] = os.path.realpath(name)
         return self._places[name]
+
+    def _mapped(self, process: int) -> set[str]:
+        text = Path(f"/proc/{process}/maps").read_bytes()
+        before, names = self._maps.get(process, (b"", set[str]()))
+        if text != before:
+            lines = (line.split(None, 5) for line in text.decode("utf-8", "surrogateescape").split("\n") if "/" in line)
+            names = {words[5] for words in lines if len(words) == 6}
+            self._maps[process] = text, names
+        return names
+
+
+@dataclass
+class _Files:
+    """Every name that was seen: its state, nothing for what does not count beside what is `skipped`, or that it is missing."""
+
+    skipped: tuple[str, ...]
+    known: dict[str, tuple[str, str] | None]
+    missing: set[str]
 
 
 class _Notes:
@@ -102,7 +142,10 @@ class _Notes:
 
     def refresh(self) -> None:
         """Read what came since."""
-        if not self.path.is_file():
+        try:
+            if self.path.stat().st_size <= self._end:
+                return
+        except OSError:
             return
         with self.path.open("rb") as file:
             file.seek(self._end)
@@ -171,6 +214,22 @@ def _family(leader: int) -> list[int]:
     return sorted(family)
 
 
+def _descendants(leaders: Iterable[int]) -> list[int]:
+    """These processes and what they have started, as the kernel lists it of each thread."""
+    family, new = dict[int, None](), list(leaders)
+    while new:
+        process = new.pop()
+        if process in family:
+            continue
+        family[process] = None
+        try:
+            for thread in os.listdir(f"/proc/{process}/task"):
+                new += map(int, Path(f"/proc/{process}/task/{thread}/children").read_bytes().split())
+        except OSError:
+            continue  # it ended meanwhile, or the kernel lists none, and then all are looked through in time
+    return list(family)
+
+
 def _stat(process: int) -> list[str]:
     """The fields of /proc/PID/stat behind the name: state, parent, group, session, ..."""
     return Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -179,11 +238,6 @@ def _stat(process: int) -> list[str]:
 def _words(process: int) -> list[str]:
     """Its command line: a script stands there, where the program is its interpreter."""
     return Path(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
-
-
-def _mapped(process: int) -> set[str]:
-    lines = Path(f"/proc/{process}/maps").read_text("utf-8", "surrogateescape").splitlines()
-    return {line.split(None, 5)[5] for line in lines if line.count("/") and len(line.split(None, 5)) == 6}
 
 
 def _open(process: int) -> set[str]:

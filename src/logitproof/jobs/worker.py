@@ -316,7 +316,7 @@ class Worker:
         if line is None:
             raise self._died(method)
         try:
-            response = protocol.Response.model_validate_json(line)
+            response = protocol.Response.model_validate_json(line, strict=True)
         except ValidationError as error:
             text, remedy = stray(line, method, in_words(error))
             raise self._fail(EngineGarbage, text, remedy=remedy) from None

@@ -8,6 +8,7 @@ models are the whole truth: `schemas/protocol.schema.json` is generated from the
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +27,11 @@ TokenIds = list[Annotated[int, Field(ge=0)]]
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def received(cls, content: object) -> Self:
+        """A message that came, strictly as JSON has it: no text and no truth counts as a number; raises ValidationError."""
+        return cls.model_validate_json(json.dumps(content), strict=True)
 
 
 class Tensor(Message):

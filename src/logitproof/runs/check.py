@@ -51,6 +51,7 @@ from logitproof.traces.store import TraceStore
 from logitproof.traces.trace import Failure
 from logitproof.verdict.case import Case, band_of, bounds_of
 from logitproof.verdict.compared import Compared, Results, compare_cells
+from logitproof.verdict.ignorant import admitted
 from logitproof.verdict.judge import Verdict, judge
 from logitproof.verdict.suspect import suspicion_of
 from logitproof.verdict.ties import outside_ties
@@ -196,6 +197,7 @@ def conclude(
         )
         for cell, rows in compared.items()
     ]
+    cases = [replace(case, suspicion=case.suspicion or admitted(case, contract, results, today)) for case in cases]
     verdict = judge(cases, contract, planned.unmeasured, today=today)
     return Concluded(compared, measured, verdict, cases, looked | measured)
 

@@ -65,6 +65,9 @@ LIVE = Table(
 )  # fmt: skip
 
 
+_MEMORY = "sqlite:///:memory:"
+
+
 def url(environment: Mapping[str, str] = os.environ) -> str:
     """Where the history lies; nothing where it is turned off."""
     given = environment.get(VARIABLE, "")
@@ -83,6 +86,22 @@ def open_ledger(place: str | None = None) -> Ledger:
     except (ArgumentError, NoSuchModuleError, ImportError, OSError, SQLAlchemyError) as error:
         why, remedy = _why(error)
         raise ContractError(f"the history cannot be opened: {why}", where=VARIABLE, remedy=remedy) from None
+
+
+def read_ledger(place: str | None = None) -> Ledger:
+    """The history to be read alone: where its file is not there, an empty one, and no file is made. Raises as `open_ledger`."""
+    place = url() if place is None else place
+    return open_ledger(_MEMORY if place and _is_missing(place) else place)
+
+
+def _is_missing(place: str) -> bool:
+    """Whether a URL names a file of SQLite that is not there."""
+    try:
+        target = make_url(place)
+    except ArgumentError:
+        return False
+    is_file = target.get_backend_name() == "sqlite" and bool(target.database) and target.database != ":memory:"
+    return is_file and not Path(str(target.database)).exists()
 
 
 def _why(error: Exception) -> tuple[str, str]:

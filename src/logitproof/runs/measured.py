@@ -18,7 +18,7 @@ from logitproof.jobs.plan import matrix_cells
 from logitproof.jobs.sides import path_of
 from logitproof.weights.model import weights_sha256
 
-JUDGED = {"arithmetic", "expect", "build_id", "deadline", "may_be_exact", "only", "timeout"}
+JUDGED = {"arithmetic", "expect", "build_id", "deadline", "may_be_exact", "may_be_vacuous", "only", "timeout"}
 """Fields of an engine's use that change no trace; which cells there are is compared by their ids."""
 REMEDY = "run `logitproof check` again: `judge` changes bounds, waivers and gates only"
 

@@ -6,7 +6,7 @@ A finding ends its cells in SET-UP ERROR: it is a fault of files or settings, an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,13 +126,15 @@ def look(
 
     Controls are let through: they are wrong on purpose.
     """
-    checks = _checks()
     seen: dict[Cell, list[Compared]] = {}
     for cell, rows in compared.items():
         if opened.contract.candidates[cell.candidate].expect is not None:
             seen[cell] = list(rows)
             continue
-        seen[cell] = [_looked(row, cell, results, checks, opened, bos.get(cell.model)) for row in rows]
+        mark = bos.get(cell.model)
+        seen[cell] = [
+            _looked(row, _OtherRows(cell, place, results), cell, results, opened, mark) for place, row in enumerate(rows)
+        ]
         seen[cell] = [replace(row, remark=_remark(row, results)) for row in seen[cell]]
     return seen
 
@@ -148,23 +150,41 @@ def _remark(row: Compared, results: Mapping[str, Trace | Failure]) -> str:
     return transform.text if transform is not None else ""
 
 
-def _other_rows(
-    row: Compared, cell: Cell, results: Mapping[str, Trace | Failure]
-) -> dict[str, Callable[[], np.ndarray]]:
-    """What opens the reference's rows of the other prompts of a cell."""
-    opened: dict[str, Callable[[], np.ndarray]] = {}
-    for pair in cell.pairs:
-        trace = results.get(pair.reference)
-        if pair.reference != row.pair.reference and isinstance(trace, Trace) and not is_top(trace.logits):
-            opened[f"prompt {pair.prompt.id}"] = functools.partial(getattr, trace, "logits")
-    return opened
+NEAR = 64
+"""Prompts before and behind one whose rows are looked at for its own: an engine that mixes requests up mixes up near ones, and
+to look at all of them for each is the square of a suite."""
+
+
+class _OtherRows(Mapping[str, Callable[[], np.ndarray]]):
+    """What opens the reference's rows of the nearest other prompts of a cell, the next ones first; nothing is opened before."""
+
+    def __init__(self, cell: Cell, place: int, results: Mapping[str, Trace | Failure]) -> None:
+        self._results = results
+        own = cell.pairs[place].reference
+        near = sorted(range(max(place - NEAR, 0), min(place + NEAR + 1, len(cell.pairs))), key=lambda at: abs(at - place))
+        pairs = [cell.pairs[at] for at in near]
+        self._keys = {f"prompt {pair.prompt.id}": pair.reference for pair in pairs if pair.reference != own}
+
+    def __getitem__(self, name: str) -> Callable[[], np.ndarray]:
+        return functools.partial(self._opened, self._keys[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _opened(self, key: str) -> np.ndarray:
+        """The rows; none of a trace that failed, or that holds the best entries only."""
+        trace = self._results.get(key)
+        return trace.logits if isinstance(trace, Trace) and not is_top(trace.logits) else np.empty((0, 0), np.float32)
 
 
 def _looked(
     row: Compared,
+    others: Mapping[str, Callable[[], np.ndarray]],
     cell: Cell,
     results: Mapping[str, Trace | Failure],
-    checks: Sequence[Check],
     opened: OpenContract,
     bos: int | None,
 ) -> Compared:
@@ -177,16 +197,14 @@ def _looked(
     is_intended = contract.reference_of(cell.against).intended is not None
     crossing = crossing_in_model(opened, cell.model)
     crosses = crossing is not None and len(reference.token_ids) > crossing.length
-    others = _other_rows(row, cell, results)
-    seen = Seen(
-        cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others, crosses
-    )
+    seen = Seen(cell.mode, cell.quantization, pair.prompt.id, first, reference, candidate, bos, is_intended, others, crosses)
     findings = [
-        finding for check in checks for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
+        finding for check in _checks() for finding in check.look(seen) if not _has_leave(finding, contract.preflight, cell.axes)
     ]
     return replace(row, failure=_failure(pair.candidate, cell, findings), comparison=None, whole={}) if findings else row
 
 
+@functools.cache
 def _checks() -> list[Check]:
     return [catalog.load("preflight", name)() for name in catalog.entries("preflight")]
 

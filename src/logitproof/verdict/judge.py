@@ -30,6 +30,8 @@ from logitproof.verdict.gates import GateVerdict, is_refused, is_whole, judge_ga
 
 Status = Literal["PASS", "FAIL", "ERROR"]
 ExitCode = Literal[0, 1, 2, 3]
+GOOD: tuple[PositionStatus, ...] = ("MATCH", "TIE-FLIP", "DRIFT")
+"""What a cell is in which nothing is wrong."""
 SEEN = "; seen: "
 """Stands in a cell's reason before what its rows show by themselves."""
 SEVERITY: tuple[CellStatus, ...] = (
@@ -155,7 +157,7 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
     judged = max([measured, *(gate.positions for gate in own if is_judged_so)])
     if is_judged_so:
         coverage = Coverage(case.planned, judged, judged)
-    elif status in ("MATCH", "TIE-FLIP", "DRIFT", "KNOWN-DIVERGENT"):
+    elif status in (*GOOD, "KNOWN-DIVERGENT"):
         status, reason = _doubted(status, reason, case, coverage, contract)
         status, reason = _unseen(status, reason, own, case, contract)
         if status not in ("NOT-MEASURED", "SUSPECT") and case.is_held_in_part:
@@ -176,6 +178,20 @@ def _judge_cell(case: Case, contract: Contract, waived: Mapping[str, Waiver], ga
         coverage=coverage,
         may_be_unmeasured=contract.may_stay_unmeasured(case.cell.id),
     )
+
+
+def status_alone(case: Case, contract: Contract, *, is_part: bool = False) -> CellStatus:
+    """What its band and its gates make of a cell by themselves, without a waiver.
+
+    A gate that measures nothing leaves it unmeasured; of a part of its prompts, such a gate says nothing.
+    """
+    selecting = [gate for gate in contract.gates if gate.selects(case.cell.axes)]
+    gates = [entry for gate in selecting for entry in judge_gate(gate, [case], contract)]
+    if not is_part and any(gate.status == "ERROR" for gate in gates):
+        return "NOT-MEASURED"
+    prompts = [_prompt(row, case.band, None) for row in case.rows]
+    counts = Counter(status for prompt in prompts for status in prompt.statuses)
+    return _cell_status(prompts, case.band.summary if case.band else None, gates, _is_left_to_gates(counts))[0]
 
 
 def _doubted(status: CellStatus, reason: str, case: Case, coverage: Coverage, contract: Contract) -> tuple[CellStatus, str]:
@@ -248,7 +264,7 @@ def _cell_status(
     if worst == "KNOWN-DIVERGENT":
         return worst, "waived: " + ", ".join(sorted({prompt.waiver for prompt in prompts if prompt.status == worst}))
     counts = counted(statuses)
-    rest: list[CellStatus] = [status for status in ("MATCH", "TIE-FLIP", "DRIFT") if counts[status]]
+    rest: list[CellStatus] = [status for status in GOOD if counts[status]]
     return max(rest, key=SEVERITY.index, default="MATCH"), ""
 
 
