@@ -1,4 +1,4 @@
-"""When what a bug leaves is noise: by the engine's arithmetic in the model as it is, and in the model that the bug has spoilt."""
+"""When what a bug leaves is noise: by the engine's arithmetic in the model as it is, and in the one that the bug has spoilt."""
 
 from __future__ import annotations
 
