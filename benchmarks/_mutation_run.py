@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import hypothesis  # noqa: F401  (loaded here once, for every try)
@@ -83,8 +84,13 @@ def _child(copy: Path, tests: list[str]) -> None:
     sys.path[:] = [str(copy / "src"), *(entry for entry in sys.path if not entry.endswith(("/benchmarks", "/src")))]
     code = 3
     try:
-        code = int(pytest.main([*WORDS, *tests]))
+        # a folder of its own: runs of pytest that end at the same time sweep the one that they share
+        code = int(pytest.main([*WORDS, f"--basetemp={copy.parent / 'pytest'}", *tests]))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -10,11 +10,12 @@
 * bands: the error that is predicted of llama.cpp in float32, over the observed one, and positions within the calculated band.
 
     python benchmarks/families.py [--part agreement kill parted alarms named located bands] [--converter DIR] [--more]
-        [--seconds N] [--out F]
+        [--items NAME ...] [--seconds N] [--out F]
 
 `--converter` is a folder of llama.cpp's source, whose converter is run as it is. A part that is not run keeps what the file
-holds. With `--more`, what the file has no row of is measured alone. Rows are written one by one, so several processes may
-measure parts of one file at once, and after `--seconds` none is begun: the next run with `--more` goes on.
+holds. With `--more`, what the file has no row of is measured alone, and so are `--items`, again. Rows are written one by one,
+so several processes may measure parts of one file at once, and after `--seconds` none is begun: the next run with `--more`
+goes on.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def main() -> int:
     parser.add_argument("--part", nargs="+", choices=sorted({*PARTS, *ROWS}), default=[*PARTS, *ROWS])
     parser.add_argument("--converter", type=Path, default=CONVERTER)
     parser.add_argument("--more", action="store_true", help="keep the rows that the file has")
+    parser.add_argument("--items", nargs="+", default=[], metavar="NAME", help="with --more: rows that are measured again")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no row after so many")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -108,7 +110,7 @@ def main() -> int:
     for part in options.part:
         print(f"-- {part}", flush=True)
         if part in ROWS:
-            by_rows(file, part, options.more, until)
+            by_rows(file, part, options.more, options.items, until)
             continue
         known = file.read().get("killed_by", {}) if options.more else {}
         measured = kill(options.converter, known) if part == "kill" else PARTS[part](options.converter)
@@ -125,11 +127,11 @@ def about(result: dict[str, Any], part: str) -> dict[str, Any]:
     return {"benchmark": "families", "dates": dates, "how": (__doc__ or "").split("\n\n    python")[0]}
 
 
-def by_rows(file: Kept, name: str, more: bool, until: float) -> None:
+def by_rows(file: Kept, name: str, more: bool, again: Iterable[str], until: float) -> None:
     """Measure a part row by row, each kept before the next is begun; figures of the whole stand once no row is missing."""
     part = ROWS[name]
     items = list(part.items())
-    kept = file.read().get(part.key, {}) if more else {}
+    kept = {item: row for item, row in file.read().get(part.key, {}).items() if item not in again} if more else {}
     if not more:
         file.change(lambda result: result | {part.key: {}})
     for item in (item for item in items if item not in kept):

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "power"))
 import _localize_page
 import _page
 from _acid_diagnosis import _llama_cpp_file, planted_files
+from _acid_kill import CHUNK
 from planted import LONG, TRAINED, build, config, tokens
 
 from logitproof import catalog
@@ -42,7 +43,7 @@ from logitproof.jobs.worker import Spec, Worker
 from logitproof.localization.localize import LIMIT, Localization, Precision, expected, localize, relative
 from logitproof.protocol import taps
 from logitproof.reference.tap_values import Taps
-from logitproof.reference.taps import Watch, tapped
+from logitproof.reference.taps import Watch, pass_through, tapped
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "zoo"
@@ -63,29 +64,26 @@ class Bench:
         self.watch = Watch(self.model)
         self.right = self.read()
 
-    def read(self, given: Arrays | None = None, *, narrow: bool = False) -> Arrays:
-        """Taps of a pass, in float32 or with matrix products in bfloat16."""
-        flow = Taps(["*"], given or {})
-        flow.length = self.ids.shape[1]
-        with (
-            torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=narrow),
-            tapped(self.model, self.watch, flow),
-        ):
-            flow.at("logits", self.model(self.ids, use_cache=False).logits[0])
+    def read(self, given: Arrays | None = None, *, narrow: bool = False, size: int = 0) -> Arrays:
+        """Taps of a pass, in float32 or with matrix products in bfloat16; in pieces of `size` positions where it is given."""
+        flow, length = Taps(["*"], given or {}), self.ids.shape[1]
+        flow.whole = not size
+        sizes = [len(part) for part in self.ids[0].split(size or length)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            pass_through(self.model, self.watch, flow, self.ids, sizes)
         return flow.kept()
 
     def locate(self, bugs: list[Any], *, narrow: bool = False) -> tuple[Localization, Arrays]:
         """The localization of a candidate with these bugs, and its taps."""
         with planted(self, bugs):
-            candidate = self.read(narrow=narrow)
+            candidate = self.read(narrow=narrow, size=piece(bugs))
         replayed = self.read(candidate)
         return localize(self.right, candidate, replayed, precision="bfloat16" if narrow else "float32"), candidate
 
     def changed(self, bugs: list[Any], precision: Precision) -> set[str]:
         """Taps whose operation makes something else of the reference's own input once the bugs are there."""
         with planted(self, bugs):
-            wrong = self.read(self.right)
+            wrong = self.read(self.right, size=piece(bugs))
         return {
             name
             for name, value in wrong.items()
@@ -95,6 +93,11 @@ class Bench:
                 or relative(value, self.right[name], taps.split(name)[1]) > LIMIT * expected(taps.split(name)[1], precision)
             )
         }
+
+
+def piece(bugs: list[Any]) -> int:
+    """Positions of a piece that shows these bugs; 0 where one pass does."""
+    return CHUNK if any(bug.needs == "chunked prefill" for bug in bugs) else 0
 
 
 class planted:
@@ -172,7 +175,7 @@ def _planted(precision: Precision) -> Iterator[dict[str, Any]]:
     benches: dict[tuple[str, int], Bench] = {}
     for name in catalog.entries("mutations"):
         kind = catalog.load("mutations", name)
-        if kind.needs not in ("", "small activations", "outliers", LONG) or kind.equivalent:
+        if kind.needs not in ("", "small activations", "outliers", "chunked prefill", LONG) or kind.equivalent:
             continue
         if name.startswith("numerics.f16"):
             continue  # no model here leaves the range of float16, and with a lower limit it is another bug

@@ -117,9 +117,10 @@ def _by_file(catalogue: Catalogue, name: str) -> Entry | None:
     None where a file may hold several, or where a package adds entries, one of which might claim the name too.
     """
     parts = name.split(".")
+    if catalogue in MECHANISMS or not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        return None
     path = (Path(__file__).parent / catalogue).joinpath(*parts).with_suffix(".py")
-    is_public = all(part.isidentifier() and not part.startswith("_") for part in parts)
-    if not is_public or catalogue in MECHANISMS or not path.is_file() or _is_added_to(catalogue):
+    if not path.is_file() or _is_added_to(catalogue):
         return None
     entry = _read(path, _module_name(catalogue, Path(*parts).with_suffix(".py")), catalogue)[0]
     return entry if entry.name == name else None

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from logitproof.errors import ContractError
+from logitproof import catalog
+from logitproof.acid.probe import open_probes
+from logitproof.engines.transformers import Transformers
+from logitproof.errors import ContractError, Refusal
 from logitproof.jobs.worker import Spec, Worker
+from logitproof.localization.hypotheses import hypotheses
 from logitproof.localization.localize import localize, relative
 from logitproof.protocol import taps
 from logitproof.protocol.messages import Mode, Tensor
@@ -137,6 +141,31 @@ def test_a_replay_blames_the_broken_operation_alone(tmp_path: Path) -> None:
     found = localize(arrays(right), arrays(wrong), arrays(replayed))
     assert {taps.split(one)[1] for one in found.broken} == {"attn.q", "attn.k"}
     assert found.first == "layers.0.attn.q"
+
+
+def test_a_bug_between_pieces_of_a_prefill_is_located_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one pass it does not show: taps are of the same pieces as logits."""
+    probe = open_probes(["falcon-h1"])[0]
+    ids = probe.case("text").token_ids[:24]
+    engines = [Transformers(), Transformers(chunk=7), Transformers(chunk=7, mutation="scan.chunk_state_lost")]
+    for engine in engines:
+        engine.load(probe.folder)
+    right, pieces, wrong = (engine.taps(ids, "prefill", ["*"], {}) for engine in engines)
+    healthy, lost = (localize(right, taken, engines[0].taps(ids, "prefill", ["*"], taken)) for taken in (pieces, wrong))
+    assert healthy.verdict == "same" and "layers.0.scan.core" in pieces
+    assert lost.first == "layers.0.scan.core"
+    scans = {name: entry for name, entry in catalog.entries("mutations").items() if name.startswith(("scan.s", "scan.chunk"))}
+    monkeypatch.setattr(catalog, "entries", lambda kind: scans)
+    tried = (probe.folder, ids, wrong, lost.broken[:1], "float32")
+    assert [bug.mutation for bug in hypotheses(*tried, piece=7) if bug.explains] == ["scan.chunk_state_lost"]
+    assert not [bug for bug in hypotheses(*tried) if bug.explains]
+
+
+def test_taps_of_a_batch_are_refused_and_not_those_of_another_pass() -> None:
+    engine = Transformers(batch=3)
+    engine.load(open_probes(["falcon-h1"])[0].folder)
+    with pytest.raises(Refusal, match="taps are of one sequence"):
+        engine.taps([1, 2, 3], "prefill", ["*"], {})
 
 
 def test_llama_cpp_cannot_be_given_tensors_and_says_so(tmp_path: Path) -> None:

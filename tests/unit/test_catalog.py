@@ -18,7 +18,9 @@ def test_what_is_found_by_its_file_is_what_is_listed(catalogue: catalog.Catalogu
         assert catalog.find(catalogue, name) == entry
 
 
-@pytest.mark.parametrize("name", ["", ".", "toy.", "_http", "../engines/toy", "/etc/passwd", "__init__", "no such", "Toy"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "toy.", "_http", "../engines/toy", "/etc/passwd", "/", "a./", "..", "__init__", "no such", "Toy"]
+)
 def test_a_name_that_is_none_finds_no_file(name: str) -> None:
     with pytest.raises(ContractError, match="no engine is called"):
         catalog.find("engines", name)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits, spread
+from logitproof.comparison.compare import Comparison, all_metrics, compare, compare_logits, prepare, spread
 from logitproof.comparison.summary import summarize
 from logitproof.errors import EngineError, EngineGarbage
 from logitproof.metrics import RowMetric
 from logitproof.metrics.kl_divergence import KlDivergence
 from logitproof.metrics.top1 import Top1
+from logitproof.rows import statistics
+from logitproof.rows.top import top_rows
 
 SUITE = {"kl_divergence": KlDivergence(), "top1": Top1()}
 
@@ -224,3 +226,47 @@ def test_the_table_is_a_frame_of_any_library(kind: str) -> None:
     rows = compare(logits(seed=1), logits(seed=2), SUITE, labels=[0] * 4)
     frame = rows.frame(kind)
     assert len(frame) == rows.positions == 4 and "kl_divergence" in (frame.column_names if kind == "arrow" else frame.columns)
+
+
+def best_entries(rows: np.ndarray, count: int) -> np.ndarray:
+    """The best of every row with their log-probabilities."""
+    ids = np.argsort(-rows, axis=1, kind="stable")[:, :count]
+    values = rows.astype(float) - np.log(np.exp(rows.astype(float)).sum(axis=1, keepdims=True))
+    return top_rows(ids, np.take_along_axis(values, ids, axis=1))
+
+
+def test_best_entries_stand_in_the_table_as_they_fall() -> None:
+    reference, candidate = logits(seed=1), logits(seed=2)
+    table = compare(reference, best_entries(candidate, 7), labels=[3, 1, 4, -1]).table
+    for side, rows in (("reference", reference), ("candidate", candidate)):
+        best = np.argsort(-rows, axis=1, kind="stable")[:, :5]
+        assert table[f"top5_ids_{side}"].to_pylist() == best.tolist()
+        wanted = np.take_along_axis(rows.astype(float) - np.log(np.exp(rows.astype(float)).sum(1, keepdims=True)), best, axis=1)
+        np.testing.assert_allclose(table[f"top5_logits_{side}"].to_pylist(), wanted, atol=1e-6)
+    assert table["label"].to_pylist() == [3, 1, 4, -1] and table["support"].to_pylist() == [12] * 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "text"),
+    [
+        (logits() > 0, 4, "bool of shape"),
+        (logits().astype(complex), 4, "complex128 of shape"),
+        (logits(size=11), 4, "id 11"),
+        (logits(size=5), 4, "ids below the other side's vocabulary of 5"),
+        (logits(3), 4, "observed 3 positions, allowed the reference's 4"),
+        (logits(), 3, "labels"),
+    ],
+)
+def test_best_entries_are_refused_beside_what_they_cannot_be_paired_with(rows: np.ndarray, labels: int, text: str) -> None:
+    reference = best_entries(logits(), 12)
+    with pytest.raises(EngineGarbage, match=text):
+        compare(reference, rows, labels=[0] * labels)
+
+
+def test_what_is_prepared_is_the_comparison_of_rows_that_pair_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[np.ndarray, ...]] = []
+    monkeypatch.setattr(statistics, "row_statistics", lambda *arrays: asked.append(arrays))
+    prepare()
+    ((reference, candidate, labels),) = asked
+    assert reference.shape == candidate.shape and len(labels) == len(reference) > 0
+    assert reference.dtype == candidate.dtype == np.float32

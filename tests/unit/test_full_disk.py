@@ -32,8 +32,8 @@ from logitproof.runs.workspace import Workspace
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = ("open", "os.mkdir", "os.rename", "os.truncate", "shutil.copyfile", "os.symlink")
-RANDOM = re.compile(r"(?<=[._-])[a-z0-9_]{8}(?=/|$|\.)|[0-9a-f]{16,64}|\d+-")
-"""What differs from run to run in the names of files."""
+RANDOM = re.compile(r"(?<=[._-])[a-z0-9_]{8}(?=/|$|\.)|[0-9a-f]{16,64}|\d+-|(?<=traces/)[0-9a-f]{2}\b|(?<=report-)\d(?=\.svg)")
+"""What differs from run to run in the names of files, or from one file of a kind to the next."""
 
 
 class Disk:
@@ -156,7 +156,7 @@ def test_every_write_may_fail(disk: Disk, template: Path, tmp_path: Path, monkey
     with disk.watching(folder) as seen:
         whole = cli(*words)
     assert whole.exit_code == 0, whole.output
-    first = {text: number for number, text in reversed([*enumerate(seen, 1)])}
+    first = one_way_each({text: number for number, text in reversed([*enumerate(seen, 1)])})
     assert first, "the command writes nothing that is seen"
     codes = [errno.ENOSPC, errno.EROFS, errno.EACCES]
     for count, (text, number) in enumerate(first.items()):
@@ -172,6 +172,18 @@ def test_every_write_may_fail(disk: Disk, template: Path, tmp_path: Path, monkey
         assert WORDS[code] in done.output and str(folder) in done.output, (text, done.output)
         assert not torn(folder), (text, torn(folder))
         assert cli(*words).exit_code == 0, f"after {text} the same command does not go on"
+
+
+def one_way_each(first: dict[str, int]) -> dict[str, int]:
+    """Of a file that is written beside itself and then put in its place, in turn the one and the other: each costs two runs."""
+    ways: dict[str, list[str]] = {}
+    for text in first:
+        event, _, name = text.partition(" ")
+        folder, _, file = name.rpartition("/")
+        whole = f"{folder}/{file.removeprefix('.').removesuffix('.*')}" if event == "open" else name
+        ways.setdefault(whole if event in ("open", "os.rename") else text, []).append(text)
+    kept = {texts[count % len(texts)] for count, texts in enumerate(ways.values())}
+    return {text: number for text, number in first.items() if text in kept}
 
 
 LIMITS = (0, 3000)

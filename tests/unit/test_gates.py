@@ -190,3 +190,9 @@ def test_a_calculated_band_differs_by_position() -> None:
     judgement = verdict(case(row(0, "MATCH", "MATCH"), band=band)).cells[0]
     assert judgement.prompts[0].statuses == ("MATCH", "WRONG")
     assert judgement.band is not None and (judgement.band.match, judgement.band.wrong) == (0.55, 1.1)
+
+
+def test_a_gate_that_nothing_was_measured_for_says_none_of_everything() -> None:
+    for entry in (judged(row(0, "MATCH", kl_divergence=[NAN])), judged(words=gate("kl", at_most=1.0))):
+        assert (entry.positions, entry.not_measured, entry.ties, entry.where) == (0, 0, None, "")
+        assert entry.observed is None and entry.status == "ERROR"

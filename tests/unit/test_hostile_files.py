@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import random
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -27,12 +29,12 @@ from logitproof.contract.opened import open_contract
 from logitproof.contract.suite import open_suite
 from logitproof.engines._http import ServerError
 from logitproof.engines._program import ProgramFailed
-from logitproof.errors import ContractError, EngineError, ModelError
+from logitproof.errors import ContractError, EngineError, ModelError, Refusal
 from logitproof.files.arrays import read_archive, read_array, read_arrays, write_arrays
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import DEPTH_LIMIT, read_json, read_object, read_text
 from logitproof.gguf.side import open_side
-from logitproof.gguf.vocabulary import token_texts
+from logitproof.gguf.vocabulary import special_tokens, token_texts
 from logitproof.jobs.answers import Untrusted
 from logitproof.readers import open_dump
 from logitproof.runs.workspace import Workspace
@@ -462,6 +464,32 @@ def test_a_vocabulary_of_2_to_the_63_is_refused_where_the_tokenizer_is_read(mode
     refused(lambda: open_side(model).config, path, "vocab_size")
     with pytest.raises(Exception, match="vocab_size"):
         token_texts(model)
+
+
+TOKENS = ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("read", [token_texts, special_tokens])
+@pytest.mark.parametrize(
+    ("tokens", "types"),
+    [(None, None), (None, [1, 1]), (7, None), ("abc", None), ([1, 2], [1, 1]), (TOKENS, [3]), (TOKENS, 3), (TOKENS, "3")],
+    ids=str,
+)
+def test_a_gguf_with_a_vocabulary_of_another_shape_is_read_or_refused(
+    tmp_path: Path, read: Any, tokens: object, types: object
+) -> None:
+    keys = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    adds = {int: writer.add_uint32, str: writer.add_string, list: writer.add_array}
+    for key, value in keys.items():
+        if value is not None:
+            adds[type(value)](key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with contextlib.suppress(Refusal):
+        told = read(tmp_path / "m.gguf")
+        assert read is special_tokens and all(isinstance(text, str) for text in told)
 
 
 @pytest.mark.parametrize("new", HOSTILE, ids=repr)

@@ -19,6 +19,7 @@ from logitproof.reference.model import load
 from logitproof.runs.workspace import Workspace
 from logitproof.weights.passes import Crossing, crossing_of
 
+pytestmark = pytest.mark.usefixtures("born")
 ROOT = Path(__file__).parents[2]
 PROBES = ROOT / "src/logitproof/acid/probes"
 LENGTH = 16

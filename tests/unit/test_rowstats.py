@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitproof.comparison.compare import all_metrics, compare_logits
+from logitproof.rows import statistics
 from logitproof.rows.kernel import arctanh, coarse_exponential, exponential, log_cosh_half, widen
 from logitproof.rows.processors import processors
 from logitproof.rows.statistics import STATS, TOP_K, row_statistics
 
+SIDES = ("reference", "candidate")
 VOCABULARIES = (1, 2, 7, 9, 10, 11, 255, 256, 257, 2047, 2049)
 
 
@@ -285,3 +288,27 @@ def test_nobody_else_asks_for_the_processors() -> None:
     package = Path(__file__).parents[2] / "src/logitproof"
     asking = [path.relative_to(package) for path in package.rglob("*.py") if "sched_getaffinity" in path.read_text("utf-8")]
     assert asking == [Path("rows/processors.py")]
+
+
+def test_ten_entries_of_a_row_are_kept() -> None:
+    assert TOP_K == 10 and all(STATS[f"{kind}_{side}"].shape == (10,) for kind in ("ids", "top") for side in SIDES)
+
+
+def test_of_rows_of_16_bits_a_mebibyte_is_widened_at_a_time_and_at_least_one() -> None:
+    counts = [statistics._most(np.empty((1, size), np.float16)) for size in (32_768, 65_536, 131_072, 151_936, 300_000)]
+    assert counts == [8, 4, 2, 1, 1]
+    assert statistics._most(np.empty((1, 300_000), np.float32)) == statistics.POSITIONS == 8
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(1, 1), (3, 3), (16, 6)])
+def test_no_more_threads_work_than_there_are_blocks(threads: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[int] = []
+
+    def counted(workers: int) -> ThreadPoolExecutor:
+        pools.append(workers)
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(statistics, "ThreadPoolExecutor", counted)
+    r, t = rows(1, 41 * 7, np.float32, 3.0, 0.1)
+    row_statistics(r.reshape(41, 7), t.reshape(41, 7), np.full(41, -1), threads=threads)
+    assert pools == [lanes]

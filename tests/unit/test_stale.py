@@ -21,6 +21,16 @@ def load(p):
 """
 
 
+EDITS = """
+asked = []
+def score(p):
+    asked.append(p)
+    if len(asked) == 2:
+        os.replace("edited.py", "core.py")
+    return {"logits": write(p["logits"], [row(t) for t in p["token_ids"]])}
+"""
+
+
 def loads(project: Any) -> int:
     """How often the candidate was loaded."""
     path = project.folder / "loads.txt"
@@ -131,3 +141,28 @@ def test_a_program_that_is_replaced_in_the_middle_of_a_run_is_measured_by_nobody
     log["options"]["argv"].append("out.log")
     project.write("out.log", "")
     assert project.check(candidates={"mine": log}, **WIDE).verdict.exit_code == 0
+
+
+def test_a_module_that_is_edited_after_it_was_loaded_is_measured_again(project: Any) -> None:
+    """The engine goes on with what it has loaded; a trace that it then makes is not one of the new file."""
+    use = project.engine(COUNTED.format(body="import core") + EDITS)
+    project.write("core.py", "V = 300\n")
+    project.write("edited.py", "V = 300  # edited\n")
+    assert again(project, use) == (1, [])
+    count, said = again(project, use)
+    assert count == 1 and said[0]["reason"] == f"{project.folder / 'core.py'} has changed since"
+    assert said[0]["traces"] == 4, "the last was made when the file was another already, by what was loaded before"
+
+
+def test_a_link_that_leads_to_another_build_is_a_change(project: Any) -> None:
+    use = project.engine(COUNTED.format(body='import sys; sys.path.insert(0, "current"); import core'))
+    for build in ("first", "second"):
+        (project.folder / build).mkdir()
+        project.write(f"{build}/core.py", f"V = 300  # {build}\n")
+    link = project.folder / "current"
+    link.symlink_to("first")
+    assert again(project, use) == (1, []) and again(project, use) == (0, [])
+    link.unlink()
+    link.symlink_to("second")
+    count, said = again(project, use)
+    assert count == 1 and said[0]["reason"] == f"{link / 'core.py'} has changed since"

@@ -33,6 +33,13 @@ def student(degrees: int, quantile: float, normal: float) -> float:
     return sum(term / n**power for power, term in enumerate(terms))
 
 
+def normal_of_student(t: float, degrees: int) -> float:
+    """The standard normal deviate that is as likely as `t` of Student's distribution, for t >= 0 (Wallace 1959)."""
+    if not math.isfinite(t):
+        return math.inf
+    return (8 * degrees + 1) / (8 * degrees + 3) * math.sqrt(degrees * math.log1p(t * t / degrees))
+
+
 def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson 1927); (0, 1) where nothing was tried."""
     if trials == 0:

@@ -19,6 +19,7 @@ import numpy as np
 from logitproof import catalog
 from logitproof.diagnosis import noise as noises
 from logitproof.diagnosis.difference import Difference
+from logitproof.diagnosis.direction import pointed
 from logitproof.diagnosis.found import Diagnosis, Finding, Known, Mode, Mutant, Verdict
 from logitproof.diagnosis.noise import FLAT, Floor, floor_of, shown
 from logitproof.diagnosis.search import Searcher, one_of_each, screen
@@ -88,7 +89,8 @@ def diagnose_cells(planted: Planted, asked: Sequence[Asked], leave_out: Sequence
         if diagnosis.verdict in ("unexplained", "partly", "below noise"):
             shape = shape_of(_difference(searcher.trial, floor, cell.known))
             layer = searcher.layered.finding() if searcher.layered is not None else None
-            diagnosis = replace(diagnosis, findings=(*_curve(searcher.trial), *shape, *([layer] if layer else [])))
+            findings = (*diagnosis.findings, *_curve(searcher.trial), *shape, *([layer] if layer else []))
+            diagnosis = replace(diagnosis, findings=findings)
         records = [catalog.load("mutations", name) for name in diagnosis.names]
         yield replace(
             diagnosis,
@@ -153,6 +155,9 @@ def _explained(searcher: Searcher, floor: Floor, known: Known) -> Diagnosis:
         return replace(named, mutants=(searcher.placed(first, max(first.distance, floor.quiet)), *rest))
     if floor.to_reference <= noises.NOISE * floor.level:
         within: Verdict = "same" if not known.wrong and floor.source != "bfloat16" else "below noise"
+        weak = pointed(searcher, ranked, floor)
+        if weak is not None and (weak.named or within == "below noise"):
+            return weak
         return Diagnosis(within, floor.to_reference, floor.level, tuple(ranked), source=floor.source)
     for mutants in _further(searcher, ranked, floor):
         ranked = one_of_each(sorted([*mutants, *ranked], key=lambda mutant: mutant.distance))

@@ -100,13 +100,7 @@ def catalog_ranges(name: str) -> dict[str, tuple[float, float]]:
 def _firsts(searcher: Searcher, ranked: Sequence[Mutant]) -> list[Mutant]:
     """The nearest, and those whose difference points most in the direction of the candidate's, whatever their size."""
     wanted = searcher.trial.wanted()
-    size = float(np.linalg.norm(wanted)) or 1.0
-
-    def along(sketch: np.ndarray) -> float:
-        length = float(np.linalg.norm(sketch))
-        return float((sketch * wanted).sum()) / (length * size) if length else 0.0
-
-    pointing = sorted(searcher.screened, key=lambda pair: -along(pair[1]))
+    pointing = sorted(searcher.screened, key=lambda pair: -_along(pair[1], wanted))
     return one_of_each([*ranked[:3], *(mutant for mutant, _ in pointing[:6])])[: BEAM[2]]
 
 
@@ -118,16 +112,32 @@ def _grown(searcher: Searcher, beam: Sequence[_Set]) -> Iterator[_Set]:
     wanted = searcher.trial.wanted()
     for kept in beam:
         have = searcher.trial.screened(kept.bugs)[1]
-        left = wanted - have
-        order = sorted(searcher.screened, key=lambda pair: float(np.linalg.norm(left - pair[1])))
+        order = _likely(searcher, wanted - have)
         nearest = kept.distance
-        for place, (mutant, _) in enumerate(order[: max((PASSES if searcher.large else searcher.budget) // len(beam), 1)]):
+        for place, mutant in enumerate(order[: max((PASSES if searcher.large else searcher.budget) // len(beam), 1)]):
             if place >= TRIED and nearest >= NEARER * kept.distance:
                 break
             if mutant.name not in kept.names:
                 for grown in _measured(searcher, (*kept.bugs, (mutant.name, dict(mutant.options)))):
                     nearest = min(nearest, grown.distance)
                     yield grown
+
+
+def _likely(searcher: Searcher, left: np.ndarray) -> list[Mutant]:
+    """What was screened, by what of it would do most about what is `left`: in turn by its size, and by its direction alone.
+
+    On top of a bug that changes the hidden state a lot, a second one does what it does alone with another strength.
+    """
+    sized = sorted(searcher.screened, key=lambda pair: float(np.linalg.norm(left - pair[1])))
+    pointing = sorted(searcher.screened, key=lambda pair: -_along(pair[1], left))
+    in_turn = [mutant for pairs in zip(sized, pointing, strict=True) for mutant, _ in pairs]
+    return list({id(mutant): mutant for mutant in in_turn}.values())
+
+
+def _along(sketch: np.ndarray, wanted: np.ndarray) -> float:
+    """The cosine between two sketches; 0 of one that is nothing, or not finite."""
+    size = float(np.linalg.norm(sketch)) * float(np.linalg.norm(wanted))
+    return float((sketch * wanted).sum()) / size if size and np.isfinite(size) else 0.0
 
 
 def _added(searcher: Searcher) -> Iterator[_Set]:

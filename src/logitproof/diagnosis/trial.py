@@ -109,6 +109,13 @@ class Trial:
             self._wanted = _sketch(self.candidate[0][: self.glanced], self.right[0][: self.glanced])
         return self._wanted
 
+    def sketch_of_all(self, bugs: Bugs | None = None) -> np.ndarray:
+        """The sketches [N, SKETCHED] of what bugs change at all positions of all sequences; of the candidate's difference
+        where none are given.
+        """
+        wrong = self.candidate if bugs is None else self.logits(bugs)
+        return np.concatenate([_sketch(rows, right) for rows, right in zip(wrong, self.right, strict=True)])
+
     def _entries(self, rows: np.ndarray) -> np.ndarray | None:
         """Which entries of a candidate's rows are known; None where all are, which is quicker."""
         return None if self.whole else ~np.isnan(rows)

@@ -26,7 +26,7 @@ from logitproof.reference.kernels_seen import Kernels
 from logitproof.reference.model import Loading, Reference, load
 from logitproof.reference.streamed import Streamed
 from logitproof.reference.tap_values import Taps
-from logitproof.reference.taps import TAPS, Watch, tapped
+from logitproof.reference.taps import TAPS, Watch, pass_through
 from logitproof.reference.versions import instruction_set, versions
 from logitproof.reference.widened import widen
 
@@ -232,18 +232,13 @@ class Transformers(Engine):
         self, token_ids: Sequence[int], mode: Mode, names: Sequence[str], given: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Taps of one pass without cache, or of all passes through it; given ones flow on in place of the model's own."""
+        if self.batch > 1:
+            raise Refusal("taps are of one sequence", field="batch", remedy="leave `batch` out, or compare logits alone")
         ids, taps = self._checked(token_ids), Taps(names, given)
-        taps.whole = mode == "prefill"
-        cache = None
-        with self._computing(), tapped(self._model, self._watch, taps):
-            for part in ids.split(len(ids) if taps.whole else 1):
-                taps.length = len(part)
-                if taps.whole:
-                    out = self._model(input_ids=part[None], use_cache=False)
-                else:
-                    out, cache = through_cache(self._model, part[None], cache)
-                taps.at("logits", out.logits[0])
-                taps.start += taps.length
+        pieces = self._pieces(len(ids)) if mode == "prefill" else [1] * len(ids)
+        taps.whole = mode == "prefill" and len(pieces) == 1
+        with self._computing():
+            pass_through(self._model, self._watch, taps, ids[None], pieces)
         return taps.kept()
 
     def tokenize(self, text: str) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 ROWS = 32
 """Rows that are looked at, at most, before their pages are let go."""
-BYTES = 1 << 22
+BYTES = 1 << 21
 """What these rows take, at most, where one row does not take more."""
 
 

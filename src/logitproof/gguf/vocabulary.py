@@ -16,6 +16,7 @@ from logitproof.weights.config import read_config
 from logitproof.weights.model import is_gguf
 
 TOKENS = "tokenizer.ggml.tokens"
+TYPES = "tokenizer.ggml.token_type"
 NORMAL, CONTROL = 1, 3
 """ggml's token type of ordinary text; all others are special, control or single bytes."""
 
@@ -68,10 +69,15 @@ def token_texts(model: Path) -> Texts:
     if keys.get("tokenizer.ggml.model") != "gpt2":
         raise Refusal("only byte-level BPE vocabularies can be read by text", field="model")
     bytes_of = {char: byte for byte, char in _byte_characters().items()}
-    kinds = keys.get("tokenizer.ggml.token_type") or [NORMAL] * len(keys[TOKENS])
+    tokens = keys.get(TOKENS)
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(text, str) for text in tokens):
+        raise Refusal(f"{model.name} says that its vocabulary is of bytes, and has no list of tokens", field="model")
+    kinds = keys.get(TYPES) or [NORMAL] * len(tokens)
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        raise Refusal(f"{model.name} has {len(tokens)} tokens, and {TYPES} is no list of as many", field="model")
     known = [
         bytes(bytes_of[char] for char in text) if kind == NORMAL and all(char in bytes_of for char in text) else text.encode()
-        for text, kind in zip(keys[TOKENS], kinds, strict=True)
+        for text, kind in zip(tokens, kinds, strict=True)
     ]
     places: dict[str, list[int]] = {}
     for token, raw in enumerate(known):
@@ -89,8 +95,10 @@ def special_tokens(model: Path) -> list[str]:
     if not is_gguf(model):
         return []
     file = _gguf(model)
-    tokens, kinds = file.value(TOKENS, []), file.value("tokenizer.ggml.token_type", [])
-    return [text for text, kind in zip(tokens, kinds, strict=False) if kind == CONTROL]
+    tokens, kinds = file.value(TOKENS, []), file.value(TYPES, [])
+    if not isinstance(tokens, list) or not isinstance(kinds, list):
+        raise Refusal(f"{model.name} has a {TOKENS} or {TYPES} that is no list", field="model")
+    return [str(text) for text, kind in zip(tokens, kinds, strict=False) if kind == CONTROL]
 
 
 def _config(folder: Path) -> dict[str, Any]:

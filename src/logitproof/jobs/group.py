@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError, StoreFailed
 from logitproof.jobs.cut import ids_of, refuse_foreign_ids, text_of
+from logitproof.jobs.executed import Executed
 from logitproof.jobs.job import Job
 from logitproof.jobs.needs import Needs, together
 from logitproof.jobs.routing import routed
@@ -102,6 +103,8 @@ class _Running:
         self.name, self.store, self.session = group.name, store, session
         self._failures: dict[str, Failure] = {}
         self._deaths: dict[Path, list[LogitproofError]] = defaultdict(list)
+        self._seen: Executed | None = None
+        self._executed = ""
 
     def run(self, stretch: list[Job]) -> Iterator[Outcome]:
         """Jobs on one model that may be one request."""
@@ -191,7 +194,9 @@ class _Running:
         """Keep a trace, with what its engine executed; never one whose weights changed while it was made."""
         seen = worker.executed()
         worker.refuse_changed_weights()
-        self.store.write(folder, replace(trace, executed=seen.keep(self.store), unseen=seen.unknown))
+        if seen is not self._seen:
+            self._seen, self._executed = seen, seen.keep(self.store)
+        self.store.write(folder, replace(trace, executed=self._executed, unseen=seen.unknown))
 
     def _request_failed(self, waiting: dict[str, Job], error: LogitproofError) -> Iterator[Outcome]:
         """The first job that a dead engine owed bears the failure and the others are asked again; a refusal fails all."""

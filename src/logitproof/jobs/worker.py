@@ -33,9 +33,10 @@ from logitproof.files.last_words import cause
 from logitproof.files.worded import in_words
 from logitproof.jobs import environments
 from logitproof.jobs.answers import Answers, Untrusted, valid, valid_part
-from logitproof.jobs.executed import Executed, executed
+from logitproof.jobs.executed import Executed
 from logitproof.jobs.process import GRACE, EngineProcess
 from logitproof.jobs.shown import ENVELOPE, described, shown_bytes, stray
+from logitproof.jobs.sight import Sight
 from logitproof.jobs.spec import Spec
 from logitproof.protocol import messages as protocol
 from logitproof.protocol.machine import this_machine
@@ -73,6 +74,7 @@ class Worker:
         self.spec, self.name = spec, name
         self.loaded: Loaded | None = None
         self._process = EngineProcess(spec, name=name)
+        self._sight = Sight(self._process.pid, self._process.notes)
         self._count = 0
         self._request = ""
         self._broken: EngineError | None = None
@@ -134,7 +136,7 @@ class Worker:
         weights = [path for path in (self.loaded.model, self.loaded.config) if path] if self.loaded else []
         # a folder of the hub's cache holds links, and the kernel names what they lead to
         linked = [file for path in weights if path.is_dir() for file in files_of(path) if file.is_symlink()]
-        return executed(self._process.pid, self._process.notes, [*weights, *linked])
+        return self._sight.executed([*weights, *linked])
 
     def tokenize(self, text: str) -> list[int]:
         return cast(protocol.TokenizeResult, self._ask("tokenize", {"text": text})).token_ids

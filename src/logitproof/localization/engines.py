@@ -127,7 +127,8 @@ class _Compared:
         if self.patterns == list(taps.BOUNDARIES):
             where, candidate_taps = _opened(self.truth, candidate, where, kind, self.room)
         explain, ids = self.asked.explain and self.room.mode == "prefill", self.room.ids
-        bugs = _explained(where, kind, self.reference, candidate_taps, ids, self.room.say) if explain else ()
+        piece = candidate.piece if isinstance(candidate, Tapped) else 0
+        bugs = _explained(where, self.reference, candidate_taps, (ids, piece), self.room.say) if explain else ()
         sides = Sides(whole, {**every_tap, **candidate_taps}, chosen)
         try:
             put_in = [*patched(self.truth, candidate, sides, self.asked.patch, where.broken, kind)]
@@ -235,21 +236,20 @@ def _opened(
 
 
 def _explained(
-    where: Localization,
-    precision: Precision,
-    reference: Side,
-    candidate_taps: Mapping[str, np.ndarray],
-    ids: list[int],
-    say: Say,
+    where: Localization, reference: Side, candidate_taps: Mapping[str, np.ndarray], passed: tuple[list[int], int], say: Say
 ) -> tuple[Hypothesis, ...]:
-    """Known bugs, tried on the first operations that are wrong, with the input that they had."""
+    """Known bugs, tried on the first operations that are wrong, with the input that they had.
+
+    `passed` are the tokens, and how many of them the candidate takes at a time.
+    """
     broken = [tap for tap in where.broken if tap in candidate_taps][:OPENED]
     folder = reference.model.is_dir()
     model = reference.model if folder else reference.config or _made_of(reference.model)
     if not broken or model is None or where.verdict != "located":
         return ()
     say(f"{len(where.broken)} operations differ: trying known bugs on the input that they had")
-    return tuple(hypotheses(model, ids, candidate_taps, broken, precision, weights=None if folder else reference.model))
+    given, weights = (candidate_taps, broken, where.precision), None if folder else reference.model
+    return tuple(hypotheses(model, passed[0], *given, weights=weights, piece=passed[1]))
 
 
 def _made_of(file: Path) -> Path | None:

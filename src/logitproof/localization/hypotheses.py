@@ -51,13 +51,15 @@ def hypotheses(
     precision: Precision,
     *,
     weights: Path | None = None,
+    piece: int = 0,
 ) -> list[Hypothesis]:
     """Every bug that changes one of the broken taps, the best first for each tap. Needs transformers.
 
     `model` is an HF folder, `weights` the GGUF file whose weights the candidate computes with, if they are not the folder's.
+    A candidate that takes `piece` tokens at a time may have bugs that show between pieces alone.
     """
     planted = Planted.opened(model, [token_ids], weights)
-    trials = _Trials(planted, dict(candidate), list(broken), precision)
+    trials = _Trials(planted, dict(candidate), list(broken), precision, piece)
     suspects = [
         suspect for name in catalog.entries("mutations") for suspect in trials.tried(name, catalog.load("mutations", name))
     ]
@@ -75,25 +77,29 @@ def hypotheses(
 class _Trials:
     """The reference, replayed on the candidate's taps with one bug or another."""
 
-    def __init__(self, planted: Planted, candidate: dict[str, np.ndarray], broken: list[str], precision: Precision) -> None:
+    def __init__(
+        self, planted: Planted, candidate: dict[str, np.ndarray], broken: list[str], precision: Precision, piece: int
+    ) -> None:
         self._planted, self._candidate, self._broken, self._precision = planted, candidate, broken, precision
-        self._right = planted.replay(broken, candidate)
+        self._piece, self._needs = piece, (*PREFILL_NEEDS, "chunked prefill") if piece else PREFILL_NEEDS
+        self._right = planted.replay(broken, candidate, size=piece)
 
     def _wrong(self, bugs: Bugs) -> dict[str, np.ndarray]:
         """What the broken taps are with the bugs; nothing where they cannot be planted in this model."""
         try:
-            return self._planted.replay(self._broken, self._candidate, bugs)
+            return self._planted.replay(self._broken, self._candidate, bugs, size=self._piece)
         except Exception:  # a bug that cannot be planted here is no hypothesis
             return {}
 
     def tried(self, name: str, kind: Any) -> Iterator[Hypothesis]:
         """A bug with every value of its grid, at every broken tap that it changes."""
-        if kind.needs not in PREFILL_NEEDS or not kind().applies(self._planted.config):
+        if kind.needs not in self._needs or not kind().applies(self._planted.config):
             return
         for options in grid(kind):
             yield from self._compared(name, options, kind, self._wrong([(name, options)]))
         if kind.exchanges is not None:
-            yield from self._compared(name, {}, kind, self._planted.replay(self._broken, self._exchanged(*kind.exchanges)))
+            exchanged = self._planted.replay(self._broken, self._exchanged(*kind.exchanges), size=self._piece)
+            yield from self._compared(name, {}, kind, exchanged)
 
     def _exchanged(self, first: str, second: str) -> dict[str, np.ndarray]:
         """The candidate's taps with two of each layer exchanged: an engine may name both rightly and then mistake them."""

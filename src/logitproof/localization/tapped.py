@@ -19,6 +19,8 @@ from logitproof.weights.model import is_gguf
 from logitproof.weights.stored import stored_precision
 
 Say = Callable[[str], None]
+IN_PIECES = ("chunk", "batch_size")
+"""Options of engines that say how many positions a piece of a prefill has."""
 
 
 class NoTaps(ContractError):
@@ -81,6 +83,12 @@ class Tapped:
         arrays = {name: np.array(tensor.open()) for name, tensor in made.items()}
         shutil.rmtree(given)
         return arrays
+
+    @property
+    def piece(self) -> int:
+        """Positions of a piece, where its options let a prefill of these tokens go in several; 0 where it is one pass."""
+        sizes = [size for name in IN_PIECES if isinstance(size := self._side.spec.options.get(name), int)]
+        return next((size for size in sizes if self._room.mode == "prefill" and 0 < size < len(self._room.ids)), 0)
 
     def precision(self) -> Precision:
         """The coarsest arithmetic that the engine says it uses; ggml rounds activations to the type of the weights."""

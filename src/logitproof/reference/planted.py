@@ -99,6 +99,12 @@ class Planted:
         """Logits float64 [T, V] of every sequence without a bug, in one pass each."""
         return self.logits()
 
+    @functools.cached_property
+    def _gives_stream(self) -> bool:
+        from logitproof.reference.shared import gives_stream
+
+        return gives_stream(self.model)
+
     def head(self) -> np.ndarray | None:
         """The head's matrix float32 [V, E], where logits are its product with a hidden state and nothing more."""
         weight = self.model.get_output_embeddings()
@@ -115,28 +121,30 @@ class Planted:
         with self._with(bugs):
             return [self._stepped(ids) if cached else self._passed(ids, bugs) for ids in sequences]
 
-    def replay(self, names: Sequence[str], given: Mapping[str, np.ndarray], bugs: Bugs = ()) -> dict[str, np.ndarray]:
+    def replay(
+        self, names: Sequence[str], given: Mapping[str, np.ndarray], bugs: Bugs = (), *, size: int = 0
+    ) -> dict[str, np.ndarray]:
         """The named taps of the first sequence, with these bugs, where `given` taps flow on in place of the model's own.
 
-        A layer that none of the names lies in is not computed where what leaves it is given.
+        In one pass, or in pieces of `size` positions through the cache. A layer that none of the names lies in is not computed
+        where what leaves it is given.
         """
-        import torch
-
         from logitproof.reference.patches import attributes_replaced
         from logitproof.reference.shared import fewest, idling
         from logitproof.reference.tap_values import Taps
-        from logitproof.reference.taps import Watch, tapped
+        from logitproof.reference.taps import Watch, pass_through
 
         if self._watch is None:
             # before any bug is planted, so that a bug of attention stands around it and is seen
             self._watch = Watch(self.model)
         fed, flow = self._fed(self.sequences[0]), Taps(names, given)
-        flow.length = fed.shape[1]
+        flow.whole = not size
         self.passes += 1
-        idle = attributes_replaced(idling(self.model, names, given))
-        with self._with(bugs), idle, torch.inference_mode(), tapped(self.model, self._watch, flow):
-            out = self.model(fed, use_cache=False, **({} if "logits" in names else fewest(self.model)))
-            flow.at("logits", out.logits[0])
+        idle = attributes_replaced(idling(self.model, names, given) if not size and self._gives_stream else [])
+        with self._with(bugs), idle:
+            sizes = [part.shape[1] for part in fed.split(size or fed.shape[1], dim=1)]
+            fewer = {} if size or "logits" in names else fewest(self.model)
+            pass_through(self.model, self._watch, flow, fed, sizes, **fewer)
         return flow.kept()
 
     def response(self, beginning: int, sums: int) -> Any:

@@ -90,6 +90,18 @@ def idling(model: Any, names: Sequence[str], given: Mapping[str, Any]) -> list[t
     return [(layer, "forward", _passing) for number, layer in enumerate(layers) if number not in needed]
 
 
+def gives_stream(model: Any) -> bool:
+    """Whether a decoder layer gives the residual stream and no tuple that begins with it, as Falcon-H1's does: by one token."""
+    given: list[bool] = []
+    hook = parts.layers(model)[0].register_forward_hook(lambda _, inputs, out: given.append(isinstance(out, torch.Tensor)))
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        hook.remove()
+    return all(given)
+
+
 def fewest(model: Any) -> dict[str, int]:
     """What a pass is asked for whose logits nobody reads: those of one position."""
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}

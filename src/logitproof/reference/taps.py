@@ -7,7 +7,7 @@ the taps of another engine applies every operation of this model to the other en
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from logitproof.protocol import taps as vocabulary
 from logitproof.reference import parts, tap_functions
+from logitproof.reference.cache import through_cache
 from logitproof.reference.parts import function_names
 from logitproof.reference.patches import CHUNKED, RECURRENT, functions_replaced, replaced_in
 from logitproof.reference.tap_hooks import Hooks, hook_layer
@@ -68,3 +69,20 @@ def tapped(model: Any, watch: Watch, taps: Taps) -> Iterator[None]:
         if (norm := parts.final_norm(model)) is not None:
             hook.output(norm, "norm")
         yield
+
+
+def pass_through(model: Any, watch: Watch, taps: Taps, ids: torch.Tensor, sizes: Sequence[int], **options: Any) -> None:
+    """Let `taps` see `ids` [1, T] in passes of so many positions each, logits among them: without a cache where `taps.whole`.
+
+    `options` are of the model's forward. What a pass through the cache finds there is what the passes before it left.
+    """
+    cache = None
+    with torch.inference_mode(), tapped(model, watch, taps):
+        for part in ids.split(list(sizes), dim=1):
+            taps.length = part.shape[1]
+            if taps.whole:
+                out = model(input_ids=part, use_cache=False, **options)
+            else:
+                out, cache = through_cache(model, part, cache)
+            taps.at("logits", out.logits[0])
+            taps.start += taps.length

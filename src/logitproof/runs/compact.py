@@ -32,6 +32,10 @@ FIRST = 0.25
 """Share of the tolerance for the side that is written first, so that the other one has room whatever it is."""
 HUGE = 1e100
 """No logit is larger (`rows.statistics`)."""
+MEMORY = 1 << 25
+"""Bytes that the rows which are being written may take together, where one row does not take more."""
+WORK = 80
+"""Bytes an entry that a row takes while its codes are sought: ten arrays of float64, at the most."""
 ROUNDS = 3
 """Times that codes are moved, since a divergence is not quite straight."""
 
@@ -95,7 +99,8 @@ def place_of(folder: Path, key: str) -> Path:
 
 
 def _write(path: Path, trace: Trace, partners: Sequence[Partner]) -> None:
-    logits, threads = trace.logits, processors()
+    logits = trace.logits
+    threads = min(processors(), max(1, MEMORY // (WORK * max(1, logits.shape[1]))))
     labels = [*trace.token_ids[1:], -1] if trace.kind == "score" else list(trace.new_token_ids)
     shape, kind = (len(logits), logits.shape[1]), logits.dtype
     with CompactWriter(path, shape, kind) as writer, ThreadPoolExecutor(threads) as pool:

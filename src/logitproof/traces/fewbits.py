@@ -69,20 +69,29 @@ class Coded:
 
     def nudged(self, slopes: np.ndarray, errors: np.ndarray) -> Coded:
         """The row with some codes one step off, so that errors [K], with slopes [K, V] by logit, come to nearly nothing."""
-        codes = self.codes.astype(np.int64)
+        codes = self.codes.astype(np.int32)
         free = (codes > 1) & (codes + 1 < 2**self.width)
-        inner = np.where(free, codes, 1)
-        up, down = (np.where(free, self.table[inner + way] - self.table[inner], 0.0) for way in (1, -1))
-        order = _largest(np.abs(slopes).max(axis=0) * up, NUDGES)
-        order = order[np.argsort(-(np.abs(slopes[:, order]).max(axis=0) * up[order]))]
+        gains = np.abs(slopes).max(axis=0)
+        gains *= self._step(np.where(free, codes, 1), 1)
+        gains[~free] = 0.0
+        order = _largest(gains, NUDGES)
+        order = order[np.argsort(-gains[order])]
+        order = order[free[order]]
+        up, down = (self._step(codes[order], way) for way in (1, -1))
         left, chosen = errors.astype(np.float64), {}
-        for entry in order.tolist():
-            ways = {way: left + slopes[:, entry] * float(step[entry]) for way, step in ((1, up), (-1, down))}
+        for place, entry in enumerate(order.tolist()):
+            ways = {way: left + slopes[:, entry] * float(step[place]) for way, step in ((1, up), (-1, down))}
             way, moved = min(ways.items(), key=lambda item: float(item[1] @ item[1]))
             if moved @ moved < left @ left:
                 left, chosen[entry] = moved, way
-        codes[np.array(list(chosen), np.int64)] += np.array(list(chosen.values()), np.int64)
-        return replace(self, codes=codes.astype(np.uint32))
+        codes[np.array(list(chosen), np.int64)] += np.array(list(chosen.values()), np.int32)
+        return replace(self, codes=codes.view(np.uint32))
+
+    def _step(self, codes: np.ndarray, way: int) -> np.ndarray:
+        """float64: how far it is from these codes to their neighbours on one side."""
+        step = self.table[codes + way]
+        step -= self.table[codes]
+        return step
 
 
 def encode(row: np.ndarray, weight: np.ndarray, label: int, width: int) -> Coded:
@@ -98,13 +107,18 @@ def encode(row: np.ndarray, weight: np.ndarray, label: int, width: int) -> Coded
     exact |= finite & (wide < wide[finite & ~exact].max() - DEEP)
     coded = finite & ~exact
     least, most, bend = _ends(wide, weight, coded, width)
-    loss = np.where(coded, weight * _steps(wide, least, most, bend, width), 0.0)
+    loss = _steps(wide, least, most, bend, width)
+    loss *= weight
+    loss[~coded] = 0.0
     exact[_largest(loss, len(row) // (2 * EXACT))] = True
     coded &= ~exact
     if coded.any():
         least, most, bend = _ends(wide, weight, coded, width)
     shares = _shares(np.clip(wide, least, most), least, most, bend)
-    codes = np.where(coded, np.rint(shares * (2**width - 2)) + 1, 0).astype(np.uint32)
+    shares *= 2**width - 2
+    codes = np.rint(shares, out=shares).astype(np.uint32)
+    codes += 1
+    codes[~coded] = 0
     return Coded(width, least, most, bend, np.flatnonzero(exact & finite), row[exact & finite], codes)
 
 
@@ -167,11 +181,20 @@ def _shares(wide: np.ndarray, least: float, most: float, bend: float) -> np.ndar
     """Where logits lie between the ends, 0 to 1, on the scale of the codes."""
     if most <= least:
         return np.zeros(len(wide))
-    even = (wide - least) / (most - least)
+    even = np.asarray(wide - least)
+    even /= most - least
     if bend == 0:
-        return np.asarray(even)
+        return even
+    # in place: a row of the largest vocabularies takes megabytes, and several are written at once
     low = np.exp(bend * (least - most))
-    return np.asarray(0.5 * even + 0.5 * (np.exp(bend * (wide - most)) - low) / (1.0 - low))
+    bent = np.asarray(wide - most)
+    bent *= bend
+    np.exp(bent, out=bent)
+    bent -= low
+    bent /= 1.0 - low
+    even += bent
+    even *= 0.5
+    return even
 
 
 def _steps(wide: np.ndarray, least: float, most: float, bend: float, width: int) -> np.ndarray:
@@ -180,8 +203,14 @@ def _steps(wide: np.ndarray, least: float, most: float, bend: float, width: int)
     if bend == 0 or most <= least:
         return np.full(len(wide), (most - least) / count)
     low = np.exp(bend * (least - most))
-    density = 0.5 / (most - least) + 0.5 * bend * np.exp(bend * (np.clip(wide, least, most) - most)) / (1.0 - low)
-    return np.asarray(1.0 / (density * count))
+    density = np.clip(wide, least, most)
+    density -= most
+    density *= bend
+    np.exp(density, out=density)
+    density *= 0.5 * bend / (1.0 - low)
+    density += 0.5 / (most - least)
+    density *= count
+    return np.asarray(np.reciprocal(density, out=density))
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:

@@ -36,7 +36,7 @@ class GateVerdict:
     bound: Number
     """null where it was to be calculated and nothing was measured"""
     basis: str
-    positions: int = 0
+    positions: int
     """positions of its scope that were measured"""
     where: str = ""
     if_fails: tuple[str, ...] = ()

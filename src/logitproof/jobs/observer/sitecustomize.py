@@ -1,6 +1,6 @@
 """Comes first in every Python process of an engine: notes which files it reads and which programs it starts.
 
-The harness reads the notes to know whether a trace may be used again (jobs/executed.py). It stands alone, for any Python from
+The harness reads the notes to know whether a trace may be used again (jobs/sight.py). It stands alone, for any Python from
 3.8 on, imports nothing of this package, and changes nothing that the program sees: it leaves `sys.path` and makes room for
 another `sitecustomize`.
 """
