@@ -73,9 +73,16 @@ def logits(bugs: Sequence[tuple[str, dict[str, Any]]] = (), layer: int = -1) -> 
 @pytest.fixture
 def is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model counts as one whose passes are dear."""
-    monkeypatch.setattr(search, "SMALL", 1e3)
-    monkeypatch.setattr(search, "WEIGHTS", 1e3)
+    for name in ("SMALL", "WEIGHTS", "SWEPT"):
+        monkeypatch.setattr(search, name, 1e3)
     monkeypatch.setattr(trial, "SMALL", 1e3)
+
+
+@pytest.mark.usefixtures("is_large")
+def test_a_large_epsilon_is_found_where_every_range_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SWEPT", 1e9)
+    found = diagnose_logits(build(FAMILY), IDS, logits([("norm.eps_value", {"eps": 0.03})]))
+    assert found.names[0] == "norm.eps_value" and found.mutants[0].options["eps"] == pytest.approx(0.03, rel=0.1)
 
 
 @pytest.mark.parametrize(

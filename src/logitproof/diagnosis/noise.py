@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from logitproof.contract.arithmetic import Arithmetic
 from logitproof.diagnosis.found import Known, Mutant, Source
 from logitproof.diagnosis.trial import SCREENED, Trial
 from logitproof.errors import Refusal
@@ -27,21 +28,33 @@ SHOWN = 5.0
 """Factor on the smallest difference at a position: noise is about as large at all of them, so no engine hides more."""
 
 
+FORETOLD = 1.5
+"""How much more may be left than the engine's arithmetic is foretold to make of the model with the bug."""
+
+
 @dataclass(frozen=True)
 class Floor:
-    """`quiet` is float32's own, `level` the candidate's noise, RMS in logits; `source` says where that comes from."""
+    """`quiet` is float32's own, `level` the candidate's noise, RMS in logits; `source` says where that comes from.
+
+    `arithmetic` is the candidate's, where its errors can be imitated.
+    """
 
     trial: Trial
     quiet: float
     level: float
     source: Source
     to_reference: float
+    arithmetic: Arithmetic | None = None
 
     def explains(self, distance: float, mutants: tuple[Mutant, ...]) -> bool:
         """Whether what is left is noise; a bug may make the model louder, and its noise with it."""
         if distance <= self.quiet:
             return True
-        if not distance * FAR <= self.to_reference or not distance <= LOUDEST * NOISE * self.level:
+        if not distance * FAR <= self.to_reference:
+            return False
+        if distance > NOISE * self.level and self._is_foretold(distance, mutants):
+            return True
+        if not distance <= LOUDEST * NOISE * self.level:
             return False
         if not distance <= FLAT * self.trial.spread():
             return False
@@ -52,6 +65,13 @@ class Floor:
         bugs = [(mutant.name, mutant.options) for mutant in mutants]
         louder = self.trial.rounding(bugs) / max(self.trial.rounding(), 1e-12)
         return distance <= NOISE * self.level * max(louder, 1.0)
+
+    def _is_foretold(self, distance: float, mutants: tuple[Mutant, ...]) -> bool:
+        """Whether the arithmetic makes as much in the model with the bugs: a spoilt model may amplify every rounding."""
+        if self.arithmetic is None:
+            return False
+        bugs = [(mutant.name, mutant.options) for mutant in mutants]
+        return distance <= FORETOLD * self.trial.imitated(self.arithmetic, bugs)
 
     @property
     def limit(self) -> float:
@@ -65,8 +85,10 @@ def floor_of(trial: Trial, known: Known) -> Floor:
     if known.noise is not None:
         return Floor(trial, quiet, max(quiet, known.noise), known.source, to_reference)
     if known.bits is not None:
-        level = _imitated(trial, known) or trial.rounding() * 2.0 ** (BFLOAT16 - known.bits)
-        return Floor(trial, quiet, max(quiet, level), "arithmetic", to_reference)
+        imitated = _imitated(trial, known)
+        level = imitated or trial.rounding() * 2.0 ** (BFLOAT16 - known.bits)
+        arithmetic = known.arithmetic if imitated else None
+        return Floor(trial, quiet, max(quiet, level), "arithmetic", to_reference, arithmetic)
     level = max(quiet, trial.rounding())
     source: Source = "bfloat16"
     if known.at_most is not None and known.at_most < level:
@@ -99,7 +121,7 @@ def shown(floor: Floor, by_position: list[np.ndarray]) -> Floor:
     smallest = SHOWN * float(np.min(flat)) if len(flat) else np.inf
     if not smallest < floor.level:
         return floor
-    return Floor(floor.trial, floor.quiet, max(floor.quiet, smallest), "the engine itself", floor.to_reference)
+    return replace(floor, level=max(floor.quiet, smallest), source="the engine itself")
 
 
 def _between_modes(trial: Trial, known: Known) -> float:

@@ -33,6 +33,8 @@ FEW = 4
 """The same for what a large model is given less of: parameters that are searched, steps of a search, and what is confirmed."""
 POINTING = 0.25
 """How far a bug must point in the direction of the candidate's difference for a large model to be tried with more values."""
+SWEPT = 3e8
+"""Weights up to which every range is scanned: a strong bug, such as a large epsilon, points elsewhere at its default value."""
 FAR_OFF = 2.0
 """How many times farther than the nearest a bug of a large model is where it is not confirmed on everything."""
 
@@ -84,7 +86,7 @@ class Searcher:
         Every range is scanned on the screened positions; a golden section in the value's logarithm follows in the best ones.
         """
         scans = []
-        pointing = self._pointing() if self.large else None
+        pointing = self._pointing() if self.trial.planted.weights > SWEPT else None
         for name, kind in self.applicable():
             if pointing is not None and name not in pointing:
                 continue
@@ -96,7 +98,7 @@ class Searcher:
         return [self.fit(far, scanned, floor) for scanned, far in near[: SEARCHED // FEW if self.large else SEARCHED]]
 
     def _pointing(self) -> set[str]:
-        """Of a large model, the few bugs with a range whose difference points most in the direction of the candidate's.
+        """Of a model beyond `SWEPT`, the few bugs with a range that point most in the direction of the candidate's difference.
 
         A value that is not in the grid changes the size of a difference more than where it points to.
         """

@@ -132,11 +132,14 @@ class Trial:
             rounded = self.logits(bugs, beginning=self.glanced)[0]
         return rms(distances(exact, rounded))
 
-    def imitated(self, arithmetic: Arithmetic) -> float:
-        """The RMS error that an arithmetic makes in this model, on the screened positions; raises Refusal of one not known."""
-        exact = self.right[0][:SCREENED]
+    def imitated(self, arithmetic: Arithmetic, bugs: Bugs = ()) -> float:
+        """The RMS error that an arithmetic makes in this model, with these bugs planted, on the screened positions.
+
+        Raises Refusal of an arithmetic that is not known.
+        """
+        exact = self.logits(bugs, beginning=SCREENED)[0] if bugs else self.right[0][:SCREENED]
         with self.planted.imitating(arithmetic):
-            noisy = self.planted.logits(beginning=len(exact))[0]
+            noisy = self.logits(bugs, beginning=len(exact))[0]
         return rms(distances(exact, noisy))
 
     def spread(self) -> float:
