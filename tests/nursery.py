@@ -91,7 +91,9 @@ class Nursery:
 
     def close(self) -> None:
         self._link.close()
-        self._process.wait(10)
+        # it may still be importing, which takes its time where the machine is busy, and has nothing to finish
+        self._process.kill()
+        self._process.wait()
 
 
 def nurse() -> None:
