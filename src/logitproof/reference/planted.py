@@ -140,7 +140,8 @@ class Planted:
         fed, flow = self._fed(self.sequences[0]), Taps(names, given)
         flow.whole = not size
         self.passes += 1
-        idle = attributes_replaced(idling(self.model, names, given) if not size and self._gives_stream else [])
+        skipped = [] if size else idling(self.model, names, given)
+        idle = attributes_replaced(skipped if (skipped or "*" in names) and self._gives_stream else [])
         with self._with(bugs), idle:
             sizes = [part.shape[1] for part in fed.split(size or fed.shape[1], dim=1)]
             fewer = {} if size or "logits" in names else fewest(self.model)
