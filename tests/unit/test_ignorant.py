@@ -46,7 +46,7 @@ def test_bounds_that_rows_in_the_place_of_others_keep_are_suspect(project: Any) 
     cosine = [{"id": "cosine", "metric": "cosine", "at_least": -0.99, "basis": BASIS}]
     (cell,) = project.check(bands=bands(1e3, 1e4), gates=cosine).verdict.cells
     assert cell.status == "SUSPECT"
-    assert cell.reason.startswith(f"{TEXT}the reference's own rows, each in the place of the next, would be ")
+    assert cell.reason.startswith(f"{TEXT}the reference's own rows, in the reverse order, would be ")
 
 
 def test_many_prompts_are_looked_at_in_part_first_and_then_whole(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,27 @@ def test_many_prompts_are_looked_at_in_part_first_and_then_whole(project: Any, m
     counts.clear()
     suspect = project.check(bands=bands(1e3, 1e4), gates=kl(900.0, scope="position 3"))
     assert suspect.verdict.cells[0].status == "SUSPECT" and len(counts) == 7
+
+
+def test_of_a_long_prompt_the_first_positions_are_looked_at_and_no_row_is_copied(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ignorant, "FEW", 6)
+    seen: list[tuple[int, int]] = []
+
+    def watched(row: Any, *others: Any) -> Any:
+        compared = answered(row, *others)
+        seen.append((others[-1], compared.comparison.positions))
+        return compared
+
+    answered = ignorant._answered
+    monkeypatch.setattr(ignorant, "_answered", watched)
+    project.suite("suite.yaml", "a prompt of many letters, of which six are enough")
+    assert project.check().verdict.status == "PASS"
+    assert seen == [(6, 6), (6, 6)], "once for each kind"
+    seen.clear()
+    assert project.check(bands=bands(1e3, 1e4), gates=kl(900.0)).verdict.cells[0].status == "SUSPECT"
+    assert seen[0] == (6, 6) and seen[1][1] > 20, "what is admitted in part is looked at whole"
 
 
 def test_what_is_wrong_is_told_before_what_its_bounds_admit(project: Any) -> None:

@@ -26,7 +26,7 @@ from logitproof.verdict.ties import outside_ties
 FEW = 256
 """Positions that are tried first: bounds that a bug would break refuse it there, and no further one is looked at."""
 EXCUSE = "; tighten one of them, or give the candidate `may_be_vacuous` with the reason"
-ZEROS, MOVED = "rows of zeros", "the reference's own rows, each in the place of the next,"
+ZEROS, MOVED = "rows of zeros", "the reference's own rows, in the reverse order,"
 
 
 def admitted(case: Case, contract: Contract, results: Results, today: date) -> str:
@@ -42,12 +42,12 @@ def admitted(case: Case, contract: Contract, results: Results, today: date) -> s
         return ""
     if status_alone(case, contract) not in GOOD:
         return ""
-    few = max(int((np.cumsum([_count(row) for row in case.rows]) <= FEW).sum()), 1)
+    most = _few(case.rows)
     kinds = [ZEROS] if mode == "greedy" or not _are_whole(case.rows, results, at_least=2) else [ZEROS, MOVED]
     for kind in kinds:
-        text = _passing(case, case.rows[:few], contract, results, kind)
-        if text and few < len(case.rows):
-            text = _passing(case, case.rows, contract, results, kind)
+        text = _passing(case, most, contract, results, kind)
+        if text and sum(most) < sum(counts := [_count(row) for row in case.rows]):
+            text = _passing(case, counts, contract, results, kind)
         if text:
             return f"its band and its gates admit what knows nothing: {kind} would be {text}{EXCUSE}"
     return ""
@@ -55,6 +55,16 @@ def admitted(case: Case, contract: Contract, results: Results, today: date) -> s
 
 def _count(row: Compared) -> int:
     return row.comparison.positions if row.comparison else 0
+
+
+def _few(rows: Sequence[Compared]) -> list[int]:
+    """How many positions of each of the first rows are tried first."""
+    most: list[int] = []
+    for row in rows:
+        if (left := FEW - sum(most)) <= 0:
+            break
+        most.append(min(_count(row), left))
+    return most
 
 
 def _are_whole(rows: Sequence[Compared], results: Results, *, at_least: int) -> bool:
@@ -68,24 +78,36 @@ def _are_whole(rows: Sequence[Compared], results: Results, *, at_least: int) -> 
     )
 
 
-def _passing(case: Case, rows: Sequence[Compared], contract: Contract, results: Results, kind: str) -> str:
-    """The status of such a candidate on these rows and how far it is off, where it would pass; nothing where it would not."""
-    answered = [outside_ties(_answered(row, case.cell, results, kind), case.band) for row in rows]
+def _passing(case: Case, counts: Sequence[int], contract: Contract, results: Results, kind: str) -> str:
+    """The status of such a candidate at so many positions of each row and how far it is off; nothing where it would not pass."""
+    is_part = sum(counts) < sum(_count(row) for row in case.rows)
+    pairs = zip(case.rows, counts, strict=False)
+    answered = [outside_ties(_answered(row, case.cell, results, kind, most), case.band) for row, most in pairs]
     if any(row.failure for row in answered):
         return ""
-    status = status_alone(replace(case, rows=answered), contract, is_part=len(rows) < len(case.rows))
+    status = status_alone(replace(case, rows=answered), contract, is_part=is_part)
     distances = np.concatenate([values_of(row, "rms_delta_logit") for row in answered])
     return f"{status} too, at an RMS difference of {distances.mean():.3g}" if status in GOOD else ""
 
 
-def _answered(row: Compared, cell: Cell, results: Results, kind: str) -> Compared:
-    """What the row would be of a candidate that knows nothing; where both run free, it continues by the first token."""
+def _answered(row: Compared, cell: Cell, results: Results, kind: str, most: int) -> Compared:
+    """What the first positions of a row would be of a candidate that knows nothing; running free, it goes on by token 0."""
     pair = replace(row.pair, tokenized=None)
     reference = results[pair.reference]
     assert isinstance(reference, Trace)
-    rows = np.asarray(reference.logits)
-    made = np.zeros_like(rows) if kind == ZEROS else np.roll(rows, 1, axis=0)
+    reference = _beginning(reference, most)
+    rows = reference.logits
+    # neither takes memory: the rows of a long prompt are gigabytes
+    made = np.broadcast_to(rows.dtype.type(0), rows.shape) if kind == ZEROS else rows[::-1]
     answer = replace(reference, logits=made, new_token_ids=[0] * len(reference.new_token_ids), routing=None)
     alone = replace(cell, pairs=(pair,))
-    known = {key: results[key] for key in (pair.source, pair.reference) if key in results}
-    return compare_cells([alone], {**known, pair.candidate: answer})[alone][0]
+    known = {pair.source: results[pair.source]} if pair.source in results else {}
+    return compare_cells([alone], {**known, pair.reference: reference, pair.candidate: answer})[alone][0]
+
+
+def _beginning(trace: Trace, most: int) -> Trace:
+    """The trace up to so many of its rows."""
+    if len(trace.logits) <= most:
+        return trace
+    ids = trace.token_ids[:most] if trace.kind == "score" else trace.token_ids
+    return replace(trace, logits=trace.logits[:most], token_ids=ids, new_token_ids=trace.new_token_ids[:most], routing=None)
