@@ -79,7 +79,7 @@ def _are_whole(rows: Sequence[Compared], results: Results, *, at_least: int) -> 
 
 
 def _passing(case: Case, counts: Sequence[int], contract: Contract, results: Results, kind: str) -> str:
-    """The status of such a candidate at so many positions of each row and how far it is off; nothing where it would not pass."""
+    """The status of such a candidate at so many positions of each row and how far it is off; nothing where it is wrong."""
     is_part = sum(counts) < sum(_count(row) for row in case.rows)
     pairs = zip(case.rows, counts, strict=False)
     answered = [outside_ties(_answered(row, case.cell, results, kind, most), case.band) for row, most in pairs]

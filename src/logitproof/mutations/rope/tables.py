@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -73,6 +73,47 @@ class OneBaseForAllLayers(WrongParameters, id="rope.one_base_for_all_layers"):
         if "full_attention" not in right:
             return None
         return dict.fromkeys(right, right["full_attention"])
+
+
+class BaseOfOneKind(WrongParameters):
+    """Layers of one kind rotate by another base (theta) than the model's: subclasses name the kind.
+
+    A base that is written into the code is right for the models that it was written for.
+    """
+
+    kind: ClassVar[str]
+    base: float
+
+    def all_parameters(self, right: dict[str, Parameters], config: Any) -> dict[str, Parameters] | None:
+        if self.kind not in right or len(right) < 2:
+            return None
+        return right | {self.kind: right[self.kind] | {"rope_theta": self.base}}
+
+
+class BaseOfGlobalLayers(BaseOfOneKind, id="rope.base_of_global_layers"):
+    """Layers that see everything rotate by another base (theta) than the model's, those with a window by theirs."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on, growing smoothly; only the layers without a window are wrong",
+        first_tap="layers.1.attn.q_rope",
+        remedy="read the base of each kind of layer from rope_parameters; no base is a constant of the family",
+        seen_in=("gemma.cpp #986",),
+    )
+    kind = "full_attention"
+    base: float = swept(1e4, grid=(1e4, 1e5, 5e5, 1e6, 1e7), between=(1e3, 1e8))
+
+
+class BaseOfWindowedLayers(BaseOfOneKind, id="rope.base_of_windowed_layers"):
+    """Layers with a sliding window rotate by another base (theta) than theirs, all others by the model's."""
+
+    record = Record(
+        shows="position 0 exact, wrong from position 1 on, growing within the window; only the layers with a window are wrong",
+        first_tap="layers.0.attn.q_rope",
+        remedy="read the base of each kind of layer from rope_parameters (rope_local_base_freq in older configs)",
+        seen_in=("gemma.cpp #986",),
+    )
+    kind = "sliding_attention"
+    base: float = swept(1e5, grid=(1e4, 1e5, 5e5, 1e6, 1e7), between=(1e3, 1e8))
 
 
 class HeadDimFromHidden(WrongFrequencies, id="rope.head_dim_from_hidden"):
