@@ -101,7 +101,9 @@ def _is_missing(place: str) -> bool:
     except ArgumentError:
         return False
     is_file = target.get_backend_name() == "sqlite" and bool(target.database) and target.database != ":memory:"
-    return is_file and not Path(str(target.database)).exists()
+    path = Path(str(target.database))
+    # where a file stands in the way, the database cannot be opened, and says so
+    return is_file and not path.exists() and next((parent.is_dir() for parent in path.parents if parent.exists()), True)
 
 
 def _why(error: Exception) -> tuple[str, str]:
