@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Project
+from conftest import BASIS, Project
 from logitproof.contract.opened import open_contract
 from logitproof.reporters.verdict import Verdict
 from logitproof.runs.check import check
@@ -73,3 +74,26 @@ def test_a_verdict_from_the_store_differs_from_the_first_in_times_and_in_what_wa
     first, again = (json.loads(text) for text in texts)
     unequal = {key for key in first.keys() | again.keys() if first.get(key) != again.get(key)}
     assert unequal <= {*TIMES, "from_store"}, unequal
+
+
+def test_the_order_of_prompts_candidates_gates_and_modes_changes_no_number(project: Project) -> None:
+    """Nothing but the order of a list: the traces are found in the store, so that what is left is the harness."""
+    texts = ["hello there", "another prompt", "a third, which is longer", "d"]
+    candidates = {name: project.toy(noise=size) for name, size in (("near", 1e-7), ("off", 1e-3), ("far", 0.3))}
+    gates = [
+        {"id": f"{metric}-{statistic}", "metric": metric, "statistic": statistic, "at_most": 1e-6, "basis": BASIS}
+        for metric in ("kl_divergence", "rms_delta_logit", "total_variation")
+        for statistic in ("mean", "p99", "max")
+    ]
+    seen = []
+    for turn in (1, -1):
+        modes = ["prefill", "decode", "greedy"][::turn]
+        project.suite("suite.yaml", *texts)
+        suite = yaml.safe_load((project.folder / "suite.yaml").read_text())
+        project.write("suite.yaml", {**suite, "prompts": suite["prompts"][::turn]})
+        report = project.check(candidates=dict([*candidates.items()][::turn]), gates=gates[::turn], matrix={"mode": modes})
+        cells = {result.cell.id: (result.status, result.positions, dict(result.counts)) for result in report.verdict.cells}
+        bounds = {(gate.cell, gate.id): (gate.status, gate.observed, gate.positions) for gate in report.verdict.gates}
+        seen.append((cells, bounds))
+    assert seen[0][0].keys() == seen[1][0].keys() and len(seen[0][0]) == 9 and len(seen[0][1]) == 81
+    assert seen[0] == seen[1]

@@ -15,14 +15,16 @@ from logitproof.rows.distance import rms
 
 Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 """A number that JSON has as null where it is not finite."""
+# What is summed is summed in the order of its size: the order of prompts in a file is none of an engine, and a bound may be
+# as near as the last digit.
 STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
-    "mean": lambda values: float(values.mean()),
+    "mean": lambda values: float(np.sort(values).mean()),
     "median": lambda values: float(np.median(values)),
     "p95": lambda values: float(np.percentile(values, 95)),
     "p99": lambda values: float(np.percentile(values, 99)),
     "max": lambda values: float(values.max()),
     "min": lambda values: float(values.min()),
-    "rms": rms,
+    "rms": lambda values: rms(np.sort(values)),
 }
 
 
@@ -80,8 +82,8 @@ def summarize(values_by_prompt: Sequence[np.ndarray], seed: int) -> Summary:
 
 
 def _interval(kept: Sequence[np.ndarray], seed: int) -> tuple[float, float] | None:
-    sums = np.array([values.sum() for values in kept if len(values)])
-    counts = np.array([len(values) for values in kept if len(values)])
+    pairs = sorted((float(values.sum()), len(values)) for values in kept if len(values))
+    sums, counts = (np.array(column) for column in zip(*pairs, strict=True)) if pairs else (np.empty(0), np.empty(0))
     if len(sums) < 2:
         return None
     return bootstrap_ratio(sums, counts, seed=seed)
