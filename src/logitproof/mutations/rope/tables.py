@@ -75,7 +75,7 @@ class OneBaseForAllLayers(WrongParameters, id="rope.one_base_for_all_layers"):
         return dict.fromkeys(right, right["full_attention"])
 
 
-class BaseOfOneKind(WrongParameters):
+class _BaseOfOneKind(WrongParameters):
     """Layers of one kind rotate by another base (theta) than the model's: subclasses name the kind.
 
     A base that is written into the code is right for the models that it was written for.
@@ -90,7 +90,7 @@ class BaseOfOneKind(WrongParameters):
         return right | {self.kind: right[self.kind] | {"rope_theta": self.base}}
 
 
-class BaseOfGlobalLayers(BaseOfOneKind, id="rope.base_of_global_layers"):
+class BaseOfGlobalLayers(_BaseOfOneKind, id="rope.base_of_global_layers"):
     """Layers that see everything rotate by another base (theta) than the model's, those with a window by theirs."""
 
     record = Record(
@@ -103,7 +103,7 @@ class BaseOfGlobalLayers(BaseOfOneKind, id="rope.base_of_global_layers"):
     base: float = swept(1e4, grid=(1e4, 1e5, 5e5, 1e6, 1e7), between=(1e3, 1e8))
 
 
-class BaseOfWindowedLayers(BaseOfOneKind, id="rope.base_of_windowed_layers"):
+class BaseOfWindowedLayers(_BaseOfOneKind, id="rope.base_of_windowed_layers"):
     """Layers with a sliding window rotate by another base (theta) than theirs, all others by the model's."""
 
     record = Record(
