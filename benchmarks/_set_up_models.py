@@ -42,7 +42,7 @@ def contract(folder: Path, family: str, label: str = "F32", file: Path | None = 
         "suites": ["small.yaml"],
         "matrix": {"quantization": [label], "mode": ["prefill"]},
         "bands": [LOOSE],
-        "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": 50.0, "basis": BASIS}],
+        "gates": [{"id": "kl", "metric": "kl_divergence", "at_most": 1.0, "basis": BASIS}],
         "error_bar": {"vary": []},
         **changes,
     }
