@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +121,7 @@ def _by_file(catalogue: Catalogue, name: str) -> Entry | None:
     if catalogue in MECHANISMS or not all(part.isidentifier() and not part.startswith("_") for part in parts):
         return None
     path = (Path(__file__).parent / catalogue).joinpath(*parts).with_suffix(".py")
-    if not path.is_file() or _is_added_to(catalogue):
+    if not os.path.isfile(path) or _is_added_to(catalogue):
         return None
     entry = _read(path, _module_name(catalogue, Path(*parts).with_suffix(".py")), catalogue)[0]
     return entry if entry.name == name else None

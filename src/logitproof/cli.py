@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from logitproof.errors import EnvironmentFailed, LogitproofError
+from logitproof.errors import ContractError, EnvironmentFailed, LogitproofError
 
 COMMANDS = Path(__file__).parent / "commands"
 WORDS = f"{__name__}.words"
@@ -57,11 +57,11 @@ class _Commands(click.Group):
             raise  # whoever read the output has gone, and click ends quietly
         except OSError as error:
             from logitproof.documents.wording import visible_lines
-            from logitproof.files.system import in_words, remedy_of
+            from logitproof.files.system import NO_PATH, in_words, remedy_of
 
             place = f"{error.filename}: " if error.filename else ""
             click.echo(f"error: {visible_lines(f'{place}{in_words(error)}')}\n  remedy: {remedy_of(error)}", err=True)
-            self._end(ctx, error, EnvironmentFailed.exit_code)
+            self._end(ctx, error, (ContractError if error.errno in NO_PATH else EnvironmentFailed).exit_code)
         except click.UsageError as error:
             if command := _asked_in_json(self, ctx, ctx.meta[WORDS]):
                 from logitproof.documents.refused import Fault, refusal

@@ -34,6 +34,7 @@ from logitproof.files.arrays import read_archive, read_array, read_arrays, write
 from logitproof.files.safetensors import Tensors
 from logitproof.files.untrusted import DEPTH_LIMIT, read_json, read_object, read_text
 from logitproof.gguf.side import open_side
+from logitproof.gguf.tokenizer import tokenizer_keys
 from logitproof.gguf.vocabulary import special_tokens, token_texts
 from logitproof.jobs.answers import Untrusted
 from logitproof.readers import open_dump
@@ -660,3 +661,42 @@ def test_no_command_reads_a_file_past_the_door() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("read_text", "read_bytes")
     }
     assert past == set(own)
+
+
+LONG = {"a name": "s" * 300, "a path": "s/" * 3000}
+PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "model": lambda name: {"models": {"m": {"original": name}}},
+    "suite": lambda name: {"suites": [name]},
+    "suite file": lambda name: {"suites": [f"{name}.yaml"]},
+    "golden": lambda name: {"reference": {"engine": "golden", "options": {"path": name}}},
+    "tokenizer": lambda name: {"candidates": {"g": {"engine": "toy", "tokenizer": name}}},
+    "engine": lambda name: {"candidates": {"g": {"engine": name}}},
+    "metric": lambda name: {"gates": [{"id": "x", "metric": name, "at_most": 1, "basis": "a reason of more than ten"}]},
+    "pins": lambda name: {"pins": name},
+}
+
+
+@pytest.mark.parametrize("length", LONG)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_that_no_system_takes_is_the_fault_of_who_wrote_it(project: Any, place: str, length: str) -> None:
+    path = project.contract(**PLACES[place](LONG[length]))
+    done = CliRunner().invoke(main, ["lint", str(path)])
+    assert done.exit_code == 2, done.output[-300:]
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("command", ["check", "judge", "lint", "compare", "freeze", "diagnose", "gguf export"])
+def test_an_argument_that_no_system_takes_is_one_too(command: str) -> None:
+    count = 1 if command in ("check", "judge", "lint", "freeze") else 2
+    done = CliRunner().invoke(main, [*command.split(), *[LONG["a name"]] * count])
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output[-300:]
+
+
+@pytest.mark.parametrize("pattern", [None, {}, {"String": "a"}, {"Regex": "[a-z"}])
+def test_a_split_by_what_is_no_known_expression_is_refused(model: Path, pattern: object) -> None:
+    path = model / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["pre_tokenizer"] = {"type": "Split", **({"pattern": pattern} if pattern is not None else {})}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="unknown pre-tokenizer"):
+        tokenizer_keys(model, 100_000)

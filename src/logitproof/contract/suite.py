@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from logitproof.contract.typed import STRICT, Count
 from logitproof.errors import ContractError, did_you_mean
 from logitproof.files.nearest import meant
+from logitproof.files.system import is_there
 from logitproof.files.yaml import read_yaml
 
 
@@ -104,7 +105,7 @@ def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
         return read_yaml(shipped[name], Suite, "suite")[0]
     if not name.endswith((".yaml", ".yml")):
         files = [f"{name}{end}" for end in (".yaml", ".yml", ".suite.yaml") if name]
-        near = next((file for file in files if (folder / file).is_file()), "")
+        near = next((file for file in files if is_there(folder / file)), "")
         hint = f"; did you mean the file {near!r}?" if near else did_you_mean(name, list(shipped))
         raise ContractError(
             f"no shipped suite is called {name!r}{hint}",
@@ -112,7 +113,7 @@ def open_suite(name: str, folder: Path, *, where: str = "") -> Suite:
             remedy="name a shipped suite or a .yaml file",
         )
     path = folder / name
-    if where and not path.exists():
+    if where and not is_there(path):
         remedy = "correct the path, which is relative to the contract"
         raise ContractError(f"no suite file is at {path}{meant(path)}", where=where, remedy=remedy)
     return read_yaml(path, Suite, "suite")[0]

@@ -36,10 +36,20 @@ def in_words(error: OSError) -> str:
     return WORDS.get(error.errno or 0, (error.strerror or str(error)).lower())
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; nothing is at one whose name no system takes."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says where a disk is full or a folder is not ours."""
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY)
-BAD_PATH = (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP)
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What it says of a path that leads nowhere on any machine: the fault of whoever gave it."""
+BAD_PATH = (errno.ENOENT, *NO_PATH)
 
 
 def remedy_of(error: OSError) -> str:

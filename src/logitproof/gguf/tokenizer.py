@@ -162,7 +162,7 @@ def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
     """llama.cpp's name for the split expression."""
     step = tokenizer.get("pre_tokenizer") or {}
     parts = step.get("pretokenizers", [step])
-    patterns = [part["pattern"].get("Regex", "") for part in parts if part.get("type") == "Split"]
+    patterns = [_expression(part.get("pattern")) for part in parts if part.get("type") == "Split"]
     if len(patterns) == 1 and patterns[0] in PRE_TOKENIZERS:
         return PRE_TOKENIZERS[patterns[0]]
     if parts and not patterns and parts[-1].get("type") == "ByteLevel" and parts[-1].get("use_regex", True):
@@ -174,6 +174,12 @@ def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
         where=str(folder / "tokenizer.json"),
         remedy="add the expression and llama.cpp's name for it to PRE_TOKENIZERS",
     )
+
+
+def _expression(pattern: object) -> str:
+    """The regular expression of a split; nothing where it splits by a text, or by what is no pattern."""
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    return expression if isinstance(expression, str) else ""
 
 
 def _content(entry: str | dict[str, Any] | None) -> str:
