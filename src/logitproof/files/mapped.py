@@ -24,9 +24,9 @@ def let_go(rows: Any) -> None:
     if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
         return
     origin = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
-    first = rows.__array_interface__["data"][0] - origin
+    first, end = (place - origin for place in np.lib.array_utils.byte_bounds(rows))  # also of rows in the reverse order
     begin = first // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_DONTNEED, begin, min(first + rows.nbytes, len(owner)) - begin)
+    owner.madvise(mmap.MADV_DONTNEED, begin, min(end, len(owner)) - begin)
 
 
 def rows_at_once(rows: Any, most: int = ROWS) -> int:

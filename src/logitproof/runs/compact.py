@@ -104,10 +104,11 @@ def _write(path: Path, trace: Trace, partners: Sequence[Partner]) -> None:
     labels = [*trace.token_ids[1:], -1] if trace.kind == "score" else list(trace.new_token_ids)
     shape, kind = (len(logits), logits.shape[1]), logits.dtype
     with CompactWriter(path, shape, kind) as writer, ThreadPoolExecutor(threads) as pool:
-        # a row a thread in memory, with what it was compared with
+        # a row a thread in memory, with what it was compared with; a thread of its own would keep memory of its own
+        work = map if threads == 1 else pool.map
         for start in range(0, len(logits), threads):
             places = range(start, min(start + threads, len(logits)))
-            for data in pool.map(lambda at: _fitted(_row(np.array(logits[at]), labels[at], partners, at)), places):
+            for data in work(lambda at: _fitted(_row(np.array(logits[at]), labels[at], partners, at)), places):
                 writer.write(data)
             for rows in (logits, *(partner.whole for partner in partners)):
                 let_go(rows[places.start : places.stop])

@@ -72,12 +72,13 @@ class Coded:
         codes = self.codes.astype(np.int32)
         free = (codes > 1) & (codes + 1 < 2**self.width)
         gains = np.abs(slopes).max(axis=0)
-        gains *= self._step(np.where(free, codes, 1), 1)
+        apart = np.diff(self.table, append=np.inf)
+        gains *= apart[np.where(free, codes, 1)]
         gains[~free] = 0.0
         order = _largest(gains, NUDGES)
         order = order[np.argsort(-gains[order])]
         order = order[free[order]]
-        up, down = (self._step(codes[order], way) for way in (1, -1))
+        up, down = apart[codes[order]], -apart[codes[order] - 1]
         left, chosen = errors.astype(np.float64), {}
         for place, entry in enumerate(order.tolist()):
             ways = {way: left + slopes[:, entry] * float(step[place]) for way, step in ((1, up), (-1, down))}
@@ -86,12 +87,6 @@ class Coded:
                 left, chosen[entry] = moved, way
         codes[np.array(list(chosen), np.int64)] += np.array(list(chosen.values()), np.int32)
         return replace(self, codes=codes.view(np.uint32))
-
-    def _step(self, codes: np.ndarray, way: int) -> np.ndarray:
-        """float64: how far it is from these codes to their neighbours on one side."""
-        step = self.table[codes + way]
-        step -= self.table[codes]
-        return step
 
 
 def encode(row: np.ndarray, weight: np.ndarray, label: int, width: int) -> Coded:
@@ -111,10 +106,11 @@ def encode(row: np.ndarray, weight: np.ndarray, label: int, width: int) -> Coded
     loss *= weight
     loss[~coded] = 0.0
     exact[_largest(loss, len(row) // (2 * EXACT))] = True
+    del loss  # what is not needed is let go of: a row of the largest vocabularies takes megabytes
     coded &= ~exact
     if coded.any():
         least, most, bend = _ends(wide, weight, coded, width)
-    shares = _shares(np.clip(wide, least, most), least, most, bend)
+    shares = _shares(np.clip(wide, least, most, out=wide), least, most, bend)
     shares *= 2**width - 2
     codes = np.rint(shares, out=shares).astype(np.uint32)
     codes += 1
