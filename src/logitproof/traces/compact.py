@@ -17,6 +17,7 @@ import numpy as np
 
 from logitproof.errors import ContractError
 from logitproof.files.hashes import file_sha256
+from logitproof.files.mapped import let_go
 from logitproof.files.untrusted import refusal, regular_size
 from logitproof.traces.fewbits import decode
 
@@ -78,6 +79,8 @@ class CompactRows:
             return decode(data, self.shape[1], self._kind).astype(self.dtype, copy=False)
         except ValueError as error:
             raise refusal(self.path, f"row {position}", str(error), REMEDY) from None
+        finally:
+            let_go(data)
 
 
 def is_compact(rows: object) -> bool:
