@@ -127,6 +127,15 @@ CONFIGS: dict[str, Any] = {
 FAMILIES = (*TRAINED, *CONFIGS)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many small passes are quicker on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def planted(family_of_bugs: str, needs: tuple[str, ...] = ("", "outliers", LONG, *THROUGH_THE_CACHE)) -> list[Any]:
     """One test case for each mutation of a family, each model that it applies to and each value of its grid."""
     cases = []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from planted import one_thread  # noqa: F401 -- a fixture
 
 from logitproof.diagnosis.diagnose import diagnose_logits
 from logitproof.diagnosis.found import Known
@@ -24,15 +25,6 @@ HIDDEN = -1e30
 def model() -> Any:
     options = {"dtype": torch.float32, "attn_implementation": "eager"}
     return transformers.AutoModelForCausalLM.from_pretrained(MODEL, **options).eval()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small passes are quicker on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @contextmanager

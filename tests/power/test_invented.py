@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from planted import one_thread  # noqa: F401 -- a fixture
 
 from logitproof.diagnosis.diagnose import diagnose_logits
 from logitproof.diagnosis.found import Diagnosis, Known
@@ -21,15 +20,6 @@ from _truth_engine import Engine  # noqa: E402
 IDS = [np.random.default_rng(seed).integers(100, 1000, 28).tolist() for seed in (3, 4)]
 IDS[0][20] = IDS[0][4]
 EXCHANGED = "weights.tensors_exchanged (first = 0, second = 1, tensor = self_attn.q_proj.weight)"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small passes are quicker on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def diagnosed(fault: str, mode: str = "prefill", model: str = "qwen3") -> Diagnosis:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from planted import one_thread  # noqa: F401 -- a fixture
 
 from logitproof.diagnosis.diagnose import diagnose_logits
 from logitproof.diagnosis.found import Diagnosis, Known
@@ -26,15 +25,6 @@ class Narrow(Engine):
 
     def _odd(self, x: np.ndarray) -> np.ndarray:
         return _narrow(x, 24 - 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small passes are quicker on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def diagnosed(*faults: str) -> Diagnosis:

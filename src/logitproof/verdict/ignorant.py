@@ -23,7 +23,7 @@ from logitproof.verdict.compared import Compared, Results, compare_cells, values
 from logitproof.verdict.judge import GOOD, status_alone
 from logitproof.verdict.ties import outside_ties
 
-FEW = 256
+FEW = 32
 """Positions that are tried first: bounds that a bug would break refuse it there, and no further one is looked at."""
 EXCUSE = "; tighten one of them, or give the candidate `may_be_vacuous` with the reason"
 ZEROS, MOVED = "rows of zeros", "the reference's own rows, in the reverse order,"
