@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from logitproof.comparison.chance import normal_of_student
 from logitproof.diagnosis.direction import Direction, direction_of
@@ -75,8 +76,12 @@ def test_a_bug_that_changes_nothing_or_is_not_finite_is_no_direction() -> None:
             assert not along(rows(1), np.full((POSITIONS, SUMS), value)).is_there(TRIED)
 
 
-def test_a_deviate_is_as_likely_as_that_of_student() -> None:
-    # R: qnorm(pt(t, n, lower.tail = FALSE), lower.tail = FALSE)
-    assert normal_of_student(2.0, 10) == pytest.approx(1.79041, abs=0.01)
-    assert normal_of_student(10.0, 31) == pytest.approx(6.63684, abs=0.02)
+@pytest.mark.parametrize("t", [0.0, 0.5, 2.0, 5.0, 10.0])
+@pytest.mark.parametrize("degrees", [11, 15, 31])
+def test_a_deviate_is_as_likely_as_that_of_student(t: float, degrees: int) -> None:
+    exact = stats.norm.isf(stats.t.sf(t, degrees))
+    assert normal_of_student(t, degrees) == pytest.approx(exact, abs=0.02)
+
+
+def test_nothing_is_as_unlikely_as_an_infinite_deviate() -> None:
     assert normal_of_student(np.inf, 3) == np.inf
